@@ -1,0 +1,56 @@
+# Everything a contributor or CI does, as targets. The virtual environment is built from
+# the hashed lock and rebuilt when the lock changes; nothing else is needed beforehand
+# but Python >= 3.11 with venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types format load clean lock
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
+	@exec $(BIN)/cfmessenger up $(ARGS)
+
+test: $(STAMP) ## run the tests (ARGS="-k room" narrows them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict on the three packages
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+load: $(STAMP) ## the load harness (cfmessenger load)
+	@exec $(BIN)/cfmessenger load $(ARGS)
+
+clean: ## remove the environment, caches and builds (never .cfmessenger, the data)
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find cfmessenger actors gateway tests -name __pycache__ -prune -exec rm -rf {} +
+
+lock: # needs uv; UPGRADE=--upgrade takes newer releases
+	uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet $(UPGRADE) \
+	  --group dev pyproject.toml -o requirements.lock
+
+# Built from scratch each time: an environment that was half-way through an install, or
+# still holds what the lock dropped, is not one to repair.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing into $(VENV) (once; Ray alone is 70 MB)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check
+	@touch $@

@@ -1,0 +1,1 @@
+"""The actor runtime, on asyncio alone."""

@@ -1,0 +1,1 @@
+"""Real Ray and real Valkey together (marker `cluster`)."""
