@@ -1,0 +1,203 @@
+"""Settings: every name of design.md §6, its default, and what is refused and how."""
+
+from pathlib import Path
+
+import pytest
+
+from cfmessenger.settings import Rate, Settings, SettingsError, is_loopback
+
+NAMES = """
+    HOST PORT GATEWAYS DATA_DIR VALKEY_URL VALKEY_REPLICA_URL FSYNC DATABASE_URL
+    RAY_ADDRESS PLACEMENT POOL_SIZE WARM_WORKERS HIBERNATE_AFTER LOG_LENGTH DRAIN_S
+    LOG_FORMAT LOG_LEVEL CHAT_RATE NUDGE_RATE LOGIN_RATE SESSION_TTL ALLOWED_ORIGINS
+    TRUSTED_PROXIES MAX_SOCKETS_PER_SESSION MAX_SOCKETS_PER_ADDRESS MAX_ACTIVE_ROOMS
+    TURNSTILE_SITE_KEY TURNSTILE_SECRET_KEY TURNSTILE_URL TURNSTILE_HOSTNAMES
+    LOCATION_HINT LOCATION_STRICT OPEN_ROOMS USERS BOTS_ACTIVE BOT_QUOTA_DAY
+    BOT_QUOTA_USER AI_BASE_URL AI_MODEL AI_KEY CRASH_AT
+""".split()
+
+EVERYTHING = {
+    "CFM_HOST": "0.0.0.0",
+    "CFM_PORT": "9001",
+    "CFM_GATEWAYS": "3",
+    "CFM_DATA_DIR": "/var/lib/cfm",
+    "CFM_VALKEY_URL": "rediss://cfm:hush1@valkey.example:6379/0",
+    "CFM_VALKEY_REPLICA_URL": "rediss://cfm:hush2@replica.example:6379/0",
+    "CFM_FSYNC": "everysec",
+    "CFM_DATABASE_URL": "postgresql://cfm:hush3@db.example/cfm",
+    "CFM_RAY_ADDRESS": "head.example:6379",
+    "CFM_PLACEMENT": "pooled",
+    "CFM_POOL_SIZE": "7",
+    "CFM_WARM_WORKERS": "0",
+    "CFM_HIBERNATE_AFTER": "0.25",
+    "CFM_LOG_LENGTH": "1000",
+    "CFM_DRAIN_S": "0",
+    "CFM_LOG_FORMAT": "json",
+    "CFM_LOG_LEVEL": "DEBUG",
+    "CFM_CHAT_RATE": "0",
+    "CFM_NUDGE_RATE": "1/60",
+    "CFM_LOGIN_RATE": "100/1",
+    "CFM_SESSION_TTL": "2",
+    "CFM_ALLOWED_ORIGINS": "https://Chat.example, http://[::1]:5173,https://a.b:443",
+    "CFM_TRUSTED_PROXIES": "10.0.0.1/8,::1",
+    "CFM_MAX_SOCKETS_PER_SESSION": "5",
+    "CFM_MAX_SOCKETS_PER_ADDRESS": "0",
+    "CFM_MAX_ACTIVE_ROOMS": "100",
+    "CFM_TURNSTILE_SITE_KEY": "site",
+    "CFM_TURNSTILE_SECRET_KEY": "hush4",
+    "CFM_TURNSTILE_URL": "http://127.0.0.1:9/siteverify",
+    "CFM_TURNSTILE_HOSTNAMES": "Chat.example",
+    "CFM_LOCATION_HINT": "enam",
+    "CFM_LOCATION_STRICT": "1",
+    "CFM_OPEN_ROOMS": "true",
+    "CFM_USERS": "/etc/cfm/users.json",
+    "CFM_BOTS_ACTIVE": "2",
+    "CFM_BOT_QUOTA_DAY": "10",
+    "CFM_BOT_QUOTA_USER": "1",
+    "CFM_AI_BASE_URL": "https://user:hush5@ai.example/v1",
+    "CFM_AI_MODEL": "small",
+    "CFM_AI_KEY": "hush6",
+    "CFM_CRASH_AT": "append",
+}
+
+
+def refusal(**env: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({f"CFM_{name}": value for name, value in env.items()})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_documented_name_is_a_setting_and_nothing_else_is() -> None:
+    assert {f"CFM_{name}" for name in NAMES} == set(EVERYTHING)
+    fields = {f"CFM_{field.upper()}" for field in Settings.__struct_fields__}
+    assert fields == set(EVERYTHING)
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    settings = Settings.load({"PATH": "/bin", "HOME": "/root"})
+    assert (settings.host, settings.port, settings.gateways) == ("127.0.0.1", 8000, 1)
+    assert settings.data_dir == Path(".cfmessenger").absolute()
+    assert settings.valkey_url is settings.ray_address is settings.database_url is None
+    assert (settings.fsync, settings.placement) == ("always", "dedicated")
+    assert (settings.warm_workers, settings.hibernate_after) == (2, 10)
+    assert (settings.log_length, settings.drain_s) == (10_000, 20)
+    assert settings.chat_rate == Rate(20, 10)
+    assert settings.nudge_rate == Rate(3, 10)
+    assert settings.login_rate == Rate(5, 10)
+    assert settings.session_ttl == 1200
+    assert (settings.location_hint, settings.location_strict) == ("uk", False)
+    assert not settings.open_rooms
+    bots = settings.bots_active, settings.bot_quota_day, settings.bot_quota_user
+    assert bots == (4, 10_000, 50)
+    assert settings.pool_size >= 1
+
+
+def test_everything_can_be_set_and_handed_to_a_child_process() -> None:
+    settings = Settings.load(EVERYTHING)
+    assert settings.data_dir == Path("/var/lib/cfm")
+    assert settings.chat_rate.unlimited and not settings.nudge_rate.unlimited
+    assert settings.nudge_rate.window_ms == 60_000
+    assert settings.allowed_origins == (
+        "https://chat.example",
+        "http://[::1]:5173",
+        "https://a.b",
+    )
+    assert settings.trusted_proxies == ("10.0.0.0/8", "::1/128")
+    assert settings.log_level == "debug"
+    assert Settings.load(settings.to_env()) == settings
+    assert set(settings.to_env()) == set(EVERYTHING)
+
+
+def test_a_child_of_a_default_start_loads_the_equal_settings() -> None:
+    settings = Settings.load({})
+    assert Settings.load(settings.to_env()) == settings
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    empty = dict.fromkeys(EVERYTHING, " ")
+    assert Settings.load(empty) == Settings.load({})
+
+
+@pytest.mark.parametrize(
+    "host,limits",
+    [("127.0.0.1", (0, 0)), ("::1", (0, 0)), ("localhost", (0, 0)), ("::", (20, 200))],
+)
+def test_sockets_are_not_limited_by_default_on_loopback(
+    host: str, limits: tuple[int, int]
+) -> None:
+    env = {"CFM_HOST": host, "CFM_TURNSTILE_SECRET_KEY": "real"}
+    found = Settings.load(env)
+    assert (found.max_sockets_per_session, found.max_sockets_per_address) == limits
+
+
+@pytest.mark.parametrize(
+    "name,value,expected",
+    [
+        ("PORT", "http", "expected `int`"),
+        ("PORT", "65536", "expected `int` <= 65535"),
+        ("GATEWAYS", "0", "expected `int` >= 1"),
+        ("FSYNC", "no", "expected always or everysec"),
+        ("PLACEMENT", "spread", "expected dedicated or pooled"),
+        ("LOG_FORMAT", "xml", "expected console or json"),
+        ("LOG_LENGTH", "999", "expected `int` >= 1000"),
+        ("HIBERNATE_AFTER", "nan", "expected a number of seconds"),
+        ("HIBERNATE_AFTER", "inf", "expected a number of seconds"),
+        ("HIBERNATE_AFTER", "0", "expected `float` > 0.0"),
+        ("DRAIN_S", "-1", "expected `float` >= 0.0"),
+        ("SESSION_TTL", "43201", "expected `float` <= 43200.0"),
+        ("OPEN_ROOMS", "maybe", "expected 1 or 0"),
+        ("CHAT_RATE", "20", "expected count/seconds, like 20/10, or 0 for no limit"),
+        ("NUDGE_RATE", "-3/10", "expected count/seconds, like 20/10, or 0 for no"),
+        ("LOGIN_RATE", "5/0", "expected count/seconds, like 20/10, or 0 for no limit"),
+        ("VALKEY_URL", "localhost:6379", "expected a URL that starts with valkey or"),
+        ("TURNSTILE_URL", "http://[x", "expected a URL that starts with http or https"),
+        ("ALLOWED_ORIGINS", "*", "expected origins like https://example.org"),
+        ("ALLOWED_ORIGINS", "https://a.b/path", "expected origins like https://"),
+        ("TRUSTED_PROXIES", "proxy", "expected IP addresses or networks"),
+        ("HOST", "[::1]:80", "expected an address or host name"),
+        ("LOCATION_HINT", "UK 1", "expected `str` matching regex"),
+        ("AI_MODEL", "a\nb", "expected text without control characters"),
+        ("RAY_ADDRESS", "auto", "needs CFM_VALKEY_URL"),
+        ("VALKEY_REPLICA_URL", "unix:///tmp/r.sock", "needs CFM_VALKEY_URL"),
+    ],
+)
+def test_a_bad_value_is_refused_naming_variable_and_expectation(
+    name: str, value: str, expected: str
+) -> None:
+    assert refusal(**{name: value}).startswith(f"CFM_{name}: {expected}")
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
+    assert refusal(CHATRATE="1/1").endswith("did you mean CFM_CHAT_RATE?")
+    assert refusal(port="1").startswith("CFM_port: expected one of our settings")
+    assert refusal(**{"X\n": "1"}).startswith("CFM_X\\n: ")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "chat.example"])
+def test_beyond_loopback_a_real_turnstile_secret_is_needed(host: str) -> None:
+    assert refusal(HOST=host).startswith("CFM_TURNSTILE_SECRET_KEY: must be set")
+    for digit in "123":
+        secret = f"{digit}x0000000000000000000000000000000AA"
+        said = refusal(HOST=host, TURNSTILE_SECRET_KEY=secret)
+        assert said.startswith("CFM_TURNSTILE_SECRET_KEY: a published test secret")
+        Settings.load({"CFM_TURNSTILE_SECRET_KEY": secret})
+    Settings.load({"CFM_HOST": host, "CFM_TURNSTILE_SECRET_KEY": "0xReal"})
+
+
+def test_loopback_is_known_in_every_spelling() -> None:
+    for host in ("127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "LOCALHOST"):
+        assert is_loopback(host)
+    for host in ("0.0.0.0", "::", "::ffff:192.0.2.1", "localhost.example", ""):
+        assert not is_loopback(host)
+
+
+def test_secrets_are_neither_in_repr_nor_in_a_refusal() -> None:
+    settings = Settings.load(EVERYTHING)
+    assert "hush" not in repr(settings) and "hush" not in str(settings)
+    assert "hush" not in str(settings.__rich_repr__())
+    assert "port=9001" in repr(settings)
+    for name, value in EVERYTHING.items():
+        if "hush" in value:
+            assert "hush" not in refusal(**{name.removeprefix("CFM_"): value + "\x07"})
