@@ -1,0 +1,79 @@
+"""The name of every Valkey key and channel, in one place (design.md §5).
+
+Every name starts with `cfm:`, which is also all that the embedded server's ACL lets us
+touch. User text never becomes part of a name without having passed an id rule
+(`ids.py`, `users.py`), and tokens only as their SHA-256: callers see to both. An
+object is named as its actor is (`room:general`, `presence:global`, `rooms:3`), and the
+braces around it make Valkey Cluster keep its log and mirror together one day.
+"""
+
+BOTS_ACTIVE = "cfm:bots:active"
+BOT_ENABLED = "cfm:config:bot_enabled"
+GATEWAYS = "cfm:gateways"
+PLACEMENT = "cfm:placement"
+
+PLACEMENT_CHANNEL = "cfm:placement"
+"""A new generation of `PLACEMENT` is published here."""
+
+REVOKED_CHANNEL = "cfm:revoked"
+"""A login that ended is published here, so that every gateway closes its sockets."""
+
+
+def log(name: str) -> str:
+    """The object's stream of durable events, ids `<epoch>-<seq>`."""
+    return f"cfm:{{{name}}}:log"
+
+
+def mirror(name: str) -> str:
+    """The object's stream of length one that holds its latest snapshot."""
+    return f"cfm:{{{name}}}:mirror"
+
+
+def session(token_hash: str) -> str:
+    """The hash of one session, by the SHA-256 of its token in hex."""
+    return f"cfm:session:{token_hash}"
+
+
+def user_sessions(user_id: str) -> str:
+    """The set of a user's sessions."""
+    return f"cfm:user_sessions:{user_id}"
+
+
+def ticket(token_hash: str) -> str:
+    """A WebSocket ticket that has not been used yet."""
+    return f"cfm:ticket:{token_hash}"
+
+
+def turnstile(token_hash: str) -> str:
+    """The mark of a Turnstile token that was spent."""
+    return f"cfm:turnstile:{token_hash}"
+
+
+def presence(user_id: str) -> str:
+    """A user's status and last heartbeat; the registry alone writes and deletes it."""
+    return f"cfm:presence:{user_id}"
+
+
+def user_rooms(user_id: str) -> str:
+    """The sorted set of a user's direct rooms by last message; best effort."""
+    return f"cfm:user_rooms:{user_id}"
+
+
+def login(address: str) -> str:
+    """The sliding window of login attempts of one client address."""
+    return f"cfm:login:{address}"
+
+
+def bots_metrics(day: str) -> str:
+    """The bots' figures of a day, `2026-01-31`."""
+    return f"cfm:bots:metrics:{day}"
+
+
+def bots_quota(day: str, user_id: str | None = None) -> str:
+    """The day's count of bot answers, of everybody or to one user."""
+    return f"cfm:bots:quota:{day}" + (f":{user_id}" if user_id is not None else "")
+
+
+def gateway_channel(gateway: str) -> str:
+    """Where one gateway is told to re-attach to an object that woke elsewhere."""
+    return f"cfm:gateway:{gateway}"

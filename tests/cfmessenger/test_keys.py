@@ -1,0 +1,36 @@
+"""Key names are a contract with the data on disk: each is spelled out here once."""
+
+from cfmessenger import keys
+
+NAMES = {
+    keys.log("room:general"): "cfm:{room:general}:log",
+    keys.mirror("presence:global"): "cfm:{presence:global}:mirror",
+    keys.session("ab"): "cfm:session:ab",
+    keys.user_sessions("user_1"): "cfm:user_sessions:user_1",
+    keys.ticket("ab"): "cfm:ticket:ab",
+    keys.turnstile("ab"): "cfm:turnstile:ab",
+    keys.presence("user_1"): "cfm:presence:user_1",
+    keys.user_rooms("user_1"): "cfm:user_rooms:user_1",
+    keys.login("::1"): "cfm:login:::1",
+    keys.bots_metrics("2026-01-31"): "cfm:bots:metrics:2026-01-31",
+    keys.bots_quota("2026-01-31"): "cfm:bots:quota:2026-01-31",
+    keys.bots_quota("2026-01-31", "user_1"): "cfm:bots:quota:2026-01-31:user_1",
+    keys.gateway_channel("g1"): "cfm:gateway:g1",
+    keys.BOTS_ACTIVE: "cfm:bots:active",
+    keys.BOT_ENABLED: "cfm:config:bot_enabled",
+    keys.GATEWAYS: "cfm:gateways",
+    keys.PLACEMENT: "cfm:placement",
+    keys.REVOKED_CHANNEL: "cfm:revoked",
+}
+
+
+def test_names_are_those_of_the_data_on_disk() -> None:
+    assert list(NAMES) == list(NAMES.values())
+
+
+def test_no_name_was_left_out_here() -> None:
+    public = {name for name in vars(keys) if not name.startswith("_")}
+    shared_with_a_key = {"PLACEMENT_CHANNEL"}
+    # bots_quota is there twice, with and without a user.
+    assert len(public - shared_with_a_key) == len(NAMES) - 1
+    assert keys.PLACEMENT_CHANNEL == keys.PLACEMENT
