@@ -1,0 +1,170 @@
+"""Reading what a client sent: whatever the bytes are, a frame or a ProtocolError.
+
+Owns the rules for text on the wire (lengths, control characters, blankness) and the
+wording of VALIDATION_ERROR, which names the field and its rule and never echoes a
+value. Must not know any frame: `protocol` brings the types.
+
+Strict where it protects and lenient where wire.md §2 says so: unknown fields are
+ignored, a repeated key's last value wins, except that `type` may come only once.
+"""
+
+import json
+import re
+from typing import Any, Generic, TypeVar, get_args
+
+import msgspec
+
+from .errors import ProtocolError
+from .ids import is_message_id
+
+MAX_FRAME_BYTES = 16 * 1024
+MAX_CONTENT = 2048
+MAX_DISPLAY_NAME = 50
+
+_RULES = {
+    "type": "must be a string, given once",
+    "content": (
+        f"must be text of 1-{MAX_CONTENT} characters, not blank, without control "
+        "characters but tab and newline"
+    ),
+    "id": "must be 1-64 of A-Z a-z 0-9 . _ : -",
+    "ackId": "must be 1-64 of A-Z a-z 0-9 . _ : -",
+    "winkId": "must be 1-64 of a-z 0-9 _ -",
+    "isTyping": "must be true or false",
+    "status": "must be online, busy, away or offline",
+    "ack.status": "must be delivered or read",
+    "displayName": (
+        f"must be text of 1-{MAX_DISPLAY_NAME} characters, not blank, without control "
+        "or bidirectional-override characters"
+    ),
+    "t": "must be integer milliseconds",
+}
+
+_NAME_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTENT_REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Blank is what shows nothing: white space and the characters without width.
+_VISIBLE = re.compile(
+    r"[^\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
+
+_T = TypeVar("_T")
+# What msgspec raises: a lone surrogate or bad syntax is a DecodeError, bad UTF-8 a
+# UnicodeDecodeError, depth beyond the interpreter's limit a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Only msgspec's own end of the message is trusted: it may quote the client before it.
+_FIELD = re.compile(r"(?:required field|at) `(?:\$\.)?(\w+)`\Z")
+
+
+class _Probe(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+
+
+_probe = msgspec.json.Decoder(_Probe).decode
+
+
+class Reader(Generic[_T]):
+    """Reads one socket's frames: `frames` is a union of tagged structs."""
+
+    def __init__(self, frames: Any) -> None:
+        self._decode = msgspec.json.Decoder[_T](frames).decode
+        self._tags = {frame.__struct_config__.tag for frame in get_args(frames)}
+
+    def read(self, data: bytes) -> _T:
+        """The frame in `data`, or ProtocolError with the frame's valid `id`."""
+        if len(data) > MAX_FRAME_BYTES:
+            raise ProtocolError("TOO_LARGE", id=frame_id(data))
+        try:
+            frame: _T = self._decode(data)
+        except _UNREADABLE as error:
+            raise self._explain(data, error) from None
+        # `type` a second time under its own name, or perhaps under an escaped one.
+        if data.count(b'"type"') != 1 or b"\\u" in data:
+            _refuse_repeated_type(data)
+        return frame
+
+    def _explain(self, data: bytes, error: Exception) -> ProtocolError:
+        # A wrong type is reported before the rest is parsed, so ask again what this is.
+        try:
+            probe = _probe(data)
+        except msgspec.ValidationError:
+            return ProtocolError("VALIDATION_ERROR", "A frame must be a JSON object.")
+        except _UNREADABLE:
+            return ProtocolError("INVALID_JSON", "The frame is not valid JSON.")
+        kind, own = _text(probe.type), _own_id(probe)
+        if kind is not None and kind not in self._tags:
+            return ProtocolError("UNKNOWN_TYPE", id=own)
+        found = _FIELD.search(str(error))
+        field = found[1] if found else "type"
+        rule = _RULES.get(f"{kind}.{field}") or _RULES[field]
+        return ProtocolError("VALIDATION_ERROR", rule, field=field, id=own)
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except _UNREADABLE:
+        return None
+
+
+def _own_id(probe: _Probe) -> str | None:
+    text = _text(probe.id)
+    return text if text is not None and is_message_id(text) else None
+
+
+def _refuse_repeated_type(data: bytes) -> None:
+    keys: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        keys[:] = [key for key, _ in pairs]  # the outermost object is closed last
+
+    try:
+        json.loads(data, object_pairs_hook=note, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        raise ProtocolError("INVALID_JSON", "The frame is not valid JSON.") from None
+    if keys.count("type") > 1:
+        raise ProtocolError(
+            "VALIDATION_ERROR", _RULES["type"], field="type", id=frame_id(data)
+        )
+
+
+def frame_id(data: bytes) -> str | None:
+    """The valid message id in a frame that was not taken, so that it can be echoed."""
+    try:
+        return _own_id(_probe(data))
+    except _UNREADABLE:
+        return None
+
+
+def check_display_name(name: str) -> None:
+    """Raise VALIDATION_ERROR unless a user may be called this (wire.md §2)."""
+    if (
+        not 1 <= _utf16_length(name) <= MAX_DISPLAY_NAME
+        or _NAME_REFUSED.search(name)
+        or not _VISIBLE.search(name)
+    ):
+        raise ProtocolError(
+            "VALIDATION_ERROR", _RULES["displayName"], field="displayName"
+        )
+
+
+def check_content(content: str, data: bytes) -> None:
+    """Raise VALIDATION_ERROR unless this may be said; `data` is its whole frame."""
+    if content.isascii() and content.isprintable() and not content.isspace():
+        return  # the common case; msgspec has checked the length
+    if (
+        _utf16_length(content) > MAX_CONTENT
+        or _CONTENT_REFUSED.search(content)
+        or not _VISIBLE.search(content)
+    ):
+        raise ProtocolError(
+            "VALIDATION_ERROR",
+            _RULES["content"],
+            field="content",
+            id=frame_id(data),
+        )
+
+
+def _utf16_length(text: str) -> int:
+    # JavaScript's `.length`: a character beyond U+FFFF counts twice.
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
