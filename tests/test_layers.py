@@ -1,0 +1,84 @@
+"""The import laws of the architecture (design.md §2), read off the syntax trees."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MACHINES = {
+    f"cfmessenger/{name}.py"
+    for name in "room presence protocol ratelimit effects errors ids".split()
+}
+IMPURE_MODULES = set(
+    "asyncio datetime logging os random secrets socket threading time uuid".split()
+)
+# What each place may import besides the standard library and `cfmessenger`; the longest
+# matching path counts. Adding a line is a decision about the architecture.
+MAY_IMPORT = {
+    "cfmessenger/": {"msgspec"},
+    "cfmessenger/asgi.py": {"*"},
+    "cfmessenger/cli/": {"*"},
+    "cfmessenger/client/": {"msgspec", "httpx2", "websockets"},
+    "cfmessenger/load/": {"*"},
+    "cfmessenger/login_rate.py": {"valkey"},
+    "cfmessenger/sessions.py": {"msgspec", "valkey"},
+    "cfmessenger/storage/": {"msgspec", "libvalkey", "sqlalchemy", "valkey"},
+    "cfmessenger/tickets.py": {"valkey"},
+    "cfmessenger/turnstile.py": {"msgspec", "httpx2", "valkey"},
+    "actors/": {"actors", "msgspec"},
+    "actors/ray_namespace.py": {"actors", "msgspec", "ray"},
+    "actors/warm_pool.py": {"actors", "msgspec", "ray"},
+    "gateway/": {"gateway", "msgspec", "starlette", "uvicorn"},
+    "gateway/metrics.py": {"prometheus_client"},
+}
+
+
+def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            yield name, ast.parse(path.read_text(), name)
+
+
+def imported(name: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # `from cfmessenger import keys` counts as importing cfmessenger.keys.
+            base = [node.module] if node.module else []
+            if node.level:
+                base = [*name.split("/")[: -node.level], *base]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def test_every_import_is_one_that_its_place_may_make() -> None:
+    broken = []
+    for name, tree in modules("cfmessenger", "actors", "gateway"):
+        place = max((path for path in MAY_IMPORT if name.startswith(path)), key=len)
+        allowed = MAY_IMPORT[place] | {"cfmessenger"} | sys.stdlib_module_names
+        roots = {module.partition(".")[0] for module in imported(name, tree)}
+        if "*" not in allowed and not roots <= allowed:
+            broken.append(f"{name} imports {sorted(roots - allowed)}")
+    assert not broken
+
+
+def test_state_machines_and_all_they_use_know_no_clock_no_chance_no_waiting() -> None:
+    trees = dict(modules("cfmessenger"))
+    seen = [name for name in trees if name in MACHINES]
+    for name in seen:
+        modules_used = {module.split(".")[0] for module in imported(name, trees[name])}
+        assert not modules_used & IMPURE_MODULES, name
+        for node in ast.walk(trees[name]):
+            assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), name
+        for module in imported(name, trees[name]):
+            if module.startswith("cfmessenger."):
+                path = f"cfmessenger/{module.split('.')[1]}.py"
+                assert path in trees, f"{name} uses {path}"
+                seen += [path] if path not in seen else []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for name, tree in modules("cfmessenger", "actors", "gateway", "tests"):
+        assert ast.get_docstring(tree), name
