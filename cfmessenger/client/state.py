@@ -1,0 +1,186 @@
+"""A client's side of a socket as a state machine: no clock, no loop, no randomness.
+
+Owns what must survive a reconnect: the resume point (wire.md §3, `since`), the outbox
+of unacknowledged messages, the chosen status, the clock offset. Used by the asyncio
+shell (connection.py) and by the load harness alike. Bytes in by `received`, events out
+as its result; frames to write by `take`, in order. Times are the caller's clock in ms.
+
+Everything is bounded: the outbox refuses (`OutboxFull`), acks drop the oldest, and
+other ephemeral frames are dropped when nobody takes them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import UNSET
+
+from cfmessenger.client.errors import SendRejected
+from cfmessenger.client.events import (
+    DirectMessage,
+    Event,
+    Opened,
+)
+from cfmessenger.client.frames import read_frame, read_messages
+from cfmessenger.client.offset import ClockOffset
+from cfmessenger.errors import ProtocolError
+from cfmessenger.protocol import (
+    Chat,
+    DeliveryStatus,
+    History,
+    Message,
+    MessageNotification,
+    Nudge,
+    Participant,
+    Participants,
+    Ping,
+    Pong,
+    PresenceFullSync,
+    PresenceJoin,
+    PresenceUpdate,
+    ServerFrame,
+    SetPresence,
+    Status,
+    TypingState,
+    UpdatePresence,
+    Wink,
+    decode_presence_frame,
+    encode,
+)
+
+EPHEMERAL_LIMIT = 256
+
+
+class ClientState:
+    """What room and presence sockets have in common.
+
+    Life: `opened` once the socket is open, `received` for each text frame, `lost` when
+    it is gone, again and again. `take` after any call that may have queued a frame.
+    """
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.offset = ClockOffset()
+        self.connected = False
+        self._out: deque[bytes | str] = deque()  # frames, or ids in the outbox
+        self._status_frame: bytes | None = None  # said again after each reconnect
+
+    @property
+    def since(self) -> int | None:
+        """What to pass as `?since=`; None: nothing to resume."""
+        return None
+
+    def opened(self) -> list[Event]:
+        """The socket is open; nothing was written to it yet."""
+        self.connected = True
+        self._out.clear()
+        if self._status_frame is not None:
+            self._out.append(self._status_frame)
+        return [Opened(self.since)]
+
+    def lost(self) -> None:
+        """The socket is gone; frames not taken are void, the outbox is not."""
+        self.connected = False
+        self._out.clear()
+
+    def received(self, now: float, data: bytes) -> list[Event]:
+        """One text frame from the server; what it means, in order."""
+        frame = read_frame(data)
+        if frame is None:
+            return []
+        if type(frame) is Pong:
+            if frame.t is not UNSET:
+                self.offset.sample(frame.t, now, frame.timestamp)
+            return []
+        return self._apply(frame)
+
+    def ping(self, now: float) -> bool:
+        """Queue a `ping` that measures the clock offset."""
+        return self._ephemeral(encode(Ping(int(now))))
+
+    def take(self) -> list[bytes]:
+        """The frames to write now, in order; they count as written."""
+        out = [f for f in map(self._written, self._out) if f is not None]
+        self._out.clear()
+        return out
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` would return anything."""
+        return bool(self._out)
+
+    def forget(self, message_id: str) -> None:
+        """Stop waiting for a message; it may have been, or be, accepted."""
+
+    def _apply(self, frame: ServerFrame | Message) -> list[Event]:
+        raise NotImplementedError
+
+    def _written(self, item: bytes | str) -> bytes | None:
+        assert isinstance(item, bytes)
+        return item
+
+    def _ephemeral(self, frame: bytes) -> bool:
+        if not self.connected or len(self._out) >= EPHEMERAL_LIMIT:
+            return False
+        self._out.append(frame)
+        return True
+
+    def _say_status(self, frame: bytes) -> None:
+        self._status_frame = frame
+        self._ephemeral(frame)
+
+
+class PresenceState(ClientState):
+    """The presence socket: knows who is online (`roster`, by user id)."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(user_id)
+        self.roster: dict[str, Participant] = {}
+
+    def presence(self, status: Status, display_name: str | None = None) -> None:
+        """Choose a status; it is said again after every reconnect."""
+        name = UNSET if display_name is None else display_name
+        frame = UpdatePresence(status, name)
+        self._say_status(checked(decode_presence_frame, frame))
+
+    def _apply(self, frame: ServerFrame | Message) -> list[Event]:
+        match frame:
+            case MessageNotification():
+                found = read_messages([frame.message])
+                return [DirectMessage(message) for message in found]
+            case PresenceFullSync():
+                if frame.partial is not True:
+                    self.roster.clear()
+                for someone in frame.participants:
+                    self._seen(someone)
+            case PresenceJoin():
+                self._seen(Participant(frame.user_id, frame.display_name, "online"))
+            case PresenceUpdate():
+                self._seen(Participant(frame.user_id, frame.display_name, frame.status))
+            case History() | Message() | Participants() | TypingState():
+                return []  # a room's frames
+            case DeliveryStatus() | Pong():
+                return []
+        return [frame]
+
+    def _seen(self, someone: Participant) -> None:
+        if someone.status == "offline":
+            self.roster.pop(someone.id, None)
+        else:
+            self.roster[someone.id] = someone
+
+
+def checked(
+    decode: Callable[[bytes], object],
+    frame: Chat | Nudge | Wink | SetPresence | UpdatePresence,
+) -> bytes:
+    """The frame's bytes, refused here with what the server would answer."""
+    try:
+        data = encode(frame)
+        decode(data)
+    except ProtocolError as error:
+        raise SendRejected(error.code, error.message) from error
+    except UnicodeEncodeError as error:
+        raise SendRejected("VALIDATION_ERROR", "not valid Unicode") from error
+    return data
