@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "actors/warm_pool.py": {"actors", "msgspec", "ray"},
     "gateway/": {"gateway", "msgspec", "starlette", "uvicorn"},
     "gateway/metrics.py": {"prometheus_client"},
+    "gateway/server.py": {"gateway", "starlette", "uvicorn", "h11", "websockets"},
 }
 
 
