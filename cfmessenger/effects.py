@@ -9,6 +9,8 @@ finished JSON, encoded once. Must not import the machines, nor do anything.
 
 import msgspec
 
+from .protocol import Status
+
 
 class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Per-connection data that survives hibernation (a DO's serializeAttachment).
@@ -19,7 +21,7 @@ class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     conn: str
     user_id: str
     display_name: str
-    status: str
+    status: Status
     typing: bool = False
     watch: bool = True
 
@@ -118,7 +120,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """Write `presence:<user>`; `status=None` deletes it. Best effort."""
 
     user_id: str
-    status: str | None
+    status: Status | None
 
 
 Effect = (
@@ -140,7 +142,7 @@ class StatusChanged(msgspec.Struct, frozen=True, gc=False, tag="status"):
     """A user chose a status (and a name) in a room or over HTTP."""
 
     user_id: str
-    status: str
+    status: Status
     display_name: str | None = None
 
 

@@ -1,0 +1,469 @@
+"""Room: the ChatRoom Durable Object as a pure state machine.
+
+Owns what is said, in which order, by whom and who hears of it (wire.md §2, §3 and §5).
+Verbs take the time in milliseconds and return effects in the order in which they are to
+be seen; client faults are effects, never exceptions. An answer to a durable event is
+ready at once, and it is the shell's output gate that shows it to nobody before the
+append is confirmed.
+
+Must not know a clock, sockets, storage or randomness. Its parts are `history`,
+`roster`, `typists` and `ratelimit`.
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
+
+from . import mirror, protocol
+from .compose import compose
+from .effects import (
+    Append,
+    Attach,
+    Attachment,
+    Behind,
+    Broadcast,
+    DirectMessage,
+    Effect,
+    Notify,
+    Repeat,
+    Send,
+    StatusChanged,
+    Subscribe,
+    Touch,
+    encode_notification,
+)
+from .errors import ProtocolError
+from .history import History
+from .ids import PRESENCE, direct_users, gateway_of
+from .protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
+from .ratelimit import UserRates
+from .roster import Person, Roster
+from .typists import Typist, Typists
+
+COALESCE_MS = 50
+ACKS = 100
+ACKS_MS = 1_000
+
+
+class RoomRules(msgspec.Struct, frozen=True, gc=False):
+    """What an operator may change: rates as (count, seconds), count 0 = unlimited."""
+
+    chat_rate: tuple[int, int] = (20, 10)
+    nudge_rate: tuple[int, int] = (3, 10)
+
+
+class Room:
+    """One room. Group or direct is in the id (`dm_…`), which must be canonical.
+
+    Attributes for the shell: `epoch` is set by it after activation; `seq` is the last
+    event's number; `gateways` are those attached or remembered; `receipts_changed` is
+    cleared by it when it has mirrored the room; `read_marks` are a direct room's
+    users → the seq they have read up to.
+    """
+
+    def __init__(self, room_id: str, rules: RoomRules) -> None:
+        """A room that remembers nothing: new, or about to be told by `replay`."""
+        self.epoch = 0
+        self.seq = 0
+        self.gateways: set[str] = set()
+        self.receipts_changed = False
+        self.read_marks: dict[str, int] = {}
+        self._id = room_id
+        self._direct = direct_users(room_id)
+        self._timestamp = 0
+        self._history = History()
+        self._roster = Roster()
+        self._typists = Typists()
+        self._chats = _rates(rules.chat_rate)
+        self._nudges = _rates(rules.nudge_rate)
+        self._acks = UserRates(ACKS, ACKS_MS)
+        # Whether the roster is known, so that a difference to it is news.
+        self._remembers = False
+        # Gateways of the snapshot: what they missed meanwhile is nothing.
+        self._dormant: set[str] = set()
+        # `participants` is due: to all if `_stale`, else to who has not seen it yet.
+        self._stale = False
+        self._untold: list[str] = []
+        self._tell_at: int | None = None
+
+    @property
+    def alarm_at(self) -> int | None:
+        """When `alarm` wants to be called, in ms; None: no timer is running."""
+        typing_at, tell_at = self._typists.alarm_at, self._tell_at
+        if tell_at is None or (typing_at is not None and typing_at < tell_at):
+            return typing_at
+        return tell_at
+
+    @property
+    def sockets(self) -> int:
+        """How many connections are in the roster."""
+        return len(self._roster.conns)
+
+    def events_after(self, seq: int) -> list[bytes] | None:
+        """The events after `seq` as they went into the log, None if some have left."""
+        return self._history.events_after(seq, self.seq)
+
+    # Connections.
+
+    def connect(
+        self,
+        now: int,
+        attachment: Attachment,
+        since: int | None,
+        greeted: bool = False,
+    ) -> list[Effect]:
+        """A socket enters: greeting, history, subscription, then the news of it.
+
+        With a `since` older than the buffer it does not enter yet: the answer is
+        `Behind`, and the gateway comes again with `greeted` when it has caught up.
+        """
+        conn, seq, history = attachment.conn, self.seq, self._history
+        effects: list[Effect] = []
+        if not greeted:
+            effects.append(Send((conn,), self._system(now, "Connected to ChatRoom")))
+        if since is None:
+            if len(history):
+                effects.append(Send((conn,), history.frame(self._id, seq)))
+        elif not history.reaches(since, seq):
+            effects.append(Behind(conn, since, seq))
+            return effects
+        elif not (greeted and since == seq):
+            effects.append(Send((conn,), history.frame(self._id, seq, since)))
+        effects.append(Subscribe((conn,)))
+        self.gateways.add(gateway_of(conn))
+        effects += self._enter(now, attachment, announce=True)
+        return effects
+
+    def close(self, now: int, conn: str) -> list[Effect]:
+        """A socket is gone."""
+        return self._leave(now, conn)
+
+    def attach(
+        self, now: int, gateway: str, attachments: list[Attachment]
+    ) -> list[Effect]:
+        """A gateway tells which sockets it holds here; this is not joining.
+
+        `attachments` is its whole set. Only the difference to a remembered roster is
+        announced; after a crash there is none, and `participants` alone goes out.
+        """
+        announce = self._remembers or gateway in self.gateways
+        conns = tuple(attachment.conn for attachment in attachments)
+        effects: list[Effect] = []
+        if conns:
+            effects.append(Subscribe(conns))
+        held = self._roster.held_by(gateway)
+        self.gateways.add(gateway)
+        for attachment in attachments:
+            if attachment.conn not in self._roster.conns:
+                effects += self._enter(now, attachment, announce)
+            elif gateway not in self._dormant:
+                self._tell_soon(now, attachment.conn)
+        self._dormant.discard(gateway)
+        still = set(conns)
+        for conn in held:
+            if conn not in still:
+                effects += self._leave(now, conn)
+        effects += self._silence(attachments)
+        return effects
+
+    def detach(self, now: int, gateway: str) -> list[Effect]:
+        """A gateway is dead: its sockets leave."""
+        self.gateways.discard(gateway)
+        self._dormant.discard(gateway)
+        effects: list[Effect] = []
+        for conn in self._roster.held_by(gateway):
+            effects += self._leave(now, conn)
+        return effects
+
+    def _enter(self, now: int, attachment: Attachment, announce: bool) -> list[Effect]:
+        effects: list[Effect] = []
+        person, arrived = self._roster.join(attachment)
+        known = person.attachment(attachment.conn, attachment.typing)
+        if known != attachment:
+            effects.append(Attach(known))
+        if arrived:
+            if announce:
+                effects += self._announce(now, person, "joined")
+            self._tell_all_soon(now)
+        else:
+            self._tell_soon(now, attachment.conn)
+        return effects
+
+    def _leave(self, now: int, conn: str) -> list[Effect]:
+        left = self._roster.leave(conn)
+        if left is None:
+            return []
+        person, gone = left
+        effects = self._show(self._typists.stop(now, person.user_id, conn))
+        if gone:
+            effects += self._announce(now, person, "left")
+            self._tell_all_soon(now)
+        return effects
+
+    def _announce(self, now: int, person: Person, did: str) -> list[Effect]:
+        if self._direct:
+            return []
+        line = f"{person.display_name} {did} the room."
+        return [Broadcast(self._system(now, line))]
+
+    def _system(self, now: int, content: str) -> bytes:
+        return protocol.encode(protocol.System(content, self._time(now), self._id))
+
+    def _time(self, now: int) -> int:
+        # "`timestamp` never goes backwards within a room", even if the clock does.
+        if now > self._timestamp:
+            self._timestamp = now
+        return self._timestamp
+
+    # Frames.
+
+    def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:
+        """A socket sent `data`; `fresh_id` is the message's id if it brings none."""
+        person = self._roster.conns.get(conn)
+        if person is None:
+            return []
+        try:
+            frame = protocol.decode_room_frame(data)
+        except ProtocolError as error:
+            return [Send((conn,), protocol.error_frame(error), fault=True)]
+        if isinstance(frame, Chat):
+            return self._say(now, conn, person, frame, fresh_id)
+        if isinstance(frame, Ack):
+            return self._ack(now, person, frame)
+        if isinstance(frame, Typing):
+            return self._type(now, conn, person, frame)
+        if isinstance(frame, SetPresence):
+            return self._set_presence(now, person, frame)
+        if isinstance(frame, Ping):
+            pong = protocol.Pong(self._time(now), frame.t)
+            return [Send((conn,), protocol.encode(pong))]
+        return self._say(now, conn, person, frame, fresh_id)
+
+    def _say(
+        self,
+        now: int,
+        conn: str,
+        person: Person,
+        frame: Chat | Nudge | Wink,
+        fresh_id: str,
+    ) -> list[Effect]:
+        sender_id, own_id = person.user_id, frame.id or fresh_id
+        self._history.forget(now)
+        # Before the rate: "the repeat … costs no rate".
+        kept = self._history.find(sender_id, own_id)
+        if kept is not None:
+            if kept.event:
+                return [Repeat(conn, kept.seq, None, kept.event)]
+            return [Repeat(conn, kept.seq, kept.log_id, None)]
+        rates = self._nudges if isinstance(frame, Nudge) else self._chats
+        wait = rates.check(sender_id, now)
+        if wait:
+            refused = ProtocolError(
+                "RATE_LIMITED", retry_after_ms=wait, id=frame.id or None
+            )
+            return [Send((conn,), protocol.error_frame(refused))]
+        rates.record(sender_id, now)
+        at, seq = self._time(now), self.seq + 1
+        name = person.display_name
+        return self._commit(compose(frame, own_id, self._id, sender_id, name, at, seq))
+
+    def _commit(self, message: Message) -> list[Effect]:
+        event, seq, at = protocol.encode(message), message.seq, message.timestamp
+        self.seq = seq
+        self._history.add(self.epoch, seq, message.sender_id, message.id, at, event)
+        effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
+        if self._direct:
+            self._mark(message.sender_id, seq)
+            told = encode_notification(DirectMessage(self._direct, event))
+            effects += [Touch(self._direct, at), Notify(PRESENCE, told)]
+        return effects
+
+    def _mark(self, user_id: str, seq: int) -> None:
+        if seq > self.read_marks.get(user_id, 0):
+            self.read_marks[user_id] = seq
+            self.receipts_changed = True
+
+    def _ack(self, now: int, person: Person, frame: Ack) -> list[Effect]:
+        user_id = person.user_id
+        # "Acks beyond 100 a second are dropped in silence."
+        if self._acks.check(user_id, now):
+            return []
+        self._acks.record(user_id, now)
+        kept = self._history.newest_for(user_id, frame.ack_id)
+        if kept is None:
+            return []
+        if self._direct and frame.status == "read":
+            self._mark(user_id, kept.seq)
+        if not self._history.upgrade(kept, frame.status):
+            return []
+        self.receipts_changed = True
+        told = protocol.DeliveryStatus(
+            self._id, frame.ack_id, frame.status, user_id, self._time(now)
+        )
+        return [Broadcast(protocol.encode(told))]
+
+    def _set_presence(
+        self, now: int, person: Person, frame: SetPresence
+    ) -> list[Effect]:
+        name = frame.display_name or None
+        effects: list[Effect] = []
+        if self._roster.update(person, frame.status, name):
+            effects += [Attach(self._attachment(person, c)) for c in person.conns]
+            self._tell_all_soon(now)
+        told = StatusChanged(person.user_id, frame.status, name)
+        effects.append(Notify(PRESENCE, encode_notification(told)))
+        return effects
+
+    def notify(self, now: int, notification: bytes) -> list[Effect]:
+        """Rooms are told nothing by other objects."""
+        return []
+
+    # Typing.
+
+    def _type(self, now: int, conn: str, person: Person, frame: Typing) -> list[Effect]:
+        user_id, name = person.user_id, person.display_name
+        before = self._typists.get(user_id)
+        shown_on = before.conn if before is not None and before.shown else conn
+        changed = self._typists.report(now, user_id, name, conn, frame.is_typing)
+        effects = self._show(changed)
+        if frame.is_typing and shown_on != conn:
+            moved = [shown_on, conn] if shown_on in person.conns else [conn]
+            effects += [Attach(self._attachment(person, c)) for c in moved]
+        return effects
+
+    def _show(self, changed: Iterable[Typist]) -> list[Effect]:
+        effects: list[Effect] = []
+        for typist in changed:
+            user_id, conn = typist.user_id, typist.conn
+            state = protocol.TypingState(
+                self._id, user_id, typist.display_name, typist.shown
+            )
+            effects.append(Broadcast(protocol.encode(state), user_id))
+            person = self._roster.conns.get(conn)
+            if person is not None:
+                effects.append(Attach(person.attachment(conn, typist.shown)))
+        return effects
+
+    def _silence(self, attachments: list[Attachment]) -> list[Effect]:
+        # Who typed before a crash is still shown as typing; their timers are gone.
+        effects: list[Effect] = []
+        told: set[str] = set()
+        for attachment in attachments:
+            person = self._roster.conns[attachment.conn]
+            known = self._attachment(person, attachment.conn)
+            if not attachment.typing or known.typing:
+                continue
+            effects.append(Attach(known))
+            user_id = person.user_id
+            if self._typists.get(user_id) is None and user_id not in told:
+                told.add(user_id)
+                state = protocol.TypingState(
+                    self._id, user_id, person.display_name, False
+                )
+                effects.append(Broadcast(protocol.encode(state), user_id))
+        return effects
+
+    def _attachment(self, person: Person, conn: str) -> Attachment:
+        typist = self._typists.get(person.user_id)
+        typing = typist is not None and typist.shown and typist.conn == conn
+        return person.attachment(conn, typing)
+
+    # The alarm.
+
+    def alarm(self, now: int) -> list[Effect]:
+        """Do what is due: stop typists, tell who is here. Early calls do nothing."""
+        effects: list[Effect] = []
+        typing_at = self._typists.alarm_at
+        if typing_at is not None and typing_at <= now:
+            effects += self._show(self._typists.alarm(now))
+        if self._tell_at is not None and self._tell_at <= now:
+            effects += self._tell()
+        return effects
+
+    def _tell_all_soon(self, now: int) -> None:
+        self._stale = True
+        if self._tell_at is None:
+            self._tell_at = now + COALESCE_MS
+
+    def _tell_soon(self, now: int, conn: str) -> None:
+        self._untold.append(conn)
+        if self._tell_at is None:
+            self._tell_at = now + COALESCE_MS
+
+    def _tell(self) -> list[Effect]:
+        untold = tuple(c for c in self._untold if c in self._roster.conns)
+        stale, self._stale, self._tell_at = self._stale, False, None
+        self._untold.clear()
+        if not self._roster.conns or not (stale or untold):
+            return []
+        people = [person.participant() for person in self._roster]
+        frame = protocol.encode(protocol.Participants(self._id, people))
+        return [Broadcast(frame)] if stale else [Send(untold, frame)]
+
+    # Sleep and wake.
+
+    def snapshot(self) -> bytes:
+        """The room at rest, for `restore`. Typing is not in it: it has timers."""
+        return mirror.encode(
+            mirror.RoomSnapshot(
+                self.seq,
+                self._timestamp,
+                self._history.snapshot(),
+                self._chats.snapshot(),
+                self._nudges.snapshot(),
+                self.read_marks,
+                self._roster.snapshot(),
+                sorted(self.gateways),
+                self._stale or bool(self._untold),
+            )
+        )
+
+    @classmethod
+    def restore(
+        cls, room_id: str, rules: RoomRules, snapshot: bytes, clean: bool
+    ) -> Self:
+        """The room as it was; `replay` brings what the log has above its `seq`.
+
+        `clean` is false if the room has lived since: then its roster is not to be
+        believed. A snapshot of another version gives a room that remembers nothing.
+        """
+        room = cls(room_id, rules)
+        saved = mirror.decode(snapshot)
+        if saved is None:
+            return room
+        room.seq, room._timestamp = saved.seq, saved.timestamp
+        room.read_marks = saved.read_marks
+        room._history.restore(saved.messages)
+        room._chats.restore(saved.chats)
+        room._nudges.restore(saved.nudges)
+        if clean:
+            room._roster.restore(saved.roster)
+            room._remembers = True
+            room.gateways = set(saved.gateways)
+            room._dormant = set(saved.gateways)
+            if saved.stale:
+                room._tell_all_soon(saved.timestamp)
+        return room
+
+    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
+        """Take an event of the log above `seq`, in order, before anything else.
+
+        Rebuilds the buffer, the ids, the rates and the clock's floor. A room without a
+        snapshot needs the last 1,000 messages or 60 s, whichever is more.
+        """
+        message = protocol.decode_message(event)
+        sender_id, at = message.sender_id, message.timestamp
+        self.seq = seq
+        self._time(at)
+        self._history.add(epoch, seq, sender_id, message.id, at, event)
+        self._history.forget(now)
+        rates = self._nudges if message.is_nudge else self._chats
+        rates.record(sender_id, at)
+        if self._direct:
+            self._mark(sender_id, seq)
+
+
+def _rates(rate: tuple[int, int]) -> UserRates:
+    count, seconds = rate
+    return UserRates(count, seconds * 1_000)

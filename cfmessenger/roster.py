@@ -1,0 +1,98 @@
+"""Roster: who is here, by user and by connection.
+
+Owns the rule that people are counted, not tabs: a user arrives with the first
+connection and leaves with the last, and all their connections share one name and one
+status. Used by rooms and by presence. Must not decide what anyone is told.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from .effects import Attachment
+from .ids import gateway_of
+from .protocol import Participant, Status
+
+
+class Person(msgspec.Struct):
+    """A user who is here. `conns` maps each connection to whether it watches."""
+
+    user_id: str
+    display_name: str
+    status: Status
+    conns: dict[str, bool]
+
+    def participant(self) -> Participant:
+        """How the lists of people show them."""
+        return Participant(self.user_id, self.display_name, self.status)
+
+    def attachment(self, conn: str, typing: bool = False) -> Attachment:
+        """What the gateway should keep for this connection."""
+        return Attachment(
+            conn,
+            self.user_id,
+            self.display_name,
+            self.status,
+            typing,
+            self.conns[conn],
+        )
+
+
+class Roster:
+    """The people here. `conns`: connection → person; `people`: user id → person."""
+
+    def __init__(self) -> None:
+        self.conns: dict[str, Person] = {}
+        self.people: dict[str, Person] = {}
+
+    def join(self, attachment: Attachment) -> tuple[Person, bool]:
+        """Add a connection; true if its user was not here.
+
+        A user who is here keeps the name and status they have.
+        """
+        user_id, conn = attachment.user_id, attachment.conn
+        person = self.people.get(user_id)
+        arrived = person is None
+        if person is None:
+            person = self.people[user_id] = Person(
+                user_id, attachment.display_name, attachment.status, {}
+            )
+        person.conns[conn] = attachment.watch
+        self.conns[conn] = person
+        return person, arrived
+
+    def leave(self, conn: str) -> tuple[Person, bool] | None:
+        """Remove a connection; true if its user is gone, None if it was unknown."""
+        person = self.conns.pop(conn, None)
+        if person is None:
+            return None
+        del person.conns[conn]
+        gone = not person.conns
+        if gone:
+            del self.people[person.user_id]
+        return person, gone
+
+    def held_by(self, gateway: str) -> list[str]:
+        """The connections of one gateway."""
+        return [conn for conn in self.conns if gateway_of(conn) == gateway]
+
+    def update(self, person: Person, status: Status, display_name: str | None) -> bool:
+        """Give a person a status and perhaps a name; true if anything changed."""
+        name = display_name or person.display_name
+        if (person.status, person.display_name) == (status, name):
+            return False
+        person.status, person.display_name = status, name
+        return True
+
+    def snapshot(self) -> list[Attachment]:
+        """Every connection, in order of arrival, for `restore`."""
+        return [person.attachment(conn) for conn, person in self.conns.items()]
+
+    def restore(self, attachments: Sequence[Attachment]) -> None:
+        """Fill an empty roster from a snapshot."""
+        for attachment in attachments:
+            self.join(attachment)
+
+    def __iter__(self) -> Iterator[Person]:
+        """The people, in order of arrival."""
+        return iter(self.people.values())
