@@ -1,0 +1,172 @@
+"""The Ray node that `up` runs when no cluster was named (design.md §2, §5).
+
+Owns how Ray is started and stopped: its own command line as a child, never `import ray`
+and never `ray stop`, which kills by name. What the product does not use is off: the
+dashboard's server, the autoscaler, the log monitor, usage statistics, metrics, task
+events. Everything listens on loopback, and even there only with a token.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cfmessenger.cli.runtime import DataFolder, open_log, private_folder
+from cfmessenger.cli.supervisor import Launch, Service
+
+NAME = "ray"
+
+# The least Ray accepts. No object of ours is large enough to go there.
+OBJECT_STORE_BYTES = 75 * 1024 * 1024
+
+KEPT_WORKER_LOGS = 300  # three a worker
+
+# Would send us to another cluster, or let it in with another token.
+_FOREIGN = frozenset(
+    {
+        "RAY_ADDRESS",
+        "RAY_AUTH_TOKEN",
+        "RAY_NAMESPACE",
+        "RAY_REDIS_ADDRESS",
+        "RAY_RUNTIME_ENV",
+        "RAY_START_HOOK",
+        "RAY_TMPDIR",
+    }
+)
+
+_NODE_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Actors at nice 15 starve beside gateways at 0.
+    "RAY_worker_niceness": "0",
+    # On SIGTERM Ray would wait 30 s for actors to leave. By then ours have.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_enable_timeline": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    # A room that hibernates is a dead actor; the default remembers 100,000 of them.
+    "RAY_maximum_gcs_destroyed_actor_cached_count": "1000",
+    # A node is declared dead after 5 s when it refuses, 20 s when it hangs; defaults
+    # are 15 s and 65 s. Shorter would mistake a starved machine for a dead one.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "5",
+    "RAY_ROTATION_MAX_BYTES": str(4 * 1024 * 1024),
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+    "RAY_BACKEND_LOG_LEVEL": "warning",
+}
+
+
+class LocalRay:
+    """One head node for this machine, with its files in the runtime folder."""
+
+    def __init__(
+        self,
+        data: DataFolder,
+        runtime: Path,
+        warm_workers: int,
+        env: Mapping[str, str],
+    ) -> None:
+        self._data = data
+        self._runtime = runtime
+        self._folder = runtime / "ray"
+        self._session_logs = self._folder / "session_latest" / "logs"
+        self._logs = data.logs / "ray"  # while it runs a link to the above
+        self._token = data.secret("ray.token")
+        self._warm_workers = warm_workers
+        self._env = env
+
+    @property
+    def driver_env(self) -> dict[str, str]:
+        """What a process needs to connect to it, besides the address."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # The switch's name is about other systems; what it does is keep every
+            # listener and address of Ray on 127.0.0.1.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+
+    @property
+    def address(self) -> str:
+        """host:port of the head that runs now; another one after a restart."""
+        return self._address_file.read_text().strip()
+
+    @property
+    def service(self) -> Service:
+        """For the supervisor."""
+        return Service(NAME, self._launch, self._serves, ready_s=60.0)
+
+    @property
+    def _address_file(self) -> Path:
+        return self._folder / "ray_current_cluster"
+
+    def keep_logs(self) -> None:
+        """Moves the logs of a node that has ended to the data folder."""
+        if self._logs.is_symlink():
+            self._logs.unlink()
+        if self._session_logs.is_dir():
+            self._set_last_logs_aside()
+            self._logs.mkdir(mode=0o700)
+            for file in self._session_logs.iterdir():
+                if file.is_file():
+                    shutil.copyfile(file, self._logs / file.name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def prune_logs(self) -> None:
+        """Deletes the oldest logs of workers: Ray keeps those of every worker ever."""
+        found = self._session_logs.glob("*worker-*")
+        by_age = sorted(found, key=lambda path: path.stat().st_mtime)
+        for path in by_age[:-KEPT_WORKER_LOGS]:
+            path.unlink(missing_ok=True)
+
+    def _launch(self) -> Launch:
+        self.keep_logs()
+        private_folder(self._folder)
+        self._set_last_logs_aside()
+        self._logs.symlink_to(self._session_logs)
+        startup = max(self._warm_workers, os.cpu_count() or 1)
+        env = {k: v for k, v in self._env.items() if k not in _FOREIGN}
+        env |= _NODE_ENV | self.driver_env
+        # As many workers at once as are kept warm, not as many as there are cores.
+        env["RAY_worker_maximum_startup_concurrency"] = str(startup)
+        return Launch(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *self._flags()],
+            env,
+            # Its processes overwrite their environment (titles): this is how a later
+            # start recognises them.
+            cwd=self._runtime,
+            output=open_log(self._data.logs / "ray.log"),
+        )
+
+    def _flags(self) -> list[str]:
+        return [
+            "--head",
+            "--block",
+            "--port=0",
+            "--dashboard-port=0",
+            "--dashboard-agent-listen-port=0",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--include-dashboard=false",
+            "--include-log-monitor=false",
+            "--no-monitor",
+            "--disable-usage-stats",
+            # Logical: how many idle workers are started and kept. Rooms reserve none.
+            f"--num-cpus={self._warm_workers}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--temp-dir={self._folder}",
+        ]
+
+    def _set_last_logs_aside(self) -> None:
+        if self._logs.is_dir():
+            before = self._logs.with_name(self._logs.name + ".1")
+            shutil.rmtree(before, ignore_errors=True)
+            self._logs.replace(before)
+
+    async def _serves(self) -> bool:
+        # Ray writes it when the node has registered: the last thing it does.
+        return self._address_file.exists() and self.address != ""

@@ -1,0 +1,169 @@
+"""Operating-system processes as this product needs them (Linux).
+
+Owns spawning a child that dies with its parent, and finding, signalling and waiting
+for processes by id without ever hitting a stranger: an id is believed only together
+with the process's start time, and signals go through a pidfd. Must not decide who is to
+be started, restarted or ended; nothing here matches a process by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+# Loaded at import: between fork and exec nothing may be looked up.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Entry(NamedTuple):
+    """One row of the process table; `pid` and `start` together name a process."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    start: int  # clock ticks since boot
+
+
+def boot_id() -> str:
+    """Changes with every boot, after which no recorded process can be alive."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def entry(pid: int) -> Entry | None:
+    """The process's row, or None when there is no such process."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name may hold blanks and brackets: what counts is after the last.
+    fields = stat.rpartition(")")[2].split()
+    return Entry(pid, fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def entries() -> list[Entry]:
+    """Every process there is, zombies included."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [row for pid in pids if (row := entry(pid)) is not None]
+
+
+def descendants(pid: int) -> list[Entry]:
+    """Children, grandchildren and so on, without zombies."""
+    table = entries()
+    found, family = [], {pid}
+    while more := [e for e in table if e.parent in family and e.pid not in family]:
+        family.update(e.pid for e in more)
+        found += more
+    return [e for e in found if e.state != "Z"]
+
+
+def session_members(session: int) -> list[Entry]:
+    """Who is in the session that the process `session` leads or led."""
+    return [e for e in entries() if e.session == session and e.state != "Z"]
+
+
+def belongs_to(pid: int, marker: str, folder: Path) -> bool:
+    """True if the process carries `marker` in its environment or runs in `folder`.
+
+    Both are asked because programs which set their title (Ray's workers) overwrite
+    their environment, and others change their folder.
+    """
+    try:
+        if marker.encode() in Path("/proc", str(pid), "environ").read_bytes():
+            return True
+        return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(folder)
+    except OSError:
+        return False
+
+
+def send(target: Entry, number: int) -> None:
+    """Signals exactly that process; one that is gone, or not ours, is left alone."""
+    try:
+        handle = os.pidfd_open(target.pid)
+    except OSError:
+        return
+    try:
+        now = entry(target.pid)
+        if now is not None and now.start == target.start:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        os.close(handle)
+
+
+def wait_gone(targets: Iterable[Entry], timeout_s: float) -> list[Entry]:
+    """Blocks until they have ended; returns those that have not in `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    left = []
+    for target in targets:
+        try:
+            handle = os.pidfd_open(target.pid)
+        except OSError:
+            continue
+        try:
+            now = entry(target.pid)
+            if now is None or now.start != target.start:
+                continue
+            patience = max(0.0, end - time.monotonic())
+            if not select.select([handle], [], [], patience)[0]:
+                left.append(target)
+        finally:
+            os.close(handle)
+    return left
+
+
+def adopt_orphans() -> None:
+    """From now on a descendant whose parent dies becomes our own child."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def spawn(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    death_signal: signal.Signals,
+    cwd: Path | None = None,
+    inherit: Sequence[int] = (),
+    output: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts a child in a session of its own; it gets `death_signal` if we die.
+
+    A session of its own, because Ctrl-C in a terminal would else reach every process at
+    once and the order of a shutdown would be lost. Only the descriptors in `inherit`
+    pass. stdout and stderr go to `output`, or both to our stderr: our stdout is for one
+    line only. Call it from the main thread, whose end is what the kernel watches.
+    """
+    parent = os.getpid()
+
+    def in_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return subprocess.Popen(
+        list(command),
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=2 if output is None else output,
+        stderr=2 if output is None else output,
+        pass_fds=tuple(inherit),
+        start_new_session=True,
+        preexec_fn=in_child,
+    )
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")

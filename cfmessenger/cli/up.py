@@ -1,0 +1,236 @@
+"""`cfmessenger up`: the whole messenger on this machine, one process to start and stop.
+
+Owns which processes there are, what each is told, and the order in which they start and
+stop: Valkey and Ray together, then the namespace server, then the gateways; back the
+same way, with everything gone in ten seconds. Must not serve anything itself. One line
+on stdout when clients can connect; the rest goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from cfmessenger import log_format
+from cfmessenger.cli import embedded_valkey, local_ray
+from cfmessenger.cli.embedded_valkey import EmbeddedValkey
+from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.local_ray import LocalRay
+from cfmessenger.cli.runtime import (
+    MARKER,
+    ChildRecords,
+    DataFolder,
+    InUse,
+    Refused,
+    RuntimeFolder,
+    require_linux,
+)
+from cfmessenger.cli.supervisor import Launch, Service, StartFailed, Supervisor
+from cfmessenger.settings import Settings
+
+log = logging.getLogger("cfmessenger.up")
+
+NAMESPACE = "namespace"
+LISTEN_FD = "CFMX_LISTEN_FD"
+NAMESPACE_ADDRESS = "CFMX_NAMESPACE"
+RAY_ADDRESS = "CFMX_RAY_ADDRESS"
+GATEWAY_NUMBER = "CFMX_GATEWAY"
+
+BACKLOG = 2048
+TIDY_S = 60.0
+
+# Seconds after the signal at which each of these is killed if it has not gone by then.
+# The rooms get what the gateways leave, and at least 2 s.
+LONGEST_DRAIN_S = 4.5
+GATEWAYS_GONE_S = 5.0
+NAMESPACE_GONE_S = 7.2
+RAY_GONE_S = 8.8
+VALKEY_GONE_S = 9.5
+
+
+@click.command()
+@with_settings
+def up(settings: Settings) -> None:
+    """Start everything on this machine and keep it running until Ctrl-C.
+
+    Starts Valkey and Ray (unless CFM_VALKEY_URL, CFM_RAY_ADDRESS name some), the
+    namespace server and the gateways. One per data folder.
+    """
+    log_format.configure(settings.log_level, settings.log_format)
+    try:
+        require_linux()
+        with DataFolder(settings.data_dir) as data:
+            asyncio.run(Up(settings, data).run())
+    except (InUse, Refused, StartFailed) as error:
+        click.echo(f"cfmessenger: {error}", err=True)
+        sys.exit(1)
+
+
+class Up:
+    """One run of the messenger on a data folder that is locked."""
+
+    def __init__(self, settings: Settings, data: DataFolder) -> None:
+        self._settings = settings
+        self._data = data
+        self._runtime = RuntimeFolder(data.path)
+        self._records = ChildRecords(data.path, self._runtime.path)
+        self._supervisor = Supervisor(self._records)
+        self._valkey: EmbeddedValkey | None = None
+        self._ray: LocalRay | None = None
+        self._gateways = [f"gateway-{n}" for n in range(settings.gateways)]
+        self._env = self._common_env()
+
+    async def run(self) -> None:
+        """Start, report, wait for SIGINT or SIGTERM, stop. Raises what up() reports."""
+        began = time.monotonic()
+        if orphans := self._records.clear_orphans():
+            log.warning("ended what an earlier start left: %s", ", ".join(orphans))
+        self._runtime.open()
+        with _listen(self._settings.host, self._settings.port) as listener:
+            stopping = _on_signals(self._supervisor.kill_all)
+            self._supervisor.open()
+            try:
+                self._start(listener)
+                ready = asyncio.ensure_future(self._supervisor.ready())
+                await asyncio.wait(
+                    (ready, stopping), return_when=asyncio.FIRST_COMPLETED
+                )
+                if ready.done():
+                    ready.result()
+                    log.info("started in %.1f s", time.monotonic() - began)
+                    click.echo(f"CF Messenger is ready at {_url(listener)}")
+                    await self._tidy_until(stopping)
+                ready.cancel()
+            finally:
+                listener.close()
+                await self._stop()
+                self._runtime.remove()
+
+    def _start(self, listener: socket.socket) -> None:
+        settings, supervisor = self._settings, self._supervisor
+        needs: list[str] = []
+        if settings.valkey_url is None:
+            self._valkey = EmbeddedValkey(
+                self._data, self._runtime.path, settings.fsync
+            )
+            self._env["CFM_VALKEY_URL"] = self._valkey.url
+            supervisor.start(self._valkey.service)
+            needs.append(embedded_valkey.NAME)
+        if settings.ray_address is None:
+            self._ray = LocalRay(
+                self._data, self._runtime.path, settings.warm_workers, self._env
+            )
+            supervisor.start(self._ray.service)
+            needs.append(local_ray.NAME)
+        supervisor.start(
+            Service(
+                NAMESPACE,
+                self._launch_namespace,
+                needs=tuple(needs),
+                # A Ray driver does not outlive its cluster.
+                follows=local_ray.NAME if self._ray else None,
+            )
+        )
+        for number, name in enumerate(self._gateways):
+            supervisor.start(
+                Service(
+                    name,
+                    partial(self._launch_gateway, listener, number),
+                    needs=(NAMESPACE,),
+                )
+            )
+
+    async def _tidy_until(self, stopping: asyncio.Future[None]) -> None:
+        while not stopping.done():
+            if self._ray is not None:
+                self._ray.prune_logs()
+            await asyncio.wait((stopping,), timeout=TIDY_S)
+
+    async def _stop(self) -> None:
+        supervisor, loop = self._supervisor, asyncio.get_running_loop()
+        began = loop.time()
+        log.info("stopping")
+        await supervisor.stop(self._gateways, began + GATEWAYS_GONE_S)
+        await supervisor.stop([NAMESPACE], began + NAMESPACE_GONE_S)
+        await supervisor.stop([local_ray.NAME], began + RAY_GONE_S)
+        await supervisor.stop([embedded_valkey.NAME], began + VALKEY_GONE_S)
+        await supervisor.close()
+        if self._ray is not None:
+            self._ray.keep_logs()
+        log.info("stopped in %.1f s", loop.time() - began)
+
+    def _common_env(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self._settings.to_env(),
+            "CFM_DRAIN_S": str(min(self._settings.drain_s, LONGEST_DRAIN_S)),
+            MARKER: str(self._runtime.path),
+            NAMESPACE_ADDRESS: f"unix:{self._runtime.path / 'namespace.sock'}",
+        }
+
+    def _launch_namespace(self) -> Launch:
+        env = dict(self._env)
+        if self._ray is not None:
+            env |= {RAY_ADDRESS: self._ray.address, **self._ray.driver_env}
+        elif self._settings.ray_address is not None:
+            env[RAY_ADDRESS] = self._settings.ray_address
+        return Launch(_ourselves("namespace"), env)
+
+    def _launch_gateway(self, listener: socket.socket, number: int) -> Launch:
+        fd = listener.fileno()
+        env = {**self._env, LISTEN_FD: str(fd), GATEWAY_NUMBER: str(number)}
+        return Launch(_ourselves("gateway"), env, inherit=(fd,))
+
+
+def _ourselves(command: str) -> list[str]:
+    return [sys.executable, "-m", "cfmessenger", command]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket every gateway accepts from. Raises `Refused` if it cannot be had."""
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise Refused(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _on_signals(again: Callable[[], None]) -> asyncio.Future[None]:
+    """Done at the first SIGINT, SIGTERM or SIGHUP; `again` is called at each later."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[None] = loop.create_future()
+
+    def received() -> None:
+        if asked.done():
+            again()
+        else:
+            asked.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, received)
+    return asked
