@@ -339,15 +339,16 @@ def test_room_participants_are_yielded_as_they_are() -> None:
 
 
 class Server:
-    """A room as wire.md tells it, without any memory for repeats: the client alone
-    must make a message one message."""
+    """A room as wire.md tells it. Unless it `remembers` ids, nothing it heard before a
+    cut arrives after it, and the client alone must make a message one message."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembers: bool) -> None:
+        self.remembers = remembers
         self.log: list[dict[str, Any]] = []
         self.to_client: list[dict[str, Any]] = []
 
     def connect(self, since: int | None) -> None:
-        start = max(0, len(self.log) - 5) if since is None else since
+        start = max(0, len(self.log) - 100) if since is None else since
         pages = [self.log[n : n + 3] for n in range(start, len(self.log), 3)]
         if since is not None and not pages:
             pages = [[]]
@@ -364,6 +365,10 @@ class Server:
         self.to_client.append(PARTICIPANTS)
 
     def accept(self, message_id: str, sender: str) -> None:
+        for old in self.log if self.remembers else ():
+            if old["id"] == message_id:
+                self.to_client.append(old)
+                return
         event = message(len(self.log) + 1, message_id, sender)
         self.log.append(event)
         self.to_client.append(event)
@@ -381,12 +386,12 @@ steps = st.lists(
 )
 
 
-@given(steps)
+@given(steps, st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_whatever_is_cut_everything_comes_once_and_in_order(
-    plan: list[tuple[str, int]],
+    plan: list[tuple[str, int]], remembers: bool
 ) -> None:
-    server, state = Server(), room()
+    server, state = Server(remembers), room()
     to_server: list[str] = []
     said: list[str] = []
     acked: list[str] = []
@@ -394,7 +399,8 @@ def test_whatever_is_cut_everything_comes_once_and_in_order(
 
     def connect() -> None:
         state.lost()
-        to_server.clear()  # what was on its way is lost, either way
+        if not remembers:
+            to_server.clear()
         server.connect(state.since)
         state.opened()
 
