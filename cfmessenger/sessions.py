@@ -1,0 +1,290 @@
+"""Sessions (the original's SESSION_KV): who a token stands for, and for how long.
+
+A token is 256 random bits; Valkey knows its SHA-256 alone, so a copy of the database
+holds nothing that can be presented. A session ends `ttl_s` after its last use and 12 h
+after its login whatever happens. A refresh moves the record to a new token and keeps
+the `login_id`, to which sockets, logout and expiry are bound. Every write is one
+command or one MULTI that cannot bring a deleted session back: HSETEX FXX writes only
+where every field still exists, RENAME fails where the old token is gone. All methods
+may raise `Unavailable`. Times are integer milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from valkey.asyncio import Valkey
+from valkey.exceptions import ResponseError
+
+from cfmessenger import keys
+from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.valkey_kv import ask, reachable
+
+REVOKED_CHANNEL = keys.REVOKED_CHANNEL
+"""A login id is published here when its session was ended on purpose."""
+
+LONGEST_MS = 12 * 3600 * 1000
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
+_SLIDE_PARTS = 20  # "written at most every TTL/20"
+_PRUNE_ABOVE = 32  # remembered tokens of a user before dead ones are looked for
+_FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
+
+
+def token_hash(token: str) -> str:
+    """What Valkey and logs may know of a token: its SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Session(msgspec.Struct, frozen=True, gc=False):
+    """One login as last seen in Valkey. Holds no secret; `token_hash` names its key."""
+
+    user_id: str
+    login_id: str
+    token_hash: str
+    started_at: int
+    expires_at: int
+    nonce: str
+    location_hint: str
+
+
+class Sessions:
+    """Makes, finds, prolongs and ends sessions.
+
+    `replica` serves `revalidate` alone. What it does not know is asked of the primary
+    before it counts as gone, so a lagging replica never ends a session.
+    """
+
+    def __init__(
+        self,
+        kv: Valkey,
+        *,
+        ttl_s: float,
+        replica: Valkey | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._kv = kv
+        self._replica = replica or kv
+        self._ttl_ms = int(ttl_s * 1000)
+        self._clock = clock or Clock().now
+
+    async def create(self, user_id: str, location_hint: str) -> tuple[str, Session]:
+        """A new login: its token, shown once, and its session."""
+        token, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(
+            user_id=user_id,
+            login_id=secrets.token_hex(16),
+            token_hash=token_hash(token),
+            started_at=now,
+            expires_at=now + min(self._ttl_ms, LONGEST_MS),
+            nonce=secrets.token_hex(8),
+            location_hint=location_hint,
+        )
+        index = keys.user_sessions(user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.execute_command(*_write(session, only_over_existing=False))
+                multi.sadd(index, _member(session))
+                multi.pexpireat(index, now + LONGEST_MS)
+                multi.scard(index)
+                *_, remembered = await multi.execute()
+        if remembered > _PRUNE_ABOVE:
+            await self._prune(index)
+        return token, session
+
+    async def get(self, token: str) -> Session | None:
+        """The live session of a token, read from the primary; None if there is none.
+
+        What cannot be one of our tokens is refused without asking Valkey.
+        """
+        if not _TOKEN.match(token):
+            return None
+        return await self.by_hash(token_hash(token))
+
+    async def by_hash(self, hashed: str) -> Session | None:
+        """The live session whose token has this hash."""
+        record = await ask(self._kv, "HGETALL", keys.session(hashed))
+        return self._live(hashed, record)
+
+    async def slide(self, session: Session) -> Session | None:
+        """The session, prolonged because it was used now; None if it is gone.
+
+        Valkey is written to only when that gains at least a twentieth of the TTL. A
+        session that a refresh moved to another token is followed by its login.
+        """
+        end = session.started_at + LONGEST_MS
+        expires_at = min(self._clock() + self._ttl_ms, end)
+        gained = expires_at - session.expires_at
+        if gained <= 0 or (gained < self._ttl_ms // _SLIDE_PARTS and expires_at < end):
+            return session
+        longer = msgspec.structs.replace(session, expires_at=expires_at)
+        written = await ask(self._kv, *_write(longer, only_over_existing=True))
+        if written:
+            return longer
+        return (await self._follow([session]))[session.login_id]
+
+    async def refresh(self, token: str) -> tuple[str, Session] | None:
+        """Moves the session to a new token; the old one is dead at once.
+
+        The login stays, the nonce (and with it every unused ticket) does not. None if
+        the token stands for nothing, or another refresh of it was faster.
+        """
+        old = await self.get(token)
+        if old is None:
+            return None
+        fresh, now = secrets.token_urlsafe(32), self._clock()
+        new = msgspec.structs.replace(
+            old,
+            token_hash=token_hash(fresh),
+            expires_at=min(now + self._ttl_ms, old.started_at + LONGEST_MS),
+            nonce=secrets.token_hex(8),
+        )
+        index = keys.user_sessions(old.user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.rename(keys.session(old.token_hash), keys.session(new.token_hash))
+                multi.execute_command(*_write(new, only_over_existing=True))
+                multi.srem(index, _member(old))
+                multi.sadd(index, _member(new))
+                multi.pexpireat(index, now + LONGEST_MS)
+                moved, *rest = await multi.execute(raise_on_error=False)
+        for reply in rest:
+            if isinstance(reply, Exception):
+                raise Unavailable() from reply
+        if isinstance(moved, ResponseError):
+            await ask(self._kv, "SREM", index, _member(new))
+            return None
+        return fresh, new
+
+    async def logout(self, session: Session) -> None:
+        """Ends the login under whatever token it now has, and tells every gateway.
+
+        Only this login: another one of the same user lives on.
+        """
+        index = keys.user_sessions(session.user_id)
+        doomed = {session.token_hash}
+        while doomed:
+            with reachable():
+                async with self._kv.pipeline(transaction=True) as multi:
+                    multi.delete(*(keys.session(hashed) for hashed in doomed))
+                    multi.srem(index, *(f"{session.login_id}.{h}" for h in doomed))
+                    multi.publish(REVOKED_CHANNEL, session.login_id)
+                    multi.smembers(index)
+                    *_, members = await multi.execute()
+            # A refresh may have moved it since we read it; its new token goes as well.
+            doomed = _hashes_of(session.login_id, members)
+
+    async def revalidate(
+        self, sessions: Sequence[Session]
+    ) -> dict[str, Session | None]:
+        """What each login is now, by login id; None: it has ended.
+
+        One pipelined round trip for all, two more for those whose token is gone.
+        """
+        if not sessions:
+            return {}
+        with reachable():
+            async with self._replica.pipeline(transaction=False) as pipe:
+                for session in sessions:
+                    pipe.hgetall(keys.session(session.token_hash))
+                records = await pipe.execute()
+        found: dict[str, Session | None] = {}
+        for session, record in zip(sessions, records, strict=True):
+            live = self._live(session.token_hash, record)
+            if live is not None:
+                found[session.login_id] = live
+        lost = [session for session in sessions if session.login_id not in found]
+        if lost:
+            found |= await self._follow(lost)
+        return found
+
+    async def _follow(self, lost: Sequence[Session]) -> dict[str, Session | None]:
+        """Looks for logins by the user's remembered tokens, on the primary."""
+        found: dict[str, Session | None] = {
+            lost_one.login_id: None for lost_one in lost
+        }
+        with reachable():
+            async with self._kv.pipeline(transaction=False) as pipe:
+                for session in lost:
+                    pipe.smembers(keys.user_sessions(session.user_id))
+                remembered = await pipe.execute()
+        hashes = sorted(
+            {
+                hashed
+                for session, members in zip(lost, remembered, strict=True)
+                for hashed in _hashes_of(session.login_id, members)
+            }
+        )
+        if not hashes:
+            return found
+        with reachable():
+            async with self._kv.pipeline(transaction=False) as pipe:
+                for hashed in hashes:
+                    pipe.hgetall(keys.session(hashed))
+                records = await pipe.execute()
+        for hashed, record in zip(hashes, records, strict=True):
+            live = self._live(hashed, record)
+            if live is not None:
+                found[live.login_id] = live
+        return found
+
+    async def _prune(self, index: str) -> None:
+        raw = await ask(self._kv, "SMEMBERS", index)
+        members = [member.decode() for member in raw]
+        with reachable():
+            async with self._kv.pipeline(transaction=False) as pipe:
+                for member in members:
+                    pipe.exists(keys.session(member.partition(".")[2]))
+                alive = await pipe.execute()
+        dead = [m for m, there in zip(members, alive, strict=True) if not there]
+        if dead:
+            await ask(self._kv, "SREM", index, *dead)
+
+    def _live(self, hashed: str, record: dict[bytes, bytes]) -> Session | None:
+        if len(record) < len(_FIELDS):
+            return None
+        text = {name.decode(): value.decode() for name, value in record.items()}
+        session = Session(
+            user_id=text["userId"],
+            login_id=text["loginId"],
+            token_hash=hashed,
+            started_at=int(text["startedAt"]),
+            expires_at=int(text["expiresAt"]),
+            nonce=text["nonce"],
+            location_hint=text["locationHint"],
+        )
+        # The record says itself when it ends: one that Valkey forgot to drop (a clock
+        # that jumped, a restore from an old file) is as dead as one it did.
+        end = min(session.expires_at, session.started_at + LONGEST_MS)
+        return session if self._clock() < end else None
+
+
+def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:
+    values: tuple[str | int, ...] = (
+        session.user_id,
+        session.login_id,
+        session.started_at,
+        session.expires_at,
+        session.nonce,
+        session.location_hint,
+    )
+    command: list[str | int] = ["HSETEX", keys.session(session.token_hash)]
+    if only_over_existing:
+        command.append("FXX")
+    command += ["PXAT", session.expires_at, "FIELDS", len(_FIELDS)]
+    for name, value in zip(_FIELDS, values, strict=True):
+        command += [name, value]
+    return command
+
+
+def _member(session: Session) -> str:
+    return f"{session.login_id}.{session.token_hash}"
+
+
+def _hashes_of(login_id: str, members: Iterable[bytes]) -> set[str]:
+    pairs = (member.decode().partition(".") for member in members)
+    return {hashed for login, _, hashed in pairs if login == login_id}

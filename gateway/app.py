@@ -1,0 +1,135 @@
+"""The ASGI application: one route table, one exception table, the lifespan.
+
+Routes are wire.md §1's, in its order. Whatever an endpoint raises is answered by the
+exception table; what is not in it is a bug and `middleware.Edge` answers 500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.settings import Settings
+from cfmessenger.storage.valkey_kv import require_version
+from gateway import endpoints, sockets
+from gateway.envelope import Refusal, refuse
+from gateway.fanout import ServerTap
+from gateway.hub import Hub, RoomLog, Services
+from gateway.middleware import Edge
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    settings: Settings, hub: Callable[[Services], Hub], log: RoomLog
+) -> Starlette:
+    """The application of one gateway process.
+
+    `hub` makes the side of sockets and actors, given the parts that exist by then.
+    Startup fails on a Valkey that is away or too old; shutdown drains the hub.
+    """
+    app = Starlette(
+        routes=routes(),
+        middleware=[
+            Middleware(ServerTap),  # first: it must see the server's own `send`
+            Middleware(Edge, allowed_origins=settings.allowed_origins),
+        ],
+        exception_handlers=EXCEPTIONS,
+        lifespan=_lifespan,
+    )
+    # Nothing is at `/api/users/`, and a redirect is no envelope.
+    app.router.redirect_slashes = False
+    app.router.default = _not_found
+    app.state.services = Services.build(settings, hub, log)
+    return app
+
+
+def routes() -> list[BaseRoute]:
+    """Every path there is. A room's id may hold anything, so that it can be refused."""
+    return [
+        _get("/api/config", endpoints.config),
+        _post("/api/auth/login", endpoints.login),
+        _post("/api/auth/refresh", endpoints.refresh),
+        _post("/api/auth/logout", endpoints.logout),
+        _get("/api/auth/me", endpoints.me),
+        _post("/api/auth/ticket", endpoints.ticket),
+        _get("/api/users", endpoints.users),
+        _get("/api/auth/accounts", endpoints.users),
+        _get("/api/rooms", endpoints.room_list),
+        _get("/api/rooms/{id:path}/messages", endpoints.messages),
+        _post("/api/presence", endpoints.presence),
+        WebSocketRoute("/api/ws/room/{id:path}", _Asgi(sockets.room_socket)),
+        WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
+        _get("/api/ws/room/{id:path}", endpoints.upgrade_required),
+        _get("/api/ws/presence", endpoints.upgrade_required),
+        _get("/healthz", endpoints.healthz),
+        _get("/readyz", endpoints.readyz),
+        _get("/metrics", endpoints.metrics_text),
+    ]
+
+
+def _get(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, endpoint, methods=["GET"])
+
+
+def _post(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, endpoint, methods=["POST"])
+
+
+class _Asgi:
+    # Starlette wraps a plain function into one that is given a WebSocket; an instance
+    # is an ASGI application and gets scope, receive and send as they are.
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+async def _refused(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, ProtocolError | Unavailable)
+    return Refusal.from_error(error).response()
+
+
+async def _of_starlette(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "INTERNAL_ERROR")
+    return Refusal.of(code, headers=error.headers).response()
+
+
+_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
+
+EXCEPTIONS: dict[Any, Callable[[HTTPConnection, Exception], Awaitable[Response]]] = {
+    ProtocolError: _refused,
+    Unavailable: _refused,
+    HTTPException: _of_starlette,
+}
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = Refusal.of("NOT_FOUND")
+    if scope["type"] == "websocket":
+        await refuse(send, refusal)
+    else:
+        await refusal.response()(scope, receive, send)
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(services.aclose)
+        await require_version(services.kv)
+        await services.hub.start()
+        stack.push_async_callback(services.hub.drain)
+        yield

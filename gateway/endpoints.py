@@ -1,0 +1,318 @@
+"""The HTTP endpoints of wire.md §1, one function a row; routing is `app.py`'s.
+
+Each function reads what the row names, in the row's order of checks, and returns an
+answer or raises `ProtocolError` / `Unavailable`, which `app.py` turns into envelopes.
+Nothing here knows sockets, links or Ray, and no request keeps state in this process.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from cfmessenger import keys
+from cfmessenger.decoding import check_display_name
+from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
+from cfmessenger.ids import parse_room_id
+from cfmessenger.protocol import Status, User
+from cfmessenger.sessions import Session
+from cfmessenger.storage.valkey_kv import ask, reachable
+from cfmessenger.turnstile import LONGEST_TOKEN
+from cfmessenger.users import Profile
+from gateway import metrics, rooms
+from gateway.admission import Presented, bearer_tokens, identify
+from gateway.envelope import ok
+from gateway.hub import Services
+
+_MEDIA_TYPES = ("application/json", "text/plain", "")
+_STATUSES: dict[bytes | None, Status] = {
+    b"online": "online",
+    b"busy": "busy",
+    b"away": "away",
+}
+_SEQ = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,15}\Z", re.ASCII)
+HISTORY_LIMIT = 100
+
+_T = TypeVar("_T")
+
+
+class LoginRequest(msgspec.Struct, rename={"user_id": "userId"}):
+    """Who wants in, and the proof that it is a person, under either name."""
+
+    user_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    token: str | None = None
+    response: str | None = msgspec.field(default=None, name="cf-turnstile-response")
+
+
+class PresenceRequest(msgspec.Struct, rename={"display_name": "displayName"}):
+    """The status to show, and perhaps the name."""
+
+    status: Status
+    display_name: str | None = None
+
+
+_RULES = {
+    "userId": "must be text of 1-64 characters",
+    "token": f"must be text of at most {LONGEST_TOKEN} characters",
+    "cf-turnstile-response": f"must be text of at most {LONGEST_TOKEN} characters",
+    "status": "must be online, busy, away or offline",
+    "displayName": "must be text",
+}
+# Only msgspec's own end of the message is trusted: it may quote the client before it.
+_FIELD = re.compile(r"(?:required field|at) `(?:\$\.)?([\w-]+)`\Z")
+
+
+# What every endpoint uses.
+
+
+def services_of(request: Request) -> Services:
+    """The parts of this process."""
+    services: Services = request.app.state.services
+    return services
+
+
+async def session_of(request: Request) -> Session:
+    """The caller's session; raises AUTH_REQUIRED or AUTH_EXPIRED.
+
+    From the Authorization header alone: a token anywhere else is not looked at.
+    """
+    presented = Presented(frozenset(bearer_tokens(request.scope["headers"])))
+    return await identify(presented, services_of(request))
+
+
+async def body_of(request: Request, kind: type[_T]) -> _T:
+    """The JSON body; raises UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, VALIDATION_ERROR.
+
+    `text/plain` is JSON as well (what the original client's fetch sends), and so is a
+    body without a type. Unknown fields are ignored, a repeated key's last value wins.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if (
+        media_type.strip().lower() not in _MEDIA_TYPES
+        or request.headers.get("content-encoding", "identity").lower() != "identity"
+    ):
+        raise ProtocolError("UNSUPPORTED_MEDIA_TYPE")
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except msgspec.ValidationError as error:
+        found = _FIELD.search(str(error))
+        if found is None:
+            raise ProtocolError(
+                "VALIDATION_ERROR", "The body must be a JSON object."
+            ) from None
+        field = found[1]
+        raise ProtocolError("VALIDATION_ERROR", _RULES[field], field=field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ProtocolError("INVALID_JSON") from None
+
+
+def address_of(request: Request) -> str | None:
+    """The client's address, as the server (or a trusted proxy) says."""
+    return None if request.client is None else request.client.host
+
+
+async def with_status(services: Services, profiles: list[Profile]) -> list[User]:
+    """These people as clients see them; who has no presence key is offline."""
+    with reachable():
+        async with services.kv.pipeline(transaction=False) as pipe:
+            for profile in profiles:
+                pipe.hget(keys.presence(profile.id), "status")
+            found = await pipe.execute()
+    return [
+        profile.with_status(_status(raw))
+        for profile, raw in zip(profiles, found, strict=True)
+    ]
+
+
+def _status(raw: bytes | None) -> Status:
+    return _STATUSES.get(raw, "offline")
+
+
+async def _profile(services: Services, session: Session) -> Profile:
+    found = services.directory.person(session.user_id)
+    if found is None:  # taken off the list while signed in
+        raise ProtocolError("AUTH_EXPIRED")
+    return found
+
+
+# Configuration and sessions.
+
+
+async def config(request: Request) -> Response:
+    """GET /api/config"""
+    site_key = services_of(request).settings.turnstile_site_key
+    return ok({"TURNSTILE_SITE_KEY": site_key or ""})
+
+
+async def login(request: Request) -> Response:
+    """POST /api/auth/login: fields, token present, rate, Turnstile, user."""
+    services = services_of(request)
+    wanted = await body_of(request, LoginRequest)
+    token = wanted.token or wanted.response or ""
+    if len(token) > LONGEST_TOKEN:
+        raise ProtocolError("VALIDATION_ERROR", _RULES["token"], field="token")
+    if not token:
+        raise ProtocolError("TURNSTILE_REQUIRED")
+    address = address_of(request)
+    wait_ms = await services.login_rate.take(address)
+    if wait_ms:
+        raise ProtocolError("RATE_LIMITED", retry_after_ms=wait_ms)
+    await services.turnstile.verify(token, address)
+    profile = services.directory.person(wanted.user_id)
+    if profile is None:
+        raise ProtocolError("USER_NOT_FOUND")
+    [user] = await with_status(services, [profile])
+    hint = services.settings.location_hint
+    session_id, session = await services.sessions.create(profile.id, hint)
+    return ok(
+        {
+            "sessionId": session_id,
+            "user": user,
+            "expiresAt": session.expires_at,
+            "locationHint": session.location_hint,
+        }
+    )
+
+
+async def refresh(request: Request) -> Response:
+    """POST /api/auth/refresh"""
+    services = services_of(request)
+    tokens = set(bearer_tokens(request.scope["headers"]))
+    if not tokens:
+        raise ProtocolError("AUTH_REQUIRED")
+    fresh = await services.sessions.refresh(tokens.pop()) if len(tokens) == 1 else None
+    if fresh is None:
+        raise ProtocolError("AUTH_EXPIRED")
+    session_id, session = fresh
+    return ok({"sessionId": session_id, "expiresAt": session.expires_at})
+
+
+async def logout(request: Request) -> Response:
+    """POST /api/auth/logout"""
+    services = services_of(request)
+    session = await session_of(request)
+    await services.sessions.logout(session)
+    # The other gateways hear it from Valkey; ours need not wait for that.
+    await services.hub.close_login(session.login_id, CloseCode.LOGGED_OUT, "logged out")
+    return ok({"success": True})
+
+
+async def me(request: Request) -> Response:
+    """GET /api/auth/me"""
+    services = services_of(request)
+    profile = await _profile(services, await session_of(request))
+    [user] = await with_status(services, [profile])
+    return ok(user)
+
+
+async def ticket(request: Request) -> Response:
+    """POST /api/auth/ticket"""
+    services = services_of(request)
+    session = await session_of(request)
+    drawn, expires_at = await services.tickets.draw(session)
+    return ok({"ticket": drawn, "expiresAt": expires_at})
+
+
+# People and rooms.
+
+
+async def users(request: Request) -> Response:
+    """GET /api/users, GET /api/auth/accounts"""
+    services = services_of(request)
+    people = await with_status(services, list(services.directory.people))
+    active = await ask(services.kv, "SMEMBERS", keys.BOTS_ACTIVE)
+    in_rotation = [
+        bot.with_status("online")
+        for bot in services.directory.bots
+        if bot.id.encode() in active
+    ]
+    return ok([*people, *in_rotation])
+
+
+async def room_list(request: Request) -> Response:
+    """GET /api/rooms, with or without a session"""
+    services = services_of(request)
+    user_id = None
+    if bearer_tokens(request.scope["headers"]):
+        user_id = (await session_of(request)).user_id
+    return ok(await rooms.listed(services, user_id))
+
+
+async def messages(request: Request) -> Response:
+    """GET /api/rooms/{id}/messages?before=SEQ&limit=N"""
+    services = services_of(request)
+    session = await session_of(request)
+    room = parse_room_id(request.path_params["id"])
+    before = _query_number(request, "before", _SEQ, "must be a seq")
+    if before == 0:
+        raise ProtocolError("VALIDATION_ERROR", "must be a seq", field="before")
+    limit = _query_number(request, "limit", _NUMBER, "must be a number")
+    rooms.enter(room, session.user_id, services)
+    wanted = HISTORY_LIMIT if limit is None else min(max(limit, 1), HISTORY_LIMIT)
+    shown, next_before = await rooms.history(services, room.id, before, wanted)
+    data: dict[str, Any] = {"messages": shown}
+    if next_before is not None:
+        data["nextBefore"] = next_before
+    return ok(data)
+
+
+def _query_number(
+    request: Request, name: str, form: re.Pattern[str], rule: str
+) -> int | None:
+    values = request.query_params.getlist(name)
+    if not values:
+        return None
+    if len(values) > 1 or not form.match(values[0]):
+        raise ProtocolError("VALIDATION_ERROR", rule, field=name)
+    return int(values[0])
+
+
+async def presence(request: Request) -> Response:
+    """POST /api/presence"""
+    services = services_of(request)
+    session = await session_of(request)
+    wanted = await body_of(request, PresenceRequest)
+    if wanted.display_name is not None:
+        check_display_name(wanted.display_name)
+    profile = await _profile(services, session)
+    await services.hub.presence_update(
+        session.user_id, wanted.status, wanted.display_name
+    )
+    name = wanted.display_name or profile.display_name
+    return ok({"status": wanted.status, "displayName": name})
+
+
+# WebSocket paths without a WebSocket, and operation.
+
+
+async def upgrade_required(request: Request) -> Response:
+    """GET on a WebSocket path without `Upgrade: websocket`"""
+    raise ProtocolError("UPGRADE_REQUIRED")
+
+
+async def healthz(request: Request) -> Response:
+    """GET /healthz: this process answers."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """GET /readyz: what it needs answers too; one line a part, 503 if one does not."""
+    services = services_of(request)
+    parts = dict(services.hub.ready())
+    try:
+        parts["valkey"] = await ask(services.kv, "PING") is True
+    except Unavailable:
+        parts["valkey"] = False
+    lines = [f"{name} {'ok' if up else 'down'}\n" for name, up in sorted(parts.items())]
+    return PlainTextResponse("".join(lines), 200 if all(parts.values()) else 503)
+
+
+async def metrics_text(request: Request) -> Response:
+    """GET /metrics: all processes of this node, in Prometheus' text format."""
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

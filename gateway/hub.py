@@ -1,0 +1,124 @@
+"""What the HTTP edge asks of the rest of the gateway, and the parts a request is given.
+
+Owns the two ports behind the endpoints: `Hub` (sockets and actors: presence, logout,
+readiness, drain) and `RoomLog` (reading a room's log and mirror without waking the
+room). Whoever composes the application brings the adapters; the endpoints know neither
+links nor Ray. `Services` holds what endpoints and handshakes share in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from valkey.asyncio import Valkey
+
+from cfmessenger.clock import Clock
+from cfmessenger.login_rate import LoginRate
+from cfmessenger.sessions import Sessions
+from cfmessenger.settings import Settings
+from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.tickets import Tickets
+from cfmessenger.turnstile import Turnstile, turnstile
+from cfmessenger.users import Directory
+
+
+class Hub(Protocol):
+    """The gateway's side of sockets and actors."""
+
+    async def start(self) -> None:
+        """Ready for the first socket when it returns; called once, before requests."""
+
+    async def presence_update(
+        self, user_id: str, status: str, display_name: str | None
+    ) -> None:
+        """Tells the PresenceRoom; the registry key is written when it returns.
+
+        May raise `Unavailable`.
+        """
+
+    async def close_login(self, login_id: str, code: int, reason: str) -> None:
+        """Closes this process's sockets of a login; none is not an error."""
+
+    def ready(self) -> dict[str, bool]:
+        """What must answer before traffic is welcome, by name; false when draining."""
+
+    async def drain(self) -> None:
+        """Lets go of every socket and actor; the last call."""
+
+
+class RoomLog(Protocol):
+    """Reads of an object's log and mirror. All may raise `Unavailable`."""
+
+    async def page(
+        self, name: str, before: int | None, limit: int
+    ) -> list[tuple[int, bytes]]:
+        """The newest `limit` events below seq `before` (None: the top), oldest first.
+
+        Each is its seq and the Message's wire JSON.
+        """
+
+    async def mirror(self, name: str) -> bytes | None:
+        """The latest snapshot of the object, None if it was never mirrored."""
+
+
+@dataclass(kw_only=True)
+class Services:
+    """The parts of one gateway process."""
+
+    settings: Settings
+    kv: Valkey
+    replica: Valkey
+    sessions: Sessions
+    tickets: Tickets
+    turnstile: Turnstile
+    login_rate: LoginRate
+    directory: Directory
+    log: RoomLog
+    clock: Clock
+    hub: Hub = field(init=False)  # needs the other parts, so it is made last
+
+    @classmethod
+    def build(
+        cls, settings: Settings, hub: Callable[[Services], Hub], log: RoomLog
+    ) -> Services:
+        """Everything these settings describe. Nothing is contacted yet."""
+        if settings.valkey_url is None:
+            raise ValueError(
+                "a gateway needs CFM_VALKEY_URL (`cfmessenger up` sets it)"
+            )
+        clock = Clock()
+        kv = connect(settings.valkey_url)
+        # A client connects when it is first used, so an unused one costs nothing.
+        replica = connect(settings.valkey_replica_url or settings.valkey_url)
+        sessions = Sessions(
+            kv, ttl_s=settings.session_ttl, replica=replica, clock=clock.now
+        )
+        services = cls(
+            settings=settings,
+            kv=kv,
+            replica=replica,
+            sessions=sessions,
+            tickets=Tickets(kv, sessions, clock=clock.now),
+            turnstile=turnstile(
+                kv,
+                settings.turnstile_secret_key,
+                url=settings.turnstile_url,
+                hostnames=settings.turnstile_hostnames,
+            ),
+            login_rate=LoginRate(
+                kv, settings.login_rate.count, settings.login_rate.seconds
+            ),
+            directory=Directory.load(settings.users),
+            log=log,
+            clock=clock,
+        )
+        services.hub = hub(services)
+        return services
+
+    async def aclose(self) -> None:
+        """Gives back every connection."""
+        await self.turnstile.aclose()
+        await self.replica.aclose(close_connection_pool=True)
+        await self.kv.aclose(close_connection_pool=True)

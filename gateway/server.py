@@ -1,0 +1,409 @@
+"""uvicorn as an internet-facing edge: its configuration and two hardened protocols.
+
+Bare uvicorn waits for ever for a request's head, hangs on upgrades whose headers its
+WebSocket library refuses, lets Content-Length and Transfer-Encoding contradict each
+other, answers pings without end and logs query strings (reliability.md D6). Everything
+here is about one connection and knows no endpoint. What is refused below the
+application is an envelope as well; its codes (BAD_REQUEST, URI_TOO_LONG,
+HEADERS_TOO_LARGE) are about HTTP itself and therefore not in `errors.py`.
+
+The application finds its connection in the WebSocket scope's extensions (`CONNECTION`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, cast
+
+import h11
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.exceptions import (
+    HeaderLineTooLong,
+    InvalidHeaderValue,
+    RequestLineTooLong,
+    TooManyHeaders,
+)
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from cfmessenger.errors import CloseCode
+from cfmessenger.settings import Settings
+from gateway import metrics
+from gateway.envelope import choose_request_id, failure
+
+CONNECTION = "cfmessenger.connection"
+"""Key of `scope["extensions"]`: the `GuardedWebSocket` that carries this socket."""
+
+REQUEST_S = 10.0
+"""From the connection (or a request's first byte) to the request's last byte."""
+HANDSHAKE_S = 10.0
+"""From a complete upgrade request to its answer."""
+STALLED_WRITE_S = 30.0
+"""How long an HTTP client may leave an answer unread."""
+
+MAX_HEAD = 32 * 1024
+MAX_HEADERS = 100
+MAX_HEADER_LINE = 8 * 1024 - 64  # below what websockets refuses
+MAX_TARGET = 4 * 1024
+MAX_WS_MESSAGE = 64 * 1024
+MAX_FRAGMENTS = 64
+PINGS_PER_S = 10
+MAX_UNREAD_PONGS = 64 * 1024
+
+# Level and filter are on our own logger: uvicorn's, at INFO, prints the URL of every
+# handshake with its query, and websockets', at DEBUG, every header.
+log = logging.getLogger("cfmessenger.server")
+_quiet = logging.getLogger("cfmessenger.server.connection")
+_quiet.setLevel(logging.WARNING)
+
+_MALFORMED = {
+    400: ("BAD_REQUEST", "The request is malformed."),
+    403: ("FORBIDDEN", "This is not allowed."),
+    405: ("METHOD_NOT_ALLOWED", "This method is not allowed here."),
+    414: ("URI_TOO_LONG", "The URL is too long."),
+    426: ("UPGRADE_REQUIRED", "This is a WebSocket endpoint, version 13."),
+    431: ("HEADERS_TOO_LARGE", "The headers are too large or too many."),
+    500: ("INTERNAL_ERROR", "Something went wrong on our side."),
+    505: ("BAD_REQUEST", "WebSockets need HTTP/1.1."),
+}
+
+
+def server_config(
+    app: Any, settings: Settings, *, host: str | None = None, port: int | None = None
+) -> uvicorn.Config:
+    """The one way we run uvicorn. `app` is an application or its import string.
+
+    Logging is left as it is; the process configures it. Clients' addresses are taken
+    from `X-Forwarded-For` only behind the proxies of the settings.
+    """
+    return uvicorn.Config(
+        app,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+        factory=isinstance(app, str),
+        http=GuardedHTTP,
+        ws=GuardedWebSocket,
+        ws_max_size=MAX_WS_MESSAGE,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # the heartbeat is wire.md §6's, not uvicorn's
+        ws_ping_timeout=None,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),
+    )
+
+
+class _Quiet(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        # Answered 1007 and 400; a traceback for each would be a way to fill disks.
+        return not str(record.msg).startswith(("Invalid UTF-8", "Invalid HTTP request"))
+
+
+_quiet.addFilter(_Quiet())
+
+
+class _Timer:
+    """One deadline that may be set and dropped many times."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]):
+        self._loop = loop
+        self._act = act
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, seconds: float) -> None:
+        if self._handle is None:
+            self._handle = self._loop.call_later(seconds, self._act)
+
+    def drop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class _StrictConnection(h11.Connection):
+    """h11 plus the refusals it leaves out; `fault` is why the last event failed."""
+
+    fault: h11.RemoteProtocolError | None = None
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_head(event)
+        except h11.RemoteProtocolError as error:
+            self.fault = error
+            raise
+        return event
+
+
+def _check_head(request: h11.Request) -> None:
+    if len(request.target) > MAX_TARGET:
+        raise h11.RemoteProtocolError("target too long", 414)
+    if len(request.headers) > MAX_HEADERS:
+        raise h11.RemoteProtocolError("too many headers", 431)
+    names = set()
+    for name, value in request.headers:
+        if len(name) + len(value) > MAX_HEADER_LINE:
+            raise h11.RemoteProtocolError("header too long", 431)
+        names.add(name)
+    # Whoever is in front of us may have believed the other one (request smuggling).
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise h11.RemoteProtocolError("two framings", 400)
+
+
+class GuardedHTTP(H11Protocol):
+    """HTTP/1.1 by h11, with deadlines for reading a request and writing its answer."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = _StrictConnection(h11.SERVER, MAX_HEAD)
+        self.logger = _quiet
+        self._reading = _Timer(self.loop, self._too_slow)
+        self._writing = _Timer(self.loop, self._unread)
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        self._reading.set(REQUEST_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reading.drop()
+        self._writing.drop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._settle()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._settle()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing.set(STALLED_WRITE_S)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._writing.drop()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._reading.drop()
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        fault = cast(_StrictConnection, self.conn).fault
+        status = 400 if fault is None else fault.error_status_hint
+        metrics.REFUSED_CONNECTIONS.labels("malformed").inc()
+        log.info("malformed request: %s", fault)
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # half an answer is under way
+            return
+        body, headers = _refusal(status, self.headers or [])
+        head = h11.Response(
+            status_code=status,
+            headers=[*headers, (b"connection", b"close")],
+            reason=HTTPStatus(status).phrase.encode(),
+        )
+        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        # Anything else stays an ordinary request, and the application refuses it.
+        return (
+            self._get_upgrade() == b"websocket"
+            and self.scope["method"] == "GET"
+            and self.scope["http_version"] == "1.1"
+        )
+
+    def _settle(self) -> None:
+        """A request that is under way has a deadline, an idle connection uvicorn's."""
+        state = self.conn.their_state
+        if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):
+            self._reading.set(REQUEST_S)
+        elif state is not h11.IDLE or self.cycle is not None:
+            self._reading.drop()
+
+    def _too_slow(self) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("slow_request").inc()
+        self.transport.abort()
+
+    def _unread(self) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("unread_answer").inc()
+        self.transport.abort()
+
+
+class _Handshake(ServerProtocol):
+    """websockets' handshake and frames, refusing with envelopes."""
+
+    offered_headers: Headers | None = None
+
+    def accept(self, request: Request) -> Response:
+        self.offered_headers = request.headers
+        return super().accept(request)
+
+    def reject(self, status: int, text: str) -> Response:
+        fault = self.handshake_exc
+        wrong_version = (
+            isinstance(fault, InvalidHeaderValue)
+            and fault.name == "Sec-WebSocket-Version"
+        )
+        if wrong_version:
+            status = 426  # RFC 6455 §4.4
+        given = [
+            (name.lower().encode(), value.encode("latin-1"))
+            for name, value in (self.offered_headers or Headers()).raw_items()
+        ]
+        body, raw = _refusal(int(status), given)
+        headers = Headers([(n.decode(), v.decode()) for n, v in raw])
+        headers["Connection"] = "close"
+        if status == 426:
+            headers["Upgrade"] = "websocket"
+            headers["Sec-WebSocket-Version"] = "13"
+        return Response(int(status), HTTPStatus(status).phrase, headers, body)
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket by websockets' sans-I/O protocol, limited.
+
+    For the application, beyond ASGI: `transport` (to write ready-made frames),
+    `last_heard` (loop time of the latest bytes from the client, pongs included) and
+    `fail` (to close with a code at once).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.logger = _quiet
+        self.conn = _Handshake(max_size=config.ws_max_size, logger=_quiet)
+        self.last_heard = self.loop.time()
+        self._second = 0
+        self._pings = 0
+        self._unanswered = _Timer(self.loop, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unanswered.drop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_heard = self.loop.time()
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            self._refuse_unreadable(self.conn.handshake_exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            # The application's task has not run yet.
+            cast(dict[str, Any], self.scope["extensions"])[CONNECTION] = self
+            self._unanswered.set(HANDSHAKE_S)
+        else:
+            metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if not self.handshake_complete and self.close_sent:
+            # Refused with an answer of its own, which uvicorn would call incomplete.
+            self.handshake_complete = True
+        if self.handshake_complete:
+            self._unanswered.drop()
+
+    def handle_ping(self) -> None:
+        second = int(self.last_heard)
+        if second != self._second:
+            self._second, self._pings = second, 0
+        self._pings += 1
+        if self._pings > PINGS_PER_S:
+            self.fail(CloseCode.ABUSE, "too many pings")
+        elif self.transport.get_write_buffer_size() > MAX_UNREAD_PONGS:
+            self.conn.data_to_send()  # nobody reads the pongs: drop this one
+        else:
+            super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.fail(CloseCode.TOO_BIG, "too many fragments")
+            return
+        super().handle_cont(event)
+
+    def fail(self, code: int, reason: str) -> None:
+        """Sends a close frame and ends the connection without waiting for the reply.
+
+        The application receives a `websocket.disconnect` with the code. Calling it on a
+        closed socket does nothing.
+        """
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.data_to_send()
+        self.conn.send_close(code, reason)
+        self.close_sent = True
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": code, "reason": reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
+
+    def _refuse_unreadable(self, fault: Exception) -> None:
+        """The library could not read the request, and uvicorn would never answer."""
+        if self.close_sent:
+            return
+        metrics.REFUSED_CONNECTIONS.labels("malformed").inc()
+        log.info("malformed upgrade: %s", type(fault).__name__)
+        self.handshake_complete = self.close_sent = True
+        answer = b"".join(self.conn.data_to_send())
+        if not answer:
+            status = 400
+            if isinstance(fault, HeaderLineTooLong | TooManyHeaders):
+                status = 431
+            elif isinstance(fault, RequestLineTooLong):
+                status = 414
+            answer = self.conn.reject(status, "").serialize()
+        self.transport.write(answer)
+        self.transport.close()
+
+    def _too_slow(self) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("slow_handshake").inc()
+        self.transport.abort()
+
+
+def _refusal(
+    status: int, given: list[tuple[bytes, bytes]]
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    code, message = _MALFORMED.get(status, _MALFORMED[400])
+    request_id = choose_request_id(given)
+    body = failure(code, message, request_id)
+    return body, [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+    ]
