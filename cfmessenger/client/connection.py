@@ -311,11 +311,9 @@ class Connection(Generic[S]):
             await socket.send(frame, text=True)
 
     async def _measure(self) -> None:
-        pauses = itertools.chain(
-            _FIRST_PINGS_S, itertools.repeat(self._options.ping_every_s)
-        )
-        for pause in pauses:
-            await asyncio.sleep(pause)
+        every_s = self._options.ping_every_s
+        for pause_s in itertools.chain(_FIRST_PINGS_S, itertools.repeat(every_s)):
+            await asyncio.sleep(min(pause_s, every_s))
             self.state.ping(self.now())
             self._wake.set()
 

@@ -59,10 +59,12 @@ class ServerSocket:
     ) -> None:
         self.path = request.path
         self.query = request.query
+        self.pinged = asyncio.Semaphore(0)
         self.pings: list[dict[str, Any]] = []
         self.answers_pings = True
         self.skew_ms = 0
         self.close_code: int | None = None
+        self.closed = asyncio.Event()
         self._protocol = protocol
         self._writer = writer
         self._frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -98,6 +100,8 @@ class ServerSocket:
         for data in self._protocol.data_to_send():
             if data:
                 self._writer.write(data)
+            else:  # the protocol's sign to end the TCP connection
+                self._writer.close()
 
     def feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
@@ -105,17 +109,16 @@ class ServerSocket:
             if event.opcode is Opcode.TEXT:
                 self._heard(json.loads(event.data))
         self._write()
-        self.close_code = self._protocol.close_code if self.closing else None
-
-    @property
-    def closing(self) -> bool:
-        return self._protocol.close_rcvd is not None
+        if self._protocol.close_rcvd is not None:
+            self.close_code = self._protocol.close_rcvd.code
+            self.closed.set()
 
     def _heard(self, frame: dict[str, Any]) -> None:
         if frame["type"] != "ping":
             self._frames.put_nowait(frame)
             return
         self.pings.append(frame)
+        self.pinged.release()
         if self.answers_pings:
             pong = {"type": "pong", "timestamp": now_ms() + self.skew_ms}
             self.send(pong | {"t": frame["t"]})
