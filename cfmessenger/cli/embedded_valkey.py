@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import secrets
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from cfmessenger.cli.runtime import (
@@ -134,6 +135,8 @@ class EmbeddedValkey:
             return False
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def _binary() -> str:

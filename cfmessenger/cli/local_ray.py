@@ -22,6 +22,10 @@ NAME = "ray"
 # The least Ray accepts. No object of ours is large enough to go there.
 OBJECT_STORE_BYTES = 75 * 1024 * 1024
 
+# Imported by every worker before it is given an actor, so that a room on a warm worker
+# does not wait for it.
+PRELOADED = "actors.ray_namespace"
+
 KEPT_WORKER_LOGS = 300  # three a worker
 
 # Would send us to another cluster, or let it in with another token.
@@ -131,6 +135,7 @@ class LocalRay:
         startup = max(self._warm_workers, os.cpu_count() or 1)
         env = {k: v for k, v in self._env.items() if k not in _FOREIGN}
         env |= _NODE_ENV | self.driver_env
+        env["RAY_preload_python_modules"] = PRELOADED
         # As many workers at once as are kept warm, not as many as there are cores.
         env["RAY_worker_maximum_startup_concurrency"] = str(startup)
         return Launch(

@@ -55,7 +55,7 @@ class Service(msgspec.Struct, frozen=True):
     `probe` says whether the child serves and is asked until it does; without one the
     child is expected to write a line to the descriptor in CFMX_READY_FD. It is spawned
     when all of `needs` are ready, and ended when `follows` ends, because it could not
-    go on without it.
+    go on without it. `ended` is called with the id of each process that has ended.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Service(msgspec.Struct, frozen=True):
     probe: Callable[[], Awaitable[bool]] | None = None
     needs: tuple[str, ...] = ()
     follows: str | None = None
+    ended: Callable[[int], None] | None = None
     ready_s: float = 30.0
     death_signal: signal.Signals = signal.SIGKILL
 
@@ -89,6 +90,7 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._by_pid: dict[int, _Child] = {}
         self._failed: asyncio.Future[None] | None = None
+        self._started = False
 
     def open(self) -> None:
         """Takes over SIGCHLD and becomes the parent of its children's orphans."""
@@ -103,7 +105,10 @@ class Supervisor:
         child.task = asyncio.create_task(self._keep(child), name=service.name)
 
     async def ready(self) -> None:
-        """Returns when every service is ready at least once. Raises `StartFailed`."""
+        """Returns when every service is ready.
+
+        Raises `StartFailed`, the first time only: from then on everything is retried.
+        """
         assert self._failed is not None
         waits = [asyncio.ensure_future(c.ready.wait()) for c in self._children.values()]
         everyone = asyncio.gather(*waits)
@@ -117,7 +122,7 @@ class Supervisor:
             everyone.cancel()
             with suppress(asyncio.CancelledError):
                 await everyone
-        self._failed.cancel()  # from here on everything is retried
+        self._started = True
 
     async def stop(self, names: Sequence[str], deadline: float) -> None:
         """Ends these together: SIGTERM, and SIGKILL at `deadline` (loop time).
@@ -126,11 +131,7 @@ class Supervisor:
         """
         children = [c for name in names if (c := self._children.get(name))]
         for child in children:
-            child.stopping = True
-            if child.popen is not None:
-                child.popen.terminate()
-            elif child.task is not None:
-                child.task.cancel()  # waiting for a need or for its backoff
+            self._end(child, signal.SIGTERM)
         tasks = [c.task for c in children if c.task is not None]
         if not tasks:
             return
@@ -140,7 +141,8 @@ class Supervisor:
             if child.task in late:
                 log.warning("%s did not stop in time, killing it", child.service.name)
                 self._kill(child)
-        await asyncio.wait(tasks)
+        # Bounded, because nothing ends a process that hangs in the kernel.
+        await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:
         """Kills every descendant that is left. Nothing of ours runs afterwards."""
@@ -159,8 +161,7 @@ class Supervisor:
     def kill_all(self) -> None:
         """Ends every child at once and for good, for somebody who will not wait."""
         for child in self._children.values():
-            child.stopping = True
-            self._kill(child)
+            self._end(child, signal.SIGKILL)
 
     def pid(self, name: str) -> int | None:
         """The child's process id, None while it is not running."""
@@ -244,6 +245,13 @@ class Supervisor:
         self._records.add(service.name, popen.pid)
         return child.exited, ours
 
+    def _end(self, child: _Child, number: signal.Signals) -> None:
+        child.stopping = True
+        if child.popen is not None:
+            child.popen.send_signal(number)
+        elif child.task is not None:
+            child.task.cancel()  # it waits for a need or for its backoff
+
     def _kill(self, child: _Child) -> None:
         if child.popen is not None:
             self._sweep(child.popen.pid)
@@ -272,18 +280,20 @@ class Supervisor:
 
     def _ended(self, child: _Child) -> None:
         assert child.popen is not None and child.exited is not None
-        code = child.popen.wait()
+        pid, code = child.popen.pid, child.popen.wait()
         child.popen = None
         child.ready.clear()
         self._records.remove(child.service.name)
-        if not child.exited.done():
-            child.exited.set_result(code)
+        child.exited.set_result(code)
+        if child.service.ended is not None:
+            child.service.ended(pid)
         for other in self._children.values():
             if other.service.follows == child.service.name and not other.stopping:
                 self._kill(other)
 
     def _fail(self, reason: str) -> None:
-        if self._failed is not None and not self._failed.done():
+        assert self._failed is not None
+        if not self._started and not self._failed.done():
             self._failed.set_exception(StartFailed(reason))
 
 

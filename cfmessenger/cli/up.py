@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -87,6 +88,7 @@ class Up:
         self._valkey: EmbeddedValkey | None = None
         self._ray: LocalRay | None = None
         self._gateways = [f"gateway-{n}" for n in range(settings.gateways)]
+        self._metrics = self._runtime.path / "metrics"
         self._env = self._common_env()
 
     async def run(self) -> None:
@@ -95,6 +97,7 @@ class Up:
         if orphans := self._records.clear_orphans():
             log.warning("ended what an earlier start left: %s", ", ".join(orphans))
         self._runtime.open()
+        self._share_metrics()
         with _listen(self._settings.host, self._settings.port) as listener:
             stopping = _on_signals(self._supervisor.kill_all)
             self._supervisor.open()
@@ -146,6 +149,7 @@ class Up:
                     name,
                     partial(self._launch_gateway, listener, number),
                     needs=(NAMESPACE,),
+                    ended=self._forget_metrics,
                 )
             )
 
@@ -176,6 +180,18 @@ class Up:
             MARKER: str(self._runtime.path),
             NAMESPACE_ADDRESS: f"unix:{self._runtime.path / 'namespace.sock'}",
         }
+
+    def _share_metrics(self) -> None:
+        """Lets /metrics of any gateway sum all of them (prometheus-client's way)."""
+        shutil.rmtree(self._metrics, ignore_errors=True)
+        if len(self._gateways) > 1:
+            self._metrics.mkdir(mode=0o700)
+            self._env["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics)
+
+    def _forget_metrics(self, pid: int) -> None:
+        # What mark_process_dead() does, without importing the library here.
+        for gauge in self._metrics.glob(f"gauge_live*_{pid}.db"):
+            gauge.unlink(missing_ok=True)
 
     def _launch_namespace(self) -> Launch:
         env = dict(self._env)

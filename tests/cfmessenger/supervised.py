@@ -1,0 +1,168 @@
+"""A process with a supervisor in it, for `test_cli_supervisor`.
+
+A supervisor collects every child of its process, so it cannot live in pytest's. Runs
+the scenario named on the command line, on the data folder named second, and prints what
+the test looks at.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from cfmessenger.cli import process
+from cfmessenger.cli.runtime import ChildRecords
+from cfmessenger.cli.supervisor import Launch, Service, StartFailed, Supervisor
+
+READY = "import os; os.write(int(os.environ['CFMX_READY_FD']), b'ready')\n"
+SLEEP = "import time; time.sleep(60)\n"
+# Leaves a process in its session, and one that left even that.
+STRAYS = (
+    "import subprocess, sys\n"
+    "sleep = [sys.executable, '-S', '-c', 'import time; time.sleep(60)']\n"
+    "subprocess.Popen(sleep)\n"
+    "subprocess.Popen(sleep, start_new_session=True)\n"
+)
+
+
+def service(name: str, script: str, **more: object) -> Service:
+    command = [sys.executable, "-S", "-c", script]
+    return Service(name, lambda: Launch(command, dict(os.environ)), **more)  # type: ignore[arg-type]
+
+
+def pid(supervisor: Supervisor, name: str) -> int:
+    found = supervisor.pid(name)
+    assert found is not None
+    return found
+
+
+async def another(supervisor: Supervisor, name: str, before: int) -> int:
+    """The id of the child's next process."""
+    while (found := supervisor.pid(name)) in (None, before):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert found is not None
+    return found
+
+
+async def order(supervisor: Supervisor) -> None:
+    last = (
+        "import signal, sys\nsignal.signal(15, lambda *_: (print(NAME), sys.exit()))\n"
+    )
+    for name, needs in (("b", ("a",)), ("a", ())):
+        named = f"NAME = {name!r}\nprint('start', NAME, flush=True)\n"
+        supervisor.start(service(name, named + last + READY + SLEEP, needs=needs))
+    await supervisor.ready()
+    now = asyncio.get_running_loop().time()
+    await supervisor.stop(["b"], now + 5)
+    await supervisor.stop(["a", "unknown"], now + 5)
+
+
+async def restart(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", READY + SLEEP))
+    await supervisor.ready()
+    first = pid(supervisor, "a")
+    os.kill(first, signal.SIGKILL)
+    second = await another(supervisor, "a", first)
+    await supervisor.ready()
+    report("restarted", second != first)
+
+
+async def failing(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", "raise SystemExit(7)"))
+    try:
+        await supervisor.ready()
+    except StartFailed as error:
+        report(str(error))
+
+
+async def silent(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", SLEEP, ready_s=0.1))
+    try:
+        await supervisor.ready()
+    except StartFailed as error:
+        report(str(error))
+
+
+async def missing(supervisor: Supervisor) -> None:
+    launch = Launch(["/does/not/exist"], {})
+    supervisor.start(Service("a", lambda: launch))
+    try:
+        await supervisor.ready()
+    except StartFailed as error:
+        report(str(error))
+
+
+async def stubborn(supervisor: Supervisor) -> None:
+    ignore = "import signal; signal.signal(15, signal.SIG_IGN)\n"
+    supervisor.start(service("a", ignore + READY + SLEEP))
+    await supervisor.ready()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await supervisor.stop(["a"], began + 0.3)
+    report("killed after its time", 0.3 <= loop.time() - began < 3)
+
+
+async def follower(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", READY + SLEEP))
+    supervisor.start(service("b", READY + SLEEP, needs=("a",), follows="a"))
+    await supervisor.ready()
+    a, b = pid(supervisor, "a"), pid(supervisor, "b")
+    os.kill(a, signal.SIGKILL)
+    await another(supervisor, "b", b)
+    report("b went with a", pid(supervisor, "a") != a)
+
+
+async def strays(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", STRAYS + READY + SLEEP))
+    await supervisor.ready()
+    first = pid(supervisor, "a")
+    report("members", len(process.session_members(first)))
+    os.kill(first, signal.SIGKILL)
+    await another(supervisor, "a", first)
+    report("left in its session", len(process.session_members(first)))
+
+
+async def impatient(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", READY + SLEEP))
+    await supervisor.ready()
+    supervisor.start(service("b", "raise SystemExit(1)"))
+    supervisor.start(service("c", SLEEP, needs=("b",)))
+    await another(supervisor, "b", 0)
+    supervisor.kill_all()
+    await supervisor.stop(["a", "b", "c"], asyncio.get_running_loop().time() + 5)
+    report("none runs", [supervisor.pid(name) for name in ("a", "b", "c")])
+
+
+async def backoff(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", READY + SLEEP))
+    await supervisor.ready()
+    loop = asyncio.get_running_loop()
+    gaps = []
+    for _ in range(4):
+        before, died = pid(supervisor, "a"), loop.time()
+        os.kill(before, signal.SIGKILL)
+        await another(supervisor, "a", before)
+        gaps.append(loop.time() - died)
+        await supervisor.ready()
+    report("grows", gaps == sorted(gaps) and gaps[0] < 0.5 and 0.8 <= gaps[3] < 2)
+
+
+def report(*what: object) -> None:
+    print(*what, flush=True)  # noqa: T201 (what the test reads)
+
+
+async def main(scenario: str, folder: Path) -> None:
+    records = ChildRecords(folder, folder / "run")
+    supervisor = Supervisor(records)
+    supervisor.open()
+    try:
+        await globals()[scenario](supervisor)
+    finally:
+        await supervisor.close()
+    report("descendants", len(process.descendants(os.getpid())))
+    report("recorded", (folder / "children.json").read_text().count('"pid"'))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

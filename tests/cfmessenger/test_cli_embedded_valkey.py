@@ -1,0 +1,143 @@
+"""The embedded server: who may do what, and what survives its death."""
+
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import valkey.asyncio
+from valkey.exceptions import NoPermissionError, ResponseError, ValkeyError
+
+from cfmessenger.cli import process
+from cfmessenger.cli.embedded_valkey import COMMANDS, EmbeddedValkey
+from cfmessenger.cli.runtime import DataFolder, RuntimeFolder
+from cfmessenger.storage import valkey_kv
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Path]:
+    folder = RuntimeFolder(tmp_path)
+    folder.open()
+    yield folder.path
+    folder.remove()
+
+
+@asynccontextmanager
+async def running(
+    data: Path, runtime: Path, fsync: str = "always"
+) -> AsyncIterator[tuple[EmbeddedValkey, subprocess.Popen[bytes]]]:
+    with DataFolder(data) as folder:
+        embedded = EmbeddedValkey(folder, runtime, fsync)
+        service = embedded.service
+        launch = service.launch()
+        popen = process.spawn(
+            launch.command,
+            launch.env,
+            death_signal=service.death_signal,
+            output=launch.output,
+        )
+        try:
+            assert service.probe is not None
+            end = time.monotonic() + 10
+            while not await service.probe():
+                assert popen.poll() is None and time.monotonic() < end
+            yield embedded, popen
+        finally:
+            popen.terminate()
+            popen.wait(10)
+
+
+@asynccontextmanager
+async def client(url: str) -> AsyncIterator[valkey.asyncio.Valkey]:
+    kv = valkey_kv.connect(url)
+    try:
+        yield kv
+    finally:
+        await kv.aclose(close_connection_pool=True)
+
+
+async def test_only_our_keys_channels_and_commands(
+    tmp_path: Path, runtime: Path
+) -> None:
+    async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
+        assert await valkey_kv.require_version(kv)
+        assert await kv.set("cfm:x", "1", ex=10)
+        assert await kv.publish("cfm:x", "1") == 0
+        for refused in (
+            "FLUSHALL",
+            "CONFIG GET *",
+            "EVAL return(1) 0",
+            "KEYS *",
+            "SCAN 0",
+            "ACL LIST",
+            "SHUTDOWN",
+            "GET other",
+            "PUBLISH other 1",
+            "XREAD STREAMS other 0",
+            "REPLICAOF NO ONE",
+            "CLIENT LIST",
+        ):
+            with pytest.raises((NoPermissionError, ResponseError)) as caught:
+                await kv.execute_command(*refused.split())
+            assert "permission" in str(caught.value), refused
+
+
+async def test_every_listed_command_exists(tmp_path: Path, runtime: Path) -> None:
+    # An unknown name in an ACL rule would stop the server from starting at all.
+    assert len(set(COMMANDS)) == len(COMMANDS)
+    async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
+        assert await kv.ping()
+
+
+@pytest.mark.parametrize("user", ["", "cfm:wrong@", "default:x@"])
+async def test_nobody_else_gets_in(user: str, tmp_path: Path, runtime: Path) -> None:
+    async with running(tmp_path, runtime):
+        async with client(f"unix://{user}{runtime}/valkey.sock") as kv:
+            with pytest.raises(ValkeyError):
+                await kv.get("cfm:x")
+
+
+async def test_nothing_secret_is_readable_or_in_arguments(
+    tmp_path: Path, runtime: Path
+) -> None:
+    async with running(tmp_path, runtime) as (embedded, popen):
+        password = embedded.url.partition("@")[0].rpartition(":")[2]
+        assert len(password) == 64
+        for name in ("valkey.conf", "valkey.url"):
+            assert stat.S_IMODE((runtime / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((runtime / "valkey.sock").stat().st_mode) == 0o700
+        assert password not in (runtime / "valkey.conf").read_text()
+        for shown in (f"/proc/{popen.pid}/cmdline", f"/proc/{popen.pid}/environ"):
+            with open(shown) as file:  # noqa: ASYNC230 (nothing else runs here)
+                assert password not in file.read()
+        log = tmp_path / "logs" / "valkey.log"
+        assert "Ready to accept connections unix" in log.read_text()
+        assert "tcp" not in log.read_text()
+
+
+async def test_what_was_answered_survives_a_kill(tmp_path: Path, runtime: Path) -> None:
+    async with running(tmp_path, runtime) as (embedded, popen):
+        async with client(embedded.url) as kv:
+            for n in range(1, 51):
+                await kv.xadd("cfm:{room:a}:log", {"e": n}, id=f"1-{n}")
+        popen.send_signal(signal.SIGKILL)
+        popen.wait(10)
+    async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
+        assert await kv.xlen("cfm:{room:a}:log") == 50
+        with pytest.raises(ResponseError, match="equal or smaller"):
+            await kv.xadd("cfm:{room:a}:log", {"e": 0}, id="1-50")
+
+
+async def test_fsync_is_what_the_setting_says(tmp_path: Path, runtime: Path) -> None:
+    async with running(tmp_path, runtime, "everysec"):
+        assert "appendfsync everysec\n" in (runtime / "valkey.conf").read_text()
+
+
+async def test_it_dies_with_us_but_writes_first(tmp_path: Path, runtime: Path) -> None:
+    with DataFolder(tmp_path) as folder:
+        service = EmbeddedValkey(folder, runtime, "everysec").service
+    assert service.death_signal == signal.SIGTERM
