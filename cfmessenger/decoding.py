@@ -84,13 +84,15 @@ class Reader(Generic[_T]):
         return frame
 
     def _explain(self, data: bytes, error: Exception) -> ProtocolError:
+        if not isinstance(error, msgspec.ValidationError):
+            return _not_json()
         # A wrong type is reported before the rest is parsed, so ask again what this is.
         try:
             probe = _probe(data)
         except msgspec.ValidationError:
             return ProtocolError("VALIDATION_ERROR", "A frame must be a JSON object.")
         except _UNREADABLE:
-            return ProtocolError("INVALID_JSON", "The frame is not valid JSON.")
+            return _not_json()
         kind, own = _text(probe.type), _own_id(probe)
         if kind is not None and kind not in self._tags:
             return ProtocolError("UNKNOWN_TYPE", id=own)
@@ -112,6 +114,10 @@ def _own_id(probe: _Probe) -> str | None:
     return text if text is not None and is_message_id(text) else None
 
 
+def _not_json() -> ProtocolError:
+    return ProtocolError("INVALID_JSON", "The frame is not valid JSON.")
+
+
 def _refuse_repeated_type(data: bytes) -> None:
     keys: list[str] = []
 
@@ -121,7 +127,7 @@ def _refuse_repeated_type(data: bytes) -> None:
     try:
         json.loads(data, object_pairs_hook=note, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
-        raise ProtocolError("INVALID_JSON", "The frame is not valid JSON.") from None
+        raise _not_json() from None
     if keys.count("type") > 1:
         raise ProtocolError(
             "VALIDATION_ERROR", _RULES["type"], field="type", id=frame_id(data)
