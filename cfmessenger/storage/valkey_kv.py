@@ -9,7 +9,7 @@ sessions and the login rate live in hash fields that expire by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +20,16 @@ from valkey.backoff import NoBackoff
 from valkey.exceptions import ValkeyError
 
 from cfmessenger.errors import Unavailable
+
+__all__ = [
+    "TooOld",
+    "Valkey",
+    "ask",
+    "connect",
+    "listen",
+    "reachable",
+    "require_version",
+]
 
 SCHEMES = ("unix", "valkey", "valkeys", "redis", "rediss")
 OLDEST_MAJOR = 9
@@ -77,6 +87,37 @@ async def ask(client: Valkey, *command: str | int) -> Any:
     """One command and its reply. Raises `Unavailable`."""
     with reachable():
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+async def listen(
+    client: Valkey, *channels: str, silence_s: float = 5.0
+) -> AsyncIterator[tuple[str, str] | None]:
+    """What is published from now on, as (channel, text); first None: subscribed.
+
+    Ends by raising `Unavailable`, when the connection breaks or a ping sent after
+    `silence_s` of silence stays unanswered as long; what was published meanwhile is
+    lost, so subscribe again and look for yourself.
+    """
+    confirmed, pinged = 0, False
+    with reachable():
+        async with client.pubsub() as subscription:
+            await subscription.subscribe(*channels)
+            while True:
+                # `listen()` of the client would end with its own reply timeout.
+                message = await subscription.get_message(timeout=silence_s)
+                if message is None:
+                    if pinged:
+                        raise Unavailable()
+                    pinged = True
+                    await subscription.ping()
+                    continue
+                pinged = False
+                if message["type"] == "message":
+                    yield message["channel"].decode(), message["data"].decode()
+                elif message["type"] == "subscribe":
+                    confirmed += 1
+                    if confirmed == len(channels):
+                        yield None
 
 
 async def require_version(client: Valkey) -> str:

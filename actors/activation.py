@@ -1,0 +1,351 @@
+"""One incarnation of an object in memory: the shell around a pure machine.
+
+It takes an epoch, loads mirror and log, feeds events in, holds what they cause behind the
+output gate, keeps the one alarm, and goes to sleep (design.md §3). It owns no socket and
+no connection to Valkey: its `Surroundings` do. Rules of the product belong in the
+machines; rules of being alone, durable and ordered belong here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from actors.gates import OutputGate, Step
+from actors.kinds import Machine, kind_of
+from actors.loading import load
+from actors.release import Peer, Release, Seat, Seating
+from actors.surroundings import Surroundings
+from cfmessenger import effects as fx
+from cfmessenger import link
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.log import Commit, Fenced
+
+logger = logging.getLogger("cfmessenger.activation")
+
+LIVE_MIRROR_EVERY_S = 5.0
+
+
+class State(enum.Enum):
+    """Where in its life an activation is. Only RUNNING takes events (input gate)."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    CLOSING = "closing"
+    GONE = "gone"
+
+
+class Activation:
+    """A living object: `start` it, let it `receive`, `hibernate` it.
+
+    `surroundings.gone(activation, reason)` is called exactly once, when it has ended.
+    """
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self.name = name
+        self.state = State.STARTING
+        self.seats: dict[str, Seat] = {}
+        self._around = around
+        self._kind = kind_of(name, around.rules)
+        self._machine: Machine = self._kind.fresh()
+        self._gate: OutputGate[Seat] = OutputGate()
+        self._release = Release(self.seats, self._elsewhere)
+        self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
+        self._touched_at = self._mirrored_at = around.loop.time()
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token of this incarnation; 0 until it has one."""
+        return self._machine.epoch
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest event, confirmed or not."""
+        return self._machine.seq
+
+    @property
+    def sockets(self) -> int:
+        """Connections in its roster."""
+        return self._machine.sockets
+
+    def idle_for(self, now_s: float) -> float:
+        """Seconds (loop time) without an event; 0 while anything is pending."""
+        busy = not self._gate.idle or self._machine.alarm_at is not None
+        return 0.0 if busy or self._waiting else now_s - self._touched_at
+
+    # Birth, and rebirth after a reset.
+
+    def start(self) -> None:
+        """Take an epoch and load; what is received meanwhile waits."""
+        self._spawn(self._start())
+
+    async def _start(self) -> None:
+        try:
+            machine = await load(
+                self.name, self._kind, self._around.log, self._around.clock.now()
+            )
+        except Fenced:
+            self._end("duplicate_activation")
+            return
+        except Unavailable:
+            # Never raised further: whoever speaks next simply tries again.
+            self._end("storage_failed")
+            return
+        except Exception:
+            logger.exception("%s cannot be loaded", self.name)
+            self._end("storage_failed")
+            return
+        if self.state is not State.STARTING:
+            return
+        self._machine = machine
+        self._release.shown = machine.seq
+        self.state = State.RUNNING
+        waiting, self._waiting = self._waiting, []
+        absent = machine.gateways - {peer.gateway for peer, _ in waiting}
+        if absent:
+            self._spawn(self._around.derived.call_gateways(absent, self.name))
+        for peer, message in waiting:
+            self.receive(peer, message)
+        self._set_alarm()
+
+    def _reset(self) -> None:
+        """An append was refused or its outcome is unknown (design.md §3.5).
+
+        Machine and held effects are dropped, a new epoch settles what became of the
+        append, and the gateways bring back what is not covered.
+        """
+        logger.warning("%s resets, epoch %d", self.name, self.epoch)
+        self._gate.drop()
+        self._goodbye("reset")
+        self.seats.clear()
+        self.state = State.STARTING
+        self._machine = self._kind.fresh()
+        self.start()
+
+    # Events.
+
+    def receive(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
+        """Take a gateway's message, or keep it until the input gate opens."""
+        if self.state is State.STARTING:
+            self._waiting.append((peer, message))
+            return
+        if self.state is not State.RUNNING:
+            return  # not covered: the gateway brings it to the next activation
+        self._touched_at = self._around.loop.time()
+        if isinstance(message, link.Attach):
+            self._attach(peer, message)
+        else:
+            self._take(peer, message.inputs)
+        self._flush_soon()
+
+    def _attach(self, peer: Peer, message: link.Attach) -> None:
+        machine, now = self._machine, self._around.clock.now()
+        missed = machine.events_after(message.seq) if message.seq >= 0 else []
+        if missed is None:
+            peer.send(link.Goodbye(self.name, machine.epoch, 0, "behind"))
+            return
+        seat = Seat(peer, message.covered, message.replay, message.seq)
+        self.seats[peer.gateway] = seat
+        seating = Seating(peer.gateway, tuple(missed), machine.seq)
+        effects = machine.attach(now, peer.gateway, message.sockets)
+        self._gate.hold(Step((seating, *effects), None, 0))
+
+    def _take(self, peer: Peer, inputs: list[link.Input]) -> None:
+        seat = self.seats.get(peer.gateway)
+        if seat is None or seat.peer is not peer:
+            peer.send(link.Goodbye(self.name, self.epoch, 0, "reset"))
+            return
+        machine, now, hold = self._machine, self._around.clock.now(), self._gate.hold
+        said, gateway = link.Said, peer.gateway
+        for entry in inputs:
+            n = entry.n
+            if type(entry) is said:
+                fresh_id = f"{gateway}.{n}"
+                effects = machine.message(now, entry.conn, entry.data, fresh_id)
+            elif type(entry) is link.Opened:
+                effects = machine.connect(
+                    now, entry.attachment, entry.since, entry.greeted
+                )
+            elif type(entry) is link.Closed:
+                effects = machine.close(now, entry.conn)
+            else:
+                assert type(entry) is link.Notified
+                effects = machine.notify(now, entry.data) if entry.data else []
+            hold(Step(effects, seat, n))
+
+    def leave(self, peer: Peer) -> None:
+        """A link broke. Its sockets may well live on, so nobody has left the room."""
+        self._waiting = [entry for entry in self._waiting if entry[0] is not peer]
+        seat = self.seats.get(peer.gateway)
+        if seat is not None and seat.peer is peer:
+            del self.seats[peer.gateway]
+
+    def bury(self, gateway: str) -> None:
+        """A gateway is dead for certain: its sockets leave."""
+        self.seats.pop(gateway, None)
+        if self.state is State.RUNNING:
+            effects = self._machine.detach(self._around.clock.now(), gateway)
+            self._gate.hold(Step(effects, None, 0))
+            self._flush_soon()
+
+    # The way out.
+
+    def _flush_soon(self) -> None:
+        """Once per turn of the loop, so that all that arrived together goes together."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._around.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self.state is not State.RUNNING or self._gate.flying:
+            return
+        if not self._gate.idle:
+            events = self._gate.take_off()
+            if events:
+                commit = Commit(self.name, self.epoch, events)
+                self._around.committer.add(commit, self._committed)
+            else:
+                self._release.run(self.name, self.epoch, self._gate.land())
+        self._set_alarm()
+
+    def _committed(self, commit: Commit, problem: Exception | None) -> None:
+        if self.state is not State.RUNNING or commit.epoch != self.epoch:
+            return  # of an incarnation that was reset meanwhile
+        if problem is None:
+            self._release.run(self.name, self.epoch, self._gate.land())
+            self._flush()
+        elif isinstance(problem, Fenced):
+            self._end("duplicate_activation")
+        else:
+            self._reset()
+
+    def _elsewhere(self, effect: fx.Effect, gateway: str | None) -> None:
+        derived = self._around.derived
+        if type(effect) is fx.Record:
+            derived.record(effect.user_id, effect.status, gateway)
+        elif type(effect) is fx.Touch:
+            derived.touch(self.name, effect.users, effect.timestamp)
+        else:
+            raise AssertionError(f"unknown effect {type(effect).__name__}")
+
+    # The alarm.
+
+    def _set_alarm(self) -> None:
+        due = self._machine.alarm_at
+        if due is None or due == self._timer_at:
+            return  # a timer for nothing is harmless: `_ring` looks again
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0, due - self._around.clock.now()) / 1000
+        self._timer_at = due
+        self._timer = self._around.loop.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = self._timer_at = None
+        now = self._around.clock.now()
+        due = self._machine.alarm_at
+        if self.state is State.RUNNING and due is not None and due <= now:
+            self._gate.hold(Step(self._machine.alarm(now), None, 0))
+            self._flush_soon()
+        else:
+            self._set_alarm()
+
+    # Sleep, and the end.
+
+    async def hibernate(self, reason: str = "idle") -> bool:
+        """Write the mirror, say goodbye, be gone. False if it stays for now.
+
+        Refuses while anything is unconfirmed, unless it is to shut down: then what is
+        not covered stays with the gateways.
+        """
+        if self.state is not State.RUNNING:
+            return False
+        if not self._gate.idle:
+            if reason == "idle":
+                return False
+            await self._settled()
+        self.state = State.CLOSING
+        try:
+            data = self._machine.snapshot()
+            await self._around.log.save(self.name, self.epoch, data, final=True)
+        except Fenced:
+            reason = "duplicate_activation"
+        except Unavailable:
+            # Whether the mirror is there is unknown. A new epoch makes it untrusted.
+            if reason == "idle":
+                self._reset()
+                return False
+            reason = "storage_failed"
+        self._end(reason)
+        return True
+
+    async def _settled(self) -> None:
+        """The gate is idle, or a commit's own deadline has passed."""
+        end = self._around.loop.time() + 5.0
+        while not self._gate.idle and self._around.loop.time() < end:
+            await asyncio.sleep(0.01)
+
+    async def mirror_receipts(self) -> None:
+        """Save a live mirror if receipts changed, at most every 5 s (design.md §5)."""
+        now_s = self._around.loop.time()
+        changed = self._machine.receipts_changed and self._gate.idle
+        if self.state is not State.RUNNING or not changed:
+            return
+        if now_s - self._mirrored_at < LIVE_MIRROR_EVERY_S:
+            return
+        self._mirrored_at = now_s
+        self._machine.receipts_changed = False
+        try:
+            data = self._machine.snapshot()
+            await self._around.log.save(self.name, self.epoch, data, final=False)
+        except Fenced:
+            self._end("duplicate_activation")
+        except Unavailable:
+            self._machine.receipts_changed = True
+
+    def supersede(self) -> None:
+        """A higher epoch exists: show nothing more."""
+        self._end("duplicate_activation")
+
+    def vanish(self) -> None:
+        """Be dead at once, for a process that plays its own death."""
+        self.state = State.GONE
+        self._gate.drop()
+        self.seats.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _goodbye(self, reason: str) -> None:
+        for seat in self.seats.values():
+            seat.peer.send(link.Goodbye(self.name, self.epoch, seat.covered, reason))
+        for peer in {peer for peer, _ in self._waiting}:
+            if peer.gateway not in self.seats:
+                peer.send(link.Goodbye(self.name, self.epoch, 0, reason))
+
+    def _end(self, reason: str) -> None:
+        if self.state is State.GONE:
+            return
+        self._goodbye(reason)
+        self.state = State.GONE
+        self.seats.clear()
+        self._waiting.clear()
+        self._gate.drop()
+        if self._timer is not None:
+            self._timer.cancel()
+        logger.info(
+            "%s gone, %s, epoch %d, seq %d", self.name, reason, self.epoch, self.seq
+        )
+        self._around.gone(self, reason)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

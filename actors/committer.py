@@ -1,0 +1,48 @@
+"""Group commit: one pipeline for all objects of a process, one append in flight.
+
+Whatever arrives while a pipeline is on its way is the next pipeline. Each object's part
+is its own MULTI, so one object's refusal is nobody else's trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.log import Commit, Log
+
+logger = logging.getLogger("cfmessenger.committer")
+
+Report = Callable[[Commit, Exception | None], None]
+
+
+class Committer:
+    """Collects commits of many objects and reports each one's outcome."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._waiting: list[tuple[Commit, Report]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, commit: Commit, report: Report) -> None:
+        """Commit soon; `report` gets None, or why it is refused or unknown."""
+        self._waiting.append((commit, report))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            outcomes: list[Exception | None]
+            try:
+                outcomes = await self._log.commit([commit for commit, _ in batch])
+            except Unavailable as error:
+                outcomes = [error] * len(batch)
+            for (commit, report), outcome in zip(batch, outcomes, strict=True):
+                try:
+                    report(commit, outcome)
+                except Exception:
+                    logger.exception("%s could not go on", commit.name)
+        self._task = None

@@ -1,0 +1,301 @@
+"""An actor process: the link server and the objects that live in it.
+
+Dedicated, it hosts one object and ends with it; pooled, thousands. It activates an object
+when a gateway first attaches to it, watches the clock for those that may sleep, and finds
+out within a second that one of its own was superseded (design.md §3, Fencing).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from typing import Self, cast
+
+import msgspec
+
+from actors.activation import Activation
+from actors.surroundings import Surroundings
+from cfmessenger import link
+from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import Address
+from cfmessenger.room import RoomRules
+from cfmessenger.settings import Settings
+from cfmessenger.storage.derived import DerivedKeys
+from cfmessenger.storage.log import ValkeyLog
+
+logger = logging.getLogger("cfmessenger.host")
+
+TICK_S = 0.5
+FENCE_EVERY_S = 1.0
+HELLO_TIMEOUT_S = 5.0
+LINGER_S = 2.0
+
+
+class HostSettings(msgspec.Struct, frozen=True):
+    """What an actor process must know; travels in the actor's constructor."""
+
+    valkey_url: str
+    log_length: int
+    hibernate_after: float
+    chat_rate: tuple[int, int]
+    nudge_rate: tuple[int, int]
+    listen: str = "127.0.0.1"
+    only: str | None = None  # dedicated: the one object that lives here
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What of the node's settings concerns its actors."""
+        assert settings.valkey_url is not None
+        return cls(
+            valkey_url=settings.valkey_url,
+            log_length=settings.log_length,
+            hibernate_after=settings.hibernate_after,
+            chat_rate=(settings.chat_rate.count, settings.chat_rate.seconds),
+            nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
+        )
+
+    @property
+    def rules(self) -> RoomRules:
+        """The room's share of it."""
+        return RoomRules(chat_rate=self.chat_rate, nudge_rate=self.nudge_rate)
+
+
+class Peer(asyncio.Protocol):
+    """One gateway's link: cuts frames, checks the hello, batches what goes out."""
+
+    def __init__(self, host: Host) -> None:
+        self.gateway = ""
+        self._host = host
+        self._reader = link.actor_reader()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(HELLO_TIMEOUT_S, self.abort)
+        self._host.peers.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._reader.feed(data):
+                self._take(message)
+        except link.BrokenLink as error:
+            logger.warning("link of %s broken: %s", self.gateway or "?", error)
+            self.abort()
+
+    def _take(self, message: object) -> None:
+        if isinstance(message, link.Ping):
+            self.send(link.Pong(message.n))
+        elif isinstance(message, link.Hello):
+            self._greet(message)
+        elif not self.gateway:
+            raise link.BrokenLink("no hello")
+        else:
+            assert isinstance(message, link.Attach | link.Inputs)
+            self._host.deliver(self, message)
+
+    def _greet(self, hello: link.Hello) -> None:
+        good = hmac.compare_digest(hello.key.encode(), self._host.key.encode())
+        if hello.version != link.VERSION or not good or not hello.gateway:
+            raise link.BrokenLink("wrong version or key")
+        assert self._deadline is not None
+        self._deadline.cancel()
+        self.gateway = hello.gateway
+        self.send(link.Welcome(link.VERSION, os.getpid()))
+
+    def send(self, message: link.ToGateway) -> None:
+        """Queue a message; all of one loop turn leave in one write."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._outgoing.append(link.frame(message))
+
+    def flush(self) -> None:
+        """Write what is queued; a gateway that does not read loses its link."""
+        transport, self._outgoing, out = self._transport, [], self._outgoing
+        if transport is None or not out or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > link.HIGH_WATER:
+            logger.warning("link of %s dropped: it does not read", self.gateway)
+            transport.abort()
+            return
+        transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def finish(self) -> None:
+        """Say no more, but read to the end, so that the last words arrive."""
+        self.flush()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Drop the link at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._host.lost(self)
+
+
+class Host(Surroundings):
+    """The objects of this process. `start`, then `address`; `drain` before the end."""
+
+    def __init__(
+        self, settings: HostSettings, ended: Callable[[str], None] | None = None
+    ) -> None:
+        self.key = secrets.token_hex(32)
+        self.peers: set[Peer] = set()
+        self.objects: dict[str, Activation] = {}
+        self._settings = settings
+        self._ended = ended
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._port = 0
+        self._log = ValkeyLog(settings.valkey_url, settings.log_length)
+        # Its own connection: what is slow there must not cut off a commit.
+        self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
+        super().__init__(
+            self._log, DerivedKeys(self._aside), settings.rules, Clock()
+        )
+
+    async def start(self) -> None:
+        """Listen. Takes no epoch and touches no storage yet."""
+        self._server = await self.loop.create_server(
+            lambda: Peer(self), self._settings.listen, 0
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        self._ticker = asyncio.create_task(self._tick())
+
+    def address(self, actor_id: str) -> Address:
+        """Where gateways link to, and the key they need."""
+        listen, pid = self._settings.listen, os.getpid()
+        return Address(listen, self._port, self.key, actor_id, pid)
+
+    def deliver(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
+        """Give a gateway's message to its object, which wakes for an `Attach`."""
+        name = message.object
+        activation = self.objects.get(name)
+        if activation is None:
+            activation = self._activate(peer, message)
+            if activation is None:
+                return
+        activation.receive(peer, message)
+
+    def _activate(
+        self, peer: Peer, message: link.Attach | link.Inputs
+    ) -> Activation | None:
+        name, only = message.object, self._settings.only
+        if isinstance(message, link.Inputs) or self._leaving is not None:
+            peer.send(link.Goodbye(name, 0, 0, "shutting_down"))
+            return None
+        if only not in (None, name):
+            peer.send(link.Goodbye(name, 0, 0, "moved"))
+            return None
+        try:
+            activation = Activation(name, self)
+        except ValueError:
+            raise link.BrokenLink("no such kind of object") from None
+        self.objects[name] = activation
+        activation.start()
+        return activation
+
+    def lost(self, peer: Peer) -> None:
+        """A link is gone; its objects keep their rosters (design.md §3.2)."""
+        self.peers.discard(peer)
+        if peer.gateway:
+            for activation in self.objects.values():
+                activation.leave(peer)
+
+    def gone(self, activation: Activation, reason: str) -> None:
+        if self.objects.get(activation.name) is activation:
+            del self.objects[activation.name]
+        if self._settings.only is not None and reason != "storage_failed":
+            self._leave(reason)
+
+    def _leave(self, reason: str) -> None:
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._linger(reason))
+
+    async def _linger(self, reason: str) -> None:
+        """End the links once read to the end, then the process."""
+        for peer in tuple(self.peers):
+            peer.finish()
+        end = self.loop.time() + LINGER_S
+        while self.peers and self.loop.time() < end:
+            await asyncio.sleep(0.01)
+        await self.close()
+        if self._ended is not None:
+            self._ended(reason)
+
+    async def drain(self) -> int:
+        """Put every object to sleep; how many were here."""
+        objects = list(self.objects.values())
+        await asyncio.gather(*(each.hibernate("shutting_down") for each in objects))
+        if self._settings.only is not None:
+            self._leave("shutting_down")
+        return len(objects)
+
+    async def kill(self) -> None:
+        """Stop as if the process had died: nothing is mirrored, nobody is told."""
+        for activation in self.objects.values():
+            activation.vanish()
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening and drop links and connections."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._server is not None:
+            self._server.close()
+        for peer in tuple(self.peers):
+            peer.abort()
+        assert isinstance(self.derived, DerivedKeys)
+        await self.derived.flush()
+        self._log.close()
+        self._aside.close()
+
+    async def _tick(self) -> None:
+        fence_at = empty_since = self.loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self.loop.time()
+            try:
+                await self._put_to_sleep(now)
+                if now - fence_at >= FENCE_EVERY_S and self.peers:
+                    fence_at = now
+                    await self._check_epochs()
+            except Unavailable as error:
+                logger.warning("%s", error.message)
+            except Exception:
+                logger.exception("tick failed")
+            if self.objects:
+                empty_since = now
+            elif self._settings.only and now - empty_since > self._idle_s:
+                self._leave("idle")
+
+    @property
+    def _idle_s(self) -> float:
+        return max(self._settings.hibernate_after, HELLO_TIMEOUT_S)
+
+    async def _put_to_sleep(self, now: float) -> None:
+        for activation in list(self.objects.values()):
+            if activation.idle_for(now) >= self._settings.hibernate_after:
+                await activation.hibernate()
+            else:
+                await activation.mirror_receipts()
+
+    async def _check_epochs(self) -> None:
+        """A higher epoch than ours means that somebody else speaks for the object."""
+        for activation in list(self.objects.values()):
+            mine = activation.epoch
+            if mine and await self._aside.epoch(activation.name) > mine:
+                if activation.epoch == mine:
+                    activation.supersede()

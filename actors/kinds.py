@@ -1,0 +1,73 @@
+"""Which machine lives behind which name: `room:<id>` a Room, `presence:global` the registry.
+
+One shell runs every kind of object, so this is the only place of the runtime that knows
+them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from cfmessenger.effects import Attachment, Effect
+from cfmessenger.ids import PRESENCE
+from cfmessenger.presence import Presence
+from cfmessenger.room import Room, RoomRules
+
+ROOM = "room:"
+
+
+class Machine(Protocol):
+    """The verbs that `Room` and `Presence` share. `now` is integer ms."""
+
+    epoch: int
+    receipts_changed: bool
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def sockets(self) -> int: ...
+    @property
+    def alarm_at(self) -> int | None: ...
+    @property
+    def gateways(self) -> set[str]: ...
+    def connect(
+        self, now: int, attachment: Attachment, since: int | None, greeted: bool = False
+    ) -> list[Effect]: ...
+    def message(
+        self, now: int, conn: str, data: bytes, fresh_id: str
+    ) -> list[Effect]: ...
+    def close(self, now: int, conn: str) -> list[Effect]: ...
+    def attach(
+        self, now: int, gateway: str, attachments: list[Attachment]
+    ) -> list[Effect]: ...
+    def detach(self, now: int, gateway: str) -> list[Effect]: ...
+    def notify(self, now: int, notification: bytes) -> list[Effect]: ...
+    def alarm(self, now: int) -> list[Effect]: ...
+    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None: ...
+    def events_after(self, seq: int) -> list[bytes] | None: ...
+    def snapshot(self) -> bytes: ...
+
+
+class Kind(NamedTuple):
+    """How one object's machine is made, from nothing or from a snapshot.
+
+    `restore(snapshot, clean)`: not clean means that the object has lived since the
+    snapshot, so its roster is not to be believed.
+    """
+
+    fresh: Callable[[], Machine]
+    restore: Callable[[bytes, bool], Machine]
+
+
+def kind_of(name: str, rules: RoomRules) -> Kind:
+    """The kind behind a name. Raises ValueError for a name that is none."""
+    if name == PRESENCE:
+        return Kind(Presence, lambda data, clean: Presence.restore(data, clean=clean))
+    if name.startswith(ROOM):
+        room_id = name.removeprefix(ROOM)
+        return Kind(
+            lambda: Room(room_id, rules),
+            lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
+        )
+    raise ValueError(f"no kind of object is called {name!r}")

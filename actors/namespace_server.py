@@ -1,0 +1,111 @@
+"""The namespace server: answers gateways on a stream, in front of any `Namespace`.
+
+One per node, a process of its own, so that everything slow, blocking or fatal about being
+a Ray driver stays away from the sockets (design.md §2). It keeps no state that matters:
+killed and started again, it knows what Ray knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from typing import Any
+
+import msgspec
+
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import (
+    Answer,
+    Namespace,
+    Request,
+    frame,
+    read_frame,
+    serve_stream,
+)
+
+logger = logging.getLogger("cfmessenger.namespace")
+
+MAX_CALLS = 1000
+"""Calls under way on one connection; a gateway asks once per name, so this is ample."""
+
+
+class NamespaceServer:
+    """Serves one backend on `unix:<path>` or `tcp://host:port` (which needs a key)."""
+
+    def __init__(self, backend: Namespace, url: str, key: str = "") -> None:
+        self._backend = backend
+        self._url = url
+        self._key = key
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resolving: dict[str, asyncio.Task[Any]] = {}
+
+    async def start(self) -> None:
+        """Listen. Raises ValueError for an open TCP port without a key."""
+        if not self._url.startswith("unix:") and not self._key:
+            raise ValueError("a namespace server on TCP needs a key")
+        self._server = await serve_stream(self._url, self._serve)
+
+    async def close(self) -> None:
+        """Stop answering; calls under way are dropped."""
+        if self._server is not None:
+            self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        room = asyncio.Semaphore(MAX_CALLS)
+        try:
+            while True:
+                body = await read_frame(reader)
+                request = msgspec.msgpack.decode(body, type=Request)
+                if not hmac.compare_digest(request.key.encode(), self._key.encode()):
+                    logger.warning("a caller of the namespace had the wrong key")
+                    break
+                await room.acquire()
+                task = asyncio.create_task(self._answer(request, writer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(lambda _: room.release())
+        except (EOFError, msgspec.MsgspecError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        error = message = None
+        result: object = None
+        try:
+            result = await self._call(request.verb, request.args)
+        except Unavailable as problem:
+            error, message = problem.code, problem.message
+        except Exception:
+            logger.exception("%s failed", request.verb)
+            error = "INTERNAL_ERROR"
+        if not writer.is_closing():
+            raw = msgspec.Raw(msgspec.msgpack.encode(result))
+            writer.write(frame(Answer(request.id, error, message, raw)))
+
+    async def _call(self, verb: str, args: list[str | None]) -> object:
+        match verb, args:
+            case "resolve", [str(name), hint]:
+                return await self._resolve(name, hint)
+            case "kill", [str(name), str(actor_id)]:
+                return await self._backend.kill(name, actor_id)
+            case "describe", []:
+                return await self._backend.describe()
+            case "ping", []:
+                return await self._backend.ping()
+        raise Unavailable(message="The namespace does not know this call.")
+
+    async def _resolve(self, name: str, hint: str | None) -> object:
+        """Single flight: many gateways ask for one room at once, one actor is made."""
+        task = self._resolving.get(name)
+        if task is None:
+            task = asyncio.create_task(self._backend.resolve(name, hint))
+            self._resolving[name] = task
+            task.add_done_callback(lambda _: self._resolving.pop(name, None))
+        return await asyncio.shield(task)

@@ -1,0 +1,182 @@
+"""Confirmed steps become bytes: one `Output` for each attached gateway.
+
+Here an event is framed once for everyone, consecutive broadcasts become one blob, and
+what belongs to single sockets goes to their gateway alone. Order is kept per gateway; the
+number covered travels in the same frame as what it covers, so a link that breaks never
+splits the two (link.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from actors.gates import Step
+from cfmessenger import effects as fx
+from cfmessenger import link
+from cfmessenger.ids import gateway_of
+
+
+class Peer(Protocol):
+    """A gateway's end of a link."""
+
+    gateway: str
+
+    def send(self, message: link.ToGateway) -> None: ...
+
+
+class Seat:
+    """A gateway's place at an object: how far its inputs are taken and covered."""
+
+    __slots__ = ("covered", "gap_from", "items", "peer", "replay", "seated", "told")
+
+    def __init__(self, peer: Peer, covered: int, replay: int, gap_from: int) -> None:
+        self.peer = peer
+        self.covered = covered  # inputs whose effects were released
+        self.told = covered  # what of that the gateway has heard
+        self.replay = replay  # inputs up to here were sent before
+        self.gap_from = gap_from  # the seq it had seen when it attached
+        self.seated = False  # its attach was released: it gets broadcasts
+        self.items: list[link.Item] = []
+
+
+class Seating(msgspec.Struct, frozen=True, gc=False):
+    """Internal effect: from here on this seat gets broadcasts; first what it missed."""
+
+    gateway: str
+    missed: tuple[bytes, ...]
+    seq: int
+
+
+Elsewhere = Callable[[fx.Effect, str | None], None]
+
+
+class Release:
+    """Sorts the effects of confirmed steps into what each gateway gets."""
+
+    def __init__(self, seats: Mapping[str, Seat], elsewhere: Elsewhere) -> None:
+        self._seats = seats
+        self._elsewhere = elsewhere
+        self.shown = 0  # the last durable event that was released
+        self._run: list[bytes] = []  # consecutive broadcasts, framed
+        self._run_seq = 0
+        self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
+            fx.Broadcast: self._broadcast,
+            fx.Send: self._send,
+            fx.Subscribe: self._subscribe,
+            fx.Repeat: self._repeat,
+            fx.Behind: self._behind,
+            fx.Close: self._close,
+            fx.Attach: self._attach,
+            fx.Notify: self._notify,
+            Seating: self._seat,
+        }
+
+    def run(self, name: str, epoch: int, steps: list[Step[Seat]]) -> None:
+        """Show these steps: at most one `Output` to each seat."""
+        append, kinds = fx.Append, self._kinds
+        for step in steps:
+            for effect in step.effects:
+                kind = type(effect)
+                if kind is append:
+                    continue
+                handle = kinds.get(kind)
+                if handle is None:
+                    origin = step.origin
+                    self._elsewhere(effect, origin.peer.gateway if origin else None)
+                else:
+                    handle(effect, step)
+            if step.origin is not None:
+                step.origin.covered = step.n
+        self._end_run()
+        for seat in self._seats.values():
+            if seat.items or seat.covered != seat.told:
+                output = link.Output(name, epoch, seat.covered, seat.items)
+                seat.told = seat.covered
+                seat.items = []
+                seat.peer.send(output)
+
+    def _end_run(self) -> None:
+        if self._run:
+            run = self._run
+            blob = run[0] if len(run) == 1 else b"".join(run)
+            self._to_all(link.Fanout(blob, self._run_seq, None))
+            self._run, self._run_seq = [], 0
+
+    def _to_all(self, item: link.Item) -> None:
+        for seat in self._seats.values():
+            if seat.seated:
+                seat.items.append(item)
+
+    def _to(self, conn: str, item: link.Item) -> None:
+        self._end_run()
+        seat = self._seats.get(gateway_of(conn))
+        if seat is not None:
+            seat.items.append(item)
+
+    def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
+        blob = link.text_frame(effect.frame)
+        if effect.seq:
+            self.shown = self._run_seq = effect.seq
+        if effect.but_user is None:
+            self._run.append(blob)
+        else:
+            self._end_run()
+            self._to_all(link.Fanout(blob, effect.seq, effect.but_user))
+
+    def _send(self, effect: fx.Send, step: Step[Seat]) -> None:
+        blob = link.text_frame(effect.frame)
+        if len(effect.conns) == 1:
+            self._to(effect.conns[0], link.Told(effect.conns, blob, effect.fault))
+            return
+        for conns in _by_gateway(effect.conns):
+            self._to(conns[0], link.Told(conns, blob, effect.fault))
+
+    def _subscribe(self, effect: fx.Subscribe, step: Step[Seat]) -> None:
+        for conns in _by_gateway(effect.conns):
+            self._to(conns[0], link.Subscribed(conns, self.shown))
+
+    def _repeat(self, effect: fx.Repeat, step: Step[Seat]) -> None:
+        seat = step.origin
+        if seat is not None and step.n <= seat.replay and effect.seq > seat.gap_from:
+            return  # sent again by the gateway, and the gap has brought the echo
+        if effect.frame is None:
+            self._to(effect.conn, link.Recall(effect.conn, effect.seq))
+        else:
+            blob = link.text_frame(effect.frame)
+            self._to(effect.conn, link.Told((effect.conn,), blob, False))
+
+    def _behind(self, effect: fx.Behind, step: Step[Seat]) -> None:
+        self._to(effect.conn, link.CatchUp(effect.conn, effect.since, effect.seq))
+
+    def _close(self, effect: fx.Close, step: Step[Seat]) -> None:
+        self._to(effect.conn, link.Closing(effect.conn, effect.code, effect.reason))
+
+    def _attach(self, effect: fx.Attach, step: Step[Seat]) -> None:
+        self._to(effect.attachment.conn, link.Attached(effect.attachment))
+
+    def _notify(self, effect: fx.Notify, step: Step[Seat]) -> None:
+        """Any gateway can forward; the one that brought the cause is at hand."""
+        self._end_run()
+        seat = step.origin or next(iter(self._seats.values()), None)
+        if seat is not None:
+            seat.items.append(link.Forward(effect.target, effect.payload))
+
+    def _seat(self, effect: Seating, step: Step[Seat]) -> None:
+        self._end_run()
+        seat = self._seats.get(effect.gateway)
+        if seat is None:
+            return
+        seat.seated = True
+        if effect.missed:
+            blob = b"".join(map(link.text_frame, effect.missed))
+            seat.items.append(link.Fanout(blob, effect.seq, None))
+
+
+def _by_gateway(conns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    groups: dict[str, list[str]] = {}
+    for conn in conns:
+        groups.setdefault(gateway_of(conn), []).append(conn)
+    return [tuple(group) for group in groups.values()]

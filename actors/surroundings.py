@@ -1,0 +1,40 @@
+"""What the objects of one process share: log, clock, committer, and their ending."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from actors.committer import Committer
+from cfmessenger.clock import Clock
+from cfmessenger.room import RoomRules
+from cfmessenger.storage.log import Log
+
+if TYPE_CHECKING:
+    from actors.activation import Activation
+
+
+class Derived(Protocol):
+    """Keys that others read and that can be rebuilt: best effort, never awaited."""
+
+    def record(self, user_id: str, status: str | None, gateway: str | None) -> None: ...
+    def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...
+    async def call_gateways(self, gateways: set[str], name: str) -> None: ...
+
+
+class Surroundings:
+    """Made once per process, on its loop."""
+
+    def __init__(
+        self, log: Log, derived: Derived, rules: RoomRules, clock: Clock
+    ) -> None:
+        self.log = log
+        self.derived = derived
+        self.rules = rules
+        self.clock = clock
+        self.committer = Committer(log)
+        self.loop = asyncio.get_running_loop()
+
+    def gone(self, activation: Activation, reason: str) -> None:
+        """An activation has ended, for one of link.Goodbye's reasons."""
+        raise NotImplementedError

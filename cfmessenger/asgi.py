@@ -1,0 +1,51 @@
+"""The gateway as an ordinary ASGI application: `uvicorn --factory cfmessenger.asgi:app`.
+
+The composition root of a gateway process: settings from the environment, the namespace
+server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key in
+`CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened (gateway.server);
+under a bare uvicorn the application is the same and the edge is uvicorn's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+
+from cfmessenger.namespace import Namespace, NamespaceClient
+from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.storage.log import ValkeyLog
+from gateway.app import create_app
+from gateway.fanout import ServerTap
+from gateway.sockets import Sockets
+
+NAMESPACE = "CFMX_NAMESPACE"
+NAMESPACE_KEY = "CFMX_NAMESPACE_KEY"
+
+
+def app() -> Starlette:
+    """The application of this process's environment. Raises `SettingsError`."""
+    settings = Settings.load(os.environ)
+    if settings.valkey_url is None:
+        raise SettingsError("CFM_VALKEY_URL: a gateway by itself needs it")
+    return build(settings, namespace_from(os.environ))
+
+
+def namespace_from(env: Mapping[str, str]) -> NamespaceClient:
+    """The namespace server that the environment names. Raises `SettingsError`."""
+    url = env.get(NAMESPACE)
+    if not url:
+        raise SettingsError(f"{NAMESPACE}: a gateway by itself needs it")
+    return NamespaceClient(url, env.get(NAMESPACE_KEY, ""))
+
+
+def build(settings: Settings, namespace: Namespace) -> Starlette:
+    """An application on this namespace, whichever it is."""
+    assert settings.valkey_url is not None
+    log = ValkeyLog(settings.valkey_url, settings.log_length)
+    application = create_app(
+        settings, lambda services: Sockets(services, namespace, log), log
+    )
+    application.add_middleware(ServerTap)  # last added, so outermost
+    return application

@@ -1,0 +1,281 @@
+"""The link: what a gateway and an actor process say to each other, and how it is framed.
+
+One stream carries many objects and many sockets. A frame is a four-byte big-endian
+length and one msgpack value. Sans-IO: this module turns bytes into messages and back and
+owns no socket.
+
+What makes a link trustworthy is in the numbers it carries. A gateway numbers its inputs
+per object and keeps each until an `Output` says it is *covered* (committed, answered or
+ephemeral); an `Output` is one frame, so what an input caused and its being covered arrive
+together or not at all. Every `Output` carries its epoch, and a gateway drops what is
+older than the newest it has seen (design.md §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+
+from cfmessenger.effects import Attachment
+
+VERSION = 1
+MAX_FRAME = 32 * 2**20
+"""Bytes of one frame; a longer one is a broken or hostile peer."""
+
+HIGH_WATER = 64 * 2**20
+"""Unsent bytes after which a link is dropped: its peer re-attaches and catches up."""
+
+
+class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of all link messages: positional, immutable, no cycles."""
+
+
+# What a gateway sends for one of its sockets, in the order it happened.
+
+
+class Said(Struct, frozen=True, gc=False, tag=0):
+    """A text frame, as it came."""
+
+    n: int
+    conn: str
+    data: bytes
+
+
+class Opened(Struct, frozen=True, gc=False, tag=1):
+    """A socket joins. `greeted` when it already had its greeting (a long resume)."""
+
+    n: int
+    attachment: Attachment
+    since: int | None
+    greeted: bool
+
+
+class Closed(Struct, frozen=True, gc=False, tag=2):
+    """A socket is gone."""
+
+    n: int
+    conn: str
+
+
+class Notified(Struct, frozen=True, gc=False, tag=3):
+    """A notification of another object; sent at most once, so never repeated."""
+
+    n: int
+    data: bytes
+
+
+Input = Said | Opened | Closed | Notified
+
+
+class Hello(Struct, frozen=True, gc=False, tag=0):
+    """First frame of a gateway; a wrong version or key ends the link."""
+
+    version: int
+    key: str
+    gateway: str
+
+
+class Attach(Struct, frozen=True, gc=False, tag=1):
+    """All sockets the gateway holds for an object, and what it has seen of it.
+
+    `seq` is the last event its sockets got, -1 if it has none that get events. Inputs up
+    to `covered` are done; later ones up to `replay` were sent before, perhaps in vain,
+    and follow again.
+    """
+
+    object: str
+    epoch: int
+    seq: int
+    covered: int
+    replay: int
+    sockets: list[Attachment]
+
+
+class Inputs(Struct, frozen=True, gc=False, tag=2):
+    """New inputs for an attached object, in order."""
+
+    object: str
+    inputs: list[Input]
+
+
+class Ping(Struct, frozen=True, gc=False, tag=3):
+    """Answered at once, even while storage is away."""
+
+    n: int
+
+
+ToActor = Hello | Attach | Inputs | Ping
+
+
+# What an actor wants done at the gateway. Blobs are finished WebSocket frames.
+
+
+class Fanout(Struct, frozen=True, gc=False, tag=0):
+    """Bytes for every subscribed socket but those of `but_user`."""
+
+    blob: bytes
+    seq: int
+    but_user: str | None
+
+
+class Told(Struct, frozen=True, gc=False, tag=1):
+    """Bytes for these sockets alone. `fault`: it answers an abuse (wire.md §6, 4508)."""
+
+    conns: tuple[str, ...]
+    blob: bytes
+    fault: bool
+
+
+class Subscribed(Struct, frozen=True, gc=False, tag=2):
+    """From here on these sockets are in the fan-out, having seen what is up to `seq`."""
+
+    conns: tuple[str, ...]
+    seq: int
+
+
+class Closing(Struct, frozen=True, gc=False, tag=3):
+    """Close this socket with a code of wire.md §6."""
+
+    conn: str
+    code: int
+    reason: str
+
+
+class Attached(Struct, frozen=True, gc=False, tag=4):
+    """Keep this attachment for its connection (a Durable Object's serializeAttachment)."""
+
+    attachment: Attachment
+
+
+class CatchUp(Struct, frozen=True, gc=False, tag=5):
+    """Page `(since, seq]` from the log to this socket, then open it again, greeted."""
+
+    conn: str
+    since: int
+    seq: int
+
+
+class Recall(Struct, frozen=True, gc=False, tag=7):
+    """Read event `seq` from the log and send it to this socket: a duplicate's echo."""
+
+    conn: str
+    seq: int
+
+
+class Forward(Struct, frozen=True, gc=False, tag=6):
+    """Hand this notification to another object."""
+
+    target: str
+    payload: bytes
+
+
+Item = Fanout | Told | Subscribed | Closing | Attached | CatchUp | Recall | Forward
+
+
+class Welcome(Struct, frozen=True, gc=False, tag=0):
+    """Answer to a good `Hello`."""
+
+    version: int
+    pid: int
+
+
+class Output(Struct, frozen=True, gc=False, tag=1):
+    """What one release of an object shows to one gateway, all or nothing."""
+
+    object: str
+    epoch: int
+    covered: int
+    items: list[Item]
+
+
+class Pong(Struct, frozen=True, gc=False, tag=2):
+    """Answer to `Ping`."""
+
+    n: int
+
+
+class Goodbye(Struct, frozen=True, gc=False, tag=3):
+    """The object is no longer here: resolve its name again when there is a reason.
+
+    `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
+    duplicate_activation), or why to attach again here: `reset`, and `behind` when the gap
+    is larger than the buffer, so that the gateway must page it from the log first.
+    """
+
+    object: str
+    epoch: int
+    covered: int
+    reason: str
+
+
+ToGateway = Welcome | Output | Pong | Goodbye
+
+_encoder = msgspec.msgpack.Encoder()
+_to_actor: msgspec.msgpack.Decoder[ToActor] = msgspec.msgpack.Decoder(
+    Annotated[ToActor, msgspec.Meta(title="ToActor")]
+)
+_to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(
+    Annotated[ToGateway, msgspec.Meta(title="ToGateway")]
+)
+
+
+class BrokenLink(Exception):
+    """The peer sent what no version of this protocol would."""
+
+
+def frame(message: ToActor | ToGateway) -> bytes:
+    """One message as bytes for the wire."""
+    buffer = bytearray(4)
+    _encoder.encode_into(message, buffer, 4)
+    buffer[:4] = (len(buffer) - 4).to_bytes(4, "big")
+    return bytes(buffer)
+
+
+class Reader:
+    """Cuts a byte stream into messages. `feed` may be called with any split."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[object]) -> None:
+        self._decode = decoder.decode
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> Iterator[object]:
+        """All messages completed by `data`. Raises `BrokenLink`."""
+        buffer = self._buffer + data if self._buffer else data
+        start, end = 0, len(buffer)
+        view = memoryview(buffer)
+        while end - start >= 4:
+            size = int.from_bytes(buffer[start : start + 4], "big")
+            if size > MAX_FRAME:
+                raise BrokenLink(f"frame of {size} bytes")
+            if end - start - 4 < size:
+                break
+            try:
+                message = self._decode(view[start + 4 : start + 4 + size])
+            except msgspec.MsgspecError as error:
+                raise BrokenLink("undecodable frame") from error
+            start += 4 + size
+            # Saved before the message is handed out: its handler may drop the reader.
+            yield message
+        self._buffer = buffer[start:]
+
+
+def actor_reader() -> Reader:
+    """A reader of what gateways send."""
+    return Reader(_to_actor)  # type: ignore[arg-type]
+
+
+def gateway_reader() -> Reader:
+    """A reader of what actors send."""
+    return Reader(_to_gateway)  # type: ignore[arg-type]
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A finished, unmasked, unfragmented WebSocket text frame (RFC 6455 §5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)

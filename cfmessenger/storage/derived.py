@@ -1,0 +1,76 @@
+"""Keys that follow from what objects know: written behind, best effort, rebuildable.
+
+`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, and the call that
+makes other gateways re-attach to an object that woke. Nobody waits for these writes and
+no promise of wire.md rests on them; the log is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from cfmessenger import keys
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.log import ValkeyLog
+
+logger = logging.getLogger("cfmessenger.derived")
+
+HEARTBEAT_TTL_S = 90
+MAX_WAITING = 10_000
+ROOMS_KEPT = 1000
+
+
+class DerivedKeys:
+    """Collects small writes and sends them in one pipeline after another."""
+
+    def __init__(self, log: ValkeyLog) -> None:
+        self._log = log
+        self._waiting: list[tuple[Any, ...]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def record(self, user_id: str, status: str | None, gateway: str | None) -> None:
+        """Write `presence:<user>`, or delete it when `status` is None."""
+        key = keys.presence(user_id)
+        if status is None:
+            self._add(("DEL", key))
+            return
+        hint = ("routingHint", gateway) if gateway else ()
+        now = time.time_ns() // 1_000_000
+        self._add(("HSET", key, "status", status, "lastHeartbeat", now, *hint))
+        self._add(("EXPIRE", key, HEARTBEAT_TTL_S))
+
+    def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None:
+        """Move a direct room up in its users' lists."""
+        room_id = name.removeprefix("room:")
+        for user in users:
+            key = keys.user_rooms(user)
+            self._add(("ZADD", key, "GT", timestamp, room_id))
+            self._add(("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
+
+    async def call_gateways(self, gateways: set[str], name: str) -> None:
+        """Tell these gateways that the object is awake and wants them back."""
+        for gateway in sorted(gateways):
+            self._add(("PUBLISH", keys.gateway_channel(gateway), name))
+
+    def _add(self, command: tuple[Any, ...]) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            return
+        self._waiting.append(command)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            with contextlib.suppress(Unavailable):
+                await self._log.execute(batch)
+        self._task = None
+
+    async def flush(self) -> None:
+        """Wait until what is collected was sent, at most as long as a read takes."""
+        if self._task is not None:
+            await self._task

@@ -1,0 +1,302 @@
+"""An object's log and mirror in Valkey, with the epoch as the fencing token.
+
+The id of a log entry is `<epoch>-<seq>`: Valkey refuses an id that is not above the
+stream's top, so a superseded activation cannot append, and no script is needed
+(design.md §3). A commit of one object is one MULTI of XADDs and nothing else: every id
+of a loser is below the top, so it is all or nothing. Nothing here retries a write.
+
+The mirror is a stream of length one whose ids are `<epoch>-<n>`, n counted by Valkey, so
+that a newer mirror of the same epoch replaces an older one and a lower epoch cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from libvalkey import pack_command
+
+from cfmessenger import keys
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.resp import ReplyError, RespConnection
+
+COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
+READ_TIMEOUT_S = 2.0
+PAGE = 1000
+
+_MULTI = pack_command(("MULTI",))
+_EXEC = pack_command(("EXEC",))
+_FIELD = b"e"
+_FINAL, _LIVE = b"final", b"live"
+
+
+class Fenced(Exception):
+    """Another activation of this object has taken a higher epoch: ours is over."""
+
+
+class Entry(NamedTuple):
+    """One durable event: its epoch, its number in the object, its wire JSON."""
+
+    epoch: int
+    seq: int
+    event: bytes
+
+
+class Mirror(NamedTuple):
+    """A snapshot: the epoch that wrote it, and whether it then went to sleep."""
+
+    epoch: int
+    final: bool
+    data: bytes
+
+
+class Activated(NamedTuple):
+    """What an activation finds: its own new epoch, the last seq, the last snapshot.
+
+    `previous_epoch` is the newest epoch before this one; a final mirror of that very
+    epoch means that the object was put to sleep and nothing has happened since.
+    """
+
+    epoch: int
+    previous_epoch: int
+    seq: int
+    mirror: Mirror | None
+
+
+class Commit(NamedTuple):
+    """The events of one object that become durable together, in order."""
+
+    name: str
+    epoch: int
+    events: Sequence[tuple[int, bytes]]
+
+
+class Log(Protocol):
+    """Where objects keep what must outlive them. Every method may raise `Unavailable`.
+
+    After `Unavailable` from `commit` or `save` the outcome is unknown: the write may
+    still land, until a newer epoch is taken.
+    """
+
+    async def activate(self, name: str) -> Activated:
+        """Take the next epoch. Raises `Fenced` when another activation was faster."""
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Append all commits in one round trip; one outcome for each, in order."""
+
+    async def save(self, name: str, epoch: int, data: bytes, *, final: bool) -> None:
+        """Replace the mirror. Raises `Fenced` when a newer epoch wrote one."""
+
+    async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
+        """At most `count` entries below seq `before` (None: the top), oldest first."""
+
+    async def after(self, name: str, seq: int, count: int) -> list[Entry]:
+        """At most `count` entries above `seq`, oldest first."""
+
+    async def epoch(self, name: str) -> int:
+        """The newest epoch that anybody took; 0 if the object never lived."""
+
+
+def _number(entry_id: bytes) -> tuple[int, int]:
+    high, _, low = entry_id.partition(b"-")
+    return int(high), int(low)
+
+
+def _entries(reply: Any) -> list[Entry]:
+    return [Entry(*_number(entry_id), fields[1]) for entry_id, fields in reply]
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ReplyError):
+        raise Unavailable(message="Valkey refused a command.") from reply
+    return reply
+
+
+def _is_stale(error: object) -> bool:
+    return isinstance(error, ReplyError) and "equal or smaller" in str(error)
+
+
+class ValkeyLog:
+    """`Log` on a Valkey server, over one pipelined connection that is opened on demand."""
+
+    def __init__(self, url: str, log_length: int) -> None:
+        self._url = url
+        self._length = str(log_length).encode()
+        self._connection: RespConnection | None = None
+        self._connecting: asyncio.Task[RespConnection] | None = None
+        self.last_reply_at = time.monotonic()
+
+    def close(self) -> None:
+        """Drop the connection; writes in flight have an unknown outcome."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _connect(self) -> RespConnection:
+        if self._connection is not None and not self._connection.lost:
+            return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(RespConnection.open(self._url))
+            self._connecting.add_done_callback(self._connected)
+        return await asyncio.shield(self._connecting)
+
+    def _connected(self, task: asyncio.Task[RespConnection]) -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is None:
+            self._connection = task.result()
+
+    async def execute(
+        self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S
+    ) -> list[Any]:
+        """Commands and their replies in one round trip; for the adapters beside this."""
+        return await self._send(
+            b"".join(map(pack_command, commands)), len(commands), timeout_s
+        )
+
+    async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._connect()
+                answer = await connection.send(packed, replies)
+        except TimeoutError as error:
+            self.close()  # a reply that comes later belongs to nobody
+            raise Unavailable(message="Valkey did not answer in time.") from error
+        self.last_reply_at = time.monotonic()
+        return answer
+
+    async def activate(self, name: str) -> Activated:
+        log, mirror = keys.log(name), keys.mirror(name)
+        previous = await self.epoch(name)
+        marker = f"{previous + 1}-0"
+        replies = await self.execute(
+            [
+                ("MULTI",),
+                ("XADD", log, marker, _FIELD, b""),
+                ("XDEL", log, marker),
+                ("EXEC",),
+                ("XREVRANGE", log, "+", "-", "COUNT", "1"),
+                ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
+            ]
+        )
+        taken = _checked(replies[3])
+        if _is_stale(taken[0]):
+            raise Fenced(name)
+        _checked(taken[0])
+        last = _entries(_checked(replies[4]))
+        saved = _checked(replies[5])
+        return Activated(
+            epoch=previous + 1,
+            previous_epoch=previous,
+            seq=last[0].seq if last else 0,
+            mirror=self._mirror(saved[0]) if saved else None,
+        )
+
+    @staticmethod
+    def _mirror(reply: Any) -> Mirror:
+        entry_id, (kind, data) = reply
+        return Mirror(_number(entry_id)[0], kind == _FINAL, data)
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        packed: list[bytes] = []
+        for name, epoch, events in commits:
+            head = (b"XADD", keys.log(name), b"MAXLEN", b"~", self._length)
+            # A single XADD is atomic as it is; only several need the MULTI.
+            if len(events) > 1:
+                packed.append(_MULTI)
+            packed += [
+                pack_command((*head, f"{epoch}-{seq}", _FIELD, event))
+                for seq, event in events
+            ]
+            if len(events) > 1:
+                packed.append(_EXEC)
+        sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]
+        replies = await self._send(b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S)
+        outcomes: list[Exception | None] = []
+        start = 0
+        for size in sizes:
+            outcomes.append(self._outcome(replies[start : start + size]))
+            start += size
+        return outcomes
+
+    @staticmethod
+    def _outcome(replies: list[Any]) -> Exception | None:
+        last = replies[-1]
+        for reply in last if isinstance(last, list) else [last]:
+            if _is_stale(reply):
+                return Fenced()
+            if isinstance(reply, ReplyError):
+                return Unavailable(message="Valkey refused an append.")
+        return None
+
+    async def save(self, name: str, epoch: int, data: bytes, *, final: bool) -> None:
+        kind = _FINAL if final else _LIVE
+        key = keys.mirror(name)
+        command = ("XADD", key, "MAXLEN", "=", "1", f"{epoch}-*", kind, data)
+        (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
+        if _is_stale(reply):
+            raise Fenced(name)
+        _checked(reply)
+
+    async def mirror(self, name: str) -> bytes | None:
+        """The last snapshot, whoever wrote it: for readers that wake nobody."""
+        command = ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1")
+        (reply,) = await self.execute([command])
+        return self._mirror(reply[0]).data if _checked(reply) else None
+
+    async def page(
+        self, name: str, before: int | None, limit: int
+    ) -> list[tuple[int, bytes]]:
+        """`newest` as (seq, event) pairs, for readers that know no epochs."""
+        return [(e.seq, e.event) for e in await self.newest(name, limit, before)]
+
+    async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
+        top = "+"
+        if before is not None:
+            if before <= 1:
+                return []
+            top = f"{await self._epoch_of(name, before - 1)}-{before - 1}"
+        command = ("XREVRANGE", keys.log(name), top, "-", "COUNT", str(count))
+        (reply,) = await self.execute([command])
+        return _entries(_checked(reply))[::-1]
+
+    async def after(self, name: str, seq: int, count: int) -> list[Entry]:
+        start = f"{await self._epoch_of(name, seq + 1)}-{seq + 1}"
+        command = ("XRANGE", keys.log(name), start, "+", "COUNT", str(count))
+        (reply,) = await self.execute([command])
+        return _entries(_checked(reply))
+
+    async def _epoch_of(self, name: str, seq: int) -> int:
+        """The epoch that wrote `seq`, or would: the lowest one that reached it.
+
+        Epochs and seqs rise together, so it is found by bisection; nearly always the
+        newest epoch answers at once, and 20 probes settle a million wakes.
+        """
+        low, high = 0, await self.epoch(name)
+        (reply,) = await self.execute([self._last_of(name, high)])
+        if not _checked(reply) or _entries(reply)[0].seq < seq:
+            return high
+        probe = high - 1
+        while low < high:
+            (reply,) = await self.execute([self._last_of(name, probe)])
+            found = _entries(_checked(reply))
+            if found and found[0].seq >= seq:
+                high = found[0].epoch
+            else:
+                low = probe + 1
+            probe = (low + high) // 2
+        return high
+
+    @staticmethod
+    def _last_of(name: str, epoch: int) -> tuple[str, ...]:
+        top = f"{epoch}-18446744073709551615"
+        return ("XREVRANGE", keys.log(name), top, "-", "COUNT", "1")
+
+    async def epoch(self, name: str) -> int:
+        (reply,) = await self.execute([("XINFO", "STREAM", keys.log(name))])
+        if isinstance(reply, ReplyError) and "no such key" in str(reply):
+            return 0
+        _checked(reply)
+        facts = dict(zip(reply[::2], reply[1::2], strict=True))
+        return _number(facts[b"last-generated-id"])[0]

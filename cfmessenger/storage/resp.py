@@ -1,0 +1,162 @@
+"""A pipelined connection to Valkey, only as much as the path of a message needs.
+
+Every append of every room goes through here, so it is ours: one `write` per batch, one
+future per batch whatever its number of commands, replies parsed by libvalkey's C reader.
+It must not retry: a batch that broke in the middle has an unknown outcome, and only the
+object that sent it knows what that means (design.md §3.5). Everything else that talks to
+Valkey (sessions, tickets, rates) uses valkey-py through `valkey_kv`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from libvalkey import Reader, ReplyError, pack_command
+
+from cfmessenger.errors import Unavailable
+
+__all__ = ["Endpoint", "ReplyError", "RespConnection", "parse_url"]
+
+CONNECT_TIMEOUT_S = 2.0
+
+
+class Endpoint(NamedTuple):
+    """Where a Valkey server is and how to sign in: a parsed URL."""
+
+    path: str | None
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    password: str | None
+    database: int
+
+
+def parse_url(url: str) -> Endpoint:
+    """Read `unix://`, `valkey(s)://` and `redis(s)://` URLs, as valkey-py does.
+
+    Raises ValueError for another scheme or an impossible port or database.
+    """
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    username = unquote(parts.username) if parts.username else query.get("username")
+    password = unquote(parts.password) if parts.password else query.get("password")
+    if parts.scheme == "unix":
+        database = int(query.get("db", "0"))
+        return Endpoint(
+            unquote(parts.path), "", 0, False, username, password, database
+        )
+    if parts.scheme not in ("valkey", "valkeys", "redis", "rediss"):
+        raise ValueError(f"unsupported scheme {parts.scheme!r}")
+    database = int(query.get("db") or parts.path.strip("/") or "0")
+    tls = parts.scheme in ("valkeys", "rediss")
+    host, port = parts.hostname or "127.0.0.1", parts.port or 6379
+    return Endpoint(None, host, port, tls, username, password, database)
+
+
+class RespConnection(asyncio.Protocol):
+    """One connection, strictly first in, first out.
+
+    Not for concurrent use from several loops. When it is lost, every batch in flight
+    fails with `Unavailable`, and `on_lost` is called once.
+    """
+
+    def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
+        self._reader = Reader()
+        self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self._replies: list[Any] = []
+        self._transport: asyncio.Transport | None = None
+        self._on_lost = on_lost
+        self.lost = False
+
+    @classmethod
+    async def open(
+        cls, url: str, on_lost: Callable[[], None] | None = None
+    ) -> RespConnection:
+        """Connect and sign in. Raises `Unavailable`."""
+        endpoint = parse_url(url)
+        loop = asyncio.get_running_loop()
+        connection = cls()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if endpoint.path is not None:
+                    await loop.create_unix_connection(lambda: connection, endpoint.path)
+                else:
+                    await loop.create_connection(
+                        lambda: connection,
+                        endpoint.host,
+                        endpoint.port,
+                        ssl=ssl.create_default_context() if endpoint.tls else None,
+                    )
+                await connection._sign_in(endpoint)
+        except (OSError, TimeoutError, ReplyError) as error:
+            connection.close()
+            raise Unavailable(message="Valkey cannot be reached.") from error
+        connection._on_lost = on_lost
+        if connection.lost:
+            raise Unavailable(message="Valkey closed the connection.")
+        return connection
+
+    async def _sign_in(self, endpoint: Endpoint) -> None:
+        commands: list[tuple[str, ...]] = []
+        if endpoint.password is not None:
+            commands.append(
+                ("AUTH", endpoint.username or "default", endpoint.password)
+            )
+        if endpoint.database:
+            commands.append(("SELECT", str(endpoint.database)))
+        commands.append(("PING",))
+        for reply in await self.execute(commands):
+            if isinstance(reply, ReplyError):
+                raise reply
+
+    def execute(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
+        """Send commands in one write; the future holds their replies, in order.
+
+        An error reply is a `ReplyError` in the list, never raised.
+        """
+        return self.send(b"".join(map(pack_command, commands)), len(commands))
+
+    def send(self, packed: bytes, replies: int) -> asyncio.Future[list[Any]]:
+        """Send commands that are already packed and expect this many replies."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        if self.lost or self._transport is None:
+            future.set_exception(Unavailable(message="Valkey is not connected."))
+            return future
+        self._waiting.append((future, replies))
+        self._transport.write(packed)
+        return future
+
+    def close(self) -> None:
+        """Drop the connection at once; what is in flight fails as of unknown outcome."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        replies, waiting = self._replies, self._waiting
+        while waiting and (reply := self._reader.gets()) is not False:
+            replies.append(reply)
+            if len(replies) < waiting[0][1]:
+                continue
+            future, _ = waiting.popleft()
+            if not future.done():
+                future.set_result(replies)
+            replies = self._replies = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        for future, _ in self._waiting:
+            if not future.done():
+                future.set_exception(Unavailable(message="Valkey closed the connection."))
+        self._waiting.clear()
+        if self._on_lost is not None:
+            self._on_lost()

@@ -1,0 +1,213 @@
+"""One client's WebSocket: what it says goes to its stub, what it is told goes out.
+
+Owns what belongs to a socket and not to a room: pings, size, abuse (wire.md §6, 4508),
+catching up from the log before it enters, and how it ends. Knows no actor and no uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from cfmessenger import protocol
+from cfmessenger.decoding import MAX_FRAME_BYTES
+from cfmessenger.effects import Attachment
+from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
+from cfmessenger.link import text_frame
+from cfmessenger.protocol import HISTORY_FRAME
+from gateway import metrics
+from gateway.fanout import Wire
+from gateway.stub import Stub
+
+if TYPE_CHECKING:
+    from gateway.logins import Login
+    from gateway.sockets import Sockets
+
+logger = logging.getLogger("cfmessenger.socket")
+
+FAULTS, FAULTS_S = 20, 60.0
+SILENCE_S = 90.0
+DRAIN_PAGE_S = 30.0
+
+_DURABLE = (protocol.Chat, protocol.Nudge, protocol.Wink)
+
+
+class Connection:
+    """A socket in a room or on the presence registry; an `Outlet` of its stubs."""
+
+    __slots__ = (
+        "_faults",
+        "_sockets",
+        "_task",
+        "attachment",
+        "conn",
+        "ended",
+        "heard_at",
+        "login",
+        "room",
+        "user_id",
+        "wire",
+        "write",
+    )
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        wire: Wire,
+        login: Login,
+        room: Stub,
+        attachment: Attachment,
+    ) -> None:
+        self.conn = attachment.conn
+        self.user_id = attachment.user_id
+        self.attachment = attachment
+        self.login = login
+        self.room = room  # the stub that its frames go to
+        self.wire = wire
+        self.write: Callable[[bytes], None] = wire.write
+        self.heard_at = sockets.loop.time()
+        self.ended: asyncio.Future[int] = sockets.loop.create_future()
+        self._sockets = sockets
+        self._faults: deque[float] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def number(self) -> int:
+        """The connection's number in this gateway."""
+        return int(self.conn.rpartition(".")[2])
+
+    def start(self, since: int | None) -> None:
+        """Take over the wire and enter."""
+        self.room.open(self, self.attachment, since, greeted=False)
+        self.wire.take_over(
+            on_text=self._on_text,
+            on_binary=self._on_binary,
+            on_alive=self._on_alive,
+            on_slow=self._on_slow,
+            on_lost=self._on_lost,
+        )
+
+    # From the client.
+
+    def _on_text(self, text: str) -> None:
+        self.heard_at = self._sockets.loop.time()
+        data = text.encode()
+        if len(data) > MAX_FRAME_BYTES:
+            error = ProtocolError("TOO_LARGE")
+            self.told(text_frame(protocol.error_frame(error)), fault=True)
+            return
+        pong = protocol.answer_ping(data, self._sockets.clock.now())
+        if pong is not None:
+            self.write(text_frame(pong))
+            return
+        self.login.used = True
+        if not self.room.say(self, data):
+            self.refused(data)
+
+    def _on_binary(self) -> None:
+        self.end(CloseCode.BINARY_FRAME, "text frames only")
+
+    def _on_alive(self) -> None:
+        self.heard_at = self._sockets.loop.time()
+
+    def _on_slow(self) -> None:
+        self.end(CloseCode.TRY_AGAIN_LATER, "slow consumer")
+
+    def _on_lost(self, code: int) -> None:
+        if not self.ended.done():
+            self.ended.set_result(code)
+        if self._task is not None:
+            self._task.cancel()
+
+    # To the client.
+
+    def told(self, blob: bytes, fault: bool) -> None:
+        """Write ready frames; count an answer to abuse."""
+        self.write(blob)
+        if not fault:
+            return
+        now = self._sockets.loop.time()
+        faults = self._faults
+        if faults is None:
+            faults = self._faults = deque(maxlen=FAULTS)
+        if len(faults) == FAULTS and now - faults[0] < FAULTS_S:
+            self.end(CloseCode.ABUSE, "too many bad frames")
+            return
+        faults.append(now)
+
+    def refused(self, data: bytes) -> None:
+        """A frame was not confirmed in time: say so, if it was to be durable."""
+        try:
+            frame = protocol.decode_room_frame(data)
+        except ProtocolError:
+            return
+        if isinstance(frame, _DURABLE):
+            error = ProtocolError("STORAGE_UNAVAILABLE", id=frame.id or None)
+            self.write(text_frame(protocol.error_frame(error)))
+
+    def end(self, code: int, reason: str) -> None:
+        """Close with a code of wire.md §6."""
+        if not self.ended.done():
+            self.wire.close(code, reason)
+            self.ended.set_result(code)
+            if self._task is not None:
+                self._task.cancel()
+
+    def beat(self, now: float) -> None:
+        """Ping, or give up on a client that has been silent too long."""
+        if now - self.heard_at > SILENCE_S:
+            self.end(CloseCode.HEARTBEAT_TIMEOUT, "no sign of life")
+        else:
+            self.wire.ping()
+
+    # What only the log still has.
+
+    def catch_up(self, stub: Stub, since: int, seq: int) -> None:
+        """Page `(since, seq]` to the client, then enter again."""
+        self._spawn(self._page(stub, since, seq))
+
+    async def _page(self, stub: Stub, since: int, seq: int) -> None:
+        room_id = stub.name.removeprefix("room:")
+        while since < seq:
+            entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
+            if not entries:
+                break
+            gap = entries[0].seq != since + 1
+            since = entries[-1].seq
+            events = [entry.event for entry in entries]
+            self.write(
+                text_frame(protocol.history_frame(events, room_id, seq, gap))
+            )
+            if not await self.wire.drained(DRAIN_PAGE_S):
+                self._on_slow()
+                return
+        stub.open(self, self.attachment, since, greeted=True)
+
+    def recall(self, stub: Stub, seq: int) -> None:
+        """Send an event that has left the buffer: the echo of a duplicate."""
+        self._spawn(self._recall(stub, seq))
+
+    async def _recall(self, stub: Stub, seq: int) -> None:
+        for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
+            if entry.seq == seq:
+                self.write(text_frame(entry.event))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Unavailable:
+            # It reconnects with the same `since` and loses nothing.
+            self.end(CloseCode.TRY_AGAIN_LATER, "storage is away")
+        except Exception:
+            logger.exception("a socket failed")
+            self.end(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def count_end(self) -> None:
+        """The socket is gone for good."""
+        metrics.SOCKETS_CLOSED.labels(str(int(self.ended.result()))).inc()

@@ -1,0 +1,195 @@
+"""The gateway's ends of links: one for each actor process it talks to.
+
+A link finds out when its actor process is gone (the stream ends) or hung (pings that this
+gateway sent, while its own loop ran, stay unanswered), and tells the stubs that ride on it
+(design.md §3.10). What the messages mean is the stubs' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from typing import Protocol, cast
+
+from cfmessenger import link
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import Address, Namespace
+
+logger = logging.getLogger("cfmessenger.links")
+
+CONNECT_TIMEOUT_S = 2.0
+PING_EVERY_S = 1.0
+HUNG_AFTER_PINGS = 3
+
+
+class Rider(Protocol):
+    """An object's stub, as a link sees it."""
+
+    name: str
+
+    def on_output(self, output: link.Output) -> None: ...
+    def on_goodbye(self, goodbye: link.Goodbye) -> None: ...
+    def on_lost(self, lost: Link) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """One stream to one actor process. `riders` are the objects attached over it."""
+
+    def __init__(self, address: Address, gateway: str) -> None:
+        self.address = address
+        self.riders: dict[str, Rider] = {}
+        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost = False
+        self.unanswered = 0
+        self._gateway = gateway
+        self._reader = link.gateway_reader()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        hello = link.Hello(link.VERSION, self.address.key, self._gateway)
+        self._transport.write(link.frame(hello))
+
+    def data_received(self, data: bytes) -> None:
+        self.unanswered = 0
+        try:
+            for message in self._reader.feed(data):
+                self._take(message)
+        except link.BrokenLink as error:
+            logger.warning("link to pid %d broken: %s", self.address.pid, error)
+            self.abort()
+
+    def _take(self, message: object) -> None:
+        if isinstance(message, link.Output):
+            rider = self.riders.get(message.object)
+            if rider is not None:
+                rider.on_output(message)
+        elif isinstance(message, link.Goodbye):
+            rider = self.riders.get(message.object)
+            if rider is not None:
+                rider.on_goodbye(message)
+        elif isinstance(message, link.Welcome):
+            if not self.welcomed.done():
+                self.welcomed.set_result(None)
+
+    def send(self, message: link.ToActor) -> None:
+        """Queue a message; all of one loop turn leave in one write."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(link.frame(message))
+
+    def _flush(self) -> None:
+        transport, out = self._transport, self._outgoing
+        self._outgoing = []
+        if transport is None or transport.is_closing() or not out:
+            return
+        if transport.get_write_buffer_size() > link.HIGH_WATER:
+            logger.warning("link to pid %d dropped: it does not read", self.address.pid)
+            transport.abort()
+            return
+        transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def ping(self) -> bool:
+        """Ask for a sign of life; False if too many went unanswered."""
+        if self.unanswered >= HUNG_AFTER_PINGS:
+            return False
+        self.unanswered += 1
+        self.send(link.Ping(0))
+        return True
+
+    def abort(self) -> None:
+        """Drop the link at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if not self.welcomed.done():
+            self.welcomed.set_exception(Unavailable(message="The actor is gone."))
+            self.welcomed.exception()  # looked at: nobody may be waiting any more
+        riders, self.riders = self.riders, {}
+        for rider in riders.values():
+            rider.on_lost(self)
+
+
+class Links:
+    """All links of this gateway, opened on demand, watched until closed."""
+
+    def __init__(self, gateway: str, namespace: Namespace) -> None:
+        self._gateway = gateway
+        self._namespace = namespace
+        self._links: dict[str, Link] = {}
+        self._opening: dict[str, asyncio.Task[Link]] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._killing: set[asyncio.Task[None]] = set()
+        self.next_input = itertools.count(1).__next__
+
+    def start(self) -> None:
+        """Begin to watch for hung actors."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def to(self, name: str, hint: str | None) -> Link:
+        """A live link to where `name` lives now. Raises `Unavailable`."""
+        address = await self._namespace.resolve(name, hint)
+        found = self._links.get(address.key)
+        if found is not None and not found.lost:
+            return found
+        task = self._opening.get(address.key)
+        if task is None:
+            task = asyncio.create_task(self._open(address))
+            self._opening[address.key] = task
+            task.add_done_callback(lambda _: self._opening.pop(address.key, None))
+        return await asyncio.shield(task)
+
+    async def _open(self, address: Address) -> Link:
+        loop = asyncio.get_running_loop()
+        opened = Link(address, self._gateway)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.create_connection(lambda: opened, address.host, address.port)
+                await opened.welcomed
+        except (OSError, TimeoutError) as error:
+            opened.abort()
+            raise Unavailable(message="The actor cannot be reached.") from error
+        self._links[address.key] = opened
+        return opened
+
+    async def close(self) -> None:
+        """Drop every link."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        for each in self._links.values():
+            each.riders.clear()
+            each.abort()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            for key, each in list(self._links.items()):
+                if each.lost:
+                    del self._links[key]
+                elif not each.ping():
+                    logger.warning("pid %d is silent", each.address.pid)
+                    self._end_hung(each)
+                    each.abort()
+
+    def _end_hung(self, hung: Link) -> None:
+        """The namespace asks once more, then ends that very actor (design.md §3.10)."""
+        for name in list(hung.riders):
+            task = asyncio.create_task(self._kill(name, hung.address.actor_id))
+            self._killing.add(task)
+            task.add_done_callback(self._killing.discard)
+
+    async def _kill(self, name: str, actor_id: str) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._namespace.kill(name, actor_id)
+
+    @property
+    def count(self) -> int:
+        """Live links."""
+        return sum(not each.lost for each in self._links.values())

@@ -1,0 +1,342 @@
+"""The gateway's sockets: their handshakes, their stubs, and what keeps them alive.
+
+A socket is admitted (`admission`), its room reached, and only then accepted; from there a
+`Connection` and a `Stub` do the work. This module holds what all sockets of the process
+share: the stubs by name, the logins, the heartbeat, and the channels on which other
+processes call this one. It keeps no state of any room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+
+from msgspec import convert
+from msgspec.structs import replace
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
+
+from cfmessenger import keys
+from cfmessenger.clock import Clock
+from cfmessenger.effects import Attachment, StatusChanged, encode_notification
+from cfmessenger.errors import CloseCode, Unavailable
+from cfmessenger.ids import PRESENCE, connection_id
+from cfmessenger.link import text_frame
+from cfmessenger.namespace import Namespace
+from cfmessenger.protocol import HISTORY_FRAME, Status, history_frame
+from cfmessenger.settings import Settings
+from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.valkey_kv import ask
+from gateway import metrics
+from gateway.admission import Admission, authorise_upgrade
+from gateway.connection import Connection
+from gateway.envelope import Refusal, refuse
+from gateway.fanout import Wire
+from gateway.heartbeat import Heartbeat
+from gateway.hub import Services
+from gateway.links import Links
+from gateway.logins import Logins
+from gateway.stub import Stub
+
+logger = logging.getLogger("cfmessenger.sockets")
+
+TICK_S = 0.25
+PING_EVERY_S = 20
+DRAIN_BATCHES = 20
+
+
+class Sockets:
+    """The `Hub` of a gateway process."""
+
+    def __init__(
+        self,
+        services: Services,
+        namespace: Namespace,
+        log: ValkeyLog,
+    ) -> None:
+        self.gateway = f"g{secrets.token_hex(5)}"
+        self.clock = Clock()
+        self.log = log
+        self._services = services
+        self._settings: Settings = services.settings
+        self._namespace = namespace
+        self._stubs: dict[str, Stub] = {}
+        self._connections: dict[str, Connection] = {}
+        self._addresses: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._logins = Logins(services.sessions)
+        self._namespace_answers = False
+        self._valkey_answers = False
+
+    # Life.
+
+    async def start(self) -> None:
+        """Ready for the first socket."""
+        self.loop = asyncio.get_running_loop()
+        self.links = Links(self.gateway, self._namespace)
+        self.links.start()
+        self._heartbeat = Heartbeat(self._services.kv, self.gateway, self)
+        for work in (
+            self._expire_inputs,
+            self._watch_sockets,
+            self._check_ready,
+            self._heartbeat.listen,
+            self._heartbeat.renew,
+        ):
+            self._spawn(work)
+        logger.info("gateway %s is up", self.gateway)
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self._for_ever(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Unavailable as problem:
+                logger.warning("%s: %s", work.__name__, problem.message)
+            except Exception:
+                logger.exception("%s failed", work.__name__)
+            await asyncio.sleep(TICK_S)
+
+    def ready(self) -> dict[str, bool]:
+        """What must answer before traffic is welcome."""
+        return {
+            "valkey": self._valkey_answers,
+            "ray": self._namespace_answers,
+            "accepting": not self._draining,
+        }
+
+    async def _check_ready(self) -> None:
+        try:
+            await self._namespace.ping()
+            self._namespace_answers = True
+        except Unavailable:
+            self._namespace_answers = False
+        try:
+            await ask(self._services.kv, "PING")
+            self._valkey_answers = True
+        except Unavailable:
+            self._valkey_answers = False
+        await asyncio.sleep(1.0)
+
+    def refuse_new(self) -> None:
+        """Draining begins: `/readyz` says so, new sockets are turned away."""
+        self._draining = True
+
+    async def close_sockets(self, within_s: float) -> None:
+        """Close every socket with 1012, in batches, so that not all return at once."""
+        self._draining = True
+        connections = list(self._connections.values())
+        random.shuffle(connections)
+        size = max(1, len(connections) // DRAIN_BATCHES)
+        pause = within_s / DRAIN_BATCHES
+        for start in range(0, len(connections), size):
+            if start:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
+            for connection in connections[start : start + size]:
+                connection.end(CloseCode.RESTART, "server restarts")
+        logger.info("%d sockets closed", len(connections))
+
+    async def drain(self) -> None:
+        """Let go of every socket and actor; the last call."""
+        await self.close_sockets(0.0)
+        with contextlib.suppress(Unavailable):
+            await self._heartbeat.resign()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.links.close()
+        self.log.close()
+
+    # What HTTP asks for.
+
+    async def presence_update(
+        self, user_id: str, status: Status, display_name: str | None
+    ) -> None:
+        """Tell the registry; done when it has taken it."""
+        change = StatusChanged(user_id, status, display_name)
+        await self._stub(PRESENCE).notify(encode_notification(change))
+
+    async def close_login(self, login_id: str, code: int, reason: str) -> None:
+        """Close this process's sockets of a login."""
+        self._logins.close(login_id, code, reason)
+
+    # Handshakes.
+
+    async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
+        """Accept an admitted socket and stay until it is gone."""
+        address = scope["client"][0] if scope.get("client") else ""
+        login = self._logins.of(admission.session)
+        name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
+        stub = self._stub(name)
+        try:
+            self._check_capacity(address, len(login.connections))
+            stub.hint = stub.hint or admission.session.location_hint
+            await stub.reach()
+        except Unavailable as problem:
+            refusal = Refusal.from_error(problem)
+            await refuse(send, refusal)
+            return
+        user = self._services.directory.get(admission.session.user_id)
+        assert user is not None, "a session belongs to a person of the directory"
+        attachment = Attachment(
+            connection_id(self.gateway, next(self._numbers)),
+            user.id,
+            user.display_name,
+            await self._status_of(user.id),
+        )
+        wire = Wire(scope)
+        await send(
+            {"type": "websocket.accept", "subprotocol": admission.subprotocol}
+        )
+        connection = Connection(self, wire, login, stub, attachment)
+        with self._registered(connection, address):
+            connection.start(admission.since)
+            await connection.ended
+        connection.count_end()
+
+    def _check_capacity(self, address: str, of_login: int) -> None:
+        per_address = self._settings.max_sockets_per_address
+        per_login = self._settings.max_sockets_per_session
+        if (
+            self._draining
+            or (per_address and self._addresses[address] >= per_address)
+            or (per_login and of_login >= per_login)
+        ):
+            raise Unavailable("AT_CAPACITY")
+
+    async def _status_of(self, user_id: str) -> Status:
+        raw = await ask(self._services.kv, "HGET", keys.presence(user_id), "status")
+        return convert(raw.decode(), Status) if raw else "online"
+
+    @contextlib.contextmanager
+    def _registered(self, connection: Connection, address: str) -> Iterator[None]:
+        kind = "presence" if connection.room.name == PRESENCE else "room"
+        self._connections[connection.conn] = connection
+        self._addresses[address] += 1
+        connection.login.connections.add(connection)
+        metrics.SOCKETS.labels(kind).inc()
+        registry = self._stub(PRESENCE)
+        if connection.room is not registry:
+            # A room socket counts for presence too, and is told nothing by it.
+            unwatched = replace(connection.attachment, watch=False)
+            registry.open(connection, unwatched, None, greeted=True)
+        try:
+            yield
+        finally:
+            metrics.SOCKETS.labels(kind).dec()
+            self._logins.forget(connection)
+            self._addresses -= Counter((address,))
+            del self._connections[connection.conn]
+            connection.room.close(connection)
+            registry.close(connection)
+
+    # Stubs.
+
+    def _stub(self, name: str) -> Stub:
+        stub = self._stubs.get(name)
+        if stub is None:
+            stub = self._stubs[name] = Stub(
+                name,
+                self.links,
+                forward=self._forward,
+                page=self._page,
+                covered=metrics.COVERED_SECONDS.observe,
+            )
+        return stub
+
+    def _forward(self, target: str, payload: bytes) -> None:
+        done = self._stub(target).notify(payload)
+        # Best effort: nobody waits, so a failure is nobody's news.
+        done.add_done_callback(lambda future: future.exception())
+
+    def _page(self, stub: Stub) -> None:
+        task = asyncio.create_task(self._page_for_all(stub))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _page_for_all(self, stub: Stub) -> None:
+        """Bring all sockets of a stub up to the log, then attach again."""
+        with contextlib.suppress(Unavailable):
+            while True:
+                entries = await self.log.after(stub.name, stub.seq, HISTORY_FRAME)
+                if entries and entries[0].seq != stub.seq + 1:
+                    room_id = stub.name.removeprefix("room:")
+                    lost = history_frame([], room_id, entries[0].seq - 1, True)
+                    stub.caught_up(text_frame(lost), entries[0].seq - 1)
+                if entries:
+                    blob = b"".join(text_frame(entry.event) for entry in entries)
+                    stub.caught_up(blob, entries[-1].seq)
+                if len(entries) < HISTORY_FRAME:
+                    break
+        stub.wake()
+
+    def wake(self, name: str) -> None:
+        """An object that some sockets here belong to is awake and wants us back."""
+        stub = self._stubs.get(name)
+        if stub is not None:
+            stub.wake()
+
+    async def compare_tops(self) -> None:
+        """After the channel was silent: who has spoken meanwhile?"""
+        for stub in [each for each in self._stubs.values() if each.asleep]:
+            newest = await self.log.newest(stub.name, 1, None)
+            if newest and newest[0].seq > stub.seq:
+                stub.wake()
+
+    @property
+    def users(self) -> set[str]:
+        """Who has a socket here."""
+        return {connection.user_id for connection in self._connections.values()}
+
+    # Clocks.
+
+    async def _expire_inputs(self) -> None:
+        now = self.loop.time()
+        for name, stub in list(self._stubs.items()):
+            stub.expire(now)
+            if stub.idle and name != PRESENCE and not stub.attached:
+                del self._stubs[name]
+
+    async def _watch_sockets(self) -> None:
+        for beat in itertools.count():
+            now = self.loop.time()
+            for connection in list(self._connections.values()):
+                if connection.number % PING_EVERY_S == beat % PING_EVERY_S:
+                    connection.beat(now)
+            await self._logins.tick(time.time_ns() // 1_000_000, now)
+            await asyncio.sleep(1.0)
+
+
+async def room_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """GET /api/ws/room/{id} with an upgrade."""
+    await _socket(scope, receive, send)
+
+
+async def presence_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """GET /api/ws/presence with an upgrade."""
+    await _socket(scope, receive, send)
+
+
+async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
+    services: Services = scope["app"].state.services
+    admission = await authorise_upgrade(scope, services)
+    if isinstance(admission, Refusal):
+        await refuse(send, admission)
+        return
+    sockets = services.hub
+    assert isinstance(sockets, Sockets)
+    with contextlib.suppress(ClientDisconnected):
+        await sockets.serve(admission, scope, send)

@@ -1,0 +1,362 @@
+"""A stub: one object as this gateway sees it, whether or not it is awake.
+
+Sockets hold on to stubs, never to actors, so a room may sleep, die or move while its
+sockets stay open. A stub keeps every input until it is covered, gets the object resolved
+and attached whenever there is something for it to do, gives it back what it may have
+missed, and writes what it shows to the subscribed sockets (design.md §3.2-3, 3.6-9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from cfmessenger import link
+from cfmessenger.effects import Attachment
+from cfmessenger.errors import Unavailable
+from gateway.links import Link, Links
+
+logger = logging.getLogger("cfmessenger.stub")
+
+MAX_UNCOVERED = 1000
+MAX_UNCOVERED_BYTES = 2**20
+EXPIRE_AFTER_S = 5.0
+BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
+
+_WORTH_A_RETURN = frozenset({"duplicate_activation", "moved", "storage_failed"})
+
+
+class Outlet(Protocol):
+    """A socket, as a stub sees it."""
+
+    conn: str
+    user_id: str
+    write: Callable[[bytes], None]
+
+    def told(self, blob: bytes, fault: bool) -> None: ...
+    def end(self, code: int, reason: str) -> None: ...
+    def catch_up(self, stub: Stub, since: int, seq: int) -> None: ...
+    def recall(self, stub: Stub, seq: int) -> None: ...
+    def refused(self, data: bytes) -> None: ...
+
+
+class Pending:
+    """An input that is not covered yet."""
+
+    __slots__ = ("at", "done", "input")
+
+    def __init__(self, entry: link.Input, at: float) -> None:
+        self.input = entry
+        self.at = at
+        self.done: asyncio.Future[None] | None = None
+
+
+class Stub:
+    """`open`, `say`, `close` for sockets; `notify` for other objects; `request` to wait.
+
+    `forward(target, payload)` hands on a notification; `page(stub)` is called when the
+    gap to the object is larger than its buffer: it must give the sockets what the log has
+    (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        links: Links,
+        *,
+        forward: Callable[[str, bytes], None],
+        page: Callable[[Stub], None],
+        covered: Callable[[float], None],
+    ) -> None:
+        self.name = name
+        self.hint: str | None = None
+        self.epoch = 0
+        self.seq = 0
+        self._links = links
+        self._forward = forward
+        self._page = page
+        self._observe = covered
+        self._loop = asyncio.get_running_loop()
+        self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
+        self._held: dict[str, Attachment] = {}  # sockets the object knows of
+        self._members: dict[str, Outlet] = {}  # sockets in the fan-out
+        self._writers: list[Callable[[bytes], None]] | None = None
+        self._pending: deque[Pending] = deque()
+        self._pending_bytes = 0
+        self._fresh: list[link.Input] = []  # not on the link yet
+        self._next = links.next_input  # of the whole gateway, so never used twice
+        self._sent = 0  # the last input that was ever put on a link
+        self._covered = 0
+        self._link: Link | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    # What sockets do.
+
+    def open(
+        self, outlet: Outlet, attachment: Attachment, since: int | None, greeted: bool
+    ) -> None:
+        """A socket joins; its greeting and history come when the object answers."""
+        self._outlets[outlet.conn] = outlet
+        self._push(link.Opened(self._next(), attachment, since, greeted))
+
+    def say(self, outlet: Outlet, data: bytes) -> bool:
+        """A text frame of a socket. False if too much is waiting already."""
+        if (
+            len(self._pending) >= MAX_UNCOVERED
+            or self._pending_bytes + len(data) > MAX_UNCOVERED_BYTES
+        ):
+            return False
+        self._pending_bytes += len(data)
+        self._push(link.Said(self._next(), outlet.conn, data))
+        return True
+
+    def close(self, outlet: Outlet) -> None:
+        """A socket is gone."""
+        if self._outlets.pop(outlet.conn, None) is None:
+            return
+        if self._members.pop(outlet.conn, None) is not None:
+            self._writers = None
+        self._push(link.Closed(self._next(), outlet.conn))
+
+    def notify(self, payload: bytes) -> asyncio.Future[None]:
+        """Give the object a notification; the future is done when it is covered."""
+        pending = self._push(link.Notified(self._next(), payload))
+        pending.done = self._loop.create_future()
+        return pending.done
+
+    def wake(self) -> None:
+        """The object is awake elsewhere and wants its gateways back."""
+        if self._link is None and (self._held or self._pending):
+            self._revive()
+
+    async def reach(self) -> None:
+        """Attached, or `Unavailable` says why not; before a socket is accepted."""
+        if self._link is None:
+            self._attach(await self._links.to(self.name, self.hint))
+
+    @property
+    def idle(self) -> bool:
+        """Nobody needs it any more: it may be forgotten."""
+        return not self._outlets and not self._pending and self._reviving is None
+
+    @property
+    def attached(self) -> bool:
+        """There is a link to it now."""
+        return self._link is not None
+
+    @property
+    def asleep(self) -> bool:
+        """It holds sockets for an object that it is not attached to."""
+        return self._link is None and bool(self._held)
+
+    # Inputs, kept until covered.
+
+    def _push(self, entry: link.Input) -> Pending:
+        pending = Pending(entry, self._loop.time())
+        self._pending.append(pending)
+        if self._link is None:
+            self._revive()
+        else:
+            if not self._fresh:
+                self._loop.call_soon(self._send_fresh)
+            self._fresh.append(entry)
+        return pending
+
+    def _send_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if self._link is not None and fresh:
+            self._link.send(link.Inputs(self.name, fresh))
+            self._sent_now(fresh)
+
+    def _sent_now(self, sent: list[link.Input]) -> None:
+        self._sent = max(self._sent, sent[-1].n)
+        for pending in self._pending:
+            entry = pending.input
+            if type(entry) is link.Notified and entry.data:
+                # At most once (wire.md §4): what was sent is not sent again.
+                pending.input = link.Notified(entry.n, b"")
+
+    def _cover(self, n: int) -> None:
+        pending, now = self._pending, self._loop.time()
+        while pending and pending[0].input.n <= n:
+            done = pending.popleft()
+            entry = done.input
+            kind = type(entry)
+            if kind is link.Said:
+                self._pending_bytes -= len(entry.data)  # type: ignore[union-attr]
+                self._observe(now - done.at)
+            elif kind is link.Opened:
+                attachment = entry.attachment  # type: ignore[union-attr]
+                self._held[attachment.conn] = attachment
+            elif kind is link.Closed:
+                self._held.pop(entry.conn, None)  # type: ignore[union-attr]
+            if done.done is not None and not done.done.done():
+                done.done.set_result(None)
+        self._covered = max(self._covered, n)
+
+    def expire(self, now: float) -> None:
+        """Answer what was not covered in time; sockets that come and go stay.
+
+        wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"; whether the message
+        still appears is open, once at most.
+        """
+        end = now - EXPIRE_AFTER_S
+        if not self._pending or self._pending[0].at > end:
+            return
+        kept: deque[Pending] = deque()
+        for pending in self._pending:
+            entry = pending.input
+            if pending.at > end or isinstance(entry, link.Opened | link.Closed):
+                kept.append(pending)
+                continue
+            if isinstance(entry, link.Said):
+                self._pending_bytes -= len(entry.data)
+                outlet = self._outlets.get(entry.conn)
+                if outlet is not None:
+                    outlet.refused(entry.data)
+            if pending.done is not None and not pending.done.done():
+                pending.done.set_exception(Unavailable())
+        self._pending = kept
+
+    # Getting to the object.
+
+    def _revive(self) -> None:
+        if self._reviving is None:
+            self._reviving = asyncio.create_task(self._reach_again())
+            self._reviving.add_done_callback(self._revived)
+
+    def _revived(self, task: asyncio.Task[None]) -> None:
+        self._reviving = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s cannot be revived", self.name, exc_info=task.exception())
+
+    async def _reach_again(self) -> None:
+        while self._link is None and (self._held or self._pending):
+            if self._failures:
+                # Capped, full jitter: many gateways come back for one room.
+                cap = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._failures, 10))
+                await asyncio.sleep(random.uniform(0, cap))
+            try:
+                await self.reach()
+            except Unavailable as problem:
+                self._failures += 1
+                logger.info(
+                    "%s not reached (%d): %s",
+                    self.name,
+                    self._failures,
+                    problem.message,
+                )
+
+    def _attach(self, to: Link) -> None:
+        """Say who is here, then everything that is not covered, in order."""
+        if self._link is not None or to.lost:
+            return
+        self._link = to
+        to.riders[self.name] = self
+        self._fresh = []
+        entries = [pending.input for pending in self._pending]
+        seq = self.seq if self._members else -1
+        sockets = list(self._held.values())
+        covered, replay = self._covered, self._sent
+        to.send(link.Attach(self.name, self.epoch, seq, covered, replay, sockets))
+        if entries:
+            to.send(link.Inputs(self.name, entries))
+            self._sent_now(entries)
+
+    # What the object shows.
+
+    def on_output(self, output: link.Output) -> None:
+        """Do what the object wants; an older incarnation has nothing to say."""
+        if output.epoch < self.epoch:
+            return
+        self.epoch = output.epoch
+        self._failures = 0
+        for item in output.items:
+            if type(item) is link.Fanout:
+                self._fan_out(item)
+            else:
+                self._do(item)
+        self._cover(output.covered)
+
+    def _fan_out(self, item: link.Fanout) -> None:
+        if 0 < item.seq <= self.seq:
+            return  # shown already, by an incarnation that came before
+        blob = item.blob
+        if item.but_user is None:
+            writers = self._writers
+            if writers is None:
+                writers = [outlet.write for outlet in self._members.values()]
+                self._writers = writers
+            for write in writers:
+                write(blob)
+        else:
+            for outlet in self._members.values():
+                if outlet.user_id != item.but_user:
+                    outlet.write(blob)
+        if item.seq:
+            self.seq = item.seq
+
+    def _do(self, item: link.Item) -> None:
+        outlets = self._outlets
+        if isinstance(item, link.Told):
+            for conn in item.conns:
+                if (outlet := outlets.get(conn)) is not None:
+                    outlet.told(item.blob, item.fault)
+        elif isinstance(item, link.Subscribed):
+            for conn in item.conns:
+                if (outlet := outlets.get(conn)) is not None:
+                    self._members[conn] = outlet
+            self._writers = None
+            # What they were shown on entering counts as seen, for the next attach.
+            self.seq = max(self.seq, item.seq)
+        elif isinstance(item, link.Attached):
+            self._keep(item.attachment)
+        elif isinstance(item, link.Closing):
+            if (outlet := outlets.get(item.conn)) is not None:
+                outlet.end(item.code, item.reason)
+        elif isinstance(item, link.CatchUp):
+            if (outlet := outlets.get(item.conn)) is not None:
+                outlet.catch_up(self, item.since, item.seq)
+        elif isinstance(item, link.Recall):
+            if (outlet := outlets.get(item.conn)) is not None:
+                outlet.recall(self, item.seq)
+        elif isinstance(item, link.Forward):
+            self._forward(item.target, item.payload)
+
+    def _keep(self, attachment: Attachment) -> None:
+        if attachment.conn in self._held:
+            self._held[attachment.conn] = attachment
+
+    # How it ends, for now.
+
+    def on_goodbye(self, goodbye: link.Goodbye) -> None:
+        """The object left, or wants to be attached anew; what is covered is done."""
+        if goodbye.epoch >= self.epoch:
+            self._cover(goodbye.covered)
+        at, self._link = self._link, None
+        if at is not None:
+            at.riders.pop(self.name, None)
+        if goodbye.reason == "reset" and at is not None:
+            self._attach(at)
+        elif goodbye.reason == "behind":
+            self._page(self)
+        elif self._pending or (self._held and goodbye.reason in _WORTH_A_RETURN):
+            self._failures += goodbye.reason != "idle"
+            self._revive()
+
+    def caught_up(self, blob: bytes, seq: int) -> None:
+        """Events of the log that the sockets had missed, up to `seq`."""
+        self._fan_out(link.Fanout(blob, seq, None))
+
+    def on_lost(self, lost: Link) -> None:
+        """The link broke: a crash, as long as nobody said goodbye."""
+        if self._link is lost:
+            self._link = None
+            self._failures += 1
+            if self._held or self._pending:
+                self._revive()
