@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from valkey.asyncio import Valkey
-
 from cfmessenger.clock import Clock
 from cfmessenger.login_rate import LoginRate
+from cfmessenger.protocol import Status
 from cfmessenger.sessions import Sessions
 from cfmessenger.settings import Settings
-from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.storage.valkey_kv import Valkey, connect
 from cfmessenger.tickets import Tickets
 from cfmessenger.turnstile import Turnstile, turnstile
 from cfmessenger.users import Directory
@@ -31,7 +30,7 @@ class Hub(Protocol):
         """Ready for the first socket when it returns; called once, before requests."""
 
     async def presence_update(
-        self, user_id: str, status: str, display_name: str | None
+        self, user_id: str, status: Status, display_name: str | None
     ) -> None:
         """Tells the PresenceRoom; the registry key is written when it returns.
 

@@ -50,8 +50,18 @@ SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )
 FRAMES_RECEIVED = Counter("cfm_frames_received", "Frames that clients sent.", ("kind",))
+COVERED_SECONDS = Histogram(
+    "cfm_input_covered_seconds",
+    "From a frame's arrival to its being committed, answered or passed on.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 DELIVERIES = Counter(
     "cfm_deliveries", "Frames written to client sockets (messages times recipients)."
+)
+COVERED_SECONDS = Histogram(
+    "cfm_covered_seconds",
+    "From a client's frame to the actor's word that it is committed or answered.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
 DELIVERED_BYTES = Counter("cfm_delivered_bytes", "Bytes written to client sockets.")
 

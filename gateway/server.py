@@ -243,6 +243,8 @@ class GuardedHTTP(H11Protocol):
 
     def _settle(self) -> None:
         """A request that is under way has a deadline, an idle connection uvicorn's."""
+        if self.transport.get_protocol() is not self:
+            return  # it was an upgrade, and h11 never heard how it went on
         state = self.conn.their_state
         if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):
             self._reading.set(REQUEST_S)
