@@ -1,0 +1,133 @@
+"""What `cfmessenger chat` shows, line by line.
+
+Owns the look of every event, and one safety rule: what others wrote reaches the
+terminal without control, bidirectional or line-separating characters, and never at the
+start of a line, so it can neither steer the terminal nor pose as another line.
+Must not talk to the server.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Collection
+from itertools import islice
+
+from msgspec import UNSET, UnsetType
+from rich.console import Console
+from rich.text import Text
+
+from cfmessenger.protocol import Message, Participant
+
+# C0 and C1 controls, bidirectional marks, embeddings and isolates, line and paragraph
+# separators, lone surrogates, the tag characters (invisible text).
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+_PROMPT = "> "
+_NAME_STYLES = ("cyan", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
+_TICKS = {"sent": "✓", "delivered": "✓✓", "read": "✓✓ read"}
+
+
+def plain(text: str) -> str:
+    """Text of others made safe for one line of a terminal; tabs become spaces."""
+    return _UNSAFE.sub("", text.replace("\t", " "))
+
+
+class Screen:
+    """Prints events; on a terminal keeps a prompt at the bottom."""
+
+    def __init__(self, user_id: str, *, interactive: bool) -> None:
+        self.user_id = user_id
+        self.interactive = interactive
+        self._console = Console(
+            file=sys.stdout, markup=False, highlight=False, emoji=False
+        )
+        self._errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+    def prompt(self) -> None:
+        if self.interactive:
+            self._write(_PROMPT)
+
+    def entered(self, line: str) -> None:
+        """A line was typed: take it off the screen, its echo will show it again."""
+        if not self.interactive:
+            return
+        if len(_PROMPT + line) < self._console.width:
+            self._write("\x1b[A\r\x1b[K")
+        self.prompt()
+
+    def message(self, message: Message) -> None:
+        """A message; our own with the tick of its delivery."""
+        text = self._head(message.timestamp)
+        own = message.sender_id == self.user_id
+        name = plain(message.display_name) or message.sender_id
+        style = "green" if own else self._style_of(message.sender_id)
+        if message.type == "chat":
+            text.append(f"{name}: ", style=style)
+            first, *rest = message.content.split("\n")
+            text.append(plain(first))
+            for line in rest:  # indented: a line break must not forge a line
+                text.append(f"\n{' ' * 10}{plain(line)}")
+        else:
+            text.append("* ", style="bold")
+            text.append(name, style=style)
+            text.append(f" {plain(message.content)}")
+            if message.wink_id is not UNSET:
+                text.append(f" [{plain(message.wink_id)}]", style="bold")
+        if own:
+            text.append(f" {self._tick(message.status)}", style="dim")
+        self._print(text)
+
+    def wink(self, message: Message) -> None:
+        """The animation, as far as a terminal can."""
+        text = self._head(message.timestamp)
+        name = plain(message.display_name) or message.sender_id
+        wink = "" if message.wink_id is UNSET else plain(message.wink_id)
+        text.append("* ", style="bold")
+        text.append(name, style=self._style_of(message.sender_id))
+        text.append(" winks ")
+        text.append(f"~*~ {wink} ~*~", style="bold magenta")
+        if message.sender_id == self.user_id:
+            text.append(f" {self._tick(message.status)}", style="dim")
+        self._print(text)
+
+    def notice(self, text: str) -> None:
+        """A line that nobody said. What others chose in `text` is made safe."""
+        self._print(Text(f"-- {plain(text)}", style="dim"))
+
+    def error(self, text: str) -> None:
+        """Something went wrong; on the error stream, plainly."""
+        self._print(Text(f"!! {plain(text)}", style="red"), self._errors)
+
+    def participants(self, people: Collection[Participant], at_most: int) -> None:
+        """Who is here, with what is not plain `online`."""
+        names = [
+            one.display_name + ("" if one.status == "online" else f" ({one.status})")
+            for one in islice(people, at_most)
+        ]
+        if len(people) > at_most:
+            names.append(f"and {len(people) - at_most} more")
+        self.notice(f"here: {', '.join(names) or 'nobody'}")
+
+    def _head(self, timestamp: int) -> Text:
+        clock = time.strftime("%H:%M:%S", time.localtime(timestamp / 1000))
+        return Text(f"{clock} ", style="")
+
+    def _tick(self, status: str | UnsetType) -> str:
+        return _TICKS["sent" if status is UNSET else status]
+
+    def _style_of(self, user_id: str) -> str:
+        return _NAME_STYLES[sum(user_id.encode()) % len(_NAME_STYLES)]
+
+    def _print(self, text: Text, console: Console | None = None) -> None:
+        if self.interactive:  # over the prompt
+            self._write("\r\x1b[K")
+        (console or self._console).print(text, soft_wrap=True)
+        self.prompt()
+
+    def _write(self, text: str) -> None:
+        self._console.file.write(text)
+        self._console.file.flush()
