@@ -61,6 +61,7 @@ class _Probe(msgspec.Struct):
 
 
 _probe = msgspec.json.Decoder(_Probe).decode
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Reader(Generic[_T]):
@@ -88,6 +89,7 @@ class Reader(Generic[_T]):
             return _not_json()
         # A wrong type is reported before the rest is parsed, so ask again what this is.
         try:
+            _skim(data)
             probe = _probe(data)
         except msgspec.ValidationError:
             return ProtocolError("VALIDATION_ERROR", "A frame must be a JSON object.")
