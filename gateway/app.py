@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
@@ -26,6 +27,21 @@ from gateway.envelope import Refusal, refuse
 from gateway.fanout import ServerTap
 from gateway.hub import Hub, RoomLog, Services
 from gateway.middleware import Edge
+
+
+class _RoomConvertor(Convertor[str]):
+    """All that can stand where a room's id should, slashes and newlines included."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("room", _RoomConvertor())
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -66,11 +82,11 @@ def routes() -> list[BaseRoute]:
         _get("/api/users", endpoints.users),
         _get("/api/auth/accounts", endpoints.users),
         _get("/api/rooms", endpoints.room_list),
-        _get("/api/rooms/{id:path}/messages", endpoints.messages),
+        _get("/api/rooms/{id:room}/messages", endpoints.messages),
         _post("/api/presence", endpoints.presence),
-        WebSocketRoute("/api/ws/room/{id:path}", _Asgi(sockets.room_socket)),
+        WebSocketRoute("/api/ws/room/{id:room}", _Asgi(sockets.room_socket)),
         WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
-        _get("/api/ws/room/{id:path}", endpoints.upgrade_required),
+        _get("/api/ws/room/{id:room}", endpoints.upgrade_required),
         _get("/api/ws/presence", endpoints.upgrade_required),
         _get("/healthz", endpoints.healthz),
         _get("/readyz", endpoints.readyz),

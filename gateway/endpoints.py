@@ -57,6 +57,12 @@ class PresenceRequest(msgspec.Struct, rename={"display_name": "displayName"}):
     display_name: str | None = None
 
 
+class _Object(msgspec.Struct):
+    pass
+
+
+# What msgspec raises: bad UTF-8 is a UnicodeDecodeError, too deep a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RULES = {
     "userId": "must be text of 1-64 characters",
     "token": f"must be text of at most {LONGEST_TOKEN} characters",
@@ -98,18 +104,27 @@ async def body_of(request: Request, kind: type[_T]) -> _T:
         or request.headers.get("content-encoding", "identity").lower() != "identity"
     ):
         raise ProtocolError("UNSUPPORTED_MEDIA_TYPE")
+    body = await request.body()
     try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.ValidationError as error:
-        found = _FIELD.search(str(error))
-        if found is None:
-            raise ProtocolError(
-                "VALIDATION_ERROR", "The body must be a JSON object."
-            ) from None
-        field = found[1]
-        raise ProtocolError("VALIDATION_ERROR", _RULES[field], field=field) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ProtocolError("INVALID_JSON") from None
+        # Decoded first: msgspec looks at no bytes of a string that it skips.
+        return msgspec.json.decode(body.decode(), type=kind)
+    except _UNREADABLE as error:
+        raise _explain(body, error) from None
+
+
+def _explain(body: bytes, error: Exception) -> ProtocolError:
+    if not isinstance(error, msgspec.ValidationError):
+        return ProtocolError("INVALID_JSON")
+    # A bad field is reported before the rest is parsed, so ask again what this is.
+    try:
+        msgspec.json.decode(body, type=_Object)
+    except msgspec.ValidationError:
+        return ProtocolError("VALIDATION_ERROR", "The body must be a JSON object.")
+    except _UNREADABLE:
+        return ProtocolError("INVALID_JSON")
+    found = _FIELD.search(str(error))
+    assert found is not None, "an object is refused for one of its fields"
+    return ProtocolError("VALIDATION_ERROR", _RULES[found[1]], field=found[1])
 
 
 def address_of(request: Request) -> str | None:
