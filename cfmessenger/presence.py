@@ -50,6 +50,7 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
     gateways: list[str]
     chosen: dict[str, Chosen]
     shown: list[Participant]
+    changed: list[str]
     untold: list[str]
     due: int | None
 
@@ -158,9 +159,9 @@ class Presence:
         for conn in held:
             if conn not in still:
                 effects += self.close(now, conn)
-        watching = tuple(c for c in unchanged if self._watches(c))
+        watching = [c for c in unchanged if self._watches(c) and c not in self._untold]
         if watching:
-            effects.append(Subscribe(watching))
+            effects.append(Subscribe(tuple(watching)))
         return effects
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
@@ -326,6 +327,7 @@ class Presence:
                 sorted(self.gateways),
                 self._chosen,
                 list(self._shown.values()),
+                list(self._changed),
                 list(self._untold),
                 self._due,
             )
@@ -348,9 +350,7 @@ class Presence:
             presence.gateways = set(saved.gateways)
             presence._dormant = set(saved.gateways)
             presence._shown = {shown.id: shown for shown in saved.shown}
-            presence._changed = dict.fromkeys(
-                [*presence._roster.people, *presence._shown]
-            )
+            presence._changed = dict.fromkeys(saved.changed)
             presence._untold = dict.fromkeys(saved.untold)
             presence._due = saved.due
         return presence
