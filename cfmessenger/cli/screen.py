@@ -15,6 +15,7 @@ from collections.abc import Collection
 from itertools import islice
 
 from msgspec import UNSET, UnsetType
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -27,6 +28,7 @@ _UNSAFE = re.compile(
     "\U000e0000-\U000e007f]"
 )
 _PROMPT = "> "
+_CLEAR_LINE = "\r\x1b[K"
 _NAME_STYLES = ("cyan", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
 _TICKS = {"sent": "✓", "delivered": "✓✓", "read": "✓✓ read"}
 
@@ -42,22 +44,26 @@ class Screen:
     def __init__(self, user_id: str, *, interactive: bool) -> None:
         self.user_id = user_id
         self.interactive = interactive
+        self._typed = ""
         self._console = Console(
             file=sys.stdout, markup=False, highlight=False, emoji=False
         )
         self._errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
-    def prompt(self) -> None:
+    def prompt(self, typed: str | None = None) -> None:
+        """Show the prompt and what is typed after it, the end of it if it is long."""
+        if typed is not None:
+            self._typed = typed
         if self.interactive:
-            self._write(_PROMPT)
+            shown = plain(self._typed)
+            while cell_len(_PROMPT + shown) >= self._console.width:
+                shown = shown[1:]
+            self._write(f"{_CLEAR_LINE}{_PROMPT}{shown}")
 
-    def entered(self, line: str) -> None:
-        """A line was typed: take it off the screen, its echo will show it again."""
-        if not self.interactive:
-            return
-        if len(_PROMPT + line) < self._console.width:
-            self._write("\x1b[A\r\x1b[K")
-        self.prompt()
+    def leave(self) -> None:
+        """Take the prompt off the screen."""
+        if self.interactive:
+            self._write(_CLEAR_LINE)
 
     def message(self, message: Message) -> None:
         """A message; our own with the tick of its delivery."""
@@ -123,8 +129,7 @@ class Screen:
         return _NAME_STYLES[sum(user_id.encode()) % len(_NAME_STYLES)]
 
     def _print(self, text: Text, console: Console | None = None) -> None:
-        if self.interactive:  # over the prompt
-            self._write("\r\x1b[K")
+        self.leave()
         (console or self._console).print(text, soft_wrap=True)
         self.prompt()
 

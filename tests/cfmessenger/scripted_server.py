@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.datastructures import Headers
 from websockets.frames import Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 Handler = Callable[["HttpRequest"], tuple[int, Any]]
@@ -85,8 +86,9 @@ class ServerSocket:
             self.send_raw(json.dumps(frame))
 
     def send_raw(self, text: str) -> None:
-        self._protocol.send_text(text.encode())
-        self._write()
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_text(text.encode())
+            self._write()
 
     def close(self, code: int, reason: str = "") -> None:
         self._protocol.send_close(code, reason)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cfmessenger.cli.lines import Editor, Splitter
 from cfmessenger.cli.screen import plain
 
 from .scripted_server import ScriptedServer, ServerSocket, now_ms
@@ -252,6 +253,31 @@ async def test_hostile_text_stays_on_its_line(server: ScriptedServer) -> None:
     await chat.end()
 
 
+def test_lines_of_a_pipe_are_kept_as_they_are() -> None:
+    splitter = Splitter()
+    assert splitter.feed(b"a\r\nb\n\ncaf") == ["a", "b", ""]
+    assert splitter.feed(b"\xc3\xa9\xff") == []
+    assert splitter.feed(b"") == ["caf\u00e9\ufffd"] and splitter.ended
+    assert len(Splitter().feed(b"x" * 100_000 + b"\n")[0]) == 16 * 1024
+
+
+def test_the_line_editor() -> None:
+    editor = Editor()
+    assert editor.feed("wörd".encode()[:2]) == [] and editor.typed == "w"
+    assert editor.feed("wörd".encode()[2:]) == [] and editor.typed == "wörd"
+    editor.feed(b" two  ")
+    editor.feed(b"\x17")
+    assert editor.typed == "wörd "
+    editor.feed(b"\x1b[")
+    editor.feed(b"1;5A\x1bOBx\x04")
+    assert editor.typed == "wörd x" and not editor.ended
+    assert editor.feed(b"\ry\nz") == ["wörd x", "y"]
+    editor.feed(b"\x15\x7f\x07")
+    assert editor.typed == ""
+    editor.feed(b"\x04")
+    assert editor.ended
+
+
 class Terminal:
     """The process on a pseudo-terminal."""
 
@@ -289,10 +315,13 @@ class Terminal:
         os.write(self.master, text.encode())
 
     async def shows(self, text: str) -> None:
-        async with asyncio.timeout(10):
-            while text.encode() not in self.seen:
-                self.changed.clear()
-                await self.changed.wait()
+        try:
+            async with asyncio.timeout(10):
+                while text.encode() not in self.seen:
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {text!r} in {self.seen!r}") from None
 
 
 async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
@@ -302,14 +331,22 @@ async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
         socket = await server.accept()
         socket.send(message(1))
         await terminal.shows("text 1")
-        await terminal.shows("\r\n> ")
+        await terminal.shows("text 1\r\n\r\x1b[K> ")
         assert [(await socket.recv())["status"] for _ in range(2)] == [
             "delivered",
             "read",
         ]
-        terminal.type("hello\n")
-        socket.send(echo(2, await socket.recv()))
-        await terminal.shows("hello\x1b[2m ✓")
+        terminal.type("hallo\x7f\x7f\x7f\x1b[A")
+        assert await socket.recv() == {"type": "typing", "isTyping": True}
+        await terminal.shows("\r\x1b[K> ha")
+        socket.send(message(2))
+        await terminal.shows("text 2\r\n\r\x1b[K> ha")  # not destroyed
+        terminal.type("i…\n")
+        said = await next_message(socket)
+        assert said["content"] == "hai…"
+        socket.send(echo(3, said))
+        await terminal.shows("hai…\x1b[2m ✓")
+        assert await socket.recv() == {"type": "typing", "isTyping": False}
         terminal.type("/oops\n")
         await terminal.shows("there is no /oops")
         terminal.type("\x04")  # end of input
