@@ -342,11 +342,11 @@ async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
         socket.send(message(2))
         await terminal.shows("text 2\r\n\r\x1b[K> ha")  # not destroyed
         terminal.type("i…\n")
-        said = await next_message(socket)
+        assert await next_message(socket) == {"type": "typing", "isTyping": False}
+        said = await socket.recv()
         assert said["content"] == "hai…"
         socket.send(echo(3, said))
         await terminal.shows("hai…\x1b[2m ✓")
-        assert await socket.recv() == {"type": "typing", "isTyping": False}
         terminal.type("/oops\n")
         await terminal.shows("there is no /oops")
         terminal.type("\x04")  # end of input
