@@ -60,6 +60,9 @@ MAX_TARGET = 4 * 1024
 MAX_WS_MESSAGE = 64 * 1024
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 10
+LINGER_S = 2.0
+"""How long a peer that is thrown out has to read the close frame. Closing at once, with
+its bytes still coming, makes TCP throw the frame away."""
 MAX_UNREAD_PONGS = 64 * 1024
 
 # Level and filter are on our own logger: uvicorn's, at INFO, prints the URL of every
@@ -181,6 +184,7 @@ class GuardedHTTP(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn = _StrictConnection(h11.SERVER, MAX_HEAD)
         self.logger = _quiet
+        self.access_log = False  # ours is middleware.py's
         self._reading = _Timer(self.loop, self._too_slow)
         self._writing = _Timer(self.loop, self._unread)
 
@@ -341,6 +345,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self._unanswered.drop()
 
     def handle_ping(self) -> None:
+        if self.close_sent:
+            self.conn.data_to_send()
+            return
         second = int(self.last_heard)
         if second != self._second:
             self._second, self._pings = second, 0
@@ -353,16 +360,18 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             super().handle_ping()
 
     def handle_cont(self, event: Frame) -> None:
+        if self.close_sent:
+            return
         if len(self.frames) >= MAX_FRAGMENTS:
             self.fail(CloseCode.TOO_BIG, "too many fragments")
             return
         super().handle_cont(event)
 
     def fail(self, code: int, reason: str) -> None:
-        """Sends a close frame and ends the connection without waiting for the reply.
+        """Sends a close frame; the connection ends with the reply or `LINGER_S` later.
 
-        The application receives a `websocket.disconnect` with the code. Calling it on a
-        closed socket does nothing.
+        The application receives a `websocket.disconnect` with the code at once. Calling
+        it on a closed socket does nothing.
         """
         if self.close_sent or self.transport.is_closing():
             return
@@ -373,7 +382,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             {"type": "websocket.disconnect", "code": code, "reason": reason}
         )
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.transport.close()
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def _refuse_unreadable(self, fault: Exception) -> None:
         """The library could not read the request, and uvicorn would never answer."""
