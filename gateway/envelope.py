@@ -104,8 +104,6 @@ class Refusal(msgspec.Struct, frozen=True):
             named["Retry-After"] = str(RETRY_AFTER_S)
         if code == "UPGRADE_REQUIRED":
             named |= {"Upgrade": "websocket", "Connection": "Upgrade"}
-        elif code == "PAYLOAD_TOO_LARGE":
-            named["Connection"] = "close"  # the rest of the body is not waited for
         return cls(row.status, code, message or row.message, named)
 
     @classmethod

@@ -61,8 +61,8 @@ MAX_WS_MESSAGE = 64 * 1024
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 10
 LINGER_S = 2.0
-"""How long a peer that is thrown out has to read the close frame. Closing at once, with
-its bytes still coming, makes TCP throw the frame away."""
+"""How long a peer has to read why it is thrown out. Closing at once, with its bytes
+still coming, would make TCP throw the answer away."""
 MAX_UNREAD_PONGS = 64 * 1024
 
 # Level and filter are on our own logger: uvicorn's, at INFO, prints the URL of every
@@ -205,6 +205,10 @@ class GuardedHTTP(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            # Answered before its end (413): the rest is thrown away for a while.
+            self._reading.drop()
+            self._reading.set(LINGER_S)
         self._settle()
 
     def pause_writing(self) -> None:

@@ -132,6 +132,32 @@ async def test_a_request_that_does_not_come_to_its_end(
         assert answer.count(b"200 OK") == sent.count(b"\r\n\r\nGET")
 
 
+async def test_a_body_that_goes_on_after_its_answer(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LINGER_S", 0.1)
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Echo()(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(refusing, settings_for(valkey_url)) as edge:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(head)
+        assert b" 413 " in await reader.readline()
+        before = asyncio.get_running_loop().time()
+        ended = asyncio.create_task(reader.read())
+        while not ended.done():
+            writer.write(b"x" * 1000)
+            await asyncio.wait([ended], timeout=0.02)
+        assert asyncio.get_running_loop().time() - before < 1
+        writer.close()
+
+
 async def test_a_head_that_drips_has_the_same_deadline(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

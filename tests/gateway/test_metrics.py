@@ -1,0 +1,73 @@
+"""Metrics: closed label sets, and the sum over the processes of a node."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from gateway import metrics
+from tests.gateway.edge import gateway
+
+COUNTING = """
+import os, sys
+from gateway import metrics
+metrics.DELIVERIES.inc(int(sys.argv[1]))
+metrics.SOCKETS.labels("room").inc(int(sys.argv[1]))
+metrics.REQUEST_SECONDS.labels("/x").observe(0.003)
+sys.stdout.write(str(os.getpid()))
+"""
+READING = """
+import sys
+from gateway import metrics
+for pid in sys.argv[1:]:
+    metrics.forget_process(int(pid))
+sys.stdout.write(metrics.exposition().decode())
+"""
+
+
+def run(script: str, directory: Path, *arguments: str) -> str:
+    env = os.environ | {metrics.DIRECTORY_VARIABLE: str(directory)}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def value(text: str, sample: str) -> float:
+    found = re.search(rf"^{re.escape(sample)} (\S+)$", text, re.M)
+    assert found is not None, sample
+    return float(found[1])
+
+
+def test_any_process_tells_the_sum_of_all(tmp_path: Path) -> None:
+    first = run(COUNTING, tmp_path, "3")
+    run(COUNTING, tmp_path, "4")
+    text = run(READING, tmp_path)
+    assert value(text, "cfm_deliveries_total") == 7
+    assert value(text, 'cfm_sockets{kind="room"}') == 7
+    assert value(text, 'cfm_http_request_seconds_count{route="/x"}') == 2
+    assert value(text, 'cfm_http_request_seconds_bucket{le="0.005",route="/x"}') == 2
+    # A process that died takes its gauges with it, its counts stay counted.
+    text = run(READING, tmp_path, first)
+    assert value(text, "cfm_deliveries_total") == 7
+    assert value(text, 'cfm_sockets{kind="room"}') == 4
+
+
+def test_forgetting_without_a_directory_does_nothing() -> None:
+    assert metrics.DIRECTORY_VARIABLE not in os.environ
+    metrics.forget_process(1)
+
+
+async def test_no_label_comes_from_a_client(valkey_url: str) -> None:
+    async with gateway(valkey_url) as edge, edge.client() as http:
+        await http.request("BREW", "/api/config")
+        await http.get("/some/made-up/path-of-mine")
+        await http.get("/api/rooms/room-of-mine/messages")
+        text = (await http.get("/metrics")).text
+    assert "mine" not in text and "BREW" not in text
+    labels = 'method="OTHER",route="/api/config",status="405"'
+    assert value(text, f"cfm_http_requests_total{{{labels}}}") >= 1
+    labels = 'method="GET",route="unmatched",status="404"'
+    assert value(text, f"cfm_http_requests_total{{{labels}}}") >= 1
+    names = set(re.findall(r"^(cfm_\w+?)(?:_bucket)?{?", text, re.M))
+    assert all(not name.endswith(("_ms", "_milliseconds")) for name in names)
