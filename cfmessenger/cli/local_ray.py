@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cfmessenger.cli.runtime import DataFolder, open_log, private_folder
 from cfmessenger.cli.supervisor import Launch, Service
+from cfmessenger.settings import PREFIX
 
 NAME = "ray"
 
@@ -133,7 +134,13 @@ class LocalRay:
         self._set_last_logs_aside()
         self._logs.symlink_to(self._session_logs)
         startup = max(self._warm_workers, os.cpu_count() or 1)
-        env = {k: v for k, v in self._env.items() if k not in _FOREIGN}
+        # No setting either: actors get what they need from whoever creates them, and
+        # our secrets have no business in a worker's environment.
+        env = {
+            name: value
+            for name, value in self._env.items()
+            if name not in _FOREIGN and not name.startswith(PREFIX)
+        }
         env |= _NODE_ENV | self.driver_env
         env["RAY_preload_python_modules"] = PRELOADED
         # As many workers at once as are kept warm, not as many as there are cores.

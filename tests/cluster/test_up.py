@@ -155,6 +155,8 @@ def test_one_life(start: Callable[..., Messenger], data: Path) -> None:
         assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1"}, command(row)
         assert member.nice() == 0, command(row)
         assert token not in command(row) and password not in command(row)
+        if "ray" in command(row):
+            assert "CFM_" not in "".join(member.environ()), command(row)
 
     with up.valkey() as kv:
         assert kv.set("cfm:kept", "1")
