@@ -74,7 +74,7 @@ class Roster:
 
     def held_by(self, gateway: str) -> list[str]:
         """The connections of one gateway."""
-        return [conn for conn in self.conns if gateway_of(conn) == gateway]
+        return [conn for conn in self._in_order() if gateway_of(conn) == gateway]
 
     def update(self, person: Person, status: Status, display_name: str | None) -> bool:
         """Give a person a status and perhaps a name; true if anything changed."""
@@ -85,8 +85,12 @@ class Roster:
         return True
 
     def snapshot(self) -> list[Attachment]:
-        """Every connection, in order of arrival, for `restore`."""
-        return [person.attachment(conn) for conn, person in self.conns.items()]
+        """Every connection, for `restore`."""
+        return [self.conns[conn].attachment(conn) for conn in self._in_order()]
+
+    def _in_order(self) -> Iterator[str]:
+        # By their users' arrival: the order that a snapshot can keep.
+        return (conn for person in self for conn in person.conns)
 
     def restore(self, attachments: Sequence[Attachment]) -> None:
         """Fill an empty roster from a snapshot."""

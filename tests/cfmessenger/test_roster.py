@@ -61,4 +61,5 @@ def test_a_snapshot_restores_order_and_people() -> None:
     twin = Roster()
     twin.restore(roster.snapshot())
     assert twin.people == roster.people
-    assert list(twin.conns) == ["a.1", "b.1", "a.2"]
+    assert [person.user_id for person in twin] == ["user_2", "user_1"]
+    assert twin.held_by("a") == roster.held_by("a") == ["a.1", "a.2"]
