@@ -1,9 +1,9 @@
 """One incarnation of an object in memory: the shell around a pure machine.
 
-It takes an epoch, loads mirror and log, feeds events in, holds what they cause behind the
-output gate, keeps the one alarm, and goes to sleep (design.md §3). It owns no socket and
-no connection to Valkey: its `Surroundings` do. Rules of the product belong in the
-machines; rules of being alone, durable and ordered belong here.
+It takes an epoch, loads mirror and log, feeds events in, holds what they cause behind
+the output gate, keeps the one alarm, and goes to sleep (design.md §3). It owns no
+socket and no connection to Valkey: its `Surroundings` do. Rules of the product belong
+in the machines; rules of being alone, durable and ordered belong here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from cfmessenger.storage.log import Commit, Fenced
 logger = logging.getLogger("cfmessenger.activation")
 
 LIVE_MIRROR_EVERY_S = 5.0
+SETTLE_S = 1.0
 
 
 class State(enum.Enum):
@@ -125,6 +126,7 @@ class Activation:
         self._gate.drop()
         self._goodbye("reset")
         self.seats.clear()
+        self._waiting.clear()
         self.state = State.STARTING
         self._machine = self._kind.fresh()
         self.start()
@@ -132,12 +134,14 @@ class Activation:
     # Events.
 
     def receive(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
-        """Take a gateway's message, or keep it until the input gate opens."""
-        if self.state is State.STARTING:
+        """Take a gateway's message, or keep it until the input gate opens.
+
+        While closing it never opens again: who waits is told goodbye like the others,
+        and brings what is not covered to the next activation.
+        """
+        if self.state is not State.RUNNING:
             self._waiting.append((peer, message))
             return
-        if self.state is not State.RUNNING:
-            return  # not covered: the gateway brings it to the next activation
         self._touched_at = self._around.loop.time()
         if isinstance(message, link.Attach):
             self._attach(peer, message)
@@ -198,7 +202,8 @@ class Activation:
     # The way out.
 
     def _flush_soon(self) -> None:
-        """Once per turn of the loop, so that all that arrived together goes together."""
+        """Once per turn of the loop, so that all that arrived together goes
+        together."""
         if not self._flush_due:
             self._flush_due = True
             self._around.loop.call_soon(self._flush)
@@ -288,9 +293,9 @@ class Activation:
         return True
 
     async def _settled(self) -> None:
-        """The gate is idle, or a commit's own deadline has passed."""
-        end = self._around.loop.time() + 5.0
-        while not self._gate.idle and self._around.loop.time() < end:
+        """The gate is idle, or there is no more time to wait for it."""
+        end = self._around.loop.time() + SETTLE_S
+        while not self._gate.idle and self._around.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def mirror_receipts(self) -> None:
@@ -326,8 +331,9 @@ class Activation:
     def _goodbye(self, reason: str) -> None:
         for seat in self.seats.values():
             seat.peer.send(link.Goodbye(self.name, self.epoch, seat.covered, reason))
+        seated = {seat.peer for seat in self.seats.values()}
         for peer in {peer for peer, _ in self._waiting}:
-            if peer.gateway not in self.seats:
+            if peer not in seated:
                 peer.send(link.Goodbye(self.name, self.epoch, 0, reason))
 
     def _end(self, reason: str) -> None:

@@ -9,8 +9,8 @@ is by what is already waiting and never by a timer (group commit).
 they wait, and the gateways keep what is not covered (design.md §3.3). It is the
 activation's `state`.
 
-This module is pure: it never waits and knows no storage, so the simulation runs the very
-gate that the actors run.
+This module is pure: it never waits and knows no storage, so the simulation runs the
+very gate that the actors run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """An actor process: the link server and the objects that live in it.
 
-Dedicated, it hosts one object and ends with it; pooled, thousands. It activates an object
-when a gateway first attaches to it, watches the clock for those that may sleep, and finds
-out within a second that one of its own was superseded (design.md §3, Fencing).
+Dedicated, it hosts one object and ends with it; pooled, thousands. It activates an
+object when a gateway first attaches to it, watches the clock for those that may sleep,
+and finds out within a second that one of its own was superseded (design.md §3,
+Fencing).
 """
 
 from __future__ import annotations
@@ -162,9 +163,7 @@ class Host(Surroundings):
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
-        super().__init__(
-            self._log, DerivedKeys(self._aside), settings.rules, Clock()
-        )
+        super().__init__(self._log, DerivedKeys(self._aside), settings.rules, Clock())
 
     async def start(self) -> None:
         """Listen. Takes no epoch and touches no storage yet."""
@@ -173,6 +172,11 @@ class Host(Surroundings):
         )
         self._port = self._server.sockets[0].getsockname()[1]
         self._ticker = asyncio.create_task(self._tick())
+
+    @property
+    def leaving(self) -> bool:
+        """The process is about to end; whoever asks for it must make a new one."""
+        return self._leaving is not None
 
     def address(self, actor_id: str) -> Address:
         """Where gateways link to, and the key they need."""
@@ -229,7 +233,7 @@ class Host(Surroundings):
         for peer in tuple(self.peers):
             peer.finish()
         end = self.loop.time() + LINGER_S
-        while self.peers and self.loop.time() < end:
+        while self.peers and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await self.close()
         if self._ended is not None:

@@ -1,4 +1,5 @@
-"""Which machine lives behind which name: `room:<id>` a Room, `presence:global` the registry.
+"""Which machine lives behind which name: `room:<id>` a Room, `presence:global` the
+registry.
 
 One shell runs every kind of object, so this is the only place of the runtime that knows
 them by name.

@@ -1,7 +1,7 @@
 """A namespace without Ray: the same shells, on the loop of whoever made it.
 
-For gateway tests, simulations and a single process that needs no cluster. Links are real
-sockets all the same, so nothing above it can tell.
+For gateway tests, simulations and a single process that needs no cluster. Links are
+real sockets all the same, so nothing above it can tell.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The namespace server: answers gateways on a stream, in front of any `Namespace`.
 
-One per node, a process of its own, so that everything slow, blocking or fatal about being
-a Ray driver stays away from the sockets (design.md §2). It keeps no state that matters:
-killed and started again, it knows what Ray knows.
+One per node, a process of its own, so that everything slow, blocking or fatal about
+being a Ray driver stays away from the sockets (design.md §2). It keeps no state that
+matters: killed and started again, it knows what Ray knows.
 """
 
 from __future__ import annotations

@@ -3,16 +3,18 @@
 This file and `warm_pool` are the only ones that import ray. Ray decides where an object
 lives and that its name is registered once; it is never asked to restart anything
 (`max_restarts=0`: the next event re-creates, as with Durable Objects), never carries a
-message, and is never trusted for mutual exclusion (the epoch is). Ray's calls block for up
-to a minute, so each runs in a thread with a deadline.
+message, and is never trusted for mutual exclusion (the epoch is). Ray's calls block for
+up to a minute, so each runs in a thread with a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +63,7 @@ class ObjectActor:
         asyncio.run_coroutine_threadsafe(self._host.drain(), self._loop)
 
     async def address(self) -> bytes:
-        """Where to link to; starts the host the first time."""
+        """Where to link to, nothing when leaving; starts the host the first time."""
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._host is None:
@@ -69,6 +71,8 @@ class ObjectActor:
                 host = Host(self._settings, self._ended)
                 await host.start()
                 self._host = host
+        if self._host.leaving:
+            return b""
         actor_id = ray.get_runtime_context().get_actor_id() or ""
         return msgspec.msgpack.encode(self._host.address(actor_id))
 
@@ -100,6 +104,16 @@ class ObjectActor:
         os._exit(0)
 
 
+class _RayWords(io.TextIOBase):
+    """Where Ray prints what it thinks of workers that ended: one record a line."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logging.getLogger("ray").debug("%s", line.strip())
+        return len(text)
+
+
 class RayNamespace:
     """`Namespace` over a Ray cluster that this process is a driver of."""
 
@@ -120,6 +134,8 @@ class RayNamespace:
                 log_to_driver=False,
                 configure_logging=False,
             )
+            # A sleeping object's process ends by itself, which Ray reports as a crash.
+            sys.stderr = _RayWords()
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise Unavailable(message=f"Ray cannot be reached: {error}") from error
 
@@ -134,12 +150,14 @@ class RayNamespace:
             try:
                 actor = self._get_or_create(name)
                 raw = ray.get(actor.address.remote(), timeout=ATTEMPT_TIMEOUT_S)
-                return msgspec.msgpack.decode(raw, type=Address)
+                if raw:
+                    return msgspec.msgpack.decode(raw, type=Address)
             except (RayActorError, ValueError, GetTimeoutError) as error:
-                if time.monotonic() + pause > end:
-                    raise Unavailable(message=f"{name} does not start.") from error
-                time.sleep(pause)
-                pause = min(pause * 2, 0.2)
+                logger.info("%s: %s", name, type(error).__name__)
+            if time.monotonic() + pause > end:
+                raise Unavailable(message=f"{name} does not start.")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.2)
 
     def _get_or_create(self, name: str) -> Any:
         settings = msgspec.structs.replace(self._settings, only=name)

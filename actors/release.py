@@ -1,9 +1,9 @@
 """Confirmed steps become bytes: one `Output` for each attached gateway.
 
 Here an event is framed once for everyone, consecutive broadcasts become one blob, and
-what belongs to single sockets goes to their gateway alone. Order is kept per gateway; the
-number covered travels in the same frame as what it covers, so a link that breaks never
-splits the two (link.py).
+what belongs to single sockets goes to their gateway alone. Order is kept per gateway;
+the number covered travels in the same frame as what it covers, so a link that breaks
+never splits the two (link.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""The gateway as an ordinary ASGI application: `uvicorn --factory cfmessenger.asgi:app`.
+"""The gateway as an ordinary ASGI application: `uvicorn --factory
+cfmessenger.asgi:app`.
 
 The composition root of a gateway process: settings from the environment, the namespace
-server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key in
-`CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened (gateway.server);
-under a bare uvicorn the application is the same and the edge is uvicorn's own.
+server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key
+in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
+(gateway.server); under a bare uvicorn the application is the same and the edge is
+uvicorn's own.
 """
 
 from __future__ import annotations

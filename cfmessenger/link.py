@@ -1,14 +1,15 @@
-"""The link: what a gateway and an actor process say to each other, and how it is framed.
+"""The link: what a gateway and an actor process say to each other, and how it is
+framed.
 
 One stream carries many objects and many sockets. A frame is a four-byte big-endian
-length and one msgpack value. Sans-IO: this module turns bytes into messages and back and
-owns no socket.
+length and one msgpack value. Sans-IO: this module turns bytes into messages and back
+and owns no socket.
 
 What makes a link trustworthy is in the numbers it carries. A gateway numbers its inputs
 per object and keeps each until an `Output` says it is *covered* (committed, answered or
-ephemeral); an `Output` is one frame, so what an input caused and its being covered arrive
-together or not at all. Every `Output` carries its epoch, and a gateway drops what is
-older than the newest it has seen (design.md §3).
+ephemeral); an `Output` is one frame, so what an input caused and its being covered
+arrive together or not at all. Every `Output` carries its epoch, and a gateway drops
+what is older than the newest it has seen (design.md §3).
 """
 
 from __future__ import annotations
@@ -80,9 +81,9 @@ class Hello(Struct, frozen=True, gc=False, tag=0):
 class Attach(Struct, frozen=True, gc=False, tag=1):
     """All sockets the gateway holds for an object, and what it has seen of it.
 
-    `seq` is the last event its sockets got, -1 if it has none that get events. Inputs up
-    to `covered` are done; later ones up to `replay` were sent before, perhaps in vain,
-    and follow again.
+    `seq` is the last event its sockets got, -1 if it has none that get events. Inputs
+    up to `covered` are done; later ones up to `replay` were sent before, perhaps in
+    vain, and follow again.
     """
 
     object: str
@@ -121,7 +122,8 @@ class Fanout(Struct, frozen=True, gc=False, tag=0):
 
 
 class Told(Struct, frozen=True, gc=False, tag=1):
-    """Bytes for these sockets alone. `fault`: it answers an abuse (wire.md §6, 4508)."""
+    """Bytes for these sockets alone. `fault`: it answers an abuse (wire.md §6,
+    4508)."""
 
     conns: tuple[str, ...]
     blob: bytes
@@ -129,7 +131,8 @@ class Told(Struct, frozen=True, gc=False, tag=1):
 
 
 class Subscribed(Struct, frozen=True, gc=False, tag=2):
-    """From here on these sockets are in the fan-out, having seen what is up to `seq`."""
+    """From here on these sockets are in the fan-out, having seen what is up to
+    `seq`."""
 
     conns: tuple[str, ...]
     seq: int
@@ -144,7 +147,8 @@ class Closing(Struct, frozen=True, gc=False, tag=3):
 
 
 class Attached(Struct, frozen=True, gc=False, tag=4):
-    """Keep this attachment for its connection (a Durable Object's serializeAttachment)."""
+    """Keep this attachment for its connection (a Durable Object's
+    serializeAttachment)."""
 
     attachment: Attachment
 
@@ -200,8 +204,8 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     """The object is no longer here: resolve its name again when there is a reason.
 
     `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
-    duplicate_activation), or why to attach again here: `reset`, and `behind` when the gap
-    is larger than the buffer, so that the gateway must page it from the log first.
+    duplicate_activation), or why to attach again here: `reset`, and `behind` when the
+    gap is larger than the buffer, so that the gateway must page it from the log first.
     """
 
     object: str

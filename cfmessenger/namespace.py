@@ -1,9 +1,9 @@
 """The namespace: from an object's name to the actor process it lives in.
 
-Owns the port that gateways call and its client; the server is `actors.namespace_server`,
-beside the node's one Ray driver. A name gives an address whether or not the object is
-awake: asking is what wakes it. Every answer may be stale by the time it is used, so
-callers resolve again when a link breaks.
+Owns the port that gateways call and its client; the server is
+`actors.namespace_server`, beside the node's one Ray driver. A name gives an address
+whether or not the object is awake: asking is what wakes it. Every answer may be stale
+by the time it is used, so callers resolve again when a link breaks.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def frame(message: Request | Answer) -> bytes:
 
 
 class NamespaceClient:
-    """`Namespace` over `unix:<path>` or `tcp://host:port`, one connection, many calls."""
+    """`Namespace` over `unix:<path>` or `tcp://host:port`, one connection, many
+    calls."""
 
     def __init__(self, url: str, key: str = "") -> None:
         self._url = url

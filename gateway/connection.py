@@ -1,7 +1,8 @@
 """One client's WebSocket: what it says goes to its stub, what it is told goes out.
 
 Owns what belongs to a socket and not to a room: pings, size, abuse (wire.md §6, 4508),
-catching up from the log before it enters, and how it ends. Knows no actor and no uvicorn.
+catching up from the log before it enters, and how it ends. Knows no actor and no
+uvicorn.
 """
 
 from __future__ import annotations
@@ -117,10 +118,7 @@ class Connection:
         self.end(CloseCode.TRY_AGAIN_LATER, "slow consumer")
 
     def _on_lost(self, code: int) -> None:
-        if not self.ended.done():
-            self.ended.set_result(code)
-        if self._task is not None:
-            self._task.cancel()
+        self._leave(code)
 
     # To the client.
 
@@ -152,9 +150,15 @@ class Connection:
         """Close with a code of wire.md §6."""
         if not self.ended.done():
             self.wire.close(code, reason)
+            self._leave(code)
+
+    def _leave(self, code: int) -> None:
+        # At once: a transport that is closed must not be in anybody's fan-out.
+        if not self.ended.done():
             self.ended.set_result(code)
-            if self._task is not None:
-                self._task.cancel()
+            self._sockets.leave(self)
+        if self._task is not None:
+            self._task.cancel()
 
     def beat(self, now: float) -> None:
         """Ping, or give up on a client that has been silent too long."""
@@ -178,9 +182,7 @@ class Connection:
             gap = entries[0].seq != since + 1
             since = entries[-1].seq
             events = [entry.event for entry in entries]
-            self.write(
-                text_frame(protocol.history_frame(events, room_id, seq, gap))
-            )
+            self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
             if not await self.wire.drained(DRAIN_PAGE_S):
                 self._on_slow()
                 return

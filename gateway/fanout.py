@@ -1,11 +1,12 @@
 """Ready-made frames onto sockets, and text off them: the one place that knows uvicorn.
 
-An ASGI `send` per delivery costs 21-32 us; writing finished bytes to the transport costs a
-tenth (design.md §1). So once a socket is accepted we step around ASGI: `Wire` writes to the
-transport of uvicorn's `websockets-sansio` protocol, and takes the protocol's inbox, so that
-a text frame reaches us in the very call that parsed it. Handshake, parsing, control frames
-and closing stay uvicorn's. `tests/gateway/test_fanout.py` pins what is relied on here; any
-other server is refused when the first socket comes.
+An ASGI `send` per delivery costs 21-32 us; writing finished bytes to the transport
+costs a tenth (design.md §1). So once a socket is accepted we step around ASGI: `Wire`
+writes to the transport of uvicorn's `websockets-sansio` protocol, and takes the
+protocol's inbox, so that a text frame reaches us in the very call that parsed it.
+Handshake, parsing, control frames and closing stay uvicorn's.
+`tests/gateway/test_fanout.py` pins what is relied on here; any other server is refused
+when the first socket comes.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class ServerTap:
 class Wire:
     """An accepted socket, from the moment ASGI is done with it until it closes.
 
-    `on_text` gets each text frame, `on_binary` is called for a binary one, `on_alive` for
-    a WebSocket ping or pong, `on_slow` when the peer does not read, `on_lost` (perhaps
-    twice) with the code when the socket is gone.
+    `on_text` gets each text frame, `on_binary` is called for a binary one, `on_alive`
+    for a WebSocket ping or pong, `on_slow` when the peer does not read, `on_lost`
+    (perhaps twice) with the code when the socket is gone.
     """
 
     __slots__ = ("_protocol", "_transport", "write")
@@ -95,7 +96,10 @@ class Wire:
         """What was written is with the kernel; False if that takes too long."""
         loop = self._protocol.loop
         end = loop.time() + timeout_s
-        while self._transport.get_write_buffer_size() and loop.time() < end:
+        # No event tells that a transport is quite empty.
+        while (  # noqa: ASYNC110
+            self._transport.get_write_buffer_size() and loop.time() < end
+        ):
             await asyncio.sleep(0.005)
         return self._transport.get_write_buffer_size() == 0
 

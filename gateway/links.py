@@ -1,8 +1,8 @@
 """The gateway's ends of links: one for each actor process it talks to.
 
-A link finds out when its actor process is gone (the stream ends) or hung (pings that this
-gateway sent, while its own loop ran, stay unanswered), and tells the stubs that ride on it
-(design.md §3.10). What the messages mean is the stubs' business.
+A link finds out when its actor process is gone (the stream ends) or hung (pings that
+this gateway sent, while its own loop ran, stay unanswered), and tells the stubs that
+ride on it (design.md §3.10). What the messages mean is the stubs' business.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The logins whose sockets this gateway holds: kept alive by use, ended with the session.
+"""The logins whose sockets this gateway holds: kept alive by use, ended with the
+session.
 
-A login outlives the tokens that a refresh changes. Frames mark it used; once a second the
-used ones are prolonged, the expiring ones warned, and the ended ones lose their sockets:
-after a logout at once (it is published), and at the latest with the next revalidation, for
-a published word can be lost (wire.md §1, §6).
+A login outlives the tokens that a refresh changes. Frames mark it used; once a second
+the used ones are prolonged, the expiring ones warned, and the ended ones lose their
+sockets: after a logout at once (it is published), and at the latest with the next
+revalidation, for a published word can be lost (wire.md §1, §6).
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class Logins:
         elif session.expires_at > login.session.expires_at:
             login.session = session
         return login
+
+    def sockets(self, login_id: str) -> int:
+        """How many sockets of a login are here."""
+        login = self._logins.get(login_id)
+        return len(login.connections) if login is not None else 0
 
     def forget(self, connection: Connection) -> None:
         """A socket is gone."""

@@ -1,9 +1,9 @@
 """The gateway's sockets: their handshakes, their stubs, and what keeps them alive.
 
-A socket is admitted (`admission`), its room reached, and only then accepted; from there a
-`Connection` and a `Stub` do the work. This module holds what all sockets of the process
-share: the stubs by name, the logins, the heartbeat, and the channels on which other
-processes call this one. It keeps no state of any room.
+A socket is admitted (`admission`), its room reached, and only then accepted; from there
+a `Connection` and a `Stub` do the work. This module holds what all sockets of the
+process share: the stubs by name, the logins, the heartbeat, and the channels on which
+other processes call this one. It keeps no state of any room.
 """
 
 from __future__ import annotations
@@ -178,17 +178,25 @@ class Sockets:
     async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
         """Accept an admitted socket and stay until it is gone."""
         address = scope["client"][0] if scope.get("client") else ""
-        login = self._logins.of(admission.session)
         name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
         stub = self._stub(name)
-        try:
-            self._check_capacity(address, len(login.connections))
-            stub.hint = stub.hint or admission.session.location_hint
-            await stub.reach()
-        except Unavailable as problem:
-            refusal = Refusal.from_error(problem)
-            await refuse(send, refusal)
-            return
+        with stub.wanted():
+            try:
+                self._check_capacity(address, admission.session.login_id)
+                stub.hint = stub.hint or admission.session.location_hint
+                await stub.reach()
+            except Unavailable as problem:
+                await refuse(send, Refusal.from_error(problem))
+                return
+            connection = await self._accept(admission, scope, send, stub)
+            with self._registered(connection, address):
+                connection.start(admission.since)
+                await connection.ended
+        connection.count_end()
+
+    async def _accept(
+        self, admission: Admission, scope: Scope, send: Send, stub: Stub
+    ) -> Connection:
         user = self._services.directory.get(admission.session.user_id)
         assert user is not None, "a session belongs to a person of the directory"
         attachment = Attachment(
@@ -197,23 +205,18 @@ class Sockets:
             user.display_name,
             await self._status_of(user.id),
         )
+        login = self._logins.of(admission.session)
         wire = Wire(scope)
-        await send(
-            {"type": "websocket.accept", "subprotocol": admission.subprotocol}
-        )
-        connection = Connection(self, wire, login, stub, attachment)
-        with self._registered(connection, address):
-            connection.start(admission.since)
-            await connection.ended
-        connection.count_end()
+        await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
+        return Connection(self, wire, login, stub, attachment)
 
-    def _check_capacity(self, address: str, of_login: int) -> None:
+    def _check_capacity(self, address: str, login_id: str) -> None:
         per_address = self._settings.max_sockets_per_address
         per_login = self._settings.max_sockets_per_session
         if (
             self._draining
             or (per_address and self._addresses[address] >= per_address)
-            or (per_login and of_login >= per_login)
+            or (per_login and self._logins.sockets(login_id) >= per_login)
         ):
             raise Unavailable("AT_CAPACITY")
 
@@ -240,8 +243,11 @@ class Sockets:
             self._logins.forget(connection)
             self._addresses -= Counter((address,))
             del self._connections[connection.conn]
-            connection.room.close(connection)
-            registry.close(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """A socket is gone from the rooms; what else it held goes with its task."""
+        connection.room.close(connection)
+        self._stub(PRESENCE).close(connection)
 
     # Stubs.
 
@@ -307,7 +313,7 @@ class Sockets:
         now = self.loop.time()
         for name, stub in list(self._stubs.items()):
             stub.expire(now)
-            if stub.idle and name != PRESENCE and not stub.attached:
+            if stub.idle:
                 del self._stubs[name]
 
     async def _watch_sockets(self) -> None:

@@ -1,18 +1,20 @@
 """A stub: one object as this gateway sees it, whether or not it is awake.
 
 Sockets hold on to stubs, never to actors, so a room may sleep, die or move while its
-sockets stay open. A stub keeps every input until it is covered, gets the object resolved
-and attached whenever there is something for it to do, gives it back what it may have
-missed, and writes what it shows to the subscribed sockets (design.md §3.2-3, 3.6-9).
+sockets stay open. A stub keeps every input until it is covered, gets the object
+resolved and attached whenever there is something for it to do, gives it back what it
+may have missed, and writes what it shows to the subscribed sockets (design.md §3.2-3,
+3.6-9).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from cfmessenger import link
@@ -56,11 +58,13 @@ class Pending:
 
 
 class Stub:
-    """`open`, `say`, `close` for sockets; `notify` for other objects; `request` to wait.
+    """`open`, `say`, `close` for sockets; `notify` for other objects; `request` to
+    wait.
 
     `forward(target, payload)` hands on a notification; `page(stub)` is called when the
-    gap to the object is larger than its buffer: it must give the sockets what the log has
-    (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs took.
+    gap to the object is larger than its buffer: it must give the sockets what the log
+    has (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs
+    took.
     """
 
     def __init__(
@@ -94,8 +98,18 @@ class Stub:
         self._link: Link | None = None
         self._reviving: asyncio.Task[None] | None = None
         self._failures = 0
+        self._handshakes = 0  # sockets on their way in, so it must not be forgotten
 
     # What sockets do.
+
+    @contextlib.contextmanager
+    def wanted(self) -> Iterator[None]:
+        """While a handshake is under way: it is not idle, though nobody is in yet."""
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
 
     def open(
         self, outlet: Outlet, attachment: Attachment, since: int | None, greeted: bool
@@ -142,12 +156,8 @@ class Stub:
     @property
     def idle(self) -> bool:
         """Nobody needs it any more: it may be forgotten."""
-        return not self._outlets and not self._pending and self._reviving is None
-
-    @property
-    def attached(self) -> bool:
-        """There is a link to it now."""
-        return self._link is not None
+        needed = self._outlets or self._pending or self._reviving or self._handshakes
+        return self._link is None and not needed
 
     @property
     def asleep(self) -> bool:

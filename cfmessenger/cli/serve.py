@@ -1,8 +1,9 @@
-"""`cfmessenger gateway` and `cfmessenger namespace`: the processes that `up` supervises.
+"""`cfmessenger gateway` and `cfmessenger namespace`: the processes that `up`
+supervises.
 
-Each says "ready" on the descriptor it was given once it serves, and ends in good order on
-SIGTERM: a gateway turns new sockets away, closes its own in batches and then stops; the
-namespace server puts the node's objects to sleep first.
+Each says "ready" on the descriptor it was given once it serves, and ends in good order
+on SIGTERM: a gateway turns new sockets away, closes its own in batches and then stops;
+the namespace server puts the node's objects to sleep first.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cfmessenger.settings import Settings, SettingsError
 from gateway.server import server_config
 from gateway.sockets import Sockets
 
-DRAIN_ROOMS_S = 3.0
+DRAIN_ROOMS_S = 2.0
 DRAIN_SHARE = 0.6
 """Of `CFM_DRAIN_S`, for closing sockets; the rest is for them to go."""
 
@@ -91,9 +92,7 @@ async def _serve_gateway(settings: Settings) -> None:
         else:
             server.should_exit = server.force_exit = True
 
-    server = _Server(
-        server_config(app, settings), lambda: _soon(loop, begin)
-    )
+    server = _Server(server_config(app, settings), lambda: _soon(loop, begin))
     fd = os.environ.get("CFMX_LISTEN_FD")
     listener = [socket.socket(fileno=int(fd))] if fd is not None else None
     await server.serve(listener)

@@ -1,8 +1,8 @@
 """Keys that follow from what objects know: written behind, best effort, rebuildable.
 
-`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, and the call that
-makes other gateways re-attach to an object that woke. Nobody waits for these writes and
-no promise of wire.md rests on them; the log is the truth.
+`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, and the call
+that makes other gateways re-attach to an object that woke. Nobody waits for these
+writes and no promise of wire.md rests on them; the log is the truth.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ stream's top, so a superseded activation cannot append, and no script is needed
 (design.md §3). A commit of one object is one MULTI of XADDs and nothing else: every id
 of a loser is below the top, so it is all or nothing. Nothing here retries a write.
 
-The mirror is a stream of length one whose ids are `<epoch>-<n>`, n counted by Valkey, so
-that a newer mirror of the same epoch replaces an older one and a lower epoch cannot.
+The mirror is a stream of length one whose ids are `<epoch>-<n>`, n counted by Valkey,
+so that a newer mirror of the same epoch replaces an older one and a lower epoch cannot.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def _is_stale(error: object) -> bool:
 
 
 class ValkeyLog:
-    """`Log` on a Valkey server, over one pipelined connection that is opened on demand."""
+    """`Log` on a Valkey server, over one pipelined connection that is opened on
+    demand."""
 
     def __init__(self, url: str, log_length: int) -> None:
         self._url = url
@@ -150,7 +151,8 @@ class ValkeyLog:
     async def execute(
         self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S
     ) -> list[Any]:
-        """Commands and their replies in one round trip; for the adapters beside this."""
+        """Commands and their replies in one round trip; for the adapters beside
+        this."""
         return await self._send(
             b"".join(map(pack_command, commands)), len(commands), timeout_s
         )

@@ -1,10 +1,10 @@
 """A pipelined connection to Valkey, only as much as the path of a message needs.
 
 Every append of every room goes through here, so it is ours: one `write` per batch, one
-future per batch whatever its number of commands, replies parsed by libvalkey's C reader.
-It must not retry: a batch that broke in the middle has an unknown outcome, and only the
-object that sent it knows what that means (design.md §3.5). Everything else that talks to
-Valkey (sessions, tickets, rates) uses valkey-py through `valkey_kv`.
+future per batch whatever its number of commands, replies parsed by libvalkey's C
+reader. It must not retry: a batch that broke in the middle has an unknown outcome, and
+only the object that sent it knows what that means (design.md §3.5). Everything else
+that talks to Valkey (sessions, tickets, rates) uses valkey-py through `valkey_kv`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def parse_url(url: str) -> Endpoint:
     password = unquote(parts.password) if parts.password else query.get("password")
     if parts.scheme == "unix":
         database = int(query.get("db", "0"))
-        return Endpoint(
-            unquote(parts.path), "", 0, False, username, password, database
-        )
+        return Endpoint(unquote(parts.path), "", 0, False, username, password, database)
     if parts.scheme not in ("valkey", "valkeys", "redis", "rediss"):
         raise ValueError(f"unsupported scheme {parts.scheme!r}")
     database = int(query.get("db") or parts.path.strip("/") or "0")
@@ -105,9 +103,7 @@ class RespConnection(asyncio.Protocol):
     async def _sign_in(self, endpoint: Endpoint) -> None:
         commands: list[tuple[str, ...]] = []
         if endpoint.password is not None:
-            commands.append(
-                ("AUTH", endpoint.username or "default", endpoint.password)
-            )
+            commands.append(("AUTH", endpoint.username or "default", endpoint.password))
         if endpoint.database:
             commands.append(("SELECT", str(endpoint.database)))
         commands.append(("PING",))
@@ -133,7 +129,8 @@ class RespConnection(asyncio.Protocol):
         return future
 
     def close(self) -> None:
-        """Drop the connection at once; what is in flight fails as of unknown outcome."""
+        """Drop the connection at once; what is in flight fails as of unknown
+        outcome."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -156,7 +153,7 @@ class RespConnection(asyncio.Protocol):
         self.lost = True
         for future, _ in self._waiting:
             if not future.done():
-                future.set_exception(Unavailable(message="Valkey closed the connection."))
+                future.set_exception(Unavailable(message="Valkey went away."))
         self._waiting.clear()
         if self._on_lost is not None:
             self._on_lost()
