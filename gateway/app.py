@@ -6,6 +6,7 @@ exception table; what is not in it is a bug and `middleware.Edge` answers 500.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -42,6 +43,8 @@ class _RoomConvertor(Convertor[str]):
 
 
 register_url_convertor("room", _RoomConvertor())
+
+logger = logging.getLogger("cfmessenger.gateway")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -114,6 +117,9 @@ class _Asgi:
 
 async def _refused(_: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, ProtocolError | Unavailable)
+    if isinstance(error, Unavailable):
+        # What a client is not told: which part, and what it said.
+        logger.warning("%s %r", error, error.__cause__)
     return Refusal.from_error(error).response()
 
 

@@ -123,16 +123,21 @@ _quiet.addFilter(_Quiet())
 
 
 class _Timer:
-    """One deadline that may be set and dropped many times."""
+    """One deadline that may be set and dropped many times.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]):
+    It knows its owner only while it runs, so that what a connection no longer needs
+    (the HTTP protocol of every WebSocket) is freed at once and not by the collector.
+    """
+
+    __slots__ = ("_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._act = act
         self._handle: asyncio.TimerHandle | None = None
 
-    def set(self, seconds: float) -> None:
+    def set(self, seconds: float, act: Callable[[], None]) -> None:
         if self._handle is None:
-            self._handle = self._loop.call_later(seconds, self._act)
+            self._handle = self._loop.call_later(seconds, act)
 
     def drop(self) -> None:
         if self._handle is not None:
@@ -185,14 +190,14 @@ class GuardedHTTP(H11Protocol):
         self.conn = _StrictConnection(h11.SERVER, MAX_HEAD)
         self.logger = _quiet
         self.access_log = False  # ours is middleware.py's
-        self._reading = _Timer(self.loop, self._too_slow)
-        self._writing = _Timer(self.loop, self._unread)
+        self._reading = _Timer(self.loop)
+        self._writing = _Timer(self.loop)
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
-        self._reading.set(REQUEST_S)
+        self._reading.set(REQUEST_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._reading.drop()
@@ -208,12 +213,12 @@ class GuardedHTTP(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:
             # Answered before its end (413): the rest is thrown away for a while.
             self._reading.drop()
-            self._reading.set(LINGER_S)
+            self._reading.set(LINGER_S, self._too_slow)
         self._settle()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._writing.set(STALLED_WRITE_S)
+        self._writing.set(STALLED_WRITE_S, self._unread)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -255,7 +260,7 @@ class GuardedHTTP(H11Protocol):
             return  # it was an upgrade, and h11 never heard how it went on
         state = self.conn.their_state
         if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):
-            self._reading.set(REQUEST_S)
+            self._reading.set(REQUEST_S, self._too_slow)
         elif state is not h11.IDLE or self.cycle is not None:
             self._reading.drop()
 
@@ -319,7 +324,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.last_heard = self.loop.time()
         self._second = 0
         self._pings = 0
-        self._unanswered = _Timer(self.loop, self._too_slow)
+        self._unanswered = _Timer(self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unanswered.drop()
@@ -336,7 +341,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             # The application's task has not run yet.
             cast(dict[str, Any], self.scope["extensions"])[CONNECTION] = self
-            self._unanswered.set(HANDSHAKE_S)
+            self._unanswered.set(HANDSHAKE_S, self._too_slow)
         else:
             metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
 
@@ -345,6 +350,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if not self.handshake_complete and self.close_sent:
             # Refused with an answer of its own, which uvicorn would call incomplete.
             self.handshake_complete = True
+        if message["type"] == "websocket.accept":
+            # For hours from here on, and nobody asks again.
+            del self.request, self.response
+            cast(_Handshake, self.conn).offered_headers = None
         if self.handshake_complete:
             self._unanswered.drop()
 

@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.settings import Settings
 from gateway.app import create_app, routes
 from gateway.hub import Services
 from tests.gateway.edge import ListedLog, RecordingHub, gateway, serving, settings_for
@@ -67,9 +70,22 @@ async def test_the_hub_is_drained_even_if_it_is_stopped_by_an_error(
     assert services.hub.drained  # type: ignore[attr-defined]
 
 
-def test_a_gateway_needs_to_be_told_its_valkey(tmp_path: Path) -> None:
-    from cfmessenger.settings import Settings
+@pytest.mark.parametrize("room", ["", "a/b", "a%0d%0ab", "x%0a", "%2e%2e"])
+async def test_whatever_stands_for_a_room_gets_to_the_door(
+    valkey_url: str, room: str
+) -> None:
+    async with gateway(valkey_url) as running:
+        headers = {"Authorization": f"Bearer {await running.login('user_1')}"}
+        url = f"ws://127.0.0.1:{running.port}/api/ws/room/{room}"
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(url, proxy=None, additional_headers=headers):
+                pass
+    response = caught.value.response
+    assert response.status_code == 400
+    assert b'"code":"INVALID_ROOM_ID"' in (response.body or b"")
 
+
+def test_a_gateway_needs_to_be_told_its_valkey(tmp_path: Path) -> None:
     settings = Settings.load({"CFM_DATA_DIR": str(tmp_path)})
     with pytest.raises(ValueError, match="CFM_VALKEY_URL"):
         create_app(settings, RecordingHub, ListedLog())
