@@ -124,4 +124,6 @@ def ended_by_close(code: int, reason: str) -> ConnectionEnded:
         code,
         (ConnectionEnded, f"CLOSE_{code}", f"closed by the server with code {code}"),
     )
-    return kind(name, f"{text}: {reason}" if reason else text, close_code=code)
+    if reason and reason != text:
+        text = f"{text}: {reason}"
+    return kind(name, text, close_code=code)
