@@ -195,7 +195,7 @@ def test_a_conversation() -> None:
         b'{"type":"wink","id":"w-1","roomId":"general","senderId":"user_1",'
         b'"displayName":"Ann","content":"sent a wink.","timestamp":1100,"seq":1,'
         b'"isNudge":false,"isWink":true,"winkId":"heart","playAt":1600,'
-        b'"playbackKey":"e1f87be0c98b0cd4"}'
+        b'"playbackKey":"f017a6a683de4d44"}'
     )
     assert (append, shown) == (Append(1, wink), Broadcast(wink, None, 1))
     assert frames(room.message(1_200, "g.1", b'{"type":"nudge","id":"n-1"}', "")) == [
