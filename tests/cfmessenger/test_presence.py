@@ -242,8 +242,9 @@ def test_a_status_can_be_chosen_before_connecting() -> None:
     assert there.machine.alarm_at == there.now + 90_000
     there.wait(1_000)
     there.notify(fx.StatusChanged("user_4", "away"))
+    there.wait(1_000)
     there.notify(fx.StatusChanged("user_3", "busy", "Drei"))
-    assert there.machine.alarm_at == there.now + 90_000
+    assert there.machine.alarm_at == there.now + 89_000
     there.enter("b.2", "user_3")
     assert there.records == [("user_3", "busy")]
     assert there.attachments["b.2"].display_name == "Drei"

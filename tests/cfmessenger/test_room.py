@@ -766,6 +766,14 @@ def test_after_sleep_only_the_difference_is_announced() -> None:
     ]
 
 
+def test_after_sleep_an_unknown_gateways_users_join() -> None:
+    there = restored(talking())
+    there.reattach("b")
+    there.attachments["c.1"] = fx.Attachment("c.1", "user_3", "User 3", "online")
+    there.reattach("c")
+    assert frame(there, "b.1")["content"] == "User 3 joined the room."
+
+
 def test_a_new_tab_for_an_old_one_is_no_difference() -> None:
     there = restored(talking())
     del there.attachments["a.1"]
