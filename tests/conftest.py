@@ -27,7 +27,7 @@ def _valkey() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cfm-test-") as folder:
         socket, config = Path(folder, "valkey.sock"), Path(folder, "valkey.conf")
         text = configuration(Path(folder), socket, PASSWORD, "always")
-        config.write_text(f"{text}user {ADMIN} on nopass ~* &* +@all\n")
+        config.write_text(f"{text}databases 2\nuser {ADMIN} on nopass ~* &* +@all\n")
         with Path(folder, "log").open("wb") as log:
             command = [str(get_binary_path()), str(config)]
             process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -47,6 +47,13 @@ def valkey_url(_valkey: Path) -> str:
     keys of your own.
     """
     return f"unix://cfm:{PASSWORD}@{_valkey}"
+
+
+@pytest.fixture
+def admin_valkey(_valkey: Path) -> Iterator[valkey.Valkey]:
+    """A client of that server that may do and see everything, for looking at it."""
+    with _admin(_valkey) as client:
+        yield client
 
 
 @pytest.fixture

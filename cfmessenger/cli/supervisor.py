@@ -248,7 +248,8 @@ class Supervisor:
     def _end(self, child: _Child, number: signal.Signals) -> None:
         child.stopping = True
         if child.popen is not None:
-            child.popen.send_signal(number)
+            # Not Popen.send_signal: it may collect the child, which is `_reap`'s alone.
+            os.kill(child.popen.pid, number)
         elif child.task is not None:
             child.task.cancel()  # it waits for a need or for its backoff
 

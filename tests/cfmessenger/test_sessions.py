@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from valkey import Valkey as Admin
 
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
@@ -44,17 +45,17 @@ def sessions(kv: Valkey, clock: Time) -> Sessions:
 
 
 async def test_a_token_is_random_and_valkey_never_sees_it(
-    kv: Valkey, sessions: Sessions, clock: Time
+    admin_valkey: Admin, sessions: Sessions, clock: Time
 ) -> None:
     made = [await sessions.create("user_1", "uk") for _ in range(50)]
     tokens = {token for token, _ in made}
     assert len(tokens) == 50
     assert all(len(token) == 43 for token in tokens)
     assert len({session.login_id for _, session in made}) == 50
-    for name in await ask(kv, "KEYS", "*"):
-        kind = await ask(kv, "TYPE", name)
-        read = "HGETALL" if kind in (b"hash", "hash") else "SMEMBERS"
-        everything = repr(name) + repr(await ask(kv, read, name))
+    for name in admin_valkey.keys("*"):
+        kind = admin_valkey.type(name)
+        read = admin_valkey.hgetall if kind == b"hash" else admin_valkey.smembers
+        everything = repr(name) + repr(read(name))
         assert not any(token in everything for token in tokens)
 
 
@@ -135,11 +136,12 @@ async def test_twelve_hours_are_the_end_whatever_happens(
 
 
 async def test_a_record_that_valkey_kept_too_long_is_dead_all_the_same(
-    kv: Valkey, sessions: Sessions, clock: Time
+    kv: Valkey, admin_valkey: Admin, sessions: Sessions, clock: Time
 ) -> None:
     token, session = await sessions.create("user_1", "uk")
     key = keys.session(session.token_hash)
-    await ask(kv, "HPERSIST", key, "FIELDS", 2, "userId", "expiresAt")
+    persist = ("HPERSIST", key, "FIELDS", 2, "userId", "expiresAt")
+    admin_valkey.execute_command(*persist)
     clock.now = session.expires_at
     assert await sessions.get(token) is None
     # And one that is not whole (some fields ran out) is none.
