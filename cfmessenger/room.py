@@ -7,7 +7,7 @@ ready at once, and it is the shell's output gate that shows it to nobody before 
 append is confirmed.
 
 Must not know a clock, sockets, storage or randomness. Its parts are `history`,
-`roster`, `typists` and `ratelimit`.
+`roster`, `rollcall`, `typists`, `ratelimit` and `compose`.
 """
 
 from collections.abc import Iterable
@@ -38,10 +38,10 @@ from .history import History
 from .ids import PRESENCE, direct_users, gateway_of
 from .protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
 from .ratelimit import UserRates
+from .rollcall import RollCall
 from .roster import Person, Roster
 from .typists import Typist, Typists
 
-COALESCE_MS = 50
 ACKS = 100
 ACKS_MS = 1_000
 
@@ -74,6 +74,7 @@ class Room:
         self._timestamp = 0
         self._history = History()
         self._roster = Roster()
+        self._roll_call = RollCall(room_id, self._roster)
         self._typists = Typists()
         self._chats = _rates(rules.chat_rate)
         self._nudges = _rates(rules.nudge_rate)
@@ -82,15 +83,11 @@ class Room:
         self._remembers = False
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
-        # `participants` is due: to all if `_stale`, else to who has not seen it yet.
-        self._stale = False
-        self._untold: list[str] = []
-        self._tell_at: int | None = None
 
     @property
     def alarm_at(self) -> int | None:
         """When `alarm` wants to be called, in ms; None: no timer is running."""
-        typing_at, tell_at = self._typists.alarm_at, self._tell_at
+        typing_at, tell_at = self._typists.alarm_at, self._roll_call.alarm_at
         if tell_at is None or (typing_at is not None and typing_at < tell_at):
             return typing_at
         return tell_at
@@ -158,7 +155,7 @@ class Room:
             if attachment.conn not in self._roster.conns:
                 effects += self._enter(now, attachment, announce)
             elif gateway not in self._dormant:
-                self._tell_soon(now, attachment.conn)
+                self._roll_call.one_soon(now, attachment.conn)
         self._dormant.discard(gateway)
         still = set(conns)
         for conn in held:
@@ -185,9 +182,9 @@ class Room:
         if arrived:
             if announce:
                 effects += self._announce(now, person, "joined")
-            self._tell_all_soon(now)
+            self._roll_call.everyone_soon(now)
         else:
-            self._tell_soon(now, attachment.conn)
+            self._roll_call.one_soon(now, attachment.conn)
         return effects
 
     def _leave(self, now: int, conn: str) -> list[Effect]:
@@ -198,7 +195,7 @@ class Room:
         effects = self._show(self._typists.stop(now, person.user_id, conn))
         if gone:
             effects += self._announce(now, person, "left")
-            self._tell_all_soon(now)
+            self._roll_call.everyone_soon(now)
         return effects
 
     def _announce(self, now: int, person: Person, did: str) -> list[Effect]:
@@ -310,7 +307,7 @@ class Room:
         effects: list[Effect] = []
         if self._roster.update(person, frame.status, name):
             effects += [Attach(self._attachment(person, c)) for c in person.conns]
-            self._tell_all_soon(now)
+            self._roll_call.everyone_soon(now)
         told = StatusChanged(person.user_id, frame.status, name)
         effects.append(Notify(PRESENCE, encode_notification(told)))
         return effects
@@ -377,29 +374,8 @@ class Room:
         typing_at = self._typists.alarm_at
         if typing_at is not None and typing_at <= now:
             effects += self._show(self._typists.alarm(now))
-        if self._tell_at is not None and self._tell_at <= now:
-            effects += self._tell()
+        effects += self._roll_call.alarm(now)
         return effects
-
-    def _tell_all_soon(self, now: int) -> None:
-        self._stale = True
-        if self._tell_at is None:
-            self._tell_at = now + COALESCE_MS
-
-    def _tell_soon(self, now: int, conn: str) -> None:
-        self._untold.append(conn)
-        if self._tell_at is None:
-            self._tell_at = now + COALESCE_MS
-
-    def _tell(self) -> list[Effect]:
-        untold = tuple(c for c in self._untold if c in self._roster.conns)
-        stale, self._stale, self._tell_at = self._stale, False, None
-        self._untold.clear()
-        if not self._roster.conns or not (stale or untold):
-            return []
-        people = [person.participant() for person in self._roster]
-        frame = protocol.encode(protocol.Participants(self._id, people))
-        return [Broadcast(frame)] if stale else [Send(untold, frame)]
 
     # Sleep and wake.
 
@@ -415,7 +391,7 @@ class Room:
                 self.read_marks,
                 self._roster.snapshot(),
                 sorted(self.gateways),
-                self._stale or bool(self._untold),
+                self._roll_call.pending,
             )
         )
 
@@ -443,7 +419,7 @@ class Room:
             room.gateways = set(saved.gateways)
             room._dormant = set(saved.gateways)
             if saved.stale:
-                room._tell_all_soon(saved.timestamp)
+                room._roll_call.everyone_soon(saved.timestamp)
         return room
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
