@@ -232,7 +232,7 @@ def test_display_names(name: str, good: bool) -> None:
         frame = {"type": type_, "status": "away", "displayName": name}
         data = msgspec.json.encode(frame)
         if good:
-            assert decode(data).display_name == name  # type: ignore[attr-defined]
+            assert decode(data).display_name == name
             check_display_name(name)
         else:
             with pytest.raises(ProtocolError) as caught:

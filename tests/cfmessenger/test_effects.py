@@ -18,7 +18,7 @@ def test_effects_compare_by_value_and_do_not_change() -> None:
     effect = Broadcast(b"{}", None, 1)
     assert effect == Broadcast(b"{}", seq=1) != Append(1, b"{}")
     with pytest.raises(AttributeError):
-        effect.seq = 2  # type: ignore[misc]
+        effect.seq = 2
 
 
 def test_an_attachment_watches_and_does_not_type_unless_told() -> None:

@@ -186,7 +186,7 @@ def test_a_snapshot_restores_everything(
         kept.append(history.add(2, seq, sender, id_, seq, event(seq, sender, id_)))
     for index, status in receipts:
         if index < len(kept):
-            history.upgrade(kept[index], status)  # type: ignore[arg-type]
+            history.upgrade(kept[index], status)
     twin = History()
     twin.restore(history.snapshot())
     assert twin.snapshot() == history.snapshot()

@@ -787,7 +787,7 @@ def test_a_new_tab_for_an_old_one_is_no_difference() -> None:
 
 def test_after_a_crash_participants_alone_is_sent() -> None:
     there = restored(talking(), clean=False)
-    assert there.machine.gateways == set()  # type: ignore[attr-defined]
+    assert there.machine.gateways == set()
     there.reattach("a")
     there.reattach("b")
     there.rest()

@@ -286,7 +286,7 @@ def test_a_room_rebuilt_from_its_log_behaves_as_the_room(
     snapshot: bytes | None = None
     for n, step in enumerate(before):
         if n == mirrored:
-            snapshot = there.machine.snapshot()  # type: ignore[attr-defined]
+            snapshot = there.machine.snapshot()
         carry_out(there, step)
     twin_room = Room(room_id, RULES)
     if snapshot is not None:
@@ -301,6 +301,6 @@ def test_a_room_rebuilt_from_its_log_behaves_as_the_room(
     settle(there)
     twin = Audience(twin_room, there.now)
     twin._n = there._n
-    assert twin_room.seq == there.machine.seq  # type: ignore[attr-defined]
+    assert twin_room.seq == there.machine.seq
     for step in after:
         assert carry_out(twin, step) == carry_out(there, step)
