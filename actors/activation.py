@@ -277,6 +277,10 @@ class Activation:
             if reason == "idle":
                 return False
             await self._settled()
+            if not self._gate.idle:
+                # A mirror must hold nothing that is not confirmed: none, then.
+                self._end("storage_failed")
+                return True
         self.state = State.CLOSING
         try:
             data = self._machine.snapshot()

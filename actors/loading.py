@@ -34,6 +34,8 @@ async def load(name: str, kind: Kind, log: Log, now: int) -> Machine:
     if (mirror := found.mirror) is not None:
         clean = mirror.final and mirror.epoch == found.previous_epoch
         machine = kind.restore(mirror.data, clean)
+        if machine.seq > found.seq:
+            machine = kind.fresh()  # it holds what was never confirmed
     entries = await _newer(name, log, machine.seq, found.seq, now)
     if entries and entries[0].seq != machine.seq + 1:
         machine = kind.fresh()  # trimmed past the snapshot: the log alone is left

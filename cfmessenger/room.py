@@ -112,8 +112,8 @@ class Room:
     ) -> list[Effect]:
         """A socket enters: greeting, history, subscription, then the news of it.
 
-        With a `since` older than the buffer it does not enter yet: the answer is
-        `Behind`, and the gateway comes again with `greeted` when it has caught up.
+        With a `since` older than the buffer it may speak but hears nothing yet: the
+        answer is `Behind`, and the gateway comes again, `greeted`, when it has caught up.
         """
         conn, seq, history = attachment.conn, self.seq, self._history
         effects: list[Effect] = []
@@ -122,12 +122,12 @@ class Room:
         if since is None:
             if len(history):
                 effects.append(Send((conn,), history.frame(self._id, seq)))
-        elif not history.reaches(since, seq):
-            effects.append(Behind(conn, since, seq))
-            return effects
-        elif not (greeted and since == seq):
+        elif not (greeted and since == seq) and history.reaches(since, seq):
             effects.append(Send((conn,), history.frame(self._id, seq, since)))
-        effects.append(Subscribe((conn,)))
+        if since is None or history.reaches(since, seq):
+            effects.append(Subscribe((conn,)))
+        else:
+            effects.append(Behind(conn, since, seq))
         self.gateways.add(gateway_of(conn))
         effects += self._enter(now, attachment, announce=True)
         return effects

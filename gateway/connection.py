@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from cfmessenger import protocol
-from cfmessenger.decoding import MAX_FRAME_BYTES
+from cfmessenger.decoding import MAX_FRAME_BYTES, frame_id
 from cfmessenger.effects import Attachment
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
 from cfmessenger.link import text_frame
@@ -44,6 +44,7 @@ class Connection:
         "_sockets",
         "_task",
         "attachment",
+        "catching_up",
         "conn",
         "ended",
         "heard_at",
@@ -65,6 +66,7 @@ class Connection:
         self.conn = attachment.conn
         self.user_id = attachment.user_id
         self.attachment = attachment
+        self.catching_up = False
         self.login = login
         self.room = room  # the stub that its frames go to
         self.wire = wire
@@ -97,7 +99,7 @@ class Connection:
         self.heard_at = self._sockets.loop.time()
         data = text.encode()
         if len(data) > MAX_FRAME_BYTES:
-            error = ProtocolError("TOO_LARGE")
+            error = ProtocolError("TOO_LARGE", id=frame_id(data))
             self.told(text_frame(protocol.error_frame(error)), fault=True)
             return
         pong = protocol.answer_ping(data, self._sockets.clock.now())
@@ -171,21 +173,21 @@ class Connection:
 
     def catch_up(self, stub: Stub, since: int, seq: int) -> None:
         """Page `(since, seq]` to the client, then enter again."""
+        self.catching_up = True
         self._spawn(self._page(stub, since, seq))
 
     async def _page(self, stub: Stub, since: int, seq: int) -> None:
         room_id = stub.name.removeprefix("room:")
         while since < seq:
             entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
-            if not entries:
-                break
-            gap = entries[0].seq != since + 1
-            since = entries[-1].seq
+            gap = not entries or entries[0].seq != since + 1
+            since = entries[-1].seq if entries else seq
             events = [entry.event for entry in entries]
             self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
             if not await self.wire.drained(DRAIN_PAGE_S):
                 self._on_slow()
                 return
+        self.catching_up = False
         stub.open(self, self.attachment, since, greeted=True)
 
     def recall(self, stub: Stub, seq: int) -> None:

@@ -37,6 +37,7 @@ class Outlet(Protocol):
 
     conn: str
     user_id: str
+    catching_up: bool  # it is being given what it missed: nothing newer before that
     write: Callable[[bytes], None]
 
     def told(self, blob: bytes, fault: bool) -> None: ...
@@ -185,6 +186,8 @@ class Stub:
 
     def _sent_now(self, sent: list[link.Input]) -> None:
         self._sent = max(self._sent, sent[-1].n)
+        if not any(type(entry) is link.Notified for entry in sent):
+            return
         for pending in self._pending:
             entry = pending.input
             if type(entry) is link.Notified and entry.data:
@@ -319,7 +322,8 @@ class Stub:
                     outlet.told(item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
-                if (outlet := outlets.get(conn)) is not None:
+                outlet = outlets.get(conn)
+                if outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
