@@ -22,6 +22,7 @@ from actors.surroundings import Surroundings
 from cfmessenger import effects as fx
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import process_of
 from cfmessenger.storage.log import Commit, Fenced
 
 logger = logging.getLogger("cfmessenger.activation")
@@ -103,11 +104,14 @@ class Activation:
             logger.exception("%s cannot be loaded", self.name)
             self._end("storage_failed")
             return
+        dead = await self._dead(machine.gateways)
         if self.state is not State.STARTING:
             return
         self._machine = machine
         self._release.shown = machine.seq
         self.state = State.RUNNING
+        for gateway in dead:
+            self.bury(gateway)
         waiting, self._waiting = self._waiting, []
         absent = machine.gateways - {peer.gateway for peer, _ in waiting}
         if absent:
@@ -115,6 +119,18 @@ class Activation:
         for peer, message in waiting:
             self.receive(peer, message)
         self._set_alarm()
+
+    async def _dead(self, gateways: set[str]) -> set[str]:
+        """Who of the mirror's gateways was given up while the object slept."""
+        try:
+            return gateways - await self._around.derived.living(gateways)
+        except Unavailable:
+            return set()  # the next look will tell
+
+    @property
+    def gateways(self) -> set[str]:
+        """Whose sockets are in the roster."""
+        return self._machine.gateways
 
     def _reset(self) -> None:
         """An append was refused or its outcome is unknown (design.md §3.5).
@@ -167,11 +183,11 @@ class Activation:
             peer.send(link.Goodbye(self.name, self.epoch, 0, "reset"))
             return
         machine, now, hold = self._machine, self._around.clock.now(), self._gate.hold
-        said, gateway = link.Said, peer.gateway
+        said, process = link.Said, process_of(peer.gateway)
         for entry in inputs:
             n = entry.n
             if type(entry) is said:
-                fresh_id = f"{gateway}.{n}"
+                fresh_id = f"{process}.{n}"
                 effects = machine.message(now, entry.conn, entry.data, fresh_id)
             elif type(entry) is link.Opened:
                 effects = machine.connect(
@@ -212,7 +228,9 @@ class Activation:
         self._flush_due = False
         if self.state is not State.RUNNING or self._gate.flying:
             return
-        if not self._gate.idle:
+        # Who cannot be sure to be the only one shows nothing (design.md §3, Fencing);
+        # an append needs no trust, it is refused.
+        if not self._gate.idle and (self._around.trusted() or self._gate.appends):
             events = self._gate.take_off()
             if events:
                 commit = Commit(self.name, self.epoch, events)
@@ -319,6 +337,11 @@ class Activation:
             self._end("duplicate_activation")
         except Unavailable:
             self._machine.receipts_changed = True
+
+    def trust_again(self) -> None:
+        """Storage answers: what was held back may be shown."""
+        if not self._gate.idle:
+            self._flush_soon()
 
     def supersede(self) -> None:
         """A higher epoch exists: show nothing more."""

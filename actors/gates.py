@@ -52,6 +52,13 @@ class OutputGate(Generic[Origin]):
         """A commit is in flight; what is held must wait for it."""
         return self._flying is not None
 
+    @property
+    def appends(self) -> bool:
+        """Something that is held must be made durable first."""
+        return any(
+            type(effect) is Append for step in self._held for effect in step.effects
+        )
+
     def hold(self, step: Step[Origin]) -> None:
         """Add the next step."""
         self._held.append(step)

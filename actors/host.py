@@ -32,7 +32,9 @@ from cfmessenger.storage.log import ValkeyLog
 logger = logging.getLogger("cfmessenger.host")
 
 TICK_S = 0.5
-FENCE_EVERY_S = 1.0
+TRUST_S = 2.0
+"""Without a look at the log for so long, an object shows nothing (design.md §3)."""
+
 HELLO_TIMEOUT_S = 5.0
 LINGER_S = 2.0
 
@@ -160,6 +162,7 @@ class Host(Surroundings):
         self._ticker: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._port = 0
+        self._read_at = 0.0
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
@@ -171,6 +174,7 @@ class Host(Surroundings):
             lambda: Peer(self), self._settings.listen, 0
         )
         self._port = self._server.sockets[0].getsockname()[1]
+        self._read_at = self.loop.time()
         self._ticker = asyncio.create_task(self._tick())
 
     @property
@@ -266,16 +270,16 @@ class Host(Surroundings):
         self._log.close()
         self._aside.close()
 
+    def trusted(self) -> bool:
+        return self.loop.time() - self._read_at <= TRUST_S
+
     async def _tick(self) -> None:
-        fence_at = empty_since = self.loop.time()
+        empty_since = self.loop.time()
         while True:
             await asyncio.sleep(TICK_S)
             now = self.loop.time()
             try:
-                await self._put_to_sleep(now)
-                if now - fence_at >= FENCE_EVERY_S and self.peers:
-                    fence_at = now
-                    await self._check_epochs()
+                await self._look(now)
             except Unavailable as error:
                 logger.warning("%s", error.message)
             except Exception:
@@ -284,6 +288,12 @@ class Host(Surroundings):
                 empty_since = now
             elif self._settings.only and now - empty_since > self._idle_s:
                 self._leave("idle")
+
+    async def _look(self, now: float) -> None:
+        """Are we alone, are our gateways alive, who may sleep?"""
+        await self._check_epochs()
+        await self._bury_dead()
+        await self._put_to_sleep(now)
 
     @property
     def _idle_s(self) -> float:
@@ -298,8 +308,22 @@ class Host(Surroundings):
 
     async def _check_epochs(self) -> None:
         """A higher epoch than ours means that somebody else speaks for the object."""
-        for activation in list(self.objects.values()):
-            mine = activation.epoch
-            if mine and await self._aside.epoch(activation.name) > mine:
-                if activation.epoch == mine:
-                    activation.supersede()
+        distrusted = not self.trusted()
+        asked_at = self.loop.time()
+        mine = [(each, each.epoch) for each in self.objects.values() if each.epoch]
+        tops = await self._aside.epochs([each.name for each, _ in mine])
+        for (activation, epoch), top in zip(mine, tops, strict=True):
+            if activation.epoch == epoch < top:
+                activation.supersede()
+        self._read_at = asked_at
+        if distrusted:
+            for activation in self.objects.values():
+                activation.trust_again()
+
+    async def _bury_dead(self) -> None:
+        known = {g for each in self.objects.values() for g in each.gateways}
+        for gateway in known - await self.derived.living(known):
+            logger.info("gateway %s is dead", gateway)
+            for activation in list(self.objects.values()):
+                if gateway in activation.gateways:
+                    activation.bury(gateway)

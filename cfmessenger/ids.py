@@ -85,6 +85,16 @@ def gateway_of(conn: str) -> str:
     return conn.rpartition(".")[0]
 
 
+def gateway_id(process: str, life: int) -> str:
+    """A gateway process's `life`th name: it takes a new one when it was given up."""
+    return process if life == 1 else f"{process}~{life}"
+
+
+def process_of(gateway: str) -> str:
+    """The gateway process behind a name: what its inputs are numbered by."""
+    return gateway.partition("~")[0]
+
+
 def log_id(epoch: int, seq: int) -> str:
     """The id of an event in its object's log, which is also the fence."""
     return f"{epoch}-{seq}"

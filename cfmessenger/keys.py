@@ -75,5 +75,5 @@ def bots_quota(day: str, user_id: str | None = None) -> str:
 
 
 def gateway_channel(gateway: str) -> str:
-    """Where one gateway is told to re-attach to an object that woke elsewhere."""
+    """Where a gateway process is told to re-attach to an object that woke elsewhere."""
     return f"cfm:gateway:{gateway}"

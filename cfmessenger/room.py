@@ -113,7 +113,8 @@ class Room:
         """A socket enters: greeting, history, subscription, then the news of it.
 
         With a `since` older than the buffer it may speak but hears nothing yet: the
-        answer is `Behind`, and the gateway comes again, `greeted`, when it has caught up.
+        answer is `Behind`, and the gateway comes again, `greeted`, when it has caught
+        up.
         """
         conn, seq, history = attachment.conn, self.seq, self._history
         effects: list[Effect] = []

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from cfmessenger import protocol
 from cfmessenger.decoding import MAX_FRAME_BYTES, frame_id
 from cfmessenger.effects import Attachment
@@ -81,6 +83,11 @@ class Connection:
     def number(self) -> int:
         """The connection's number in this gateway."""
         return int(self.conn.rpartition(".")[2])
+
+    def rename(self, conn: str) -> None:
+        """The gateway has a new name, and so have its connections."""
+        self.conn = conn
+        self.attachment = replace(self.attachment, conn=conn)
 
     def start(self, since: int | None) -> None:
         """Take over the wire and enter."""

@@ -1,27 +1,30 @@
 """A gateway's signs of life in Valkey, and the channels on which it is called.
 
 Renews its place in `gateways` each second and the `presence:<user>` keys of its users
-before they run out; listens for objects that woke and for logins that ended. A channel
-forgets what it could not deliver, so after every (re)subscription the log tops are
-compared (design.md §3.8, 3.11).
+before they run out; removes gateways that do not, which is what makes their sockets
+leave; listens for objects that woke and for logins that ended. A channel forgets what
+it could not deliver, so after every (re)subscription the log tops are compared
+(design.md §3.8, 3.11).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Protocol
 
 from cfmessenger import keys
 from cfmessenger.errors import CloseCode
+from cfmessenger.ids import process_of
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
 from cfmessenger.storage.valkey_kv import Valkey, ask, listen, reachable
 
 logger = logging.getLogger("cfmessenger.heartbeat")
 
-RENEW_EVERY_S = 1.0
-EXTEND_EVERY_S = 30.0
+SCAN_EVERY_S = 0.5
+RENEW_EVERY_MS = 1000
+DEAD_AFTER_MS = 3000
+EXTEND_EVERY_MS = 30_000
 EXTEND_AT_ONCE = 500
 
 
@@ -31,28 +34,70 @@ class Called(Protocol):
     @property
     def users(self) -> set[str]: ...
     def wake(self, name: str) -> None: ...
+    def rename(self) -> str: ...
+    def buried(self, gateway: str) -> None: ...
     async def compare_tops(self) -> None: ...
     async def close_login(self, login_id: str, code: int, reason: str) -> None: ...
 
 
 class Heartbeat:
-    """`renew` and `listen` run until cancelled; whoever runs them starts them again."""
+    """`beat` and `listen` run until cancelled; whoever runs them starts them again.
+
+    All times are Valkey's, so that the clocks of two machines need not agree.
+    """
 
     def __init__(self, kv: Valkey, gateway: str, sockets: Called) -> None:
         self._kv = kv
         self._gateway = gateway
         self._sockets = sockets
+        self._extend_at = 0
+        self._beaten_at = 0  # the last renewal
+        self._steady_since = 0  # renewals have not missed since
 
-    async def renew(self) -> None:
-        """Say that we live, each second; extend our users' presence now and then."""
-        extend_at = 0.0
+    async def register(self) -> None:
+        """Take our place; before the first socket."""
+        now = await self._now()
+        await ask(self._kv, "ZADD", keys.GATEWAYS, now, self._gateway)
+        self._beaten_at = self._steady_since = now
+
+    async def _now(self) -> int:
+        seconds, micros = await ask(self._kv, "TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def beat(self) -> None:
+        """Look for the dead twice a second, say each second that we live."""
         while True:
-            now = time.time_ns() // 1_000_000
-            await ask(self._kv, "ZADD", keys.GATEWAYS, str(now), self._gateway)
-            if time.monotonic() >= extend_at:
-                extend_at = time.monotonic() + EXTEND_EVERY_S
+            now = await self._now()
+            if now - self._beaten_at >= RENEW_EVERY_MS:
+                await self._renew(now)
+            if now - self._steady_since > DEAD_AFTER_MS:
+                await self._bury(now)
+            if now >= self._extend_at:
+                self._extend_at = now + EXTEND_EVERY_MS
                 await self._extend(sorted(self._sockets.users), now)
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(SCAN_EVERY_S)
+
+    async def _renew(self, now: int) -> None:
+        command = ("ZADD", keys.GATEWAYS, "XX", "CH", now, self._gateway)
+        if not await ask(self._kv, *command):
+            # Given up while we were away; our sockets have left under that name.
+            self._gateway = self._sockets.rename()
+            await self.register()
+        if now - self._beaten_at > DEAD_AFTER_MS:
+            # So were the others, perhaps: Valkey was away. Give them time to renew.
+            self._steady_since = now
+        self._beaten_at = now
+
+    async def _bury(self, now: int) -> None:
+        """Whoever removes a dead gateway tells the registry; awake rooms see it."""
+        command = ("ZRANGEBYSCORE", keys.GATEWAYS, "-inf", now - DEAD_AFTER_MS)
+        for raw in await ask(self._kv, *command):
+            gateway = raw.decode()
+            if gateway != self._gateway and await ask(
+                self._kv, "ZREM", keys.GATEWAYS, gateway
+            ):
+                logger.warning("gateway %s is dead", gateway)
+                self._sockets.buried(gateway)
 
     async def _extend(self, users: list[str], now: int) -> None:
         """Only what exists: the registry alone writes and deletes these keys."""
@@ -74,7 +119,7 @@ class Heartbeat:
 
     async def listen(self) -> None:
         """Hear of woken objects and ended logins until the connection breaks."""
-        mine = keys.gateway_channel(self._gateway)
+        mine = keys.gateway_channel(process_of(self._gateway))
         async for message in listen(self._kv, mine, keys.REVOKED_CHANNEL):
             if message is None:
                 await self._sockets.compare_tops()

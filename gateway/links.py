@@ -157,15 +157,24 @@ class Links:
         self._links[address.key] = opened
         return opened
 
+    def rename(self, gateway: str) -> None:
+        """Be called this from now on; links under the old name end."""
+        self._gateway = gateway
+        self._drop()
+
+    def _drop(self) -> None:
+        for each in self._links.values():
+            each.riders.clear()
+            each.abort()
+        self._links.clear()
+
     async def close(self) -> None:
         """Drop every link."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        for each in self._links.values():
-            each.riders.clear()
-            each.abort()
+        self._drop()
 
     async def _watch(self) -> None:
         while True:

@@ -27,7 +27,7 @@ from cfmessenger import keys
 from cfmessenger.clock import Clock
 from cfmessenger.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
-from cfmessenger.ids import PRESENCE, connection_id
+from cfmessenger.ids import PRESENCE, connection_id, gateway_id
 from cfmessenger.link import text_frame
 from cfmessenger.namespace import Namespace
 from cfmessenger.protocol import HISTORY_FRAME, Status, history_frame
@@ -61,7 +61,9 @@ class Sockets:
         namespace: Namespace,
         log: ValkeyLog,
     ) -> None:
-        self.gateway = f"g{secrets.token_hex(5)}"
+        self._process = f"g{secrets.token_hex(5)}"
+        self._lives = 1
+        self.gateway = self._process
         self.clock = Clock()
         self.log = log
         self._services = services
@@ -85,12 +87,13 @@ class Sockets:
         self.links = Links(self.gateway, self._namespace)
         self.links.start()
         self._heartbeat = Heartbeat(self._services.kv, self.gateway, self)
+        await self._heartbeat.register()
         for work in (
             self._expire_inputs,
             self._watch_sockets,
             self._check_ready,
             self._heartbeat.listen,
-            self._heartbeat.renew,
+            self._heartbeat.beat,
         ):
             self._spawn(work)
         logger.info("gateway %s is up", self.gateway)
@@ -242,7 +245,7 @@ class Sockets:
             metrics.SOCKETS.labels(kind).dec()
             self._logins.forget(connection)
             self._addresses -= Counter((address,))
-            del self._connections[connection.conn]
+            self._connections.pop(connection.conn, None)
 
     def leave(self, connection: Connection) -> None:
         """A socket is gone from the rooms; what else it held goes with its task."""
@@ -301,6 +304,28 @@ class Sockets:
             newest = await self.log.newest(stub.name, 1, None)
             if newest and newest[0].seq > stub.seq:
                 stub.wake()
+
+    def buried(self, gateway: str) -> None:
+        """A gateway was given up: the registry must hear of it, asleep or not."""
+        self._forward(PRESENCE, b"")
+
+    def rename(self) -> str:
+        """Others gave us up while we did not run: go on under a new name.
+
+        Our sockets have left everywhere; with the new name they come back.
+        """
+        self._lives += 1
+        self.gateway = gateway_id(self._process, self._lives)
+        logger.warning("given up by others, now %s", self.gateway)
+        names: dict[str, str] = {}
+        for connection in self._connections.values():
+            names[connection.conn] = connection_id(self.gateway, connection.number)
+            connection.rename(names[connection.conn])
+        self._connections = {each.conn: each for each in self._connections.values()}
+        for stub in self._stubs.values():
+            stub.rename(names)
+        self.links.rename(self.gateway)
+        return self.gateway
 
     @property
     def users(self) -> set[str]:

@@ -14,8 +14,10 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from cfmessenger import link
 from cfmessenger.effects import Attachment
@@ -56,6 +58,16 @@ class Pending:
         self.input = entry
         self.at = at
         self.done: asyncio.Future[None] | None = None
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Its connection has a new name."""
+        entry = self.input
+        if isinstance(entry, link.Opened):
+            conn = entry.attachment.conn
+            attachment = replace(entry.attachment, conn=names.get(conn, conn))
+            self.input = replace(entry, attachment=attachment)
+        elif isinstance(entry, link.Said | link.Closed):
+            self.input = replace(entry, conn=names.get(entry.conn, entry.conn))
 
 
 class Stub:
@@ -153,6 +165,22 @@ class Stub:
         """Attached, or `Unavailable` says why not; before a socket is accepted."""
         if self._link is None:
             self._attach(await self._links.to(self.name, self.hint))
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Connections have new names; attach anew under them."""
+        self._outlets = {names[c]: outlet for c, outlet in self._outlets.items()}
+        self._members = {names[c]: outlet for c, outlet in self._members.items()}
+        # Whoever is closing is not among the names any more, and has left already.
+        self._held = {
+            names[conn]: replace(attachment, conn=names[conn])
+            for conn, attachment in self._held.items()
+            if conn in names
+        }
+        for pending in self._pending:
+            pending.rename(names)
+        self._link = None
+        if self._held or self._pending:
+            self._revive()
 
     @property
     def idle(self) -> bool:

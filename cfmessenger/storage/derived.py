@@ -15,7 +15,9 @@ from typing import Any
 
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import process_of
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.resp import ReplyError
 
 logger = logging.getLogger("cfmessenger.derived")
 
@@ -54,7 +56,18 @@ class DerivedKeys:
     async def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back."""
         for gateway in sorted(gateways):
-            self._add(("PUBLISH", keys.gateway_channel(gateway), name))
+            channel = keys.gateway_channel(process_of(gateway))
+            self._add(("PUBLISH", channel, name))
+
+    async def living(self, gateways: set[str]) -> set[str]:
+        """Which of these have not been given up. Raises `Unavailable`."""
+        if not gateways:
+            return set()
+        names = sorted(gateways)
+        (scores,) = await self._log.execute([("ZMSCORE", keys.GATEWAYS, *names)])
+        if isinstance(scores, ReplyError):
+            raise Unavailable(message="Valkey refused a command.") from scores
+        return {name for name, score in zip(names, scores, strict=True) if score}
 
     def _add(self, command: tuple[Any, ...]) -> None:
         if len(self._waiting) >= MAX_WAITING:

@@ -296,7 +296,17 @@ class ValkeyLog:
         return ("XREVRANGE", keys.log(name), top, "-", "COUNT", "1")
 
     async def epoch(self, name: str) -> int:
-        (reply,) = await self.execute([("XINFO", "STREAM", keys.log(name))])
+        return (await self.epochs([name]))[0]
+
+    async def epochs(self, names: Sequence[str]) -> list[int]:
+        """The newest epochs of many objects, in one round trip."""
+        if not names:
+            return []
+        commands = [("XINFO", "STREAM", keys.log(name)) for name in names]
+        return [self._top(reply) for reply in await self.execute(commands)]
+
+    @staticmethod
+    def _top(reply: Any) -> int:
         if isinstance(reply, ReplyError) and "no such key" in str(reply):
             return 0
         _checked(reply)
