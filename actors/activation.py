@@ -233,6 +233,7 @@ class Activation:
         if not self._gate.idle and (self._around.trusted() or self._gate.appends):
             events = self._gate.take_off()
             if events:
+                self._around.reached("before_append")
                 commit = Commit(self.name, self.epoch, events)
                 self._around.committer.add(commit, self._committed)
             else:
@@ -243,6 +244,7 @@ class Activation:
         if self.state is not State.RUNNING or commit.epoch != self.epoch:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
+            self._around.reached("after_append")
             self._release.run(self.name, self.epoch, self._gate.land())
             self._flush()
         elif isinstance(problem, Fenced):
@@ -302,7 +304,9 @@ class Activation:
         self.state = State.CLOSING
         try:
             data = self._machine.snapshot()
+            self._around.reached("before_mirror")
             await self._around.log.save(self.name, self.epoch, data, final=True)
+            self._around.reached("after_mirror")
         except Fenced:
             reason = "duplicate_activation"
         except Unavailable:

@@ -13,6 +13,7 @@ import hmac
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Callable
 from typing import Self, cast
 
@@ -48,6 +49,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     chat_rate: tuple[int, int]
     nudge_rate: tuple[int, int]
     listen: str = "127.0.0.1"
+    crash_at: str = ""  # tests: `before_append:3` dies at the third
     only: str | None = None  # dedicated: the one object that lives here
 
     @classmethod
@@ -60,6 +62,7 @@ class HostSettings(msgspec.Struct, frozen=True):
             hibernate_after=settings.hibernate_after,
             chat_rate=(settings.chat_rate.count, settings.chat_rate.seconds),
             nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
+            crash_at=settings.crash_at or "",
         )
 
     @property
@@ -163,6 +166,7 @@ class Host(Surroundings):
         self._leaving: asyncio.Task[None] | None = None
         self._port = 0
         self._read_at = 0.0
+        self._reached = 0
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
@@ -269,6 +273,13 @@ class Host(Surroundings):
         await self.derived.flush()
         self._log.close()
         self._aside.close()
+
+    def reached(self, point: str) -> None:
+        crash_at, _, times = self._settings.crash_at.partition(":")
+        if point == crash_at:
+            self._reached += 1
+            if self._reached == int(times or 1):
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def trusted(self) -> bool:
         return self.loop.time() - self._read_at <= TRUST_S

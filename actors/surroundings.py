@@ -40,6 +40,9 @@ class Surroundings:
         """Storage was read so lately that nobody can have taken our objects over."""
         return True
 
+    def reached(self, point: str) -> None:
+        """A point at which tests may let the process die (`CFM_CRASH_AT`)."""
+
     def gone(self, activation: Activation, reason: str) -> None:
         """An activation has ended, for one of link.Goodbye's reasons."""
         raise NotImplementedError

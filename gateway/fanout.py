@@ -108,6 +108,8 @@ class Wire:
         protocol, transport = self._protocol, self._transport
         if protocol.close_sent or transport.is_closing():
             return
+        if protocol.conn.state.name != "OPEN":
+            return  # the client was faster, and uvicorn is answering its close
         protocol.conn.send_close(code, reason)
         transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.close_sent = True
