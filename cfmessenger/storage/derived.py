@@ -42,16 +42,16 @@ class DerivedKeys:
             return
         hint = ("routingHint", gateway) if gateway else ()
         now = time.time_ns() // 1_000_000
-        self._add(("HSET", key, "status", status, "lastHeartbeat", now, *hint))
-        self._add(("EXPIRE", key, HEARTBEAT_TTL_S))
+        written = ("HSET", key, "status", status, "lastHeartbeat", now, *hint)
+        self._add(written, ("EXPIRE", key, HEARTBEAT_TTL_S))
 
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None:
         """Move a direct room up in its users' lists."""
         room_id = name.removeprefix("room:")
         for user in users:
             key = keys.user_rooms(user)
-            self._add(("ZADD", key, "GT", timestamp, room_id))
-            self._add(("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
+            moved = ("ZADD", key, "GT", timestamp, room_id)
+            self._add(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
 
     async def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back."""
@@ -69,10 +69,11 @@ class DerivedKeys:
             raise Unavailable(message="Valkey refused a command.") from scores
         return {name for name, score in zip(names, scores, strict=True) if score}
 
-    def _add(self, command: tuple[Any, ...]) -> None:
-        if len(self._waiting) >= MAX_WAITING:
+    def _add(self, *commands: tuple[Any, ...]) -> None:
+        # All or none: a key whose expiry is dropped would stay for ever.
+        if len(self._waiting) + len(commands) > MAX_WAITING:
             return
-        self._waiting.append(command)
+        self._waiting += commands
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
