@@ -16,6 +16,7 @@ import msgspec
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import (
+    UNDECODABLE,
     Answer,
     Namespace,
     Request,
@@ -70,7 +71,7 @@ class NamespaceServer:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(lambda _: room.release())
-        except (EOFError, msgspec.MsgspecError):
+        except (EOFError, *UNDECODABLE):
             pass
         finally:
             writer.close()

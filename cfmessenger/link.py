@@ -225,6 +225,10 @@ _to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(
 )
 
 
+# What the decoder raises: the last two are not msgspec's own.
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 class BrokenLink(Exception):
     """The peer sent what no version of this protocol would."""
 
@@ -257,7 +261,7 @@ class Reader:
                 break
             try:
                 message = self._decode(view[start + 4 : start + 4 + size])
-            except msgspec.MsgspecError as error:
+            except _UNDECODABLE as error:
                 raise BrokenLink("undecodable frame") from error
             start += 4 + size
             # Saved before the message is handed out: its handler may drop the reader.

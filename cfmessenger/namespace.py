@@ -20,6 +20,8 @@ from cfmessenger.errors import Unavailable
 
 RESOLVE_TIMEOUT_S = 10.0
 MAX_FRAME = 2**20
+# What the decoder raises: the last two are not msgspec's own.
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -178,7 +180,7 @@ class NamespaceClient:
                 future = self._calls.get(answer.id)
                 if future is not None and not future.done():
                     future.set_result(answer)
-        except (EOFError, msgspec.MsgspecError):
+        except (EOFError, *UNDECODABLE):
             pass
         finally:
             writer.close()
