@@ -40,6 +40,10 @@ class Committer:
                 outcomes = await self._log.commit([commit for commit, _ in batch])
             except Unavailable as error:
                 outcomes = [error] * len(batch)
+            except Exception as error:
+                # Our bug; but everybody would wait for ever if it ended this task.
+                logger.exception("a commit failed")
+                outcomes = [error] * len(batch)
             for (commit, report), outcome in zip(batch, outcomes, strict=True):
                 try:
                     report(commit, outcome)
