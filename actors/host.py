@@ -80,6 +80,7 @@ class Peer(asyncio.Protocol):
         self._reader = link.actor_reader()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
+        self._finished = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,6 +119,8 @@ class Peer(asyncio.Protocol):
 
     def send(self, message: link.ToGateway) -> None:
         """Queue a message; all of one loop turn leave in one write."""
+        if self._finished:
+            return
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
         self._outgoing.append(link.frame(message))
@@ -136,6 +139,7 @@ class Peer(asyncio.Protocol):
     def finish(self) -> None:
         """Say no more, but read to the end, so that the last words arrive."""
         self.flush()
+        self._finished = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
