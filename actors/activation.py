@@ -296,7 +296,8 @@ class Activation:
         if not self._gate.idle:
             if reason == "idle":
                 return False
-            await self._settled()
+            if not await self._settled():
+                return False
             if not self._gate.idle:
                 # A mirror must hold nothing that is not confirmed: none, then.
                 self._end("storage_failed")
@@ -318,11 +319,15 @@ class Activation:
         self._end(reason)
         return True
 
-    async def _settled(self) -> None:
-        """The gate is idle, or there is no more time to wait for it."""
+    async def _settled(self) -> bool:
+        """The gate is idle, or there is no more time to wait for it.
+
+        False if the object was reset or has ended meanwhile.
+        """
         end = self._around.loop.time() + SETTLE_S
         while not self._gate.idle and self._around.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        return self.state is State.RUNNING
 
     async def mirror_receipts(self) -> None:
         """Save a live mirror if receipts changed, at most every 5 s (design.md §5)."""
