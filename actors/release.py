@@ -62,6 +62,7 @@ class Release:
         self.shown = 0  # the last durable event that was released
         self._run: list[bytes] = []  # consecutive broadcasts, framed
         self._run_seq = 0
+        self._again: str | None = None  # the gateway that brings this input back
         self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
             fx.Broadcast: self._broadcast,
             fx.Send: self._send,
@@ -78,6 +79,7 @@ class Release:
         """Show these steps: at most one `Output` to each seat."""
         append, kinds = fx.Append, self._kinds
         for step in steps:
+            self._again = self._comes_again(step.origin)
             for effect in step.effects:
                 kind = type(effect)
                 if kind is append:
@@ -98,6 +100,12 @@ class Release:
                 seat.items = []
                 seat.peer.send(output)
 
+    def _comes_again(self, origin: Seat | None) -> str | None:
+        """The gateway of a link that broke since: it repeats what is not covered."""
+        if origin is None or self._seats.get(origin.peer.gateway) is origin:
+            return None
+        return origin.peer.gateway
+
     def _end_run(self) -> None:
         if self._run:
             run = self._run
@@ -112,8 +120,10 @@ class Release:
 
     def _to(self, conn: str, item: link.Item) -> None:
         self._end_run()
-        seat = self._seats.get(gateway_of(conn))
-        if seat is not None:
+        gateway = gateway_of(conn)
+        seat = self._seats.get(gateway)
+        # An attachment is state, not an answer: it is not told a second time.
+        if seat is not None and (gateway != self._again or type(item) is link.Attached):
             seat.items.append(item)
 
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
@@ -160,7 +170,9 @@ class Release:
     def _notify(self, effect: fx.Notify, step: Step[Seat]) -> None:
         """Any gateway can forward; the one that brought the cause is at hand."""
         self._end_run()
-        seat = step.origin or next(iter(self._seats.values()), None)
+        seat = step.origin
+        if seat is None or self._again is not None:
+            seat = next(iter(self._seats.values()), None)
         if seat is not None:
             seat.items.append(link.Forward(effect.target, effect.payload))
 
