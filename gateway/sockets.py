@@ -202,15 +202,14 @@ class Sockets:
     ) -> Connection:
         user = self._services.directory.get(admission.session.user_id)
         assert user is not None, "a session belongs to a person of the directory"
-        attachment = Attachment(
-            connection_id(self.gateway, next(self._numbers)),
-            user.id,
-            user.display_name,
-            await self._status_of(user.id),
-        )
-        login = self._logins.of(admission.session)
+        status = await self._status_of(user.id)
         wire = Wire(scope)
         await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
+        # Only now, for a client may have left by then: a login is forgotten with its
+        # last socket, and the gateway's name must be the present one.
+        conn = connection_id(self.gateway, next(self._numbers))
+        attachment = Attachment(conn, user.id, user.display_name, status)
+        login = self._logins.of(admission.session)
         return Connection(self, wire, login, stub, attachment)
 
     def _check_capacity(self, address: str, login_id: str) -> None:
