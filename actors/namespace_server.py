@@ -40,6 +40,7 @@ class NamespaceServer:
         self._key = key
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._callers: set[asyncio.StreamWriter] = set()
         self._resolving: dict[str, asyncio.Task[Any]] = {}
 
     async def start(self) -> None:
@@ -52,6 +53,8 @@ class NamespaceServer:
         """Stop answering; calls under way are dropped."""
         if self._server is not None:
             self._server.close()
+        for caller in tuple(self._callers):
+            caller.close()
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -59,6 +62,7 @@ class NamespaceServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         room = asyncio.Semaphore(MAX_CALLS)
+        self._callers.add(writer)
         try:
             while True:
                 body = await read_frame(reader)
@@ -74,6 +78,7 @@ class NamespaceServer:
         except (EOFError, *UNDECODABLE):
             pass
         finally:
+            self._callers.discard(writer)
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
