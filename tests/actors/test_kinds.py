@@ -1,0 +1,60 @@
+"""Names and the machines behind them."""
+
+import pytest
+
+from actors.kinds import Machine, kind_of
+from cfmessenger.ids import PRESENCE
+from cfmessenger.presence import Presence
+from cfmessenger.room import Room, RoomRules
+from tests.actors.scene import UNLIMITED, attachment, chat
+
+
+def test_a_room_is_a_room_and_the_registry_the_registry() -> None:
+    assert isinstance(kind_of("room:general", UNLIMITED).fresh(), Room)
+    assert isinstance(kind_of(PRESENCE, UNLIMITED).fresh(), Presence)
+
+
+@pytest.mark.parametrize("name", ["", "general", "presence:other", "rooms:1", "Room:x"])
+def test_another_name_is_none(name: str) -> None:
+    with pytest.raises(ValueError):
+        kind_of(name, UNLIMITED)
+
+
+def test_every_fresh_machine_is_its_own() -> None:
+    kind = kind_of("room:general", UNLIMITED)
+    one, two = kind.fresh(), kind.fresh()
+    one.connect(1, attachment("g.1"), None)
+    assert (one.sockets, two.sockets) == (1, 0)
+
+
+def test_a_room_knows_its_id_and_its_rules() -> None:
+    rules = RoomRules(chat_rate=(1, 10), nudge_rate=(1, 10))
+    room = kind_of("room:general", rules).fresh()
+    room.connect(1, attachment("g.1"), None)
+    first = room.message(2, "g.1", chat("one"), "id")
+    assert b'"roomId":"general"' in first[0].event  # type: ignore[union-attr]
+    room.message(3, "g.1", chat("two"), "id2")
+    assert room.seq == 1, "one chat in ten seconds"
+
+
+@pytest.mark.parametrize("name", ["room:general", "room:dm_a__b", PRESENCE])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
+    kind = kind_of(name, UNLIMITED)
+    before = kind.fresh()
+    before.connect(1, attachment("g.1", "a"), None)
+    before.message(2, "g.1", chat("hello"), "id")
+    after = kind.restore(before.snapshot(), clean)
+    assert after.seq == before.seq
+    assert after.sockets == (1 if clean else 0)
+    assert after.gateways == ({"g"} if clean else set())
+
+
+@pytest.mark.parametrize("name", ["room:general", PRESENCE])
+def test_every_kind_has_every_verb(name: str) -> None:
+    machine = kind_of(name, UNLIMITED).fresh()
+    verbs = [verb for verb in vars(Machine) if not verb.startswith("_")]
+    assert len(verbs) > 10
+    for verb in verbs:
+        assert hasattr(machine, verb), verb
+    assert (machine.epoch, machine.receipts_changed) == (0, False)

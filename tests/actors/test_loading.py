@@ -1,0 +1,212 @@
+"""What an activation finds: mirror and log, believed as far as they may be."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.kinds import Machine, kind_of
+from actors.loading import load
+from cfmessenger import keys, protocol
+from cfmessenger.protocol import Message
+from cfmessenger.room import Room
+from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
+from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
+from tests.valkey_proxy import proxied
+
+NOW = time.time_ns() // 1_000_000
+OLD = NOW - 120_000
+
+
+@pytest.fixture
+async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
+    log = ValkeyLog(valkey_url, 10_000)
+    yield log
+    log.close()
+
+
+def event(name: str, seq: int, at: int) -> bytes:
+    room_id, text = name.removeprefix("room:"), f"number {seq}"
+    message = Message(
+        "chat", f"m{seq}", room_id, "user_1", "One", text, at, seq, False, False
+    )
+    return protocol.encode(message)
+
+
+async def write(log: ValkeyLog, name: str, epoch: int, seqs: range, at: int) -> None:
+    for start in range(seqs.start, seqs.stop, 500):
+        part = range(start, min(start + 500, seqs.stop))
+        rows = [(seq, event(name, seq, at)) for seq in part]
+        assert await log.commit([Commit(name, epoch, rows)]) == [None]
+
+
+async def loaded(name: str, log: ValkeyLog) -> Machine:
+    return await load(name, kind_of(name, UNLIMITED), log, NOW)
+
+
+def room_at(name: str, seq: int) -> Room:
+    """A room that said `seq` messages, with one socket in it."""
+    room = Room(name.removeprefix("room:"), UNLIMITED)
+    room.connect(NOW, attachment("g1.1", "user_1"), None)
+    for n in range(1, seq + 1):
+        room.message(NOW, "g1.1", chat(f"number {n}", f"m{n}"), "")
+    return room
+
+
+def repeated(machine: Machine, id: str) -> bool:  # noqa: A002
+    """Whether user_1 saying this id again is known for a repetition."""
+    machine.connect(NOW, attachment("g9.9", "user_1"), None)
+    before = machine.seq
+    machine.message(NOW, "g9.9", chat("again", id), "fresh")
+    return machine.seq == before
+
+
+async def test_an_object_that_never_lived_starts_with_nothing(log: ValkeyLog) -> None:
+    machine = await loaded(fresh_room(), log)
+    assert (machine.epoch, machine.seq, machine.sockets) == (1, 0, 0)
+
+
+async def test_a_clean_mirror_is_the_object_as_it_was(log: ValkeyLog) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 4), NOW)
+    await log.save(name, 1, room_at(name, 3).snapshot(), final=True)
+    machine = await loaded(name, log)
+    assert (machine.epoch, machine.seq, machine.sockets) == (2, 3, 1)
+    assert machine.gateways == {"g1"}
+
+
+@pytest.mark.parametrize("how", ["lived since", "live", "another epoch"])
+async def test_an_unclean_mirror_is_not_believed_about_who_is_here(
+    log: ValkeyLog, how: str
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 4), NOW)
+    await log.save(name, 1, room_at(name, 3).snapshot(), final=how != "live")
+    if how != "live":
+        await log.activate(name)
+    if how == "lived since":
+        await write(log, name, 2, range(4, 6), NOW)
+    machine = await loaded(name, log)
+    assert machine.seq == (5 if how == "lived since" else 3)
+    assert (machine.sockets, machine.gateways) == (0, set())
+    found = machine.events_after(0)
+    assert found is not None
+    assert len(found) == machine.seq, "the history of before and since"
+
+
+async def test_without_a_mirror_the_last_thousand_are_loaded(log: ValkeyLog) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 2301), OLD)
+    machine = await loaded(name, log)
+    assert machine.seq == 2300
+    recent = machine.events_after(2200)
+    assert recent == [event(name, n, OLD) for n in range(2201, 2301)]
+    assert repeated(machine, "m1301")
+    assert not repeated(machine, "m1200")
+
+
+async def test_without_a_mirror_the_last_minute_is_loaded(log: ValkeyLog) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 501), OLD)
+    await write(log, name, 1, range(501, 2801), NOW - 30_000)
+    machine = await loaded(name, log)
+    # "within the last 1,000 messages or 60 s, whichever is more"
+    assert repeated(machine, "m501")
+    assert repeated(machine, "m2800")
+    assert not repeated(machine, "m1")
+
+
+async def test_a_short_log_is_loaded_whole_over_all_its_epochs(log: ValkeyLog) -> None:
+    name = fresh_room()
+    for epoch in range(1, 6):
+        await log.activate(name)
+        await write(log, name, epoch, range(epoch * 3 - 2, epoch * 3 + 1), OLD)
+    machine = await loaded(name, log)
+    assert (machine.epoch, machine.seq) == (6, 15)
+    assert machine.events_after(0) == [event(name, n, OLD) for n in range(1, 16)]
+
+
+async def test_a_mirror_from_before_the_log_was_trimmed_is_left_aside(
+    log: ValkeyLog,
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await log.save(name, 1, room_at(name, 10).snapshot(), final=False)
+    await write(log, name, 1, range(1, 301), NOW)
+    await log.execute([("XTRIM", keys.log(name), "MAXLEN", "=", "50")])
+    machine = await loaded(name, log)
+    assert machine.seq == 300
+    found = machine.events_after(250)
+    assert found is not None
+    assert len(found) == 50
+    assert machine.events_after(249) is None, "there is a hole, and it is known"
+
+
+async def test_a_mirror_nobody_can_read_is_left_aside(log: ValkeyLog) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 6), NOW)
+    await log.save(name, 1, b"\x81of another version", final=True)
+    machine = await loaded(name, log)
+    assert (machine.seq, machine.sockets) == (5, 0)
+    assert repeated(machine, "m1")
+
+
+async def test_ids_of_before_are_known_with_the_epoch_that_wrote_them(
+    log: ValkeyLog,
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 3), NOW)
+    await log.activate(name)
+    await write(log, name, 2, range(3, 5), NOW)
+    machine = await loaded(name, log)
+    assert isinstance(machine, Room)
+    kept = {row.id: row.epoch for row in machine._history.snapshot()}
+    assert kept == {"m1": 1, "m2": 1, "m3": 2, "m4": 2}
+
+
+async def test_presence_has_no_log_but_epochs(log: ValkeyLog) -> None:
+    name = "presence:global"
+    first = await loaded(name, log)
+    first.connect(NOW, attachment("g1.1"), None)
+    await log.save(name, first.epoch, first.snapshot(), final=True)
+    second = await loaded(name, log)
+    assert second.epoch == first.epoch + 1
+    assert (second.seq, second.sockets) == (0, 1)
+
+
+async def test_the_epoch_comes_before_anything_is_read(valkey_url: str) -> None:
+    name = fresh_room()
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        await log.activate(name)
+        await write(log, name, 1, range(1, 3), NOW)
+        before = len(proxy.sent)
+        await loaded(name, log)
+        reads = [n for n, c in enumerate(proxy.sent[before:]) if b"RANGE" in c]
+        marker = next(n for n, c in enumerate(proxy.sent[before:]) if b"XDEL" in c)
+        assert marker <= min(reads)
+        pipeline = proxy.sent[before:][marker]
+        assert pipeline.index(b"XADD") < pipeline.index(b"XREVRANGE")
+        log.close()
+
+
+async def test_who_comes_second_loads_nothing(log: ValkeyLog, valkey_url: str) -> None:
+    name = fresh_room()
+    async with proxied(valkey_url) as proxy:
+        slow = ValkeyLog(proxy.url, 1000)
+        await slow.epoch(name)
+        proxy.stall()
+        loading = asyncio.create_task(loaded(name, slow))
+        await proxy.until_kept()
+        await log.activate(name)
+        proxy.flow()
+        with pytest.raises(Fenced):
+            await loading
+        slow.close()

@@ -1,0 +1,260 @@
+"""The namespace server: one flight a name, a key, and errors that say what they are."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from actors import namespace_server as module
+from actors.namespace_server import NamespaceServer
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import (
+    Address,
+    Described,
+    NamespaceClient,
+    Request,
+    encode,
+    frame,
+    open_stream,
+)
+
+
+class Backend:
+    """A namespace that does as it is told, and only when it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        self.killed: list[tuple[str, str]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.news = asyncio.Event()
+        self.problem: Exception | None = None
+
+    async def resolve(self, name: str, hint: str | None = None) -> Address:
+        self.asked.append((name, hint))
+        self.news.set()
+        await self.go.wait()
+        if self.problem is not None:
+            raise self.problem
+        return Address("127.0.0.1", len(self.asked), "key", name, 1)
+
+    async def kill(self, name: str, actor_id: str) -> bool:
+        self.killed.append((name, actor_id))
+        return actor_id == "right"
+
+    async def describe(self) -> list[Described]:
+        return [Described("room:a", "local", 1, 2, 3, 4)]
+
+    async def ping(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"unix:{tmp_path}/ns"
+
+
+@pytest.fixture
+async def server(backend: Backend, url: str) -> AsyncIterator[NamespaceServer]:
+    server = NamespaceServer(backend, url, "secret")
+    await server.start()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def client(server: NamespaceServer, url: str) -> AsyncIterator[NamespaceClient]:
+    client = NamespaceClient(url, "secret")
+    yield client
+    await client.close()
+
+
+async def test_every_verb_reaches_the_backend(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    assert (await client.resolve("room:a", "uk")).actor_id == "room:a"
+    assert backend.asked == [("room:a", "uk")]
+    assert await client.kill("room:a", "right")
+    assert not await client.kill("room:a", "wrong")
+    assert backend.killed == [("room:a", "right"), ("room:a", "wrong")]
+    assert await client.describe() == [Described("room:a", "local", 1, 2, 3, 4)]
+    assert await client.ping() is True
+
+
+async def test_one_name_is_one_flight_over_all_connections(
+    server: NamespaceServer, backend: Backend, url: str
+) -> None:
+    clients = [NamespaceClient(url, "secret") for _ in range(5)]
+    backend.go.clear()
+    calls = [
+        asyncio.create_task(client.resolve(name))
+        for client in clients
+        for name in ("room:a", "room:a", "room:b")
+    ]
+    async with asyncio.timeout(5):
+        while len(backend.asked) < 2:
+            backend.news.clear()
+            await backend.news.wait()
+    for client in clients:
+        assert await client.ping(), "a name that takes long holds up nobody"
+    backend.go.set()
+    found = await asyncio.gather(*calls)
+    assert sorted(name for name, _ in backend.asked) == ["room:a", "room:b"]
+    assert len(set(found)) == 2
+    for client in clients:
+        await client.close()
+
+
+async def test_the_next_flight_starts_anew(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    first = await client.resolve("room:a")
+    second = await client.resolve("room:a")
+    assert first != second, "nothing is remembered: it may have moved"
+
+
+async def test_who_gives_up_takes_nobody_along(
+    server: NamespaceServer, backend: Backend, url: str
+) -> None:
+    one, two = NamespaceClient(url, "secret"), NamespaceClient(url, "secret")
+    backend.go.clear()
+    leaving = asyncio.create_task(one.resolve("room:a"))
+    staying = asyncio.create_task(two.resolve("room:a"))
+    await backend.news.wait()
+    leaving.cancel()
+    await one.close()
+    backend.go.set()
+    assert (await staying).actor_id == "room:a"
+    await two.close()
+
+
+async def test_a_failure_is_everyones_and_not_for_ever(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    backend.problem = Unavailable("AT_CAPACITY", "full")
+    calls = [client.resolve("room:a") for _ in range(3)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [getattr(each, "code", None) for each in outcomes] == ["AT_CAPACITY"] * 3
+    backend.problem = None
+    assert (await client.resolve("room:a")).actor_id == "room:a"
+
+
+async def test_a_bug_is_an_internal_error_that_says_nothing(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    backend.problem = KeyError("/a/secret/path")
+    with pytest.raises(Unavailable) as problem:
+        await client.resolve("room:a")
+    assert problem.value.code == "INTERNAL_ERROR"
+    assert "secret" not in problem.value.message
+
+
+async def test_a_wrong_key_is_not_answered(
+    server: NamespaceServer, backend: Backend, url: str
+) -> None:
+    for key in ("", "wrong", "€"):
+        client = NamespaceClient(url, key)
+        with pytest.raises(Unavailable):
+            await client.resolve("room:a")
+        await client.close()
+    assert backend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [("resolve", []), ("resolve", [None, None]), ("kill", ["a"]), ("drop", ["a"])],
+)
+async def test_what_is_no_call_is_refused(
+    client: NamespaceClient, backend: Backend, verb: str, args: list[str | None]
+) -> None:
+    with pytest.raises(Unavailable):
+        await client._call(verb, args, 5.0)
+    assert await client.ping()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\0\0\0\1\xc1",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\6\x94\x01\xa1\xff\x90\xa0",  # not UTF-8
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_nonsense_ends_its_connection_alone(
+    client: NamespaceClient, url: str, raw: bytes
+) -> None:
+    assert await client.ping()
+    reader, writer = await open_stream(url)
+    writer.write(raw)
+    assert await reader.read() == b""
+    writer.close()
+    assert await client.ping()
+
+
+async def test_calls_of_one_connection_are_bounded(
+    server: NamespaceServer,
+    backend: Backend,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_CALLS", 3)
+    backend.go.clear()
+    _, writer = await open_stream(url)
+    for n in range(10):
+        body = Request(n, "resolve", [f"room:{n}", None], "secret")
+        writer.write(frame(body))
+    await writer.drain()
+    other = NamespaceClient(url, "secret")
+    assert await other.ping()
+    assert await other.ping()
+    assert len(backend.asked) == 3
+    backend.go.set()
+    async with asyncio.timeout(5):
+        while len(backend.asked) < 10:
+            backend.news.clear()
+            await backend.news.wait()
+    writer.close()
+    await other.close()
+
+
+async def test_nobody_is_answered_after_the_end(
+    server: NamespaceServer, client: NamespaceClient
+) -> None:
+    assert await client.ping()
+    await server.close()
+    with pytest.raises(Unavailable):
+        await client.ping()
+
+
+async def test_an_open_tcp_port_needs_a_key(backend: Backend) -> None:
+    with pytest.raises(ValueError):
+        await NamespaceServer(backend, "tcp://127.0.0.1:0").start()
+    server = NamespaceServer(backend, "tcp://127.0.0.1:0", "secret")
+    await server.start()
+    assert server._server is not None
+    port = server._server.sockets[0].getsockname()[1]
+    client = NamespaceClient(f"tcp://127.0.0.1:{port}", "secret")
+    assert await client.ping()
+    await client.close()
+    await server.close()
+
+
+async def test_a_unix_socket_may_do_without_a_key(backend: Backend, url: str) -> None:
+    server = NamespaceServer(backend, url)
+    await server.start()
+    client = NamespaceClient(url)
+    assert await client.ping()
+    await client.close()
+    await server.close()
+
+
+def test_a_request_is_what_version_1_says() -> None:
+    # Gateways and namespace servers are restarted one by one.
+    assert encode(Request(1, "ping", [], "k")) == b"\x94\x01\xa4ping\x90\xa1k"

@@ -1,0 +1,259 @@
+"""From confirmed steps to what each gateway is sent: order, grouping, covering."""
+
+from typing import Any
+
+from actors.gates import Step
+from actors.release import Release, Seat, Seating
+from cfmessenger import effects as fx
+from cfmessenger import link
+from tests.actors.scene import attachment
+
+A, B = "gA", "gB"
+
+
+class Gateway:
+    """Keeps what it is sent."""
+
+    def __init__(self, gateway: str) -> None:
+        self.gateway = gateway
+        self.got: list[link.Output] = []
+
+    def send(self, message: link.ToGateway) -> None:
+        assert isinstance(message, link.Output)
+        self.got.append(message)
+
+
+class Hall:
+    """A release with two attached gateways, A and B; `run` shows one step each."""
+
+    def __init__(self, *gateways: str) -> None:
+        self.gateways = {name: Gateway(name) for name in gateways or (A, B)}
+        self.seats: dict[str, Seat] = {}
+        self.elsewhere: list[tuple[fx.Effect, str | None]] = []
+        self.release = Release(
+            self.seats, lambda effect, gateway: self.elsewhere.append((effect, gateway))
+        )
+        for name in self.gateways:
+            self.sit(name)
+            self.run(Step((Seating(name, (), 0),), None, 0))
+        self.forget()
+
+    def sit(
+        self, gateway: str, covered: int = 0, replay: int = 0, gap_from: int = -1
+    ) -> Seat:
+        seat = Seat(self.gateways[gateway], covered, replay, gap_from)
+        self.seats[gateway] = seat
+        return seat
+
+    def run(self, *steps: Step[Seat]) -> None:
+        self.release.run("room:x", 3, list(steps))
+
+    def forget(self) -> None:
+        for each in self.gateways.values():
+            each.got.clear()
+
+    def step(self, gateway: str | None, n: int, *effects: Any) -> Step[Seat]:
+        return Step(effects, self.seats[gateway] if gateway else None, n)
+
+    def outputs(self, gateway: str) -> list[link.Output]:
+        return self.gateways[gateway].got
+
+    def items(self, gateway: str) -> list[link.Item]:
+        return [item for output in self.outputs(gateway) for item in output.items]
+
+
+def text(payload: bytes) -> bytes:
+    return link.text_frame(payload)
+
+
+def durable(seq: int) -> tuple[fx.Append, fx.Broadcast]:
+    return fx.Append(seq, b"%d" % seq), fx.Broadcast(b"%d" % seq, None, seq)
+
+
+def test_one_output_a_gateway_says_what_is_covered() -> None:
+    hall = Hall()
+    hall.run(hall.step(A, 7, *durable(1)), hall.step(A, 8, *durable(2)))
+    fanout = link.Fanout(text(b"1") + text(b"2"), 2, None)
+    assert hall.outputs(A) == [link.Output("room:x", 3, 8, [fanout])]
+    assert hall.outputs(B) == [link.Output("room:x", 3, 0, [fanout])]
+
+
+def test_what_shows_nothing_is_covered_all_the_same() -> None:
+    hall = Hall()
+    hall.run(hall.step(A, 5))
+    assert hall.outputs(A) == [link.Output("room:x", 3, 5, [])]
+    assert hall.outputs(B) == []
+    hall.run(hall.step(None, 0))
+    assert len(hall.outputs(A)) == 1, "said once is enough"
+
+
+def test_what_is_for_one_socket_splits_the_broadcasts_around_it() -> None:
+    hall = Hall()
+    told = fx.Send(("gA.1",), b"only you")
+    hall.run(hall.step(A, 1, *durable(1), told, *durable(2)))
+    assert hall.items(A) == [
+        link.Fanout(text(b"1"), 1, None),
+        link.Told(("gA.1",), text(b"only you"), False),
+        link.Fanout(text(b"2"), 2, None),
+    ]
+    shown = b"".join(i.blob for i in hall.items(B) if isinstance(i, link.Fanout))
+    assert shown == text(b"1") + text(b"2")
+
+
+def test_a_broadcast_but_for_one_keeps_its_place() -> None:
+    hall = Hall(A)
+    typing = fx.Broadcast(b"typing", "user_1")
+    hall.run(hall.step(A, 1, *durable(1), typing, *durable(2)))
+    assert hall.items(A) == [
+        link.Fanout(text(b"1"), 1, None),
+        link.Fanout(text(b"typing"), 0, "user_1"),
+        link.Fanout(text(b"2"), 2, None),
+    ]
+
+
+def test_a_run_that_ends_ephemeral_still_tells_its_seq() -> None:
+    hall = Hall(A)
+    hall.run(hall.step(A, 1, *durable(4), fx.Broadcast(b"left")))
+    assert hall.items(A) == [link.Fanout(text(b"4") + text(b"left"), 4, None)]
+    hall.forget()
+    hall.run(hall.step(A, 2, fx.Broadcast(b"later")))
+    assert hall.items(A) == [link.Fanout(text(b"later"), 0, None)]
+
+
+def test_each_gateway_gets_its_own_sockets() -> None:
+    hall = Hall()
+    many = ("gA.1", "gB.1", "gA.2", "gone.1")
+    hall.run(hall.step(A, 1, fx.Send(many, b"hi", True), fx.Subscribe(many)))
+    assert hall.items(A) == [
+        link.Told(("gA.1", "gA.2"), text(b"hi"), True),
+        link.Subscribed(("gA.1", "gA.2"), 0),
+    ]
+    assert hall.items(B) == [
+        link.Told(("gB.1",), text(b"hi"), True),
+        link.Subscribed(("gB.1",), 0),
+    ]
+
+
+def test_a_subscription_knows_what_was_shown_before_it() -> None:
+    hall = Hall(A)
+    enter = fx.Subscribe(("gA.9",))
+    hall.run(hall.step(A, 1, *durable(1), enter, *durable(2)))
+    assert hall.items(A) == [
+        link.Fanout(text(b"1"), 1, None),
+        link.Subscribed(("gA.9",), 1),
+        link.Fanout(text(b"2"), 2, None),
+    ]
+
+
+def test_everything_else_becomes_its_item() -> None:
+    hall = Hall(A)
+    kept = attachment("gA.1")
+    hall.run(
+        hall.step(
+            A,
+            1,
+            fx.Behind("gA.1", 3, 500),
+            fx.Close("gA.1", 4001, "bye"),
+            fx.Attach(kept),
+            fx.Notify("presence:global", b"n"),
+            fx.Repeat("gA.1", 4, None, b"again"),
+            fx.Repeat("gA.1", 5, "1-5", None),
+        )
+    )
+    assert hall.items(A) == [
+        link.CatchUp("gA.1", 3, 500),
+        link.Closing("gA.1", 4001, "bye"),
+        link.Attached(kept),
+        link.Forward("presence:global", b"n"),
+        link.Told(("gA.1",), text(b"again"), False),
+        link.Recall("gA.1", 5),
+    ]
+
+
+def test_what_is_for_no_gateway_goes_elsewhere_with_its_origin() -> None:
+    hall = Hall()
+    record, touch = fx.Record("user_1", "busy"), fx.Touch(("a", "b"), 5)
+    hall.run(hall.step(B, 1, record), hall.step(None, 0, touch))
+    assert hall.elsewhere == [(record, B), (touch, None)]
+
+
+def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> None:
+    hall = Hall(A, B)
+    hall.forget()
+    hall.sit(B, covered=4, gap_from=1)
+    hall.run(
+        hall.step(A, 1, *durable(3)),  # was in flight when B attached
+        Step((Seating(B, (b"2", b"3"), 3),), None, 0),
+        hall.step(A, 2, *durable(4)),
+    )
+    assert hall.items(B) == [
+        link.Fanout(text(b"2") + text(b"3"), 3, None),
+        link.Fanout(text(b"4"), 4, None),
+    ]
+    assert hall.outputs(B)[0].covered == 4
+
+
+def test_a_gap_of_nothing_sends_nothing() -> None:
+    hall = Hall(A)
+    hall.sit(A, covered=4, gap_from=9)
+    hall.run(Step((Seating(A, (), 9),), None, 0))
+    assert hall.outputs(A) == []
+
+
+def test_an_echo_that_the_gap_brought_is_not_repeated() -> None:
+    hall = Hall(A)
+    hall.sit(A, covered=1, replay=3, gap_from=10)
+    hall.run(
+        Step((Seating(A, (b"11", b"12"), 12),), None, 0),
+        hall.step(A, 2, fx.Repeat("gA.1", 11, None, b"11")),
+        # Of an event before the gap: the client sent an old id, it gets its echo.
+        hall.step(A, 3, fx.Repeat("gA.1", 10, None, b"10")),
+        # New on this link: a real duplicate of what the gap brought.
+        hall.step(A, 4, fx.Repeat("gA.1", 12, None, b"12")),
+    )
+    told = [item.blob for item in hall.items(A) if isinstance(item, link.Told)]
+    assert told == [text(b"10"), text(b"12")]
+    assert hall.outputs(A)[0].covered == 4
+
+
+def test_what_an_old_link_caused_covers_nothing_on_the_new_one() -> None:
+    hall = Hall(A)
+    old = hall.step(A, 5, *durable(1))
+    hall.sit(A, covered=4, replay=5, gap_from=0)
+    hall.run(old, Step((Seating(A, (b"1",), 1),), None, 0))
+    assert [output.covered for output in hall.outputs(A)] == [4]
+    assert hall.items(A) == [link.Fanout(text(b"1"), 1, None)]
+
+
+def test_what_an_old_link_caused_is_not_told_on_the_new_one() -> None:
+    # The gateway brings the input back, for it is not covered: told twice otherwise.
+    hall = Hall(A)
+    greeting = fx.Send(("gA.1",), b"welcome")
+    old = hall.step(A, 5, greeting, fx.Subscribe(("gA.1",)))
+    hall.sit(A, covered=4, replay=5)
+    hall.run(old, Step((Seating(A, (), 0),), None, 0), hall.step(A, 5, greeting))
+    assert hall.items(A) == [link.Told(("gA.1",), text(b"welcome"), False)]
+
+
+def test_a_notification_survives_the_link_that_caused_it() -> None:
+    hall = Hall(A)
+    old = hall.step(A, 5, fx.Notify("presence:global", b"n"))
+    hall.sit(A, covered=4, replay=5)
+    hall.run(old, Step((Seating(A, (), 0),), None, 0))
+    assert hall.items(A) == [link.Forward("presence:global", b"n")]
+
+
+def test_a_gateway_that_left_is_sent_nothing() -> None:
+    hall = Hall()
+    old = hall.step(A, 1, *durable(1))
+    del hall.seats[A]
+    hall.run(old)
+    assert hall.outputs(A) == []
+    assert hall.items(B) == [link.Fanout(text(b"1"), 1, None)]
+
+
+def test_a_notification_without_a_cause_takes_any_gateway() -> None:
+    hall = Hall()
+    hall.run(Step((fx.Notify("presence:global", b"n"),), None, 0))
+    forwards = hall.items(A) + hall.items(B)
+    assert forwards == [link.Forward("presence:global", b"n")]

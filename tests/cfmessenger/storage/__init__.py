@@ -1,0 +1,1 @@
+"""Tests of the storage adapters, against a real Valkey."""

@@ -1,0 +1,160 @@
+"""Keys written behind: they arrive, they expire, and their loss hurts nobody."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cfmessenger import keys
+from cfmessenger.storage import derived as derived_module
+from cfmessenger.storage.derived import HEARTBEAT_TTL_S, DerivedKeys
+from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.valkey_kv import connect, listen
+from tests.valkey_proxy import proxied
+
+
+@pytest.fixture
+async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
+    log = ValkeyLog(valkey_url, 1000)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def user() -> str:
+    return f"user_{uuid.uuid4().hex}"
+
+
+async def record_of(log: ValkeyLog, user: str) -> dict[bytes, bytes]:
+    (flat,) = await log.execute([("HGETALL", keys.presence(user))])
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def ttl_of(log: ValkeyLog, user: str) -> int:
+    (ttl,) = await log.execute([("TTL", keys.presence(user))])
+    assert isinstance(ttl, int)
+    return ttl
+
+
+async def test_a_presence_record_expires_by_itself(log: ValkeyLog, user: str) -> None:
+    derived = DerivedKeys(log)
+    derived.record(user, "busy", "g1")
+    await derived.flush()
+    found = await record_of(log, user)
+    assert found[b"status"] == b"busy"
+    assert found[b"routingHint"] == b"g1"
+    assert int(found[b"lastHeartbeat"]) > 1_700_000_000_000
+    assert 0 < await ttl_of(log, user) <= HEARTBEAT_TTL_S
+
+
+async def test_a_record_without_a_gateway_keeps_the_hint(
+    log: ValkeyLog, user: str
+) -> None:
+    derived = DerivedKeys(log)
+    derived.record(user, "online", "g1")
+    derived.record(user, "away", None)
+    await derived.flush()
+    found = await record_of(log, user)
+    assert (found[b"status"], found[b"routingHint"]) == (b"away", b"g1")
+
+
+async def test_who_left_has_no_record(log: ValkeyLog, user: str) -> None:
+    derived = DerivedKeys(log)
+    derived.record(user, "online", "g1")
+    derived.record(user, None, "g1")
+    await derived.flush()
+    assert await record_of(log, user) == {}
+
+
+async def test_a_direct_room_moves_up_and_never_down(log: ValkeyLog, user: str) -> None:
+    derived = DerivedKeys(log)
+    other = f"{user}x"
+    for room, at in (("room:dm_a__b", 5), ("room:dm_a__c", 7), ("room:dm_a__b", 3)):
+        derived.touch(room, (user, other), at)
+    await derived.flush()
+    command = ("ZRANGE", keys.user_rooms(user), "0", "-1", "WITHSCORES")
+    mine, theirs = await log.execute(
+        [command, ("ZRANGE", keys.user_rooms(other), "0", "-1")]
+    )
+    assert mine == [b"dm_a__b", b"5", b"dm_a__c", b"7"]
+    assert theirs == [b"dm_a__b", b"dm_a__c"]
+
+
+async def test_only_the_latest_rooms_of_a_user_are_kept(
+    log: ValkeyLog, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived_module, "ROOMS_KEPT", 3)
+    derived = DerivedKeys(log)
+    for n in range(6):
+        derived.touch(f"room:dm_{n}", (user,), n)
+    await derived.flush()
+    (found,) = await log.execute([("ZRANGE", keys.user_rooms(user), "0", "-1")])
+    assert found == [b"dm_3", b"dm_4", b"dm_5"]
+
+
+async def test_gateways_are_called_on_their_channels(
+    log: ValkeyLog, valkey_url: str, user: str
+) -> None:
+    client = connect(valkey_url)
+    gateways = {f"g1{user}", f"g2{user}"}
+    channels = [keys.gateway_channel(gateway) for gateway in sorted(gateways)]
+    heard = listen(client, *channels)
+    assert await anext(heard) is None
+    derived = DerivedKeys(log)
+    await derived.call_gateways(gateways, "room:x")
+    await derived.flush()
+    found = [await anext(heard) for _ in channels]
+    assert found == [(channel, "room:x") for channel in channels]
+    await heard.aclose()  # type: ignore[attr-defined]
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_what_collects_meanwhile_is_one_pipeline(valkey_url: str) -> None:
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        await log.epoch("room:none")
+        before = len(proxy.sent)
+        derived = DerivedKeys(log)
+        for n in range(20):
+            derived.record(f"user_{n}", "online", "g")
+        await derived.flush()
+        (chunk,) = proxy.sent[before:]
+        assert chunk.count(b"HSET") == 20
+        log.close()
+
+
+async def test_what_cannot_be_written_is_forgotten(valkey_url: str, user: str) -> None:
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        derived = DerivedKeys(log)
+        proxy.refusing = True
+        derived.record(user, "busy", "g1")
+        await derived.flush()
+        proxy.refusing = False
+        derived.record(user, "away", "g2")
+        await derived.flush()
+        assert (await record_of(log, user))[b"status"] == b"away"
+        log.close()
+
+
+async def test_what_waits_is_bounded_and_nothing_stays_for_ever(
+    valkey_url: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived_module, "MAX_WAITING", 5)
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        await log.epoch("room:none")
+        before = len(proxy.sent)
+        derived = DerivedKeys(log)
+        for n in range(10):
+            derived.record(f"{user}{n}", "online", "g1")
+        await derived.flush()
+        written = b"".join(proxy.sent[before:])
+        assert written.count(b"HSET") == written.count(b"EXPIRE") == 2
+        assert await ttl_of(log, f"{user}1") > 0
+        assert await record_of(log, f"{user}2") == {}
+        log.close()
+
+
+async def test_flushing_nothing_returns_at_once(log: ValkeyLog) -> None:
+    await DerivedKeys(log).flush()
