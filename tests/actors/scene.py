@@ -104,7 +104,7 @@ class Visitor:
 
     @property
     def _screens(self) -> dict[str, list[Frame]]:
-        return self.__dict__.setdefault("screens", {})  # type: ignore[no-any-return]
+        return self.__dict__.setdefault("screens", {})
 
     # What it says.
 

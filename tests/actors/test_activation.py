@@ -8,9 +8,10 @@ import pytest
 from actors import activation as activation_module
 from actors.activation import Activation, State
 from cfmessenger import keys, link
+from cfmessenger.errors import Unavailable
 from cfmessenger.room import RoomRules
 from cfmessenger.storage import log as log_module
-from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
 from cfmessenger.storage.valkey_kv import connect, listen
 from tests.actors.scene import (
     Scene,
@@ -219,6 +220,24 @@ async def test_swallowed_replies_reset_after_the_deadline(
     await reattached(room, a, attach, lost)
     assert a.chats("gA.1") == [(1, "lost reply")]
     assert await scene.stored(name) == [("1-1", "lost reply")]
+
+
+async def test_the_outcome_of_an_earlier_incarnation_is_nobodys(
+    scene: Scene, proxy: Proxy, a: Visitor, name: str
+) -> None:
+    await scene.aside.activate(name)
+    room = await scene.live(name, a, "gA.1")
+    assert room.epoch == 2
+    proxy.stall()
+    say(room, a, a.chat("gA.1", "of this one"))
+    await proxy.until_kept()
+    old = Commit(name, 1, [(1, b"of the one before")])
+    for outcome in (None, Unavailable(), Fenced()):
+        room._committed(old, outcome)
+    assert (room.state, a.chats("gA.1")) == (State.RUNNING, [])
+    proxy.flow()
+    await a.until_covered()
+    assert a.chats("gA.1") == [(1, "of this one")]
 
 
 async def test_a_message_sent_again_by_its_client_is_echoed_to_it_alone(
@@ -618,16 +637,12 @@ async def test_ten_starts_at_once_leave_one_that_can_write(
         conn = f"{visitor.gateway}.1"
         say(room, visitor, visitor.opened(conn), visitor.chat(conn, "I won"))
     for visitor in visitors:
-        await visitor.until(
-            lambda v=visitor: bool(v.goodbyes) or v.covered == 2  # type: ignore[misc]
-        )
+        await visitor.until(lambda v=visitor: bool(v.goodbyes) or v.covered == 2)
     # Whoever confirmed something before a later epoch was taken is over now as well.
     for visitor, room in zip(visitors, rooms, strict=True):
         if room.state is State.RUNNING:
             say(room, visitor, visitor.chat(f"{visitor.gateway}.1", "I am alone"))
-            await visitor.until(
-                lambda v=visitor: bool(v.goodbyes) or v.covered == 3  # type: ignore[misc]
-            )
+            await visitor.until(lambda v=visitor: bool(v.goodbyes) or v.covered == 3)
     running = [room for room in rooms if room.state is State.RUNNING]
     assert len(running) == 1
     stored = await scenes[0].stored(name)
@@ -737,7 +752,7 @@ async def test_the_gateways_of_the_mirror_are_called(
     async with asyncio.timeout(5):
         # Only the other one: A has come by itself.
         assert await anext(heard) == (keys.gateway_channel(B), name)
-    await heard.aclose()  # type: ignore[attr-defined]
+    await heard.aclose()
     await client.aclose(close_connection_pool=True)
 
 

@@ -234,7 +234,7 @@ async def test_a_frame_leaves_in_one_write_with_all_of_its_turn(launch: Launch) 
             transport.write(data)
 
     transport = peer._transport
-    peer._transport = Spy()  # type: ignore[assignment]
+    peer._transport = Spy()
     caller.say(*(link.Ping(n) for n in range(50)))
     await caller.visitor.until(lambda: len(caller.pongs) == 50)
     assert caller.pongs == list(range(50))

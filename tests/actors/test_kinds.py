@@ -32,7 +32,7 @@ def test_a_room_knows_its_id_and_its_rules() -> None:
     room = kind_of("room:general", rules).fresh()
     room.connect(1, attachment("g.1"), None)
     first = room.message(2, "g.1", chat("one"), "id")
-    assert b'"roomId":"general"' in first[0].event  # type: ignore[union-attr]
+    assert b'"roomId":"general"' in first[0].event
     room.message(3, "g.1", chat("two"), "id2")
     assert room.seq == 1, "one chat in ten seconds"
 

@@ -157,6 +157,19 @@ async def test_a_mirror_nobody_can_read_is_left_aside(log: ValkeyLog) -> None:
     assert repeated(machine, "m1")
 
 
+async def test_a_mirror_of_what_was_never_confirmed_is_left_aside(
+    log: ValkeyLog,
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 3), NOW)
+    await log.save(name, 1, room_at(name, 5).snapshot(), final=True)
+    machine = await loaded(name, log)
+    assert machine.seq == 2
+    assert repeated(machine, "m2")
+    assert not repeated(machine, "m3"), "to say so would be a lie: it is in no log"
+
+
 async def test_ids_of_before_are_known_with_the_epoch_that_wrote_them(
     log: ValkeyLog,
 ) -> None:

@@ -98,7 +98,7 @@ async def test_every_verb_says_what_it_wants(
         (client.ping(), ("ping", []), False),
     ]
     for call, (verb, args), result in calls:
-        asking = asyncio.create_task(call)  # type: ignore[arg-type]
+        asking = asyncio.create_task(call)
         request, writer = await script.requests.get()
         assert (request.verb, request.args, request.key) == (verb, args, "secret")
         writer.write(answer(request, result))

@@ -105,7 +105,7 @@ async def test_gateways_are_called_on_their_channels(
     await derived.flush()
     found = [await anext(heard) for _ in channels]
     assert found == [(channel, "room:x") for channel in channels]
-    await heard.aclose()  # type: ignore[attr-defined]
+    await heard.aclose()
     await client.aclose(close_connection_pool=True)
 
 
