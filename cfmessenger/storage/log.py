@@ -134,6 +134,7 @@ class ValkeyLog:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._connecting = None
 
     async def _connect(self) -> RespConnection:
         if self._connection is not None and not self._connection.lost:
@@ -144,9 +145,15 @@ class ValkeyLog:
         return await asyncio.shield(self._connecting)
 
     def _connected(self, task: asyncio.Task[RespConnection]) -> None:
-        self._connecting = None
-        if not task.cancelled() and task.exception() is None:
+        wanted = self._connecting is task
+        if wanted:
+            self._connecting = None
+        if task.cancelled() or task.exception() is not None:
+            return
+        if wanted:
             self._connection = task.result()
+        else:
+            task.result().close()  # we were closed while it was being opened
 
     async def execute(
         self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S
