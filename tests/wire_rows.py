@@ -1,8 +1,8 @@
 """The rows of wire.md, and the mark with which a test says that it covers one.
 
-`@wire("3 history", …)` on a test function counts; tests that carry no mark are named in
-`NAMED`. `tests/test_wire_coverage.py` fails when a row has no test, and prints the table
-at the end of a run.
+`@wire("3 history", …)` on a test function counts; tests that carry no mark are named
+in `NAMED`. `tests/test_wire_coverage.py` fails when a row has no test, and the table is
+printed at the end of a run that it is part of.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ ROWS: dict[str, str] = {
     "2 other user": "another user's equal id is independent",
     "2 server sets": "sender, name, room, time and seq are the server's",
     "2 chat": "content 1-2048 UTF-16 units, not blank, no control characters",
-    "2 chat rate": "per user and room across sockets, gateways, reconnects, sleep, crash",
+    "2 chat rate": "per user and room across sockets, gateways, reconnects, crash",
     "2 nudge": "3 per 10 s per user and room, likewise",
     "2 wink": "winkId; counts against the chat rate",
     "2 typing": "false 3 s after the last true and on close; re-arms; 5 a second",
@@ -178,15 +178,11 @@ NAMED: dict[str, tuple[str, ...]] = {
         f"{_ENDPOINTS}test_login_with_a_refused_token",
         f"{_ENDPOINTS}test_login_when_turnstile_is_away",
     ),
-    "1 refresh": (
-        f"{_ENDPOINTS}test_refresh_gives_a_new_session_and_kills_the_old",
-    ),
+    "1 refresh": (f"{_ENDPOINTS}test_refresh_gives_a_new_session_and_kills_the_old",),
     "1 logout": (f"{_ENDPOINTS}test_logout_ends_the_session_and_tells_everybody",),
     "1 me": (f"{_ENDPOINTS}test_me_is_the_user_with_live_status",),
     "1 ticket": (f"{_ENDPOINTS}test_a_ticket_stands_for_the_session_once",),
-    "1 users": (
-        f"{_ENDPOINTS}test_people_with_live_status_then_the_bots_in_rotation",
-    ),
+    "1 users": (f"{_ENDPOINTS}test_people_with_live_status_then_the_bots_in_rotation",),
     "1 rooms": (
         f"{_ENDPOINTS}test_rooms_without_a_session_are_the_public_ones",
         f"{_ENDPOINTS}test_rooms_with_a_session_add_the_direct_ones_latest_first",

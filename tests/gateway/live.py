@@ -274,6 +274,8 @@ async def live(
         ]
         async with AsyncExitStack() as opened:
             yield Node(namespace, running, opened)
+        for gateway in running:
+            gateway.server.should_exit = True  # all at once; each takes its time
 
 
 def new_room() -> str:
@@ -324,14 +326,20 @@ class OwnValkey:
         await eventually(self._answers, within=10)
 
     def _answers(self) -> bool:
-        path = str(self._socket)
         try:
-            with valkey.Valkey(
-                unix_socket_path=path, username="admin", password="-"
-            ) as client:
+            with self.admin() as client:
                 return bool(client.ping())
         except valkey.ValkeyError:
             return False
+
+    def admin(self) -> valkey.Valkey:
+        path = str(self._socket)
+        return valkey.Valkey(unix_socket_path=path, username="admin", password="-")
+
+    def clients(self) -> int:
+        """How many connections there are, the one that asks included."""
+        with self.admin() as client:
+            return len(client.client_list())
 
     def freeze(self) -> None:
         assert self._process is not None
@@ -382,8 +390,9 @@ class DeafSocket:
         return cls(line)
 
     async def drain(self) -> bytes:
-        """Everything that is still in the pipe, to the end of the connection."""
+        """Everything that is still in the pipe; answers the close that is in there."""
         loop, received = asyncio.get_running_loop(), bytearray()
+        await loop.sock_sendall(self.line, masked(8, b"\x03\xf5"))
         with suppress(ConnectionResetError):
             while data := await loop.sock_recv(self.line, 65536):
                 received += data

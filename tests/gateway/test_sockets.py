@@ -1,7 +1,7 @@
 """Rooms that sleep, die and lose their storage under open sockets; and who gets in.
 
-wire.md §5 and design.md §3.7-9: whatever happens behind a gateway, its sockets stay open
-and what was acknowledged comes once, in order.
+wire.md §5 and design.md §3.7-9: whatever happens behind a gateway, its sockets stay
+open and what was acknowledged comes once, in order.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import pytest
 import valkey.asyncio
 
 from cfmessenger import keys
+from cfmessenger.errors import Unavailable
 from tests.gateway.edge import data_of
 from tests.gateway.live import (
     Node,
@@ -28,8 +29,8 @@ from tests.wire_rows import wire
 
 # What wakes a room on one gateway is seen on the others only if it is durable.
 LATE = pytest.mark.xfail(
-    reason="what wakes an object is not shown on gateways that come back to it a moment "
-    "later (actors/release.py `_to_all`)"
+    reason="what wakes an object is not shown on gateways that come back to it a "
+    "moment later (actors/release.py `_to_all`)"
 )
 
 
@@ -167,7 +168,7 @@ async def test_who_joins_a_sleeping_room_is_told_to_everyone(
         watcher = await node.enter("user_1", room, gateway=gateway)
         await node.asleep(f"room:{room}")
         await node.enter("user_2", room)
-        await watcher.wait("system", content="Tom [brb] joined the room.", within=1)
+        await watcher.wait("system", content="Tom [brb] joined the room.", within=0.5)
 
 
 @pytest.mark.parametrize("gateway", [0, pytest.param(1, marks=LATE)])
@@ -183,7 +184,7 @@ async def test_a_receipt_that_wakes_the_room_is_told_to_everyone(
         await node.asleep(f"room:{room}")
         await reader.send("ack", ackId="c1", status="read")
         await reader.wait("delivery_status", ackId="c1")
-        await writer.wait("delivery_status", ackId="c1", within=1)
+        await writer.wait("delivery_status", ackId="c1", within=0.5)
 
 
 @wire("1 messages", "2 ping")
@@ -236,6 +237,19 @@ async def test_the_host_is_killed_in_mid_conversation(valkey_url: str) -> None:
         assert [len(person.of("system")) for person in people] == lines
         assert all(person.open for person in people)
         assert [e["seq"] for e in await logged(valkey_url, room)] == people[0].said
+
+
+async def test_hosts_that_die_while_they_connect_leave_no_connection() -> None:
+    with own_valkey() as storage:
+        await storage.answers()
+        async with live(storage.url, 2) as node:
+            room = new_room()
+            tab = await node.enter("user_1", room)
+            for i in range(20):
+                await node.kill(f"room:{room}")
+                await asyncio.sleep(i * 0.001)
+            assert (await tab.say("alive"))["seq"] == 1
+        await eventually(lambda: storage.clients() == 1)  # who asks
 
 
 @wire("2 typing", "3 typing")
@@ -395,3 +409,30 @@ async def test_public_rooms_exist(valkey_url: str) -> None:
         for room in ("general", "music"):
             tab = await node.enter("user_1", room)
             assert tab.frames[0]["roomId"] == room
+
+
+@wire("1 sockets", "1 everywhere")
+async def test_storage_that_goes_away_in_mid_handshake_is_a_503(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(user_id: str) -> str:
+        raise Unavailable
+
+    monkeypatch.setattr(node.hub(), "_status_of", away)
+    with pytest.raises(Refused) as caught:
+        await node.enter("user_1", new_room())
+    assert error_of(caught.value) == (503, "UNAVAILABLE")
+
+
+@wire("1 sockets", "1 everywhere")
+async def test_a_room_that_cannot_be_reached_is_a_503(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nowhere(name: str, hint: str | None = None) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(node.namespace, "resolve", nowhere)
+    with pytest.raises(Refused) as caught:
+        await node.enter("user_1", new_room())
+    assert error_of(caught.value) == (503, "UNAVAILABLE")
+    assert int(caught.value.response.headers["Retry-After"]) >= 1

@@ -1,0 +1,193 @@
+"""Links: one for each actor process, and how a gateway finds out that it is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from actors.host import Host, HostSettings
+from cfmessenger import link
+from cfmessenger.errors import Unavailable
+from gateway import links
+from gateway.links import Link, Links
+from tests.gateway.edge import settings_for
+from tests.gateway.live import eventually
+from tests.gateway.scripted_actor import Names, actor
+
+
+class Rider:
+    def __init__(self, name: str = "room:x") -> None:
+        self.name = name
+        self.outputs: list[link.Output] = []
+        self.goodbyes: list[link.Goodbye] = []
+        self.lost = asyncio.Event()
+
+    def on_output(self, output: link.Output) -> None:
+        self.outputs.append(output)
+
+    def on_goodbye(self, goodbye: link.Goodbye) -> None:
+        self.goodbyes.append(goodbye)
+
+    def on_lost(self, lost: Link) -> None:
+        self.lost.set()
+
+
+@asynccontextmanager
+async def gateway(names: Names) -> AsyncIterator[Links]:
+    ends = Links("g1", names)
+    ends.start()
+    try:
+        yield ends
+    finally:
+        await ends.close()
+
+
+async def test_one_link_for_all_objects_of_a_process() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        several = await asyncio.gather(*(ends.to(f"room:{n}", None) for n in range(9)))
+        assert len(set(map(id, several))) == 1
+        assert await ends.to("room:later", None) is several[0]
+        assert (process.links, ends.count, names.resolved) == (1, 1, 10)
+
+
+async def test_messages_find_their_object_and_strangers_are_ignored() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        rider = one.riders["room:x"] = Rider()
+        process.says(
+            link.Output("room:unknown", 1, 0, []),
+            link.Output("room:x", 1, 3, []),
+            link.Goodbye("room:unknown", 1, 0, "idle"),
+            link.Goodbye("room:x", 1, 3, "idle"),
+        )
+        await eventually(lambda: rider.goodbyes)
+        assert rider.outputs == [link.Output("room:x", 1, 3, [])]
+        assert rider.goodbyes == [link.Goodbye("room:x", 1, 3, "idle")]
+
+
+async def test_all_of_one_turn_leaves_in_one_write() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        for n in range(3):
+            one.send(link.Inputs("room:x", [link.Closed(n, "g1.1")]))
+        for n in range(3):
+            got = await process.hears(link.Inputs)
+            assert got.inputs == [link.Closed(n, "g1.1")]
+
+
+async def test_a_broken_link_tells_its_riders_and_is_replaced() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        riders = [Rider("room:x"), Rider("room:y")]
+        one.riders |= {rider.name: rider for rider in riders}
+        process.drop()
+        for rider in riders:
+            await asyncio.wait_for(rider.lost.wait(), 2)
+        assert one.lost and not one.riders and ends.count == 0
+        again = await ends.to("room:x", None)
+        assert again is not one and not again.lost
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x01\x90"]
+)
+async def test_garbage_ends_the_link(garbage: bytes) -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        rider = one.riders["room:x"] = Rider()
+        process.says_bytes(garbage)
+        await asyncio.wait_for(rider.lost.wait(), 2)
+
+
+async def test_an_address_where_nobody_listens() -> None:
+    names = Names()
+    async with actor() as process:
+        names.where = process.address
+    async with gateway(names) as ends:
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
+        assert ends.count == 0
+
+
+async def test_a_process_that_does_not_say_welcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "CONNECT_TIMEOUT_S", 0.1)
+    names = Names()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with actor() as process, gateway(names) as ends, server:
+        port = server.sockets[0].getsockname()[1]
+        names.where = msgspec.structs.replace(process.address, port=port)
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
+
+
+async def test_a_real_host_refuses_a_wrong_key(valkey_url: str) -> None:
+    host = Host(HostSettings.of(settings_for(valkey_url)))
+    await host.start()
+    names = Names()
+    async with gateway(names) as ends:
+        names.where = msgspec.structs.replace(host.address("1"), key="guessed")
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
+        names.where = host.address("1")
+        assert not (await ends.to("room:x", None)).lost
+    await host.close()
+
+
+async def test_a_silent_process_is_killed_by_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PING_EVERY_S", 0.02)
+    names = Names()
+    async with actor("77") as process, gateway(names) as ends:
+        names.where = process.address
+        process.answers_pings = False
+        one = await ends.to("room:x", None)
+        riders = [Rider("room:x"), Rider("room:y")]
+        one.riders |= {rider.name: rider for rider in riders}
+        for rider in riders:
+            await asyncio.wait_for(rider.lost.wait(), 2)
+        assert sorted(names.killed) == [("room:x", "77"), ("room:y", "77")]
+
+
+async def test_whoever_answers_or_talks_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PING_EVERY_S", 0.05)
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        rider = one.riders["room:x"] = Rider()
+        process.answers_pings = False
+        for n in range(20):
+            process.says(link.Output("room:x", 1, n, []))
+            await eventually(lambda n=n: len(rider.outputs) > n)
+            await asyncio.sleep(0.01)
+        process.answers_pings = True
+        await eventually(lambda: one.unanswered == 0)
+        assert not names.killed and not one.lost
+
+
+async def test_an_unknown_name_is_unavailable() -> None:
+    async with gateway(Names()) as ends:
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
