@@ -44,7 +44,7 @@ class Connection:
     __slots__ = (
         "_faults",
         "_sockets",
-        "_task",
+        "_tasks",
         "attachment",
         "catching_up",
         "conn",
@@ -77,7 +77,7 @@ class Connection:
         self.ended: asyncio.Future[int] = sockets.loop.create_future()
         self._sockets = sockets
         self._faults: deque[float] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] | None = None  # most sockets need none
 
     @property
     def number(self) -> int:
@@ -166,8 +166,8 @@ class Connection:
         if not self.ended.done():
             self.ended.set_result(code)
             self._sockets.leave(self)
-        if self._task is not None:
-            self._task.cancel()
+        for task in tuple(self._tasks or ()):
+            task.cancel()
 
     def beat(self, now: float) -> None:
         """Ping, or give up on a client that has been silent too long."""
@@ -207,7 +207,10 @@ class Connection:
                 self.write(text_frame(entry.event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.create_task(self._guarded(work))
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks = self._tasks or set()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
