@@ -72,7 +72,9 @@ async def test_a_refresh_keeps_the_sockets_and_the_login(node: Node) -> None:
     tabs.append(await node.enter("user_1", room, token=token))
     for tab in tabs:
         assert (await tab.say(f"alive {tabs.index(tab)}"))["seq"]
-    await asyncio.sleep(1.2)  # a tick of each gateway has looked
+    for gateway in (0, 1):
+        seen = node.hub(gateway)._logins
+        await eventually(lambda seen=seen: seen._revalidated_at)
     assert all(tab.open for tab in tabs)
     await post(node, "/api/auth/logout", token, gateway=1)
     assert [await tab.closed() for tab in tabs] == [4501] * 3
