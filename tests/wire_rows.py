@@ -135,7 +135,8 @@ _ENDPOINTS = "tests/gateway/test_endpoints.py::"
 _ADMISSION = "tests/gateway/test_admission.py::"
 _MIDDLEWARE = "tests/gateway/test_middleware.py::"
 _SERVER = "tests/gateway/test_server.py::"
-_ROOM = "tests/cfmessenger/test_room_properties.py::"
+_PURE = "tests/cfmessenger/"
+_ROOM = f"{_PURE}test_room_properties.py::"
 
 NAMED: dict[str, tuple[str, ...]] = {
     "1 envelope": (
@@ -145,6 +146,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "1 request id": (
         f"{_MIDDLEWARE}test_a_sane_request_id_is_echoed",
         f"{_MIDDLEWARE}test_any_other_is_replaced_by_a_new_uuid",
+        f"{_PURE}test_log_format.py::test_the_request_id_is_on_every_record_of_the_request",
     ),
     "1 everywhere": (
         f"{_ENDPOINTS}test_login_refuses_what_is_not_json",
@@ -181,7 +183,11 @@ NAMED: dict[str, tuple[str, ...]] = {
     "1 refresh": (f"{_ENDPOINTS}test_refresh_gives_a_new_session_and_kills_the_old",),
     "1 logout": (f"{_ENDPOINTS}test_logout_ends_the_session_and_tells_everybody",),
     "1 me": (f"{_ENDPOINTS}test_me_is_the_user_with_live_status",),
-    "1 ticket": (f"{_ENDPOINTS}test_a_ticket_stands_for_the_session_once",),
+    "1 ticket": (
+        f"{_ENDPOINTS}test_a_ticket_stands_for_the_session_once",
+        f"{_PURE}test_sessions.py::test_a_ticket_is_good_once_and_only_before_a_refresh",
+        f"{_PURE}test_sessions.py::test_a_ticket_ends_and_dies_with_its_session",
+    ),
     "1 users": (f"{_ENDPOINTS}test_people_with_live_status_then_the_bots_in_rotation",),
     "1 rooms": (
         f"{_ENDPOINTS}test_rooms_without_a_session_are_the_public_ones",
@@ -214,6 +220,10 @@ NAMED: dict[str, tuple[str, ...]] = {
     "1 other rooms": (f"{_ADMISSION}test_open_rooms",),
     "1 bots": (f"{_ENDPOINTS}test_login_of_nobody",),
     "2 repeat": (f"{_ROOM}test_an_id_is_one_message_and_rates_are_exact",),
+    "2 window": (
+        f"{_PURE}test_history.py::test_ids_count_for_a_thousand_messages_however_old",
+        f"{_PURE}test_room.py::test_an_id_is_new_again_after_60_s_and_1000_messages",
+    ),
     "3 seq": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),
     "3 timestamp": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),
     "6 1007": (f"{_SERVER}test_bad_utf8_is_1007_without_a_traceback",),
