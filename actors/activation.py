@@ -29,6 +29,8 @@ logger = logging.getLogger("cfmessenger.activation")
 
 LIVE_MIRROR_EVERY_S = 5.0
 SETTLE_S = 1.0
+CALL_S = 2.0
+"""How long what passes is kept for gateways that are called back."""
 
 
 class State(enum.Enum):
@@ -115,6 +117,8 @@ class Activation:
         waiting, self._waiting = self._waiting, []
         absent = machine.gateways - {peer.gateway for peer, _ in waiting}
         if absent:
+            self._release.call(absent)
+            self._around.loop.call_later(CALL_S, self._release.call, ())
             self._spawn(self._around.derived.call_gateways(absent, self.name))
         for peer, message in waiting:
             self.receive(peer, message)
@@ -173,7 +177,7 @@ class Activation:
             return
         seat = Seat(peer, message.covered, message.replay, message.seq)
         self.seats[peer.gateway] = seat
-        seating = Seating(peer.gateway, tuple(missed), machine.seq)
+        seating = Seating(seat, tuple(missed), machine.seq)
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 

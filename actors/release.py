@@ -8,7 +8,7 @@ never splits the two (link.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +17,9 @@ from actors.gates import Step
 from cfmessenger import effects as fx
 from cfmessenger import link
 from cfmessenger.ids import gateway_of
+
+MAX_KEPT = 1000
+"""Items that wait for one gateway on its way back."""
 
 
 class Peer(Protocol):
@@ -43,9 +46,13 @@ class Seat:
 
 
 class Seating(msgspec.Struct, frozen=True, gc=False):
-    """Internal effect: from here on this seat gets broadcasts; first what it missed."""
+    """Internal effect: from here on this seat gets broadcasts; first what it missed.
 
-    gateway: str
+    This very one: what an attach before it caused is not covered on the seat that came
+    after, so it must not be shown there either.
+    """
+
+    seat: Seat
     missed: tuple[bytes, ...]
     seq: int
 
@@ -60,6 +67,9 @@ class Release:
         self._seats = seats
         self._elsewhere = elsewhere
         self.shown = 0  # the last durable event that was released
+        # Gateways that are called back to an object that woke, and what is passing
+        # meanwhile and no gap will bring them.
+        self._called: dict[str, list[link.Item]] = {}
         self._run: list[bytes] = []  # consecutive broadcasts, framed
         self._run_seq = 0
         self._again: str | None = None  # the gateway that brings this input back
@@ -100,6 +110,10 @@ class Release:
                 seat.items = []
                 seat.peer.send(output)
 
+    def call(self, gateways: Collection[str]) -> None:
+        """Keep what passes for these until they are seated, or are given up."""
+        self._called = {gateway: [] for gateway in gateways}
+
     def _comes_again(self, origin: Seat | None) -> str | None:
         """The gateway of a link that broke since: it repeats what is not covered."""
         if origin is None or self._seats.get(origin.peer.gateway) is origin:
@@ -113,10 +127,18 @@ class Release:
             self._to_all(link.Fanout(blob, self._run_seq, None))
             self._run, self._run_seq = [], 0
 
-    def _to_all(self, item: link.Item) -> None:
+    def _to_all(self, item: link.Fanout) -> None:
         for seat in self._seats.values():
             if seat.seated:
                 seat.items.append(item)
+        if self._called and not item.seq:
+            for gateway in self._called:
+                self._keep(gateway, item)
+
+    def _keep(self, gateway: str, item: link.Item) -> None:
+        kept = self._called.get(gateway)
+        if kept is not None and len(kept) < MAX_KEPT:
+            kept.append(item)
 
     def _to(self, conn: str, item: link.Item) -> None:
         self._end_run()
@@ -125,9 +147,13 @@ class Release:
         # An attachment is state, not an answer: it is not told a second time.
         if seat is not None and (gateway != self._again or type(item) is link.Attached):
             seat.items.append(item)
+        elif seat is None:
+            self._keep(gateway, item)
 
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)
+        if self._run and bool(effect.seq) != bool(self._run_seq):
+            self._end_run()  # a gap brings the durable ones alone
         if effect.seq:
             self.shown = self._run_seq = effect.seq
         if effect.but_user is None:
@@ -178,13 +204,14 @@ class Release:
 
     def _seat(self, effect: Seating, step: Step[Seat]) -> None:
         self._end_run()
-        seat = self._seats.get(effect.gateway)
-        if seat is None:
+        seat = effect.seat
+        if self._seats.get(seat.peer.gateway) is not seat:
             return
         seat.seated = True
         if effect.missed:
             blob = b"".join(map(link.text_frame, effect.missed))
             seat.items.append(link.Fanout(blob, effect.seq, None))
+        seat.items += self._called.pop(effect.gateway, ())
 
 
 def _by_gateway(conns: tuple[str, ...]) -> list[tuple[str, ...]]:

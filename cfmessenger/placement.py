@@ -1,11 +1,12 @@
 """Placement: which actor a name lives in, as one function of a generation.
 
-*Dedicated*: every object is its own named actor, `room:<id>`. *Pooled*: rooms are hashed
-onto named actors `rooms:<n>`, each hosting thousands (rendezvous hashing, so that a pool
-of another size moves no more rooms than it must); what is no room stays dedicated. The
-generation is a key in Valkey, which settings only seed: everybody who resolves or hosts
-follows the same one, and a host that does not own an object any more puts it to sleep
-and says `moved` (design.md §4). Pure; must not read settings or storage.
+*Dedicated*: every object is its own named actor, `room:<id>`. *Pooled*: rooms are
+hashed onto named actors `rooms:<n>`, each hosting thousands (rendezvous hashing, so
+that a pool of another size moves no more rooms than it must); what is no room stays
+dedicated. The generation is a key in Valkey, which settings only seed: everybody who
+resolves or hosts follows the same one, and a host that does not own an object any more
+puts it to sleep and says `moved` (design.md §4). Pure; must not read settings or
+storage.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class Room:
         self._timestamp = 0
         self._history = History()
         self._roster = Roster()
+        self._late: dict[str, list[Send]] = {}
         self._roll_call = RollCall(room_id, self._roster)
         self._typists = Typists()
         self._chats = _rates(rules.chat_rate)
@@ -125,13 +126,18 @@ class Room:
                 effects.append(Send((conn,), history.frame(self._id, seq)))
         elif not (greeted and since == seq) and history.reaches(since, seq):
             effects.append(Send((conn,), history.frame(self._id, seq, since)))
+        self.gateways.add(gateway_of(conn))
+        entered = self._enter(now, attachment, announce=True)
         if since is None or history.reaches(since, seq):
             effects.append(Subscribe((conn,)))
+            # Its own "joined", which passed while it was still catching up.
+            effects += self._late.pop(conn, ())
         else:
             effects.append(Behind(conn, since, seq))
-        self.gateways.add(gateway_of(conn))
-        effects += self._enter(now, attachment, announce=True)
-        return effects
+            lines = [Send((conn,), e.frame) for e in entered if type(e) is Broadcast]
+            if lines:
+                self._late[conn] = lines
+        return effects + entered
 
     def close(self, now: int, conn: str) -> list[Effect]:
         """A socket is gone."""
@@ -189,6 +195,7 @@ class Room:
         return effects
 
     def _leave(self, now: int, conn: str) -> list[Effect]:
+        self._late.pop(conn, None)
         left = self._roster.leave(conn)
         if left is None:
             return []
