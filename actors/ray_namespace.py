@@ -4,7 +4,8 @@ This file and `warm_pool` are the only ones that import ray. Ray decides where a
 lives and that its name is registered once; it is never asked to restart anything
 (`max_restarts=0`: the next event re-creates, as with Durable Objects), never carries a
 message, and is never trusted for mutual exclusion (the epoch is). Ray's calls block for
-up to a minute, so each runs in a thread with a deadline.
+up to a minute, so each runs in a thread with a deadline; a driver whose cluster is gone
+does not come back, so it says so (`lost`) and is to be replaced.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 
 from actors.host import Host, HostSettings
+from actors.location import LABEL, Location, Nowhere
+from actors.warm_pool import WarmPool
 from cfmessenger.errors import Unavailable
 from cfmessenger.log_format import configure
 from cfmessenger.namespace import Address, Described
+from cfmessenger.storage.log import ValkeyLog
 
 logger = logging.getLogger("cfmessenger.namespace")
 
@@ -36,7 +39,14 @@ RAY_NAMESPACE = "cfm"
 DESCRIBE_TIMEOUT_S = 1.0
 RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
+PING_TIMEOUT_S = 2.0
+PING_EVERY_S = 1.0
+LOST_AFTER = 4  # pings in a row; Ray itself would end this process after a minute
+KILL_EVERY_S = 10.0
 THREADS = 16
+
+ROOM_BYTES = 60 * 2**20
+"""What one awake room is taken to need, its process included."""
 
 T = TypeVar("T")
 
@@ -68,7 +78,11 @@ class ObjectActor:
         async with self._starting:
             if self._host is None:
                 self._loop = asyncio.get_running_loop()
-                host = Host(self._settings, self._ended)
+                # Loopback where Ray is on loopback (`up`), else what gateways of
+                # other nodes can reach.
+                listen = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+                settings = msgspec.structs.replace(self._settings, listen=listen)
+                host = Host(settings, self._ended)
                 await host.start()
                 self._host = host
         if self._host.leaving:
@@ -115,14 +129,35 @@ class _RayWords(io.TextIOBase):
 
 
 class RayNamespace:
-    """`Namespace` over a Ray cluster that this process is a driver of."""
+    """`Namespace` over a Ray cluster that this process is a driver of.
 
-    def __init__(self, settings: HostSettings, log_level: str) -> None:
+    `max_rooms` None: as many as the nodes' memory allows. `location` is the hint of
+    objects nobody gives one; None: hints mean nothing.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        log_level: str,
+        *,
+        warm_workers: int = 0,
+        max_rooms: int | None = None,
+        location: str | None = None,
+        strict: bool = False,
+    ) -> None:
         self._settings = settings
         self._log_level = log_level
         self._threads = ThreadPoolExecutor(THREADS, "ray")
         self._class: Any = ray.remote(ObjectActor)
-        self._handles: dict[str, Any] = {}
+        self._warm = WarmPool(warm_workers)
+        self._max_rooms = max_rooms
+        self._making: set[str] = set()
+        self._killed: dict[str, float] = {}
+        self._pinging: asyncio.Task[Any] | None = None
+        self._location: Location | None = None
+        if location is not None:
+            log = ValkeyLog(settings.valkey_url, settings.log_length)
+            self._location = Location(log, location, strict)
 
     @staticmethod
     def connect(address: str) -> None:
@@ -135,33 +170,67 @@ class RayNamespace:
                 configure_logging=False,
             )
             # A sleeping object's process ends by itself, which Ray reports as a crash.
-            sys.stderr = _RayWords()
+            sys.stdout = sys.stderr = _RayWords()
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise Unavailable(message=f"Ray cannot be reached: {error}") from error
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
-        return await self._run(lambda: self._resolve(name), RESOLVE_DEADLINE_S)
+    async def lost(self) -> None:
+        """Returns once Ray is gone for good; keeps the workers warm until then."""
+        warming = asyncio.create_task(self._warm.run())
+        failed = 0
+        try:
+            while failed < LOST_AFTER:
+                await asyncio.sleep(PING_EVERY_S)
+                try:
+                    await self.ping()
+                    failed = 0
+                except Unavailable:
+                    failed += 1
+        finally:
+            warming.cancel()
 
-    def _resolve(self, name: str) -> Address:
+    async def resolve(self, name: str, hint: str | None = None) -> Address:
         """Get or create by name; a name may for a moment mean an actor that is dead."""
-        end = time.monotonic() + RESOLVE_DEADLINE_S
+        loop = asyncio.get_running_loop()
+        end = loop.time() + RESOLVE_DEADLINE_S
         pause = 0.01
         while True:
             try:
-                actor = self._get_or_create(name)
-                raw = ray.get(actor.address.remote(), timeout=ATTEMPT_TIMEOUT_S)
+                until = min(loop.time() + ATTEMPT_TIMEOUT_S, end)
+                async with asyncio.timeout_at(until):
+                    raw = await self._find_or_make(name, hint)
                 if raw:
                     return msgspec.msgpack.decode(raw, type=Address)
-            except (RayActorError, ValueError, GetTimeoutError) as error:
+            except (RayActorError, ValueError) as error:
                 logger.info("%s: %s", name, type(error).__name__)
-            if time.monotonic() + pause > end:
+            except TimeoutError:
+                logger.info("%s: no answer", name)
+                await self._give_up_nowhere(name, hint)
+            except RayError as error:
+                raise Unavailable(message=f"{name} does not start.") from error
+            if loop.time() + pause > end:
                 raise Unavailable(message=f"{name} does not start.")
-            time.sleep(pause)
+            await asyncio.sleep(pause)
             pause = min(pause * 2, 0.2)
 
-    def _get_or_create(self, name: str) -> Any:
+    async def _find_or_make(self, name: str, hint: str | None) -> bytes:
+        found = await self._run(lambda: self._call(name, "address"))
+        if found is not None:
+            return await _answer(found)
+        nodes, names = await self._run(lambda: (self._nodes(), self._names()))
+        self._check_capacity(name, nodes, names)
+        self._making.add(name)
+        try:
+            where = await self._where(name, hint, nodes)
+            with self._warm.creation():
+                made = await self._run(lambda: self._make(name, where))
+                return await _answer(made)
+        finally:
+            self._making.discard(name)
+
+    def _make(self, name: str, where: dict[str, Any]) -> Any:
         settings = msgspec.structs.replace(self._settings, only=name)
-        return self._class.options(
+        actor = self._class.options(
             name=name,
             namespace=RAY_NAMESPACE,
             lifetime="detached",
@@ -170,82 +239,164 @@ class RayNamespace:
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
+            **where,
         ).remote(msgspec.msgpack.encode(settings), self._log_level)
+        return actor.address.remote()
+
+    def _check_capacity(
+        self, name: str, nodes: list[dict[str, Any]], names: list[str]
+    ) -> None:
+        """Raises `Unavailable` AT_CAPACITY. Only rooms count, and only they wait."""
+        if not _is_room(name):
+            return
+        limit = self._max_rooms
+        if limit is None:
+            memory = sum(each["Resources"].get("memory", 0.0) for each in nodes)
+            limit = max(1, int(memory / ROOM_BYTES))
+        awake = sum(map(_is_room, {*names, *self._making}))
+        if awake >= limit:
+            logger.warning("%s may not wake: %d rooms are awake", name, awake)
+            raise Unavailable("AT_CAPACITY", "Too many rooms are awake right now.")
+
+    async def _where(
+        self, name: str, hint: str | None, nodes: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        if self._location is None:
+            return {}
+        regions = [each["Labels"].get(LABEL) for each in nodes]
+        return await self._location.options(name, hint, regions)
+
+    async def _give_up_nowhere(self, name: str, hint: str | None) -> None:
+        """An actor that waits for a node of its location must not wait in silence."""
+        if self._location is None or not self._location.strict:
+            return
+        try:
+            await self._where(name, hint, await self._run(self._nodes))
+        except Nowhere:
+            await self._run(lambda: self._end(name))
+            raise
 
     async def kill(self, name: str, actor_id: str) -> bool:
-        return await self._run(lambda: self._kill(name, actor_id), RESOLVE_DEADLINE_S)
+        now = asyncio.get_running_loop().time()
+        self._killed = {k: t for k, t in self._killed.items() if now - t < KILL_EVERY_S}
+        if name in self._killed:
+            return False
+        self._killed[name] = now
+        killed = False
+        try:
+            if await self._hung(name, actor_id):
+                logger.warning("%s is hung: killed", name)
+                killed = await self._run(lambda: self._end(name, actor_id))
+        finally:
+            if not killed:
+                self._killed.pop(name, None)
+        return killed
 
-    def _kill(self, name: str, actor_id: str) -> bool:
-        try:
-            actor = ray.get_actor(name, RAY_NAMESPACE)
-        except ValueError:
-            return False
-        if actor._actor_id.hex() != actor_id:
+    async def _hung(self, name: str, actor_id: str) -> bool:
+        call = await self._run(lambda: self._call(name, "describe", actor_id))
+        if call is None:
             return False
         try:
-            ray.get(actor.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
-        except GetTimeoutError:
-            logger.warning("%s is hung: killed", name)
-            ray.kill(actor)
+            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
+                await _answer(call)
+        except TimeoutError:
             return True
-        except RayActorError:
+        except RayError:
             pass  # dead already
         return False
 
     async def describe(self) -> list[Described]:
-        return await self._run(self._describe, RESOLVE_DEADLINE_S)
-
-    def _describe(self) -> list[Described]:
-        calls: dict[str, Any] = {}
-        for entry in self._names():
-            try:
-                actor = ray.get_actor(entry, RAY_NAMESPACE)
-                calls[entry] = actor.describe.remote()
-            except ValueError:
-                continue
-        end = time.monotonic() + DESCRIBE_TIMEOUT_S
+        calls = await self._call_all("describe")
+        await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
         found: list[Described] = []
         for name, call in calls.items():
-            try:
-                raw = ray.get(call, timeout=max(0.0, end - time.monotonic()))
-                found += msgspec.msgpack.decode(raw, type=list[Described])
-            except GetTimeoutError:
+            if not call.done():
+                call.cancel()
                 found.append(Described(name, "dedicated", 0, state="hung"))
-            except RayActorError:
-                continue
+            elif call.exception() is None:
+                found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)
 
-    @staticmethod
-    def _names() -> list[str]:
-        return [
-            entry["name"]
-            for entry in ray.util.list_named_actors(all_namespaces=True)
-            if entry["namespace"] == RAY_NAMESPACE
-        ]
-
     async def ping(self) -> bool:
-        """Whether Ray's control store answers."""
-        await self._run(self._names, 2.0)
+        """Whether Ray's control store answers; one call for all who ask meanwhile."""
+        if self._pinging is None or self._pinging.done():
+            asking = self._run(self._names, PING_TIMEOUT_S)
+            self._pinging = asyncio.create_task(asking)
+        await asyncio.shield(self._pinging)
         return True
 
     async def drain(self, timeout_s: float) -> None:
         """Put every object to sleep, for a shutdown of the whole node."""
-        await self._run(lambda: self._drain(timeout_s), timeout_s + 1)
+        await _wait((await self._call_all("drain")).values(), timeout_s)
 
-    def _drain(self, timeout_s: float) -> None:
-        calls: list[Any] = []
-        for name in self._names():
-            try:
-                actor = ray.get_actor(name, RAY_NAMESPACE)
-                calls.append(actor.drain.remote())
-            except ValueError:
-                continue
-        ray.wait(calls, num_returns=len(calls), timeout=timeout_s) if calls else None
+    # Ray's own calls, each to be run in a thread.
 
-    async def _run(self, work: Callable[[], T], timeout_s: float) -> T:
+    @staticmethod
+    def _names() -> list[str]:
+        return [str(name) for name in ray.util.list_named_actors()]
+
+    @staticmethod
+    def _nodes() -> list[dict[str, Any]]:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        return [each for each in nodes if each["Alive"]]
+
+    @staticmethod
+    def _call(name: str, method: str, actor_id: str | None = None) -> Any:
+        """The call of a method; None without such an actor (of that id, if given)."""
+        try:
+            actor = ray.get_actor(name, RAY_NAMESPACE)
+        except ValueError:
+            return None
+        if actor_id is not None and actor._actor_id.hex() != actor_id:
+            return None
+        return getattr(actor, method).remote()
+
+    @staticmethod
+    def _end(name: str, actor_id: str | None = None) -> bool:
+        try:
+            actor = ray.get_actor(name, RAY_NAMESPACE)
+        except ValueError:
+            return False
+        if actor_id is not None and actor._actor_id.hex() != actor_id:
+            return False
+        ray.kill(actor)
+        return True
+
+    async def _call_all(self, method: str) -> dict[str, asyncio.Future[Any]]:
+        def call() -> dict[str, Any]:
+            return {name: self._call(name, method) for name in self._names()}
+
+        calls = await self._run(call)
+        return {
+            name: asyncio.wrap_future(ref.future())
+            for name, ref in calls.items()
+            if ref is not None
+        }
+
+    async def _run(
+        self, work: Callable[[], T], timeout_s: float = RESOLVE_DEADLINE_S
+    ) -> T:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout_s + 1):
+            async with asyncio.timeout(timeout_s):
                 return await loop.run_in_executor(self._threads, work)
         except (TimeoutError, RayError) as error:
             raise Unavailable(message="Ray does not answer in time.") from error
+
+
+def _is_room(name: str) -> bool:
+    return name.startswith("room:")
+
+
+async def _answer(call: Any) -> bytes:
+    answer: bytes = await asyncio.wrap_future(call.future())
+    return answer
+
+
+async def _wait(calls: Iterable[asyncio.Future[Any]], timeout_s: float) -> None:
+    """Until all have an outcome, or a while; an outcome may well be an error."""
+    waiting = tuple(calls)
+    if waiting:
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s)
+        for each in done:
+            each.exception()  # else asyncio would report that nobody looked

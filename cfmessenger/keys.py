@@ -29,6 +29,11 @@ def mirror(name: str) -> str:
     return f"cfm:{{{name}}}:mirror"
 
 
+def hint(name: str) -> str:
+    """The location hint of the object's first activation."""
+    return f"cfm:{{{name}}}:hint"
+
+
 def session(token_hash: str) -> str:
     """The hash of one session, by the SHA-256 of its token in hex."""
     return f"cfm:session:{token_hash}"

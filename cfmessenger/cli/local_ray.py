@@ -170,8 +170,15 @@ class LocalRay:
             # Logical: how many idle workers are started and kept. Rooms reserve none.
             f"--num-cpus={self._warm_workers}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
+            *self._labels(),
             f"--temp-dir={self._folder}",
         ]
+
+    def _labels(self) -> list[str]:
+        """This node is where its objects want to live, as far as Ray can spell it."""
+        hint = self._env.get("CFM_LOCATION_HINT", "")
+        spelt = hint and hint == hint.strip("-")
+        return [f"--labels=region={hint}"] if spelt else []
 
     def _set_last_logs_aside(self) -> None:
         if self._logs.is_dir():

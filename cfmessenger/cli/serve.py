@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
 from gateway.server import server_config
 from gateway.sockets import Sockets
+
+logger = logging.getLogger("cfmessenger.namespace")
 
 DRAIN_ROOMS_S = 2.0
 DRAIN_SHARE = 0.6
@@ -131,14 +134,26 @@ async def _serve_namespace(settings: Settings, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    backend = RayNamespace(HostSettings.of(settings), settings.log_level)
+    backend = RayNamespace(
+        HostSettings.of(settings),
+        settings.log_level,
+        warm_workers=settings.warm_workers,
+        max_rooms=settings.max_active_rooms,
+        location=settings.location_hint,
+        strict=settings.location_strict,
+    )
     server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))
     if url.startswith("unix:"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))
     await server.start()
     _ready()
-    await asked.wait()
+    ends = [asyncio.create_task(each) for each in (asked.wait(), backend.lost())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not asked.is_set():
+        # The rooms may well be alive; whoever starts us again finds them.
+        logger.error("Ray does not answer any more: giving up")
+        os._exit(1)
     await server.close()
     with contextlib.suppress(Unavailable):
         await backend.drain(DRAIN_ROOMS_S)

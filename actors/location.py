@@ -1,0 +1,75 @@
+"""Where an object wants to live: its location hint, and what Ray makes of it.
+
+A hint is taken at an object's first activation and remembered in Valkey, so that later
+activations use that one whoever asks (design.md §4). It is placement, never
+correctness: Valkey being away costs the preference, not the room. Strict is the other
+way round: better nowhere than elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from cfmessenger import keys
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.resp import ReplyError
+
+logger = logging.getLogger("cfmessenger.namespace")
+
+LABEL = "region"
+"""The Ray node label that a hint is compared with."""
+
+
+class Nowhere(Unavailable):
+    """Strict, and no living node is in the object's location."""
+
+    def __init__(self) -> None:
+        super().__init__(message="Its location has no node right now.")
+
+
+class Location:
+    """The hints of all objects. `default` is for those nobody gives one."""
+
+    def __init__(self, log: ValkeyLog, default: str, strict: bool) -> None:
+        self._log = log
+        self._default = default
+        self.strict = strict
+
+    async def options(
+        self, name: str, hint: str | None, regions: Sequence[str | None]
+    ) -> dict[str, Any]:
+        """Ray's options for a new actor; `regions` has each living node's label.
+
+        Remembers the hint if it is the object's first. Strict raises `Nowhere` when no
+        node is there: Ray would wait for one, for ever and without a word.
+        """
+        hint = hint or self._default
+        region = await self._first(name, hint, not self.strict or hint in regions)
+        if region in regions:
+            selector = {"label_selector": {LABEL: region}}
+            if self.strict:
+                return selector
+            if any(each != region for each in regions):
+                others = {"label_selector": {LABEL: f"!{region}"}}
+                return {**selector, "fallback_strategy": [others]}
+        elif self.strict:
+            logger.warning("%s: no node in %s", name, region)
+            raise Nowhere
+        return {}
+
+    async def _first(self, name: str, hint: str, remember: bool) -> str:
+        key = keys.hint(name)
+        command = ("SET", key, hint, "NX", "GET") if remember else ("GET", key)
+        try:
+            (reply,) = await self._log.execute([command])
+            if isinstance(reply, ReplyError):
+                raise Unavailable from reply
+        except Unavailable as error:
+            if self.strict:
+                raise
+            logger.warning("the location of %s is not known: %s", name, error)
+            return hint
+        return reply.decode() if reply else hint
