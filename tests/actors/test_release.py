@@ -35,7 +35,7 @@ class Hall:
         )
         for name in self.gateways:
             self.sit(name)
-            self.run(Step((Seating(name, (), 0),), None, 0))
+            self.run(self.seating(name, (), 0))
         self.forget()
 
     def sit(
@@ -44,6 +44,10 @@ class Hall:
         seat = Seat(self.gateways[gateway], covered, replay, gap_from)
         self.seats[gateway] = seat
         return seat
+
+    def seating(self, gateway: str, missed: tuple[bytes, ...], seq: int) -> Step[Seat]:
+        """The step of the latest attach."""
+        return Step((Seating(self.seats[gateway], missed, seq),), None, 0)
 
     def run(self, *steps: Step[Seat]) -> None:
         self.release.run("room:x", 3, list(steps))
@@ -183,7 +187,7 @@ def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> Non
     hall.sit(B, covered=4, gap_from=1)
     hall.run(
         hall.step(A, 1, *durable(3)),  # was in flight when B attached
-        Step((Seating(B, (b"2", b"3"), 3),), None, 0),
+        hall.seating(B, (b"2", b"3"), 3),
         hall.step(A, 2, *durable(4)),
     )
     assert hall.items(B) == [
@@ -196,7 +200,7 @@ def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> Non
 def test_a_gap_of_nothing_sends_nothing() -> None:
     hall = Hall(A)
     hall.sit(A, covered=4, gap_from=9)
-    hall.run(Step((Seating(A, (), 9),), None, 0))
+    hall.run(hall.seating(A, (), 9))
     assert hall.outputs(A) == []
 
 
@@ -204,7 +208,7 @@ def test_an_echo_that_the_gap_brought_is_not_repeated() -> None:
     hall = Hall(A)
     hall.sit(A, covered=1, replay=3, gap_from=10)
     hall.run(
-        Step((Seating(A, (b"11", b"12"), 12),), None, 0),
+        hall.seating(A, (b"11", b"12"), 12),
         hall.step(A, 2, fx.Repeat("gA.1", 11, None, b"11")),
         # Of an event before the gap: the client sent an old id, it gets its echo.
         hall.step(A, 3, fx.Repeat("gA.1", 10, None, b"10")),
@@ -220,7 +224,7 @@ def test_what_an_old_link_caused_covers_nothing_on_the_new_one() -> None:
     hall = Hall(A)
     old = hall.step(A, 5, *durable(1))
     hall.sit(A, covered=4, replay=5, gap_from=0)
-    hall.run(old, Step((Seating(A, (b"1",), 1),), None, 0))
+    hall.run(old, hall.seating(A, (b"1",), 1))
     assert [output.covered for output in hall.outputs(A)] == [4]
     assert hall.items(A) == [link.Fanout(text(b"1"), 1, None)]
 
@@ -231,15 +235,29 @@ def test_what_an_old_link_caused_is_not_told_on_the_new_one() -> None:
     greeting = fx.Send(("gA.1",), b"welcome")
     old = hall.step(A, 5, greeting, fx.Subscribe(("gA.1",)))
     hall.sit(A, covered=4, replay=5)
-    hall.run(old, Step((Seating(A, (), 0),), None, 0), hall.step(A, 5, greeting))
+    hall.run(old, hall.seating(A, (), 0), hall.step(A, 5, greeting))
     assert hall.items(A) == [link.Told(("gA.1",), text(b"welcome"), False)]
+
+
+def test_what_an_attach_before_caused_is_not_shown_on_the_seat_after() -> None:
+    # Shown without being covered, it would be echoed again after the next break.
+    hall = Hall(A)
+    hall.sit(A, gap_from=0)
+    first = hall.seating(A, (b"1",), 1)
+    said = hall.step(A, 5, *durable(2))
+    hall.sit(A, covered=4, replay=5, gap_from=0)
+    hall.run(first, said)
+    assert hall.outputs(A) == []
+    hall.run(hall.seating(A, (b"1", b"2"), 2), hall.step(A, 5))
+    gap = link.Fanout(text(b"1") + text(b"2"), 2, None)
+    assert hall.outputs(A) == [link.Output("room:x", 3, 5, [gap])]
 
 
 def test_a_notification_survives_the_link_that_caused_it() -> None:
     hall = Hall(A)
     old = hall.step(A, 5, fx.Notify("presence:global", b"n"))
     hall.sit(A, covered=4, replay=5)
-    hall.run(old, Step((Seating(A, (), 0),), None, 0))
+    hall.run(old, hall.seating(A, (), 0))
     assert hall.items(A) == [link.Forward("presence:global", b"n")]
 
 
