@@ -29,8 +29,8 @@ logger = logging.getLogger("cfmessenger.activation")
 
 LIVE_MIRROR_EVERY_S = 5.0
 SETTLE_S = 1.0
-CALL_S = 2.0
-"""How long what passes is kept for gateways that are called back."""
+CALLS = 6
+"""Ticks for which gateways of the mirror are called, and what passes is kept."""
 
 
 class State(enum.Enum):
@@ -60,6 +60,7 @@ class Activation:
         self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
         self._touched_at = self._mirrored_at = around.loop.time()
         self._flush_due = False
+        self._calls = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,8 +94,9 @@ class Activation:
     async def _start(self) -> None:
         try:
             machine = await load(
-                self.name, self._kind, self._around.log, self._around.clock.now()
+                self.name, self._kind, self._around.loads, self._around.clock.now()
             )
+            dead = await self._dead(machine.gateways)
         except Fenced:
             self._end("duplicate_activation")
             return
@@ -106,7 +108,6 @@ class Activation:
             logger.exception("%s cannot be loaded", self.name)
             self._end("storage_failed")
             return
-        dead = await self._dead(machine.gateways)
         if self.state is not State.STARTING:
             return
         self._machine = machine
@@ -115,14 +116,25 @@ class Activation:
         for gateway in dead:
             self.bury(gateway)
         waiting, self._waiting = self._waiting, []
-        absent = machine.gateways - {peer.gateway for peer, _ in waiting}
-        if absent:
-            self._release.call(absent)
-            self._around.loop.call_later(CALL_S, self._release.call, ())
-            self._spawn(self._around.derived.call_gateways(absent, self.name))
+        machine.absent -= dead
+        self._release.call(machine.absent)
         for peer, message in waiting:
             self.receive(peer, message)
+        self._calls = CALLS
+        self.call_absent()
         self._set_alarm()
+
+    def call_absent(self) -> None:
+        """Tell who held sockets here and has not come back; a channel forgets."""
+        if self.state is not State.RUNNING or not self._calls:
+            return
+        self._calls -= 1
+        absent = self._machine.absent - self.seats.keys()
+        if absent and self._calls:
+            self._around.derived.call_gateways(absent, self.name)
+        else:
+            self._calls = 0
+            self._release.call(())
 
     async def _dead(self, gateways: set[str]) -> set[str]:
         """Who of the mirror's gateways was given up while the object slept."""
@@ -144,6 +156,7 @@ class Activation:
         """
         logger.warning("%s resets, epoch %d", self.name, self.epoch)
         self._gate.drop()
+        self._release.call(())
         self._goodbye("reset")
         self.seats.clear()
         self._waiting.clear()
@@ -166,29 +179,34 @@ class Activation:
         if isinstance(message, link.Attach):
             self._attach(peer, message)
         else:
-            self._take(peer, message.inputs)
+            self._take(peer, message)
         self._flush_soon()
 
     def _attach(self, peer: Peer, message: link.Attach) -> None:
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
         if missed is None:
-            peer.send(link.Goodbye(self.name, machine.epoch, 0, "behind"))
+            self.seats.pop(peer.gateway, None)
+            turn = message.turn
+            peer.send(link.Goodbye(self.name, machine.epoch, 0, "behind", turn))
             return
-        seat = Seat(peer, message.covered, message.replay, message.seq)
+        seat = Seat(
+            peer, message.covered, message.replay, message.seq, message.turn
+        )
         self.seats[peer.gateway] = seat
         seating = Seating(seat, tuple(missed), machine.seq)
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 
-    def _take(self, peer: Peer, inputs: list[link.Input]) -> None:
+    def _take(self, peer: Peer, message: link.Inputs) -> None:
         seat = self.seats.get(peer.gateway)
-        if seat is None or seat.peer is not peer:
-            peer.send(link.Goodbye(self.name, self.epoch, 0, "reset"))
+        if seat is None or seat.peer is not peer or seat.turn != message.turn:
+            turn = message.turn
+            peer.send(link.Goodbye(self.name, self.epoch, 0, "reset", turn))
             return
         machine, now, hold = self._machine, self._around.clock.now(), self._gate.hold
         said, process = link.Said, process_of(peer.gateway)
-        for entry in inputs:
+        for entry in message.inputs:
             n = entry.n
             if type(entry) is said:
                 fresh_id = f"{process}.{n}"
@@ -213,7 +231,11 @@ class Activation:
 
     def bury(self, gateway: str) -> None:
         """A gateway is dead for certain: its sockets leave."""
-        self.seats.pop(gateway, None)
+        seat = self.seats.pop(gateway, None)
+        if seat is not None:
+            # Not as dead as that, perhaps: then it must know that it is not seated.
+            covered, turn = seat.covered, seat.turn
+            seat.peer.send(link.Goodbye(self.name, self.epoch, covered, "reset", turn))
         if self.state is State.RUNNING:
             effects = self._machine.detach(self._around.clock.now(), gateway)
             self._gate.hold(Step(effects, None, 0))
@@ -241,15 +263,23 @@ class Activation:
                 commit = Commit(self.name, self.epoch, events)
                 self._around.committer.add(commit, self._committed)
             else:
-                self._release.run(self.name, self.epoch, self._gate.land())
+                self._show()
         self._set_alarm()
+
+    def _show(self) -> None:
+        """Release what has landed. A bug in it must not lose what it half showed."""
+        try:
+            self._release.run(self.name, self.epoch, self._gate.land())
+        except Exception:
+            logger.exception("%s cannot show what happened", self.name)
+            self._reset()
 
     def _committed(self, commit: Commit, problem: Exception | None) -> None:
         if self.state is not State.RUNNING or commit.epoch != self.epoch:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
             self._around.reached("after_append")
-            self._release.run(self.name, self.epoch, self._gate.land())
+            self._show()
             self._flush()
         elif isinstance(problem, Fenced):
             self._end("duplicate_activation")
@@ -281,7 +311,9 @@ class Activation:
         self._timer = self._timer_at = None
         now = self._around.clock.now()
         due = self._machine.alarm_at
-        if self.state is State.RUNNING and due is not None and due <= now:
+        if self.state is not State.RUNNING:
+            return
+        if due is not None and due <= now:
             self._gate.hold(Step(self._machine.alarm(now), None, 0))
             self._flush_soon()
         else:
@@ -356,6 +388,11 @@ class Activation:
         if not self._gate.idle:
             self._flush_soon()
 
+    def give_up(self) -> None:
+        """Storage cannot be reached from here: leave it to whoever can."""
+        if self.state is not State.GONE:
+            self._end("storage_failed")
+
     def supersede(self) -> None:
         """A higher epoch exists: show nothing more."""
         self._end("duplicate_activation")
@@ -370,11 +407,14 @@ class Activation:
 
     def _goodbye(self, reason: str) -> None:
         for seat in self.seats.values():
-            seat.peer.send(link.Goodbye(self.name, self.epoch, seat.covered, reason))
-        seated = {seat.peer for seat in self.seats.values()}
-        for peer in {peer for peer, _ in self._waiting}:
-            if peer not in seated:
-                peer.send(link.Goodbye(self.name, self.epoch, 0, reason))
+            goodbye = link.Goodbye(
+                self.name, self.epoch, seat.covered, reason, seat.turn
+            )
+            seat.peer.send(goodbye)
+        seated = {(seat.peer, seat.turn) for seat in self.seats.values()}
+        waiting = {(peer, message.turn) for peer, message in self._waiting}
+        for peer, turn in waiting - seated:
+            peer.send(link.Goodbye(self.name, self.epoch, 0, reason, turn))
 
     def _end(self, reason: str) -> None:
         if self.state is State.GONE:

@@ -36,7 +36,11 @@ TICK_S = 0.5
 TRUST_S = 2.0
 """Without a look at the log for so long, an object shows nothing (design.md §3)."""
 
+GIVE_UP_S = 6.0
+"""After so long without it others are to try, who may reach what we cannot."""
+
 HELLO_TIMEOUT_S = 5.0
+MAX_HELLO = 4096
 LINGER_S = 2.0
 
 
@@ -91,6 +95,8 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            if not self.gateway and len(data) > MAX_HELLO:
+                raise link.BrokenLink("too much before hello")
             for message in self._reader.feed(data):
                 self._take(message)
         except link.BrokenLink as error:
@@ -174,7 +180,8 @@ class Host(Surroundings):
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
-        super().__init__(self._log, DerivedKeys(self._aside), settings.rules, Clock())
+        derived = DerivedKeys(self._aside)
+        super().__init__(self._log, derived, settings.rules, Clock(), self._aside)
 
     async def start(self) -> None:
         """Listen. Takes no epoch and touches no storage yet."""
@@ -210,10 +217,10 @@ class Host(Surroundings):
     ) -> Activation | None:
         name, only = message.object, self._settings.only
         if isinstance(message, link.Inputs) or self._leaving is not None:
-            peer.send(link.Goodbye(name, 0, 0, "shutting_down"))
+            peer.send(link.Goodbye(name, 0, 0, "shutting_down", message.turn))
             return None
         if only not in (None, name):
-            peer.send(link.Goodbye(name, 0, 0, "moved"))
+            peer.send(link.Goodbye(name, 0, 0, "moved", message.turn))
             return None
         try:
             activation = Activation(name, self)
@@ -242,19 +249,25 @@ class Host(Surroundings):
 
     async def _linger(self, reason: str) -> None:
         """End the links once read to the end, then the process."""
-        for peer in tuple(self.peers):
-            peer.finish()
-        end = self.loop.time() + LINGER_S
-        while self.peers and self.loop.time() < end:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        await self.close()
-        if self._ended is not None:
-            self._ended(reason)
+        try:
+            for peer in tuple(self.peers):
+                peer.finish()
+            end = self.loop.time() + LINGER_S
+            while self.peers and self.loop.time() < end:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await self.close()
+        finally:
+            # Whatever happened: a process that is leaving serves nobody.
+            if self._ended is not None:
+                self._ended(reason)
 
     async def drain(self) -> int:
         """Put every object to sleep; how many were here."""
         objects = list(self.objects.values())
         await asyncio.gather(*(each.hibernate("shutting_down") for each in objects))
+        end = self.loop.time() + LINGER_S
+        while self.objects and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # some were falling asleep by themselves
         if self._settings.only is not None:
             self._leave("shutting_down")
         return len(objects)
@@ -297,12 +310,19 @@ class Host(Surroundings):
                 await self._look(now)
             except Unavailable as error:
                 logger.warning("%s", error.message)
+                self._give_up()
             except Exception:
                 logger.exception("tick failed")
             if self.objects:
                 empty_since = now
             elif self._settings.only and now - empty_since > self._idle_s:
                 self._leave("idle")
+
+    def _give_up(self) -> None:
+        """Cut off from storage, but perhaps not from the gateways: let them go."""
+        if self.loop.time() - self._read_at > GIVE_UP_S:
+            for activation in list(self.objects.values()):
+                activation.give_up()
 
     async def _look(self, now: float) -> None:
         """Are we alone, are our gateways alive, who may sleep?"""
@@ -319,11 +339,11 @@ class Host(Surroundings):
             if activation.idle_for(now) >= self._settings.hibernate_after:
                 await activation.hibernate()
             else:
+                activation.call_absent()
                 await activation.mirror_receipts()
 
     async def _check_epochs(self) -> None:
         """A higher epoch than ours means that somebody else speaks for the object."""
-        distrusted = not self.trusted()
         asked_at = self.loop.time()
         mine = [(each, each.epoch) for each in self.objects.values() if each.epoch]
         tops = await self._aside.epochs([each.name for each, _ in mine])
@@ -331,9 +351,8 @@ class Host(Surroundings):
             if activation.epoch == epoch < top:
                 activation.supersede()
         self._read_at = asked_at
-        if distrusted:
-            for activation in self.objects.values():
-                activation.trust_again()
+        for activation in self.objects.values():
+            activation.trust_again()
 
     async def _bury_dead(self) -> None:
         known = {g for each in self.objects.values() for g in each.gateways}

@@ -23,6 +23,7 @@ class Machine(Protocol):
 
     epoch: int
     receipts_changed: bool
+    absent: set[str]
 
     @property
     def seq(self) -> int: ...

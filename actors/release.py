@@ -33,10 +33,22 @@ class Peer(Protocol):
 class Seat:
     """A gateway's place at an object: how far its inputs are taken and covered."""
 
-    __slots__ = ("covered", "gap_from", "items", "peer", "replay", "seated", "told")
+    __slots__ = (
+        "covered",
+        "gap_from",
+        "items",
+        "peer",
+        "replay",
+        "seated",
+        "told",
+        "turn",
+    )
 
-    def __init__(self, peer: Peer, covered: int, replay: int, gap_from: int) -> None:
+    def __init__(
+        self, peer: Peer, covered: int, replay: int, gap_from: int, turn: int = 0
+    ) -> None:
         self.peer = peer
+        self.turn = turn  # the gateway's number of this attach
         self.covered = covered  # inputs whose effects were released
         self.told = covered  # what of that the gateway has heard
         self.replay = replay  # inputs up to here were sent before
@@ -57,6 +69,9 @@ class Seating(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+MAX_OUTPUT = 4 * 2**20
+"""Bytes after which a release goes on in the next frame, between two inputs."""
+
 Elsewhere = Callable[[fx.Effect, str | None], None]
 
 
@@ -72,6 +87,7 @@ class Release:
         self._called: dict[str, list[link.Item]] = {}
         self._run: list[bytes] = []  # consecutive broadcasts, framed
         self._run_seq = 0
+        self._bytes = 0
         self._again: str | None = None  # the gateway that brings this input back
         self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
             fx.Broadcast: self._broadcast,
@@ -102,10 +118,18 @@ class Release:
                     handle(effect, step)
             if step.origin is not None:
                 step.origin.covered = step.n
+            if self._bytes > MAX_OUTPUT:
+                self._send_off(name, epoch)
+        self._send_off(name, epoch)
+
+    def _send_off(self, name: str, epoch: int) -> None:
         self._end_run()
+        self._bytes = 0
         for seat in self._seats.values():
             if seat.items or seat.covered != seat.told:
-                output = link.Output(name, epoch, seat.covered, seat.items)
+                output = link.Output(
+                    name, epoch, seat.covered, seat.items, seat.turn
+                )
                 seat.told = seat.covered
                 seat.items = []
                 seat.peer.send(output)
@@ -154,6 +178,7 @@ class Release:
         blob = link.text_frame(effect.frame)
         if self._run and bool(effect.seq) != bool(self._run_seq):
             self._end_run()  # a gap brings the durable ones alone
+        self._bytes += len(blob)
         if effect.seq:
             self.shown = self._run_seq = effect.seq
         if effect.but_user is None:
@@ -164,6 +189,7 @@ class Release:
 
     def _send(self, effect: fx.Send, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)
+        self._bytes += len(blob)
         if len(effect.conns) == 1:
             self._to(effect.conns[0], link.Told(effect.conns, blob, effect.fault))
             return
@@ -211,7 +237,7 @@ class Release:
         if effect.missed:
             blob = b"".join(map(link.text_frame, effect.missed))
             seat.items.append(link.Fanout(blob, effect.seq, None))
-        seat.items += self._called.pop(effect.gateway, ())
+        seat.items += self._called.pop(seat.peer.gateway, ())
 
 
 def _by_gateway(conns: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ class Derived(Protocol):
 
     def record(self, user_id: str, status: str | None, gateway: str | None) -> None: ...
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...
-    async def call_gateways(self, gateways: set[str], name: str) -> None: ...
+    def call_gateways(self, gateways: set[str], name: str) -> None: ...
     async def living(self, gateways: set[str]) -> set[str]: ...
 
 
@@ -27,9 +27,16 @@ class Surroundings:
     """Made once per process, on its loop."""
 
     def __init__(
-        self, log: Log, derived: Derived, rules: RoomRules, clock: Clock
+        self,
+        log: Log,
+        derived: Derived,
+        rules: RoomRules,
+        clock: Clock,
+        loads: Log | None = None,
     ) -> None:
         self.log = log
+        # Whoever wakes reads through this: a slow load must not cut off a commit.
+        self.loads = loads or log
         self.derived = derived
         self.rules = rules
         self.clock = clock

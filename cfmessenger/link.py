@@ -21,7 +21,7 @@ import msgspec
 
 from cfmessenger.effects import Attachment
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 32 * 2**20
 """Bytes of one frame; a longer one is a broken or hostile peer."""
 
@@ -83,7 +83,8 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
 
     `seq` is the last event its sockets got, -1 if it has none that get events. Inputs
     up to `covered` are done; later ones up to `replay` were sent before, perhaps in
-    vain, and follow again.
+    vain, and follow again. `turn` numbers the gateway's attaches of this object: what
+    belongs to another turn, in either direction, comes too late and is dropped.
     """
 
     object: str
@@ -92,6 +93,7 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     covered: int
     replay: int
     sockets: list[Attachment]
+    turn: int = 0
 
 
 class Inputs(Struct, frozen=True, gc=False, tag=2):
@@ -99,6 +101,7 @@ class Inputs(Struct, frozen=True, gc=False, tag=2):
 
     object: str
     inputs: list[Input]
+    turn: int = 0
 
 
 class Ping(Struct, frozen=True, gc=False, tag=3):
@@ -192,6 +195,7 @@ class Output(Struct, frozen=True, gc=False, tag=1):
     epoch: int
     covered: int
     items: list[Item]
+    turn: int = 0
 
 
 class Pong(Struct, frozen=True, gc=False, tag=2):
@@ -212,6 +216,7 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     epoch: int
     covered: int
     reason: str
+    turn: int = 0
 
 
 ToGateway = Welcome | Output | Pong | Goodbye

@@ -80,6 +80,7 @@ class Presence:
         self._untold: dict[str, None] = {}
         self._held: list[tuple[str, bytes]] = []
         self._dormant: set[str] = set()
+        self.absent: set[str] = set()
         self._due: int | None = None
 
     @property
@@ -292,6 +293,8 @@ class Presence:
                 self._shown[user_id] = after
             changes.append((before, after))
         self._changed.clear()
+        if changes:
+            self._dormant.clear()  # who comes later missed these
         if len(changes) > BURST:
             all_of_them = [after for _, after in changes]
             sync = protocol.PresenceFullSync(all_of_them, partial=True)
@@ -345,6 +348,7 @@ class Presence:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return presence
         presence._chosen = saved.chosen
+        presence.absent = set(saved.gateways)
         if clean:
             presence._roster.restore(saved.roster)
             presence.gateways = set(saved.gateways)

@@ -84,6 +84,8 @@ class Room:
         self._remembers = False
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
+        # Whoever may hold sockets here and sleep: to be called, after a crash too.
+        self.absent: set[str] = set()
 
     @property
     def alarm_at(self) -> int | None:
@@ -382,8 +384,10 @@ class Room:
         typing_at = self._typists.alarm_at
         if typing_at is not None and typing_at <= now:
             effects += self._show(self._typists.alarm(now))
-        effects += self._roll_call.alarm(now)
-        return effects
+        told = self._roll_call.alarm(now)
+        if any(type(effect) is Broadcast for effect in told):
+            self._dormant.clear()  # who comes later missed this
+        return effects + told
 
     # Sleep and wake.
 
@@ -421,6 +425,7 @@ class Room:
         room._history.restore(saved.messages)
         room._chats.restore(saved.chats)
         room._nudges.restore(saved.nudges)
+        room.absent = set(saved.gateways)
         if clean:
             room._roster.restore(saved.roster)
             room._remembers = True

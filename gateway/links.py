@@ -43,14 +43,14 @@ class Link(asyncio.Protocol):
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
         self.unanswered = 0
-        self._gateway = gateway
+        self.gateway = gateway
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        hello = link.Hello(link.VERSION, self.address.key, self._gateway)
+        hello = link.Hello(link.VERSION, self.address.key, self.gateway)
         self._transport.write(link.frame(hello))
 
     def data_received(self, data: bytes) -> None:
@@ -154,6 +154,9 @@ class Links:
         except (OSError, TimeoutError) as error:
             opened.abort()
             raise Unavailable(message="The actor cannot be reached.") from error
+        if opened.gateway != self._gateway:  # renamed meanwhile
+            opened.abort()
+            raise Unavailable(message="The gateway has a new name.")
         self._links[address.key] = opened
         return opened
 

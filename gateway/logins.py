@@ -10,6 +10,7 @@ revalidation, for a published word can be lost (wire.md §1, §6).
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from cfmessenger import protocol
@@ -51,6 +52,14 @@ class Logins:
         self._sessions = sessions
         self._logins: dict[str, Login] = {}
         self._revalidated_at = 0.0
+        # Ended lately: (when, code, reason); a handshake may still be under way.
+        self._ended: dict[str, tuple[float, int, str]] = {}
+
+    def settle(self, connection: Connection) -> None:
+        """A socket is registered: did its login end during the handshake?"""
+        ended = self._ended.get(connection.login.session.login_id)
+        if ended is not None:
+            connection.end(*ended[1:])
 
     def of(self, session: Session) -> Login:
         """The login of a session, known from its first socket to its last."""
@@ -61,11 +70,6 @@ class Logins:
             login.session = session
         return login
 
-    def sockets(self, login_id: str) -> int:
-        """How many sockets of a login are here."""
-        login = self._logins.get(login_id)
-        return len(login.connections) if login is not None else 0
-
     def forget(self, connection: Connection) -> None:
         """A socket is gone."""
         login = connection.login
@@ -75,6 +79,7 @@ class Logins:
 
     def close(self, login_id: str, code: int, reason: str) -> None:
         """Close all sockets of a login; none is not an error."""
+        self._ended[login_id] = (time.monotonic(), code, reason)
         login = self._logins.get(login_id)
         if login is not None:
             for connection in tuple(login.connections):
@@ -82,6 +87,9 @@ class Logins:
 
     async def tick(self, now_ms: int, now_s: float) -> None:
         """Prolong, revalidate, warn, end. Call it once a second."""
+        old = now_s - REVALIDATE_EVERY_S
+        while self._ended and next(iter(self._ended.values()))[0] < old:
+            del self._ended[next(iter(self._ended))]
         try:
             await self._prolong()
             await self._revalidate(now_ms, now_s)

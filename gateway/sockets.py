@@ -71,7 +71,8 @@ class Sockets:
         self._namespace = namespace
         self._stubs: dict[str, Stub] = {}
         self._connections: dict[str, Connection] = {}
-        self._addresses: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()  # sockets, handshakes included
+        self._per_login: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -91,6 +92,7 @@ class Sockets:
         for work in (
             self._expire_inputs,
             self._watch_sockets,
+            self._watch_logins,
             self._check_ready,
             self._heartbeat.listen,
             self._heartbeat.beat,
@@ -170,7 +172,8 @@ class Sockets:
     ) -> None:
         """Tell the registry; done when it has taken it."""
         change = StatusChanged(user_id, status, display_name)
-        await self._stub(PRESENCE).notify(encode_notification(change))
+        payload = encode_notification(change)
+        await self._stub(PRESENCE).notify(payload, once=False)
 
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Close this process's sockets of a login."""
@@ -182,18 +185,20 @@ class Sockets:
         """Accept an admitted socket and stay until it is gone."""
         address = scope["client"][0] if scope.get("client") else ""
         name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
+        login_id = admission.session.login_id
         stub = self._stub(name)
-        with stub.wanted():
+        with stub.wanted(), self._counted(address, login_id):
             try:
-                self._check_capacity(address, admission.session.login_id)
+                self._check_capacity(address, login_id)
                 stub.hint = stub.hint or admission.session.location_hint
                 await stub.reach()
             except Unavailable as problem:
                 await refuse(send, Refusal.from_error(problem))
                 return
             connection = await self._accept(admission, scope, send, stub)
-            with self._registered(connection, address):
+            with self._registered(connection):
                 connection.start(admission.since)
+                self._logins.settle(connection)
                 await connection.ended
         connection.count_end()
 
@@ -217,8 +222,8 @@ class Sockets:
         per_login = self._settings.max_sockets_per_session
         if (
             self._draining
-            or (per_address and self._addresses[address] >= per_address)
-            or (per_login and self._logins.sockets(login_id) >= per_login)
+            or (per_address and self._addresses[address] > per_address)
+            or (per_login and self._per_login[login_id] > per_login)
         ):
             raise Unavailable("AT_CAPACITY")
 
@@ -227,10 +232,23 @@ class Sockets:
         return convert(raw.decode(), Status) if raw else "online"
 
     @contextlib.contextmanager
-    def _registered(self, connection: Connection, address: str) -> Iterator[None]:
+    def _counted(self, address: str, login_id: str) -> Iterator[None]:
+        """From before the first wait, so that a crowd at the door counts too."""
+        counts = ((self._addresses, address), (self._per_login, login_id))
+        for counter, key in counts:
+            counter[key] += 1
+        try:
+            yield
+        finally:
+            for counter, key in counts:
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
+
+    @contextlib.contextmanager
+    def _registered(self, connection: Connection) -> Iterator[None]:
         kind = "presence" if connection.room.name == PRESENCE else "room"
         self._connections[connection.conn] = connection
-        self._addresses[address] += 1
         connection.login.connections.add(connection)
         metrics.SOCKETS.labels(kind).inc()
         registry = self._stub(PRESENCE)
@@ -243,7 +261,6 @@ class Sockets:
         finally:
             metrics.SOCKETS.labels(kind).dec()
             self._logins.forget(connection)
-            self._addresses -= Counter((address,))
             self._connections.pop(connection.conn, None)
 
     def leave(self, connection: Connection) -> None:
@@ -266,7 +283,7 @@ class Sockets:
         return stub
 
     def _forward(self, target: str, payload: bytes) -> None:
-        done = self._stub(target).notify(payload)
+        done = self._stub(target).notify(payload, once=True)
         # Best effort: nobody waits, so a failure is nobody's news.
         done.add_done_callback(lambda future: future.exception())
 
@@ -279,7 +296,11 @@ class Sockets:
         """Bring all sockets of a stub up to the log, then attach again."""
         with contextlib.suppress(Unavailable):
             while True:
-                entries = await self.log.after(stub.name, stub.seq, HISTORY_FRAME)
+                since = stub.seq
+                entries = await self.log.after(stub.name, since, HISTORY_FRAME)
+                full = len(entries) == HISTORY_FRAME
+                if stub.seq != since:  # it went on by another way meanwhile
+                    entries = [each for each in entries if each.seq > stub.seq]
                 if entries and entries[0].seq != stub.seq + 1:
                     room_id = stub.name.removeprefix("room:")
                     lost = history_frame([], room_id, entries[0].seq - 1, True)
@@ -287,9 +308,9 @@ class Sockets:
                 if entries:
                     blob = b"".join(text_frame(entry.event) for entry in entries)
                     stub.caught_up(blob, entries[-1].seq)
-                if len(entries) < HISTORY_FRAME:
+                if not full:
                     break
-        stub.wake()
+        stub.paged()
 
     def wake(self, name: str) -> None:
         """An object that some sockets here belong to is awake and wants us back."""
@@ -299,32 +320,36 @@ class Sockets:
 
     async def compare_tops(self) -> None:
         """After the channel was silent: who has spoken meanwhile?"""
-        for stub in [each for each in self._stubs.values() if each.asleep]:
-            newest = await self.log.newest(stub.name, 1, None)
-            if newest and newest[0].seq > stub.seq:
+        asleep = [each for each in self._stubs.values() if each.asleep]
+        epochs = await self.log.epochs([stub.name for stub in asleep])
+        for stub, epoch in zip(asleep, epochs, strict=True):
+            if epoch > stub.epoch:  # it has lived since, whether or not it spoke
                 stub.wake()
 
     def buried(self, gateway: str) -> None:
         """A gateway was given up: the registry must hear of it, asleep or not."""
         self._forward(PRESENCE, b"")
 
-    def rename(self) -> str:
+    def next_name(self) -> str:
+        """What to be called when others have given up the present name."""
+        self._lives += 1
+        return gateway_id(self._process, self._lives)
+
+    def rename(self, gateway: str) -> None:
         """Others gave us up while we did not run: go on under a new name.
 
         Our sockets have left everywhere; with the new name they come back.
         """
-        self._lives += 1
-        self.gateway = gateway_id(self._process, self._lives)
-        logger.warning("given up by others, now %s", self.gateway)
+        logger.warning("given up by others, now %s", gateway)
+        self.gateway = gateway
         names: dict[str, str] = {}
         for connection in self._connections.values():
-            names[connection.conn] = connection_id(self.gateway, connection.number)
+            names[connection.conn] = connection_id(gateway, connection.number)
             connection.rename(names[connection.conn])
         self._connections = {each.conn: each for each in self._connections.values()}
         for stub in self._stubs.values():
             stub.rename(names)
-        self.links.rename(self.gateway)
-        return self.gateway
+        self.links.rename(gateway)
 
     @property
     def users(self) -> set[str]:
@@ -341,12 +366,20 @@ class Sockets:
                 del self._stubs[name]
 
     async def _watch_sockets(self) -> None:
-        for beat in itertools.count():
+        """Each is pinged once in `PING_EVERY_S`, a share of them every second."""
+        share = int(self.loop.time()) % PING_EVERY_S
+        while True:
             now = self.loop.time()
-            for connection in list(self._connections.values()):
-                if connection.number % PING_EVERY_S == beat % PING_EVERY_S:
-                    connection.beat(now)
-            await self._logins.tick(time.time_ns() // 1_000_000, now)
+            while share != int(now) % PING_EVERY_S:
+                share = (share + 1) % PING_EVERY_S
+                for connection in list(self._connections.values()):
+                    if connection.number % PING_EVERY_S == share:
+                        connection.beat(now)
+            await asyncio.sleep(0.5)
+
+    async def _watch_logins(self) -> None:
+        while True:
+            await self._logins.tick(time.time_ns() // 1_000_000, self.loop.time())
             await asyncio.sleep(1.0)
 
 

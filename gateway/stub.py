@@ -52,12 +52,21 @@ class Outlet(Protocol):
 class Pending:
     """An input that is not covered yet."""
 
-    __slots__ = ("at", "done", "input")
+    __slots__ = ("at", "done", "input", "once")
 
     def __init__(self, entry: link.Input, at: float) -> None:
         self.input = entry
         self.at = at
         self.done: asyncio.Future[None] | None = None
+        self.once = False
+
+    @property
+    def conn(self) -> str | None:
+        """The connection that it is about."""
+        entry = self.input
+        if isinstance(entry, link.Opened):
+            return entry.attachment.conn
+        return None if isinstance(entry, link.Notified) else entry.conn
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Its connection has a new name."""
@@ -103,12 +112,15 @@ class Stub:
         self._members: dict[str, Outlet] = {}  # sockets in the fan-out
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending: deque[Pending] = deque()
-        self._pending_bytes = 0
+        self._said = 0  # text frames among the pending, and their bytes
+        self._said_bytes = 0
+        self._paging = False  # the sockets are being brought up to the log
         self._fresh: list[link.Input] = []  # not on the link yet
         self._next = links.next_input  # of the whole gateway, so never used twice
         self._sent = 0  # the last input that was ever put on a link
         self._covered = 0
         self._link: Link | None = None
+        self._turn = 0  # of this attach; what answers another one is too late
         self._reviving: asyncio.Task[None] | None = None
         self._failures = 0
         self._handshakes = 0  # sockets on their way in, so it must not be forgotten
@@ -134,11 +146,12 @@ class Stub:
     def say(self, outlet: Outlet, data: bytes) -> bool:
         """A text frame of a socket. False if too much is waiting already."""
         if (
-            len(self._pending) >= MAX_UNCOVERED
-            or self._pending_bytes + len(data) > MAX_UNCOVERED_BYTES
+            self._said >= MAX_UNCOVERED
+            or self._said_bytes + len(data) > MAX_UNCOVERED_BYTES
         ):
             return False
-        self._pending_bytes += len(data)
+        self._said += 1
+        self._said_bytes += len(data)
         self._push(link.Said(self._next(), outlet.conn, data))
         return True
 
@@ -148,11 +161,38 @@ class Stub:
             return
         if self._members.pop(outlet.conn, None) is not None:
             self._writers = None
-        self._push(link.Closed(self._next(), outlet.conn))
+        if self._link is not None or not self._forget_unsent(outlet.conn):
+            self._push(link.Closed(self._next(), outlet.conn))
 
-    def notify(self, payload: bytes) -> asyncio.Future[None]:
-        """Give the object a notification; the future is done when it is covered."""
+    def _forget_unsent(self, conn: str) -> bool:
+        """Whoever left before the object was reached was never there."""
+        unsent = [
+            pending
+            for pending in self._pending
+            if pending.input.n > self._sent and pending.conn == conn
+        ]
+        if not unsent or type(unsent[0].input) is not link.Opened:
+            return False
+        for pending in unsent:
+            self._drop(pending)
+        gone = set(map(id, unsent))
+        self._pending = deque(p for p in self._pending if id(p) not in gone)
+        return True
+
+    def _drop(self, pending: Pending) -> None:
+        """It is pending no more: it counts no more either."""
+        entry = pending.input
+        if type(entry) is link.Said:
+            self._said -= 1
+            self._said_bytes -= len(entry.data)
+
+    def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
+        """Give the object a notification; the future is done when it is covered.
+
+        `once`: at most once (wire.md §4), so what was sent is not sent again.
+        """
         pending = self._push(link.Notified(self._next(), payload))
+        pending.once = once
         pending.done = self._loop.create_future()
         return pending.done
 
@@ -163,13 +203,13 @@ class Stub:
 
     async def reach(self) -> None:
         """Attached, or `Unavailable` says why not; before a socket is accepted."""
-        if self._link is None:
+        if self._link is None and not self._paging:
             self._attach(await self._links.to(self.name, self.hint))
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Connections have new names; attach anew under them."""
-        self._outlets = {names[c]: outlet for c, outlet in self._outlets.items()}
-        self._members = {names[c]: outlet for c, outlet in self._members.items()}
+        self._outlets = {o.conn: o for o in self._outlets.values()}
+        self._members = {o.conn: o for o in self._members.values()}
         # Whoever is closing is not among the names any more, and has left already.
         self._held = {
             names[conn]: replace(attachment, conn=names[conn])
@@ -209,7 +249,7 @@ class Stub:
     def _send_fresh(self) -> None:
         fresh, self._fresh = self._fresh, []
         if self._link is not None and fresh:
-            self._link.send(link.Inputs(self.name, fresh))
+            self._link.send(link.Inputs(self.name, fresh, self._turn))
             self._sent_now(fresh)
 
     def _sent_now(self, sent: list[link.Input]) -> None:
@@ -217,10 +257,8 @@ class Stub:
         if not any(type(entry) is link.Notified for entry in sent):
             return
         for pending in self._pending:
-            entry = pending.input
-            if type(entry) is link.Notified and entry.data:
-                # At most once (wire.md §4): what was sent is not sent again.
-                pending.input = link.Notified(entry.n, b"")
+            if pending.once:
+                pending.input = link.Notified(pending.input.n, b"")
 
     def _cover(self, n: int) -> None:
         pending, now = self._pending, self._loop.time()
@@ -229,11 +267,11 @@ class Stub:
             entry = done.input
             kind = type(entry)
             if kind is link.Said:
-                self._pending_bytes -= len(entry.data)  # type: ignore[union-attr]
+                self._drop(done)
                 self._observe(now - done.at)
             elif kind is link.Opened:
                 attachment = entry.attachment  # type: ignore[union-attr]
-                self._held[attachment.conn] = attachment
+                self._held.setdefault(attachment.conn, attachment)
             elif kind is link.Closed:
                 self._held.pop(entry.conn, None)  # type: ignore[union-attr]
             if done.done is not None and not done.done.done():
@@ -255,8 +293,8 @@ class Stub:
             if pending.at > end or isinstance(entry, link.Opened | link.Closed):
                 kept.append(pending)
                 continue
+            self._drop(pending)
             if isinstance(entry, link.Said):
-                self._pending_bytes -= len(entry.data)
                 outlet = self._outlets.get(entry.conn)
                 if outlet is not None:
                     outlet.refused(entry.data)
@@ -267,17 +305,20 @@ class Stub:
     # Getting to the object.
 
     def _revive(self) -> None:
-        if self._reviving is None:
+        if self._paging:
+            return  # `paged` goes on from there
+        if self._reviving is None or self._reviving.done():
             self._reviving = asyncio.create_task(self._reach_again())
             self._reviving.add_done_callback(self._revived)
 
     def _revived(self, task: asyncio.Task[None]) -> None:
-        self._reviving = None
+        if self._reviving is task:
+            self._reviving = None
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s cannot be revived", self.name, exc_info=task.exception())
 
     async def _reach_again(self) -> None:
-        while self._link is None and (self._held or self._pending):
+        while not (self._link or self._paging) and (self._held or self._pending):
             if self._failures:
                 # Capped, full jitter: many gateways come back for one room.
                 cap = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._failures, 10))
@@ -292,10 +333,13 @@ class Stub:
                     self._failures,
                     problem.message,
                 )
+            except Exception:
+                self._failures += 1
+                logger.exception("%s not reached", self.name)
 
     def _attach(self, to: Link) -> None:
         """Say who is here, then everything that is not covered, in order."""
-        if self._link is not None or to.lost:
+        if self._link is not None or to.lost or self._paging:
             return
         self._link = to
         to.riders[self.name] = self
@@ -304,16 +348,19 @@ class Stub:
         seq = self.seq if self._members else -1
         sockets = list(self._held.values())
         covered, replay = self._covered, self._sent
-        to.send(link.Attach(self.name, self.epoch, seq, covered, replay, sockets))
+        turn = self._turn = self._next()
+        to.send(
+            link.Attach(self.name, self.epoch, seq, covered, replay, sockets, turn)
+        )
         if entries:
-            to.send(link.Inputs(self.name, entries))
+            to.send(link.Inputs(self.name, entries, turn))
             self._sent_now(entries)
 
     # What the object shows.
 
     def on_output(self, output: link.Output) -> None:
         """Do what the object wants; an older incarnation has nothing to say."""
-        if output.epoch < self.epoch:
+        if output.epoch < self.epoch or output.turn != self._turn:
             return
         self.epoch = output.epoch
         self._failures = 0
@@ -372,14 +419,17 @@ class Stub:
             self._forward(item.target, item.payload)
 
     def _keep(self, attachment: Attachment) -> None:
-        if attachment.conn in self._held:
+        if attachment.conn in self._outlets:
             self._held[attachment.conn] = attachment
 
     # How it ends, for now.
 
     def on_goodbye(self, goodbye: link.Goodbye) -> None:
         """The object left, or wants to be attached anew; what is covered is done."""
+        if goodbye.turn != self._turn:
+            return
         if goodbye.epoch >= self.epoch:
+            self.epoch = goodbye.epoch
             self._cover(goodbye.covered)
         at, self._link = self._link, None
         if at is not None:
@@ -387,10 +437,20 @@ class Stub:
         if goodbye.reason == "reset" and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":
+            self._failures += 1
+            self._paging = True
             self._page(self)
-        elif self._pending or (self._held and goodbye.reason in _WORTH_A_RETURN):
+        elif self._pending or (
+            # Epoch 0: nobody was there, so whatever we came for is still to be done.
+            self._held and (goodbye.reason in _WORTH_A_RETURN or not goodbye.epoch)
+        ):
             self._failures += goodbye.reason != "idle"
             self._revive()
+
+    def paged(self) -> None:
+        """Paging has ended, for good or ill: attach again."""
+        self._paging = False
+        self._revive()
 
     def caught_up(self, blob: bytes, seq: int) -> None:
         """Events of the log that the sockets had missed, up to `seq`."""

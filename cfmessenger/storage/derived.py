@@ -53,7 +53,7 @@ class DerivedKeys:
             moved = ("ZADD", key, "GT", timestamp, room_id)
             self._add(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
 
-    async def call_gateways(self, gateways: set[str], name: str) -> None:
+    def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back."""
         for gateway in sorted(gateways):
             channel = keys.gateway_channel(process_of(gateway))
@@ -78,11 +78,13 @@ class DerivedKeys:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            with contextlib.suppress(Unavailable):
-                await self._log.execute(batch)
-        self._task = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                with contextlib.suppress(Unavailable):
+                    await self._log.execute(batch)
+        finally:
+            self._task = None
 
     async def flush(self) -> None:
         """Wait until what is collected was sent, at most as long as a read takes."""
