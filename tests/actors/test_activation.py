@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from actors import activation as activation_module
 from actors.activation import Activation, State
@@ -431,6 +432,22 @@ async def test_a_socket_that_enters_while_its_link_breaks_is_greeted_once(
     ]
     assert len(greetings) == 1
     assert again.kinds("gA.1").count("history") == 1
+
+
+async def test_what_belongs_to_an_earlier_attach_comes_too_late(
+    scene: Scene, a: Visitor, name: str
+) -> None:
+    room = await scene.live(name, a, "gA.1")
+    attach = replace(a.attach(name, "gA.1", seq=0, covered=a.covered), turn=2)
+    room.receive(a, attach)
+    late = a.chat("gA.1", "sent before it")
+    room.receive(a, link.Inputs(name, [late], 1))
+    assert (await a.until_goodbye("reset")).turn == 1
+    assert room.seq == 0
+    room.receive(a, link.Inputs(name, [late], 2))
+    await a.until_covered()
+    assert a.chats("gA.1") == [(1, "sent before it")]
+    assert a.outputs[-1].turn == 2
 
 
 # Sleep.

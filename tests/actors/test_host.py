@@ -150,6 +150,15 @@ async def test_nonsense_ends_its_link_and_no_other(
     good.close()
 
 
+async def test_before_its_hello_nobody_may_send_much(launch: Launch) -> None:
+    host = await launch()
+    caller = await Caller.silent(host.address("x"))
+    # An announced large frame of which little has come yet.
+    caller.raw(link.MAX_FRAME.to_bytes(4, "big") + b"x" * 8000)
+    await caller.until_ended()
+    assert caller.last == []
+
+
 async def test_a_name_of_no_kind_ends_the_link(launch: Launch) -> None:
     host = await launch()
     caller = await Caller.open(host.address("x"))

@@ -49,15 +49,16 @@ TO_ACTOR: st.SearchStrategy[link.ToActor] = st.one_of(
         NUMBER,
         NUMBER,
         st.lists(ATTACHMENT, max_size=3),
+        NUMBER,
     ),
-    st.builds(link.Inputs, TEXT, st.lists(INPUT, max_size=4)),
+    st.builds(link.Inputs, TEXT, st.lists(INPUT, max_size=4), NUMBER),
     st.builds(link.Ping, NUMBER),
 )
 TO_GATEWAY: st.SearchStrategy[link.ToGateway] = st.one_of(
     st.builds(link.Welcome, NUMBER, NUMBER),
-    st.builds(link.Output, TEXT, NUMBER, NUMBER, st.lists(ITEM, max_size=4)),
+    st.builds(link.Output, TEXT, NUMBER, NUMBER, st.lists(ITEM, max_size=4), NUMBER),
     st.builds(link.Pong, NUMBER),
-    st.builds(link.Goodbye, TEXT, NUMBER, NUMBER, TEXT),
+    st.builds(link.Goodbye, TEXT, NUMBER, NUMBER, TEXT, NUMBER),
 )
 
 
@@ -94,18 +95,18 @@ def test_one_byte_at_a_time() -> None:
     assert found == messages
 
 
-def test_the_wire_is_what_version_1_says() -> None:
+def test_the_wire_is_what_version_2_says() -> None:
     # A change here needs a new VERSION: gateways and actors are restarted one by one.
-    assert link.VERSION == 1
+    assert link.VERSION == 2
     assert link.frame(link.Ping(7)) == b"\0\0\0\3\x92\x03\x07"
     said = link.Inputs("o", [link.Said(5, "c", b"x")])
     assert link.frame(said) == (
-        b"\0\0\0\x0d\x93\x02\xa1o\x91\x94\x00\x05\xa1c\xc4\x01x"
+        b"\0\0\0\x0e\x94\x02\xa1o\x91\x94\x00\x05\xa1c\xc4\x01x\x00"
     )
     # What an input caused and its being covered are one frame: together or not at all.
     output = link.Output("o", 2, 5, [link.Fanout(b"f", 9, None)])
     assert link.frame(output) == (
-        b"\0\0\0\x0e\x95\x01\xa1o\x02\x05\x91\x94\x00\xc4\x01f\x09\xc0"
+        b"\0\0\0\x0f\x96\x01\xa1o\x02\x05\x91\x94\x00\xc4\x01f\x09\xc0\x00"
     )
 
 

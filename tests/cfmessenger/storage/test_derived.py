@@ -101,7 +101,7 @@ async def test_gateways_are_called_on_their_channels(
     heard = listen(client, *channels)
     assert await anext(heard) is None
     derived = DerivedKeys(log)
-    await derived.call_gateways(gateways, "room:x")
+    derived.call_gateways(gateways, "room:x")
     await derived.flush()
     found = [await anext(heard) for _ in channels]
     assert found == [(channel, "room:x") for channel in channels]
