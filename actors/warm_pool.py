@@ -139,6 +139,8 @@ class _Raylet:
         from ray.core.generated import common_pb2, node_manager_pb2
         from ray.core.generated.node_manager_pb2_grpc import NodeManagerServiceStub
 
+        if not ray.is_initialized():  # else the next line would start a Ray
+            raise RuntimeError("this process is no driver")
         mine = ray.get_runtime_context().get_node_id()
         node = next(each for each in _nodes() if each["NodeID"] == mine)
         address = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
