@@ -27,6 +27,7 @@ from tests.chaos.messenger import Messenger
 from tests.chaos.workload import PEOPLE, Population
 
 SPARE_S = 60.0
+STOP_S = 14.0
 HEAL_S = 20.0
 QUIET_S = 5.0
 CONVERGE_S = 10.0
@@ -68,14 +69,19 @@ class Run:
         sys.stderr.write(f"seed {options.seed}, everything in {messenger.folder}\n")
         try:
             async with messenger:
-                # What is left to stop `up` in.
-                limit = options.seconds + SPARE_S - 13
-                async with asyncio.timeout_at(
-                    asyncio.get_running_loop().time() + limit
-                ):
-                    population, nemesis, seconds = await self._load(messenger)
-                    await self._final(messenger, population)
-                    await population.stop()
+                population = self._populate(messenger)
+                nemesis = self._nemesis(messenger, population)
+                try:
+                    # What is left to stop `up` in.
+                    async with asyncio.timeout(self._left_s(STOP_S)):
+                        await self._load(population, nemesis)
+                        await self._final(messenger, population)
+                except (TimeoutError, ClientError) as error:
+                    # Judged even so: what is there may tell why.
+                    text = f"it could not go on: {error!r}"
+                    self._extra.append(Anomaly("cut_short", text))
+                await nemesis.heal()
+                await population.stop()
                 errors = messenger.errors()
                 took = await messenger.stop()
         except BaseException:
@@ -84,29 +90,36 @@ class Run:
         if messenger.left:
             text = f"still ran after `up` ended: {messenger.left}"
             self._extra.append(Anomaly("left_running", text))
-        return self._report(messenger, population, nemesis, seconds, took, errors)
+        return self._report(messenger, population, nemesis, took, errors)
 
-    async def _load(self, messenger: Messenger) -> tuple[Population, Nemesis, float]:
-        options = self._options
-        population = Population(
+    def _left_s(self, spare_s: float) -> float:
+        end = self._began + self._options.seconds + SPARE_S - spare_s
+        return float(max(1.0, end - time.monotonic()))
+
+    def _populate(self, messenger: Messenger) -> Population:
+        return Population(
             messenger,
             self._history,
             self._rng,
-            rate=options.rate,
-            hibernate_after=options.hibernate_after,
+            rate=self._options.rate,
+            hibernate_after=self._options.hibernate_after,
         )
-        nemesis = Nemesis(
+
+    def _nemesis(self, messenger: Messenger, population: Population) -> Nemesis:
+        return Nemesis(
             messenger,
             population,
             self._history,
             random.Random(self._rng.random()),
-            hibernate_after=options.hibernate_after,
-            only=[kind for kind in options.only.split(",") if kind],
+            hibernate_after=self._options.hibernate_after,
+            only=[kind for kind in self._options.only.split(",") if kind],
         )
+
+    async def _load(self, population: Population, nemesis: Nemesis) -> None:
         await population.start()
         began = time.monotonic()
         hurting = asyncio.create_task(nemesis.run())
-        end = began + options.seconds
+        end = began + self._options.seconds
         while time.monotonic() < end and not hurting.done():
             self._progress(population, nemesis, time.monotonic() - began)
             await asyncio.sleep(min(0.5, max(0.0, end - time.monotonic())))
@@ -115,9 +128,7 @@ class Run:
         if not hurting.cancelled() and hurting.exception() is not None:
             raise hurting.exception()  # type: ignore[misc]
         await nemesis.heal()
-        seconds = time.monotonic() - began
         self._line("healing")
-        return population, nemesis, seconds
 
     def _progress(self, population: Population, nemesis: Nemesis, at: float) -> None:
         oks, faults = self._history.all(h.Ok), self._history.all(h.Fault)
@@ -201,7 +212,6 @@ class Run:
         messenger: Messenger,
         population: Population,
         nemesis: Nemesis,
-        seconds: float,
         took: float,
         errors: dict[str, int],
     ) -> dict[str, Any]:
@@ -209,7 +219,7 @@ class Run:
         found = report.summary(
             self._history,
             anomalies,
-            seconds,
+            self._options.seconds,
             seed=self._options.seed,
             refusals=population.refusals,
             not_said=population.skipped,

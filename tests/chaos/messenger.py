@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Self
 
@@ -303,17 +304,24 @@ class Messenger:
         return found
 
     def errors(self) -> dict[str, int]:
-        """The log's warnings and errors, counted by text without numbers."""
-        counts: dict[str, int] = {}
-        for line in self.log.read_text(errors="replace").splitlines():
-            try:
-                entry = msgspec.json.decode(line)
-            except msgspec.DecodeError:
-                if line and not line.startswith(READY):
-                    counts[line[:100]] = counts.get(line[:100], 0) + 1
-                continue
-            if isinstance(entry, dict) and entry.get("level") in ("warning", "error"):
-                text = str(entry.get("message") or entry.get("event") or entry)
-                text = "".join("#" if c.isdigit() else c for c in text)[:100]
-                counts[text] = counts.get(text, 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+        """Warnings and errors in all logs, counted by their text without numbers."""
+        counts: Counter[str] = Counter()
+        paths = [self.log, *(self.data / "logs" / "ray").glob("worker-*.err")]
+        for path in paths:
+            for line in path.read_text(errors="replace").splitlines():
+                if text := _complaint(line):
+                    counts["".join("#" if c.isdigit() else c for c in text)] += 1
+        return dict(counts.most_common())
+
+
+def _complaint(line: str) -> str:
+    """The essence of a record that is a warning or worse, else nothing."""
+    try:
+        entry = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return ""  # Ray's own words
+    if not isinstance(entry, dict) or entry.get("level") not in ("warning", "error"):
+        return ""
+    # A traceback's last line says most.
+    cause = str(entry.get("exception", "")).strip().rpartition("\n")[2]
+    return f"{str(entry.get('message'))[:90]} {cause[:90]}".strip()
