@@ -414,7 +414,8 @@ class Activation:
         seated = {(seat.peer, seat.turn) for seat in self.seats.values()}
         waiting = {(peer, message.turn) for peer, message in self._waiting}
         for peer, turn in waiting - seated:
-            peer.send(link.Goodbye(self.name, self.epoch, 0, reason, turn))
+            # Epoch 0: nothing was done for them here, whatever the reason to leave.
+            peer.send(link.Goodbye(self.name, 0, 0, reason, turn))
 
     def _end(self, reason: str) -> None:
         if self.state is State.GONE:
