@@ -126,6 +126,7 @@ class Links:
         self._watching: asyncio.Task[None] | None = None
         self._killing: set[asyncio.Task[None]] = set()
         self.next_input = itertools.count(1).__next__
+        self.next_turn = itertools.count(1).__next__
 
     def start(self) -> None:
         """Begin to watch for hung actors."""

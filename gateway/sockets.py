@@ -367,14 +367,15 @@ class Sockets:
 
     async def _watch_sockets(self) -> None:
         """Each is pinged once in `PING_EVERY_S`, a share of them every second."""
-        share = int(self.loop.time()) % PING_EVERY_S
+        beaten = int(self.loop.time())
         while True:
             now = self.loop.time()
-            while share != int(now) % PING_EVERY_S:
-                share = (share + 1) % PING_EVERY_S
-                for connection in list(self._connections.values()):
-                    if connection.number % PING_EVERY_S == share:
-                        connection.beat(now)
+            seconds = range(max(beaten + 1, int(now) - PING_EVERY_S), int(now) + 1)
+            shares = {second % PING_EVERY_S for second in seconds}
+            for connection in list(self._connections.values()) if shares else ():
+                if connection.number % PING_EVERY_S in shares:
+                    connection.beat(now)
+            beaten = int(now)
             await asyncio.sleep(0.5)
 
     async def _watch_logins(self) -> None:

@@ -348,7 +348,7 @@ class Stub:
         seq = self.seq if self._members else -1
         sockets = list(self._held.values())
         covered, replay = self._covered, self._sent
-        turn = self._turn = self._next()
+        turn = self._turn = self._links.next_turn()
         to.send(
             link.Attach(self.name, self.epoch, seq, covered, replay, sockets, turn)
         )

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
@@ -22,6 +24,7 @@ class ScriptedActor:
         self.key = f"key-{actor_id}"
         self.heard: list[object] = []
         self.answers_pings = True
+        self.turn = 0  # of the last attach it heard
         self._seen = 0
         self._news = asyncio.Event()
         self._writers: list[asyncio.StreamWriter] = []
@@ -62,6 +65,8 @@ class ScriptedActor:
             if self.answers_pings:
                 writer.write(link.frame(link.Pong(message.n)))
         else:
+            if isinstance(message, link.Attach):
+                self.turn = message.turn
             self.heard.append(message)
             self._news.set()
 
@@ -78,8 +83,13 @@ class ScriptedActor:
                 await self._news.wait()
 
     def says(self, *messages: link.ToGateway) -> None:
-        """To the gateway that came last, in one write."""
-        self._writers[-1].write(b"".join(map(link.frame, messages)))
+        """To the gateway that came last, in one write, and in its turn."""
+        self._writers[-1].write(b"".join(link.frame(self._now(m)) for m in messages))
+
+    def _now(self, message: link.ToGateway) -> link.ToGateway:
+        if isinstance(message, link.Output | link.Goodbye) and not message.turn:
+            return replace(message, turn=self.turn)
+        return message
 
     def says_bytes(self, data: bytes) -> None:
         self._writers[-1].write(data)

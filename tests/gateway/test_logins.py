@@ -134,11 +134,11 @@ async def test_a_login_is_forgotten_with_its_last_socket(node: Node) -> None:
     tabs = [await node.enter("user_1", room) for _ in range(2)]
     known = node.hub()._logins._logins
     [login_id] = known
-    assert node.hub()._logins.sockets(login_id) == 2
+    assert node.hub()._per_login[login_id] == 2
     for tab in tabs:
         await tab.close()
     await eventually(lambda: not known)
-    assert node.hub()._logins.sockets(login_id) == 0
+    assert node.hub()._per_login[login_id] == 0
 
 
 async def test_a_client_that_leaves_during_the_handshake_is_forgotten(

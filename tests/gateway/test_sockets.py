@@ -27,12 +27,6 @@ from tests.gateway.live import (
 )
 from tests.wire_rows import wire
 
-# What wakes a room on one gateway is seen on the others only if it is durable.
-LATE = pytest.mark.xfail(
-    reason="what wakes an object is not shown on gateways that come back to it a "
-    "moment later (actors/release.py `_to_all`)"
-)
-
 
 async def logged(url: str, room: str) -> list[dict[str, Any]]:
     """The room's log, read past everything of ours."""
@@ -158,7 +152,7 @@ async def test_who_leaves_while_the_room_sleeps_has_left(valkey_url: str) -> Non
         assert (await first.say("alone"))["seq"] == 1
 
 
-@pytest.mark.parametrize("gateway", [0, pytest.param(1, marks=LATE)])
+@pytest.mark.parametrize("gateway", [0, 1])
 @wire("3 system")
 async def test_who_joins_a_sleeping_room_is_told_to_everyone(
     valkey_url: str, gateway: int
@@ -171,7 +165,7 @@ async def test_who_joins_a_sleeping_room_is_told_to_everyone(
         await watcher.wait("system", content="Tom [brb] joined the room.", within=0.5)
 
 
-@pytest.mark.parametrize("gateway", [0, pytest.param(1, marks=LATE)])
+@pytest.mark.parametrize("gateway", [0, 1])
 @wire("3 delivery_status")
 async def test_a_receipt_that_wakes_the_room_is_told_to_everyone(
     valkey_url: str, gateway: int
@@ -254,7 +248,7 @@ async def test_hosts_that_die_while_they_connect_leave_no_connection() -> None:
 
 @wire("2 typing", "3 typing")
 async def test_who_typed_before_a_crash_is_shown_to_stop(valkey_url: str) -> None:
-    # On one gateway: another one that comes back later is not told (see LATE).
+    # On one gateway: after a crash nobody knows who else is to be told.
     async with live(valkey_url) as node:
         room = new_room()
         typist = await node.enter("user_1", room)

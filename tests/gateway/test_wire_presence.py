@@ -256,16 +256,7 @@ async def test_after_a_crash_the_registry_is_rebuilt_from_the_sockets(
 @wire("4 notification")
 @pytest.mark.parametrize(
     "gateway",
-    [
-        0,
-        pytest.param(
-            1,
-            marks=pytest.mark.xfail(
-                reason="what wakes an object is not shown on gateways that come back "
-                "to it a moment later (actors/release.py `_to`, `_to_all`)"
-            ),
-        ),
-    ],
+    [0, 1],
 )
 async def test_a_notification_wakes_the_registry(valkey_url: str, gateway: int) -> None:
     async with live(valkey_url, 2, hibernate_after="0.2") as node:

@@ -571,10 +571,6 @@ async def test_since_older_than_the_buffer_is_paged_from_the_log(free: Node) -> 
         assert (await back.wait("chat"))["seq"] == 351
 
 
-@pytest.mark.xfail(
-    reason="whoever is paged is announced before it is subscribed, so it never sees "
-    "its own line (cfmessenger/room.py `connect`)"
-)
 @wire("3 system")
 async def test_a_joiner_sees_its_own_line_after_a_long_history(free: Node) -> None:
     async with free.visit() as node:
