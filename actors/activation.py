@@ -113,13 +113,13 @@ class Activation:
         self._machine = machine
         self._release.shown = machine.seq
         self.state = State.RUNNING
-        for gateway in dead:
-            self.bury(gateway)
         waiting, self._waiting = self._waiting, []
         machine.absent -= dead
         self._release.call(machine.absent)
         for peer, message in waiting:
             self.receive(peer, message)
+        for gateway in dead:
+            self.bury(gateway)  # behind those, so that whoever came sees them leave
         self._calls = CALLS
         self.call_absent()
         self._set_alarm()
