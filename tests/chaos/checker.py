@@ -50,6 +50,7 @@ class Anomaly(msgspec.Struct, frozen=True):
 
 
 Rule = Callable[[History, Limits], Iterable[Anomaly]]
+_Times = defaultdict[tuple[str, str], list[float]]
 
 
 def check(history: History, limits: Limits | None = None) -> list[Anomaly]:
@@ -336,21 +337,48 @@ def presence(history: History, limits: Limits) -> Iterator[Anomaly]:
 
 
 def lines(history: History, limits: Limits) -> Iterator[Anomaly]:
-    """Nobody joins or leaves whose sockets in the room came and went not at all."""
-    changes: dict[tuple[str, str], list[float]] = defaultdict(list)
-    who = {}
-    for opened in history.all(h.Opened):
-        who[opened.client, opened.socket] = opened.user, opened.room
-        changes[opened.user, opened.room].append(opened.t)
-    for closed in history.all(h.Closed):
-        changes[who[closed.client, closed.socket]].append(closed.t)
+    """Nobody joins or leaves whose sockets in the room came and went not at all.
+
+    A line needs a cause not long before it, and no socket may be told of more arrivals
+    (or departures) than there were since a while before it opened.
+    """
+    came, went = _changes(history)
+    opened = {(o.client, o.socket): o.t for o in history.all(h.Opened)}
+    told: Counter[tuple[str, int, str, bool]] = Counter()
     for line in history.all(h.Line):
-        near = changes[line.user, line.room]
+        causes = (came if line.joined else went)[line.user, line.room]
+        told[line.client, line.socket, line.user, line.joined] += 1
+        count = told[line.client, line.socket, line.user, line.joined]
+        first = opened[line.client, line.socket] - limits.line_s
         # Seen here up to a second later than by the server.
-        if not any(line.t - limits.line_s <= t <= line.t + 1.0 for t in near):
-            did = "joined" if line.joined else "left"
-            where = line.room, list[int](), [line.client], line.t
-            yield Anomaly("phantom_line", f"{line.user} {did}", *where)
+        known = [t for t in causes if first <= t <= line.t + 1.0]
+        near = any(t >= line.t - limits.line_s for t in known)
+        if near and count <= len(known):
+            continue
+        did = "joined" if line.joined else "left"
+        text = f"{line.user} {did}, told {count} times, happened {len(known)} times"
+        where = line.room, list[int](), [line.client], line.t
+        yield Anomaly("phantom_line", text, *where)
+
+
+def _changes(history: History) -> tuple[_Times, _Times]:
+    """When each user's first socket in a room opened, and when their last one ended."""
+    came: _Times = defaultdict(list)
+    went: _Times = defaultdict(list)
+    who = {(o.client, o.socket): (o.user, o.room) for o in history.all(h.Opened)}
+    here: Counter[tuple[str, str]] = Counter()
+    both: list[h.Opened | h.Closed] = [*history.all(h.Opened), *history.all(h.Closed)]
+    for record in sorted(both, key=lambda record: record.t):
+        key = who[record.client, record.socket]
+        if isinstance(record, h.Opened):
+            here[key] += 1
+            if here[key] == 1:
+                came[key].append(record.t)
+        else:
+            here[key] -= 1
+            if here[key] == 0:
+                went[key].append(record.t)
+    return came, went
 
 
 def closes(history: History, limits: Limits) -> Iterator[Anomaly]:

@@ -23,6 +23,8 @@ STOP_ROOM_S = 10.0
 STOP_VALKEY_S = (2.0, 7.0)
 WARM_UP_S = 2.0
 PAUSE_S = (1.0, 3.0)
+RATED = "room:nudgers"
+"""Hurt more often: its rate windows must survive."""
 RECOVER = 0.75
 """How often the next fault waits until this one is over; else they overlap."""
 RECOVER_S = 12.0
@@ -115,6 +117,8 @@ class Nemesis:
         if not rooms:
             return None
         name = self._rng.choice(rooms)
+        if RATED in awake and self._rng.random() < 0.25:
+            name = RATED
         return name, awake[name]
 
     async def _signal_room(self, kind: str, number: signal.Signals) -> h.Fault | None:

@@ -324,6 +324,12 @@ def phantom_line(s: Script) -> None:
     s.add(h.Line(s._tick(), "b", 2, ROOM, "ann", joined=False))
 
 
+def joined_again(s: Script) -> None:
+    """`ann` came once, and `ben` is told twice (as after a crash)."""
+    for _ in range(2):
+        s.add(h.Line(s._tick(), "b", 2, ROOM, "ann", joined=True))
+
+
 def unexpected_close(s: Script) -> None:
     s.opened("p", since=5)
     s.closed("p", 1006, ours=False)
@@ -367,6 +373,7 @@ def close_of_another_gateway(s: Script) -> None:
         (presence_ghost, "presence"),
         (presence_missing, "presence"),
         (phantom_line, "phantom_line"),
+        (joined_again, "phantom_line"),
         (unexpected_close, "unexpected_close"),
         (close_of_another_gateway, "unexpected_close"),
     ],
