@@ -312,7 +312,8 @@ class RayNamespace:
         for name, call in calls.items():
             if not call.done():
                 call.cancel()
-                found.append(Described(name, "dedicated", 0, state="hung"))
+                state = "starting" if name in self._making else "hung"
+                found.append(Described(name, "dedicated", 0, state=state))
             elif call.exception() is None:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)

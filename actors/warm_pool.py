@@ -11,6 +11,9 @@ It is an accelerator and no more. A Ray it was not written for, a missing grpcio
 raylet that does not answer: one line in the log, cold starts, another try later, and
 never an exception into whoever makes actors. Each node with a namespace server keeps
 its own; a node without one starts cold.
+
+2 cores, 12 rooms one by one, p50/max: pool of 2 full 29/44 ms, none 523/726, exhausted
+537/634; two are back 0.6-1.5 s after the last creation; 44 MiB (PSS) an idle worker.
 """
 
 from __future__ import annotations
