@@ -190,6 +190,7 @@ class Connection:
             gap = not entries or entries[0].seq != since + 1
             since = entries[-1].seq if entries else seq
             events = [entry.event for entry in entries]
+            seq = max(seq, since)  # a page may go beyond what there was to catch up
             self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
             if not await self.wire.drained(DRAIN_PAGE_S):
                 self._on_slow()
