@@ -110,6 +110,7 @@ class Stub:
         self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
         self._held: dict[str, Attachment] = {}  # sockets the object knows of
         self._members: dict[str, Outlet] = {}  # sockets in the fan-out
+        self._reopening: set[str] = set()  # whom an attach does not subscribe
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending: deque[Pending] = deque()
         self._said = 0  # text frames among the pending, and their bytes
@@ -345,6 +346,10 @@ class Stub:
         to.riders[self.name] = self
         self._fresh = []
         entries = [pending.input for pending in self._pending]
+        # Who catches up comes in again after it: the answer to that is what counts.
+        opened = {e.attachment.conn for e in entries if isinstance(e, link.Opened)}
+        behind = {conn for conn, out in self._outlets.items() if out.catching_up}
+        self._reopening = (opened | behind) & self._held.keys()
         seq = self.seq if self._members else -1
         sockets = list(self._held.values())
         covered, replay = self._covered, self._sent
@@ -399,7 +404,9 @@ class Stub:
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
                 outlet = outlets.get(conn)
-                if outlet is not None and not outlet.catching_up:
+                if conn in self._reopening:
+                    self._reopening.discard(conn)
+                elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
