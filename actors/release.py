@@ -208,7 +208,7 @@ class Release:
             self._to(effect.conn, link.Recall(effect.conn, effect.seq))
         else:
             blob = link.text_frame(effect.frame)
-            self._to(effect.conn, link.Told((effect.conn,), blob, False))
+            self._to(effect.conn, link.Told((effect.conn,), blob, False, effect.seq))
 
     def _behind(self, effect: fx.Behind, step: Step[Seat]) -> None:
         self._to(effect.conn, link.CatchUp(effect.conn, effect.since, effect.seq))

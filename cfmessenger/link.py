@@ -131,6 +131,7 @@ class Told(Struct, frozen=True, gc=False, tag=1):
     conns: tuple[str, ...]
     blob: bytes
     fault: bool
+    seq: int = 0  # of an event that is shown once more: the echo of a duplicate
 
 
 class Subscribed(Struct, frozen=True, gc=False, tag=2):

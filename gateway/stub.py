@@ -110,6 +110,7 @@ class Stub:
         self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
         self._held: dict[str, Attachment] = {}  # sockets the object knows of
         self._members: dict[str, Outlet] = {}  # sockets in the fan-out
+        self._behind: dict[str, int] = {}  # who catches up, and since when
         self._reopening: set[str] = set()  # whom an attach does not subscribe
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending: deque[Pending] = deque()
@@ -158,6 +159,7 @@ class Stub:
 
     def close(self, outlet: Outlet) -> None:
         """A socket is gone."""
+        self._behind.pop(outlet.conn, None)
         if self._outlets.pop(outlet.conn, None) is None:
             return
         if self._members.pop(outlet.conn, None) is not None:
@@ -211,6 +213,7 @@ class Stub:
         """Connections have new names; attach anew under them."""
         self._outlets = {o.conn: o for o in self._outlets.values()}
         self._members = {o.conn: o for o in self._members.values()}
+        self._behind = {names[c]: since for c, since in self._behind.items()}
         # Whoever is closing is not among the names any more, and has left already.
         self._held = {
             names[conn]: replace(attachment, conn=names[conn])
@@ -399,7 +402,8 @@ class Stub:
         outlets = self._outlets
         if isinstance(item, link.Told):
             for conn in item.conns:
-                if (outlet := outlets.get(conn)) is not None:
+                outlet = outlets.get(conn)
+                if outlet is not None and self._in_turn(conn, item.seq):
                     outlet.told(item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
@@ -408,6 +412,7 @@ class Stub:
                     self._reopening.discard(conn)
                 elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
+                    self._behind.pop(conn, None)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
             self.seq = max(self.seq, item.seq)
@@ -418,12 +423,21 @@ class Stub:
                 outlet.end(item.code, item.reason)
         elif isinstance(item, link.CatchUp):
             if (outlet := outlets.get(item.conn)) is not None:
+                self._behind[item.conn] = item.since
                 outlet.catch_up(self, item.since, item.seq)
         elif isinstance(item, link.Recall):
-            if (outlet := outlets.get(item.conn)) is not None:
+            outlet = outlets.get(item.conn)
+            if outlet is not None and self._in_turn(item.conn, item.seq):
                 outlet.recall(self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
+
+    def _in_turn(self, conn: str, seq: int) -> bool:
+        """Whether an echo shows nothing to a socket before what comes before it.
+
+        A client that goes on after the last event it saw would miss the rest.
+        """
+        return seq <= self._behind.get(conn, seq)
 
     def _keep(self, attachment: Attachment) -> None:
         if attachment.conn in self._outlets:
