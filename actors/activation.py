@@ -190,9 +190,7 @@ class Activation:
             turn = message.turn
             peer.send(link.Goodbye(self.name, machine.epoch, 0, "behind", turn))
             return
-        seat = Seat(
-            peer, message.covered, message.replay, message.seq, message.turn
-        )
+        seat = Seat(peer, message.covered, message.replay, message.turn)
         self.seats[peer.gateway] = seat
         seating = Seating(seat, tuple(missed), machine.seq)
         effects = machine.attach(now, peer.gateway, message.sockets)
@@ -207,8 +205,9 @@ class Activation:
         machine, now, hold = self._machine, self._around.clock.now(), self._gate.hold
         said, process = link.Said, process_of(peer.gateway)
         for entry in message.inputs:
-            n = entry.n
+            n, seen = entry.n, 0
             if type(entry) is said:
+                seen = entry.seen
                 fresh_id = f"{process}.{n}"
                 effects = machine.message(now, entry.conn, entry.data, fresh_id)
             elif type(entry) is link.Opened:
@@ -220,7 +219,7 @@ class Activation:
             else:
                 assert type(entry) is link.Notified
                 effects = machine.notify(now, entry.data) if entry.data else []
-            hold(Step(effects, seat, n))
+            hold(Step(effects, seat, n, seen))
 
     def leave(self, peer: Peer) -> None:
         """A link broke. Its sockets may well live on, so nobody has left the room."""

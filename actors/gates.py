@@ -24,7 +24,8 @@ Origin = TypeVar("Origin")
 
 
 class Step(NamedTuple, Generic[Origin]):
-    """The effects of one input, who sent it, and its number there.
+    """The effects of one input, who sent it, its number there, and what the sender
+    had `seen` of the object's events.
 
     An effect is one of effects.py's, or the runtime's own (`release.Seating`).
     `origin` is None for what no gateway caused (an alarm).
@@ -33,6 +34,7 @@ class Step(NamedTuple, Generic[Origin]):
     effects: Sequence[Any]
     origin: Origin | None
     n: int
+    seen: int = 0
 
 
 class OutputGate(Generic[Origin]):

@@ -35,7 +35,6 @@ class Seat:
 
     __slots__ = (
         "covered",
-        "gap_from",
         "items",
         "peer",
         "replay",
@@ -44,15 +43,12 @@ class Seat:
         "turn",
     )
 
-    def __init__(
-        self, peer: Peer, covered: int, replay: int, gap_from: int, turn: int = 0
-    ) -> None:
+    def __init__(self, peer: Peer, covered: int, replay: int, turn: int = 0) -> None:
         self.peer = peer
         self.turn = turn  # the gateway's number of this attach
         self.covered = covered  # inputs whose effects were released
         self.told = covered  # what of that the gateway has heard
         self.replay = replay  # inputs up to here were sent before
-        self.gap_from = gap_from  # the seq it had seen when it attached
         self.seated = False  # its attach was released: it gets broadcasts
         self.items: list[link.Item] = []
 
@@ -127,9 +123,7 @@ class Release:
         self._bytes = 0
         for seat in self._seats.values():
             if seat.items or seat.covered != seat.told:
-                output = link.Output(
-                    name, epoch, seat.covered, seat.items, seat.turn
-                )
+                output = link.Output(name, epoch, seat.covered, seat.items, seat.turn)
                 seat.told = seat.covered
                 seat.items = []
                 seat.peer.send(output)
@@ -202,8 +196,8 @@ class Release:
 
     def _repeat(self, effect: fx.Repeat, step: Step[Seat]) -> None:
         seat = step.origin
-        if seat is not None and step.n <= seat.replay and effect.seq > seat.gap_from:
-            return  # sent again by the gateway, and the gap has brought the echo
+        if seat is not None and step.n <= seat.replay and _had(effect, step.seen):
+            return  # sent again by the gateway, and the echo came from elsewhere
         if effect.frame is None:
             self._to(effect.conn, link.Recall(effect.conn, effect.seq))
         else:
@@ -238,6 +232,12 @@ class Release:
             blob = b"".join(map(link.text_frame, effect.missed))
             seat.items.append(link.Fanout(blob, effect.seq, None))
         seat.items += self._called.pop(seat.peer.gateway, ())
+
+
+def _had(repeat: fx.Repeat, seen: int) -> bool:
+    """Whether a socket got an event since it had `seen`, if only after it spoke: out
+    of a gap, a page of the log or, if it had nothing yet, out of the buffer."""
+    return repeat.seq > seen if seen >= 0 else repeat.frame is not None
 
 
 def _by_gateway(conns: tuple[str, ...]) -> list[tuple[str, ...]]:

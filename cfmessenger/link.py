@@ -37,11 +37,13 @@ class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Said(Struct, frozen=True, gc=False, tag=0):
-    """A text frame, as it came."""
+    """A text frame, as it came. `seen`: the last event that its socket had by then;
+    -1: none, or what its history is still to bring."""
 
     n: int
     conn: str
     data: bytes
+    seen: int = 0
 
 
 class Opened(Struct, frozen=True, gc=False, tag=1):

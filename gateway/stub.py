@@ -110,6 +110,7 @@ class Stub:
         self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
         self._held: dict[str, Attachment] = {}  # sockets the object knows of
         self._members: dict[str, Outlet] = {}  # sockets in the fan-out
+        self._entering: dict[str, int] = {}  # the others, and what they had before
         self._behind: dict[str, int] = {}  # who catches up, and since when
         self._reopening: set[str] = set()  # whom an attach does not subscribe
         self._writers: list[Callable[[bytes], None]] | None = None
@@ -143,6 +144,7 @@ class Stub:
     ) -> None:
         """A socket joins; its greeting and history come when the object answers."""
         self._outlets[outlet.conn] = outlet
+        self._entering[outlet.conn] = -1 if since is None else since
         self._push(link.Opened(self._next(), attachment, since, greeted))
 
     def say(self, outlet: Outlet, data: bytes) -> bool:
@@ -154,11 +156,16 @@ class Stub:
             return False
         self._said += 1
         self._said_bytes += len(data)
-        self._push(link.Said(self._next(), outlet.conn, data))
+        self._push(link.Said(self._next(), outlet.conn, data, self._seen(outlet)))
         return True
+
+    def _seen(self, outlet: Outlet) -> int:
+        """The last event a socket had; -1: none, or what its history will bring."""
+        return self._entering.get(outlet.conn, self.seq)
 
     def close(self, outlet: Outlet) -> None:
         """A socket is gone."""
+        self._entering.pop(outlet.conn, None)
         self._behind.pop(outlet.conn, None)
         if self._outlets.pop(outlet.conn, None) is None:
             return
@@ -213,6 +220,7 @@ class Stub:
         """Connections have new names; attach anew under them."""
         self._outlets = {o.conn: o for o in self._outlets.values()}
         self._members = {o.conn: o for o in self._members.values()}
+        self._entering = {names[c]: seen for c, seen in self._entering.items()}
         self._behind = {names[c]: since for c, since in self._behind.items()}
         # Whoever is closing is not among the names any more, and has left already.
         self._held = {
@@ -357,9 +365,7 @@ class Stub:
         sockets = list(self._held.values())
         covered, replay = self._covered, self._sent
         turn = self._turn = self._links.next_turn()
-        to.send(
-            link.Attach(self.name, self.epoch, seq, covered, replay, sockets, turn)
-        )
+        to.send(link.Attach(self.name, self.epoch, seq, covered, replay, sockets, turn))
         if entries:
             to.send(link.Inputs(self.name, entries, turn))
             self._sent_now(entries)
@@ -412,6 +418,7 @@ class Stub:
                     self._reopening.discard(conn)
                 elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
+                    self._entering.pop(conn, None)
                     self._behind.pop(conn, None)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.

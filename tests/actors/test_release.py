@@ -38,10 +38,8 @@ class Hall:
             self.run(self.seating(name, (), 0))
         self.forget()
 
-    def sit(
-        self, gateway: str, covered: int = 0, replay: int = 0, gap_from: int = -1
-    ) -> Seat:
-        seat = Seat(self.gateways[gateway], covered, replay, gap_from)
+    def sit(self, gateway: str, covered: int = 0, replay: int = 0) -> Seat:
+        seat = Seat(self.gateways[gateway], covered, replay)
         self.seats[gateway] = seat
         return seat
 
@@ -56,8 +54,10 @@ class Hall:
         for each in self.gateways.values():
             each.got.clear()
 
-    def step(self, gateway: str | None, n: int, *effects: Any) -> Step[Seat]:
-        return Step(effects, self.seats[gateway] if gateway else None, n)
+    def step(
+        self, gateway: str | None, n: int, *effects: Any, seen: int = 0
+    ) -> Step[Seat]:
+        return Step(effects, self.seats[gateway] if gateway else None, n, seen)
 
     def outputs(self, gateway: str) -> list[link.Output]:
         return self.gateways[gateway].got
@@ -171,7 +171,7 @@ def test_everything_else_becomes_its_item() -> None:
         link.Closing("gA.1", 4001, "bye"),
         link.Attached(kept),
         link.Forward("presence:global", b"n"),
-        link.Told(("gA.1",), text(b"again"), False),
+        link.Told(("gA.1",), text(b"again"), False, 4),
         link.Recall("gA.1", 5),
     ]
 
@@ -186,7 +186,7 @@ def test_what_is_for_no_gateway_goes_elsewhere_with_its_origin() -> None:
 def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> None:
     hall = Hall(A, B)
     hall.forget()
-    hall.sit(B, covered=4, gap_from=1)
+    hall.sit(B, covered=4)
     hall.run(
         hall.step(A, 1, *durable(3)),  # was in flight when B attached
         hall.seating(B, (b"2", b"3"), 3),
@@ -201,31 +201,38 @@ def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> Non
 
 def test_a_gap_of_nothing_sends_nothing() -> None:
     hall = Hall(A)
-    hall.sit(A, covered=4, gap_from=9)
+    hall.sit(A, covered=4)
     hall.run(hall.seating(A, (), 9))
     assert hall.outputs(A) == []
 
 
-def test_an_echo_that_the_gap_brought_is_not_repeated() -> None:
+def test_an_echo_that_a_gap_or_page_brought_is_not_repeated() -> None:
+    # However often the link broke since: what counts is what the socket had seen when
+    # it spoke, not what its gateway had when it attached.
     hall = Hall(A)
-    hall.sit(A, covered=1, replay=3, gap_from=10)
+    hall.sit(A, covered=1, replay=5)
     hall.run(
-        hall.seating(A, (b"11", b"12"), 12),
-        hall.step(A, 2, fx.Repeat("gA.1", 11, None, b"11")),
-        # Of an event before the gap: the client sent an old id, it gets its echo.
-        hall.step(A, 3, fx.Repeat("gA.1", 10, None, b"10")),
+        hall.seating(A, (), 12),
+        hall.step(A, 2, fx.Repeat("gA.1", 11, None, b"11"), seen=10),
+        # Seen before it spoke: the client sent an old id, it gets its echo.
+        hall.step(A, 3, fx.Repeat("gA.1", 10, None, b"10"), seen=10),
+        # Of a socket on its way in: its history shows what is in the buffer ...
+        hall.step(A, 4, fx.Repeat("gA.2", 9, None, b"9"), seen=-1),
+        # ... and nothing older.
+        hall.step(A, 5, fx.Repeat("gA.2", 1, "1-1", None), seen=-1),
         # New on this link: a real duplicate of what the gap brought.
-        hall.step(A, 4, fx.Repeat("gA.1", 12, None, b"12")),
+        hall.step(A, 6, fx.Repeat("gA.1", 12, None, b"12"), seen=10),
     )
     told = [item.blob for item in hall.items(A) if isinstance(item, link.Told)]
     assert told == [text(b"10"), text(b"12")]
-    assert hall.outputs(A)[0].covered == 4
+    assert link.Recall("gA.2", 1) in hall.items(A)
+    assert hall.outputs(A)[0].covered == 6
 
 
 def test_what_an_old_link_caused_covers_nothing_on_the_new_one() -> None:
     hall = Hall(A)
     old = hall.step(A, 5, *durable(1))
-    hall.sit(A, covered=4, replay=5, gap_from=0)
+    hall.sit(A, covered=4, replay=5)
     hall.run(old, hall.seating(A, (b"1",), 1))
     assert [output.covered for output in hall.outputs(A)] == [4]
     assert hall.items(A) == [link.Fanout(text(b"1"), 1, None)]
@@ -244,10 +251,10 @@ def test_what_an_old_link_caused_is_not_told_on_the_new_one() -> None:
 def test_what_an_attach_before_caused_is_not_shown_on_the_seat_after() -> None:
     # Shown without being covered, it would be echoed again after the next break.
     hall = Hall(A)
-    hall.sit(A, gap_from=0)
+    hall.sit(A)
     first = hall.seating(A, (b"1",), 1)
     said = hall.step(A, 5, *durable(2))
-    hall.sit(A, covered=4, replay=5, gap_from=0)
+    hall.sit(A, covered=4, replay=5)
     hall.run(first, said)
     assert hall.outputs(A) == []
     hall.run(hall.seating(A, (b"1", b"2"), 2), hall.step(A, 5))

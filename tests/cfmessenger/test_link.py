@@ -101,7 +101,7 @@ def test_the_wire_is_what_version_2_says() -> None:
     assert link.frame(link.Ping(7)) == b"\0\0\0\3\x92\x03\x07"
     said = link.Inputs("o", [link.Said(5, "c", b"x")])
     assert link.frame(said) == (
-        b"\0\0\0\x0e\x94\x02\xa1o\x91\x94\x00\x05\xa1c\xc4\x01x\x00"
+        b"\0\0\0\x0f\x94\x02\xa1o\x91\x95\x00\x05\xa1c\xc4\x01x\x00\x00"
     )
     # What an input caused and its being covered are one frame: together or not at all.
     output = link.Output("o", 2, 5, [link.Fanout(b"f", 9, None)])
