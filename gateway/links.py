@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import random
 from typing import Protocol, cast
 
 from cfmessenger import link
@@ -22,6 +23,7 @@ logger = logging.getLogger("cfmessenger.links")
 CONNECT_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
 HUNG_AFTER_PINGS = 3
+TRIES, FIRST_PAUSE_S = 4, 0.05
 
 
 class Rider(Protocol):
@@ -133,8 +135,22 @@ class Links:
         self._watching = asyncio.create_task(self._watch())
 
     async def to(self, name: str, hint: str | None) -> Link:
-        """A live link to where `name` lives now. Raises `Unavailable`."""
-        address = await self._namespace.resolve(name, hint)
+        """A live link to where `name` lives now. Raises `Unavailable`.
+
+        A name may for a moment still mean a process that is going to sleep, so one that
+        turns out to be gone is asked for again.
+        """
+        for attempt in range(TRIES):
+            address = await self._namespace.resolve(name, hint)
+            try:
+                return await self._at(address)
+            except Unavailable:
+                if attempt == TRIES - 1:
+                    raise
+            await asyncio.sleep(random.uniform(0, FIRST_PAUSE_S * 2**attempt))
+        raise AssertionError("not reached")
+
+    async def _at(self, address: Address) -> Link:
         found = self._links.get(address.key)
         if found is not None and not found.lost:
             return found
