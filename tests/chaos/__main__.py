@@ -21,6 +21,7 @@ from cfmessenger.client.errors import ClientError
 from tests.chaos import history as h
 from tests.chaos import report
 from tests.chaos.checker import Anomaly, Limits, check
+from tests.chaos.client import wrong
 from tests.chaos.faults import Nemesis
 from tests.chaos.history import Event, History
 from tests.chaos.messenger import Messenger
@@ -215,6 +216,8 @@ class Run:
         took: float,
         errors: dict[str, int],
     ) -> dict[str, Any]:
+        if bugs := wrong(population.refusals):
+            self._extra.append(Anomaly("internal_error", f"not let in: {bugs}"))
         anomalies = [*self._extra, *check(self._history, Limits())]
         found = report.summary(
             self._history,

@@ -41,6 +41,9 @@ from tests.chaos.history import Event, History
 
 PING_EVERY_S = 5.0
 SILENCE_S = 20.0
+# `connect` says ConnectionClosed when the server hangs up before it was asked.
+_NOT_NOW = (ClientError, OSError, TimeoutError, InvalidHandshake, ConnectionClosed)
+DIAL_S = 15.0
 OUTBOX = 200
 
 
@@ -107,6 +110,12 @@ class Chatter:
     def start(self) -> None:
         """Begin to connect, and to come back whenever the socket is lost."""
         self._task = asyncio.create_task(self._run(), name=self.name)
+        self._task.add_done_callback(self._died)
+
+    def _died(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Ours, or one that a client library should not let through.
+            self._refusals[f"client task died: {error!r}"] += 1
 
     @property
     def outstanding(self) -> int:
@@ -185,8 +194,9 @@ class Chatter:
     async def _run(self) -> None:
         while not self.away:
             try:
-                ws = await self._dial()
-            except (ClientError, OSError, TimeoutError, InvalidHandshake) as error:
+                async with asyncio.timeout(DIAL_S):
+                    ws = await self._dial()
+            except _NOT_NOW as error:
                 self._refusals[_why(error)] += 1
                 await asyncio.sleep(self._backoff.delay())
                 continue
@@ -350,6 +360,11 @@ class Chatter:
         kind = self._kinds.get(message_id, "chat")
         with contextlib.suppress(OutboxFull, ValueError):
             self._put(message_id, kind, 0)
+
+
+def wrong(refusals: Counter[str]) -> dict[str, int]:
+    """Of the reasons for not being let in, those that are nobody's right to give."""
+    return {k: n for k, n in refusals.items() if "died" in k or " 500" in k}
 
 
 def _id_of(frame: bytes) -> str:

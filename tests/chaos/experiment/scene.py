@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from cfmessenger.client.session import Client, Session
 from tests.chaos import history as h
 from tests.chaos.checker import Anomaly, Limits, check
-from tests.chaos.client import Chatter
+from tests.chaos.client import Chatter, wrong
 from tests.chaos.history import Event, History
 from tests.chaos.messenger import Messenger
 from tests.chaos.report import percentile
@@ -132,6 +132,8 @@ class Scene:
         """The checker's word, printed."""
         found = check(self.history, limits)
         counts = Counter(each.rule for each in found)
+        bugs = wrong(self.refusals)
+        self.expect(not bugs, f"not let in because of bugs: {bugs}")
         oks, said = len(self.history.all(h.Ok)), len(self.history.all(h.Invoke))
         unexpected = counts["unexpected_close"]
         self.say(
