@@ -183,6 +183,9 @@ class Activation:
         self._flush_soon()
 
     def _attach(self, peer: Peer, message: link.Attach) -> None:
+        seat = self.seats.get(peer.gateway)
+        if seat is not None and message.turn < seat.turn:
+            return  # late, over a link that the gateway has given up
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
         if missed is None:
