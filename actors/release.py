@@ -101,7 +101,9 @@ class Release:
         """Show these steps: at most one `Output` to each seat."""
         append, kinds = fx.Append, self._kinds
         for step in steps:
-            self._again = self._comes_again(step.origin)
+            first = step.effects[0] if step.effects else None
+            attached = first.seat if type(first) is Seating else None
+            self._again = self._comes_again(step.origin or attached)
             for effect in step.effects:
                 kind = type(effect)
                 if kind is append:
@@ -133,7 +135,7 @@ class Release:
         self._called = {gateway: [] for gateway in gateways}
 
     def _comes_again(self, origin: Seat | None) -> str | None:
-        """The gateway of a link that broke since: it repeats what is not covered."""
+        """The gateway of a seat that is another's by now: it says all of it again."""
         if origin is None or self._seats.get(origin.peer.gateway) is origin:
             return None
         return origin.peer.gateway
@@ -165,7 +167,7 @@ class Release:
         # An attachment is state, not an answer: it is not told a second time.
         if seat is not None and (gateway != self._again or type(item) is link.Attached):
             seat.items.append(item)
-        elif seat is None:
+        elif seat is None and gateway != self._again:
             self._keep(gateway, item)
 
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
