@@ -84,6 +84,8 @@ class Room:
         self._remembers = False
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
+        # Those who missed a roll call, in this life or one before, and do not know.
+        self._untold: set[str] = set()
         # Whoever may hold sockets here and sleep: to be called, after a crash too.
         self.absent: set[str] = set()
 
@@ -166,6 +168,7 @@ class Room:
             elif gateway not in self._dormant:
                 self._roll_call.one_soon(now, attachment.conn)
         self._dormant.discard(gateway)
+        self._untold.discard(gateway)
         still = set(conns)
         for conn in held:
             if conn not in still:
@@ -177,6 +180,7 @@ class Room:
         """A gateway is dead: its sockets leave."""
         self.gateways.discard(gateway)
         self._dormant.discard(gateway)
+        self._untold.discard(gateway)
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self._leave(now, conn)
@@ -386,7 +390,8 @@ class Room:
             effects += self._show(self._typists.alarm(now))
         told = self._roll_call.alarm(now)
         if any(type(effect) is Broadcast for effect in told):
-            self._dormant.clear()  # who comes later missed this
+            self._untold |= self._dormant  # who comes later missed this
+            self._dormant.clear()
         return effects + told
 
     # Sleep and wake.
@@ -404,6 +409,7 @@ class Room:
                 self._roster.snapshot(),
                 sorted(self.gateways),
                 self._roll_call.pending,
+                sorted(self._untold),
             )
         )
 
@@ -430,7 +436,8 @@ class Room:
             room._roster.restore(saved.roster)
             room._remembers = True
             room.gateways = set(saved.gateways)
-            room._dormant = set(saved.gateways)
+            room._untold = set(saved.untold)
+            room._dormant = room.gateways - room._untold
             if saved.stale:
                 room._roll_call.everyone_soon(saved.timestamp)
         return room
