@@ -92,6 +92,7 @@ class Sockets:
         for work in (
             self._expire_inputs,
             self._watch_sockets,
+            self._watch_sleepers,
             self._watch_logins,
             self._check_ready,
             self._heartbeat.listen,
@@ -320,9 +321,19 @@ class Sockets:
 
     async def compare_tops(self) -> None:
         """After the channel was silent: who has spoken meanwhile?"""
-        asleep = [each for each in self._stubs.values() if each.asleep]
+        await self._compare([each for each in self._stubs.values() if each.asleep])
+
+    async def _watch_sleepers(self) -> None:
+        while True:
+            unsure = [s for s in self._stubs.values() if s.unsure and s.asleep]
+            if unsure:
+                await self._compare(unsure)
+            await asyncio.sleep(TICK_S)
+
+    async def _compare(self, asleep: list[Stub]) -> None:
         epochs = await self.log.epochs([stub.name for stub in asleep])
         for stub, epoch in zip(asleep, epochs, strict=True):
+            stub.unsure = False
             if epoch > stub.epoch:  # it has lived since, whether or not it spoke
                 stub.wake()
 

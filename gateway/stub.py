@@ -102,6 +102,7 @@ class Stub:
         self.hint: str | None = None
         self.epoch = 0
         self.seq = 0
+        self.unsure = False  # asleep, and perhaps called before it was
         self._links = links
         self._forward = forward
         self._page = page
@@ -474,6 +475,9 @@ class Stub:
         ):
             self._failures += goodbye.reason != "idle"
             self._revive()
+        else:
+            # A goodbye that comes late may have been overtaken by the next life's call.
+            self.unsure = True
 
     def paged(self) -> None:
         """Paging has ended, for good or ill: attach again."""
