@@ -79,6 +79,7 @@ _MALFORMED = {
     426: ("UPGRADE_REQUIRED", "This is a WebSocket endpoint, version 13."),
     431: ("HEADERS_TOO_LARGE", "The headers are too large or too many."),
     500: ("INTERNAL_ERROR", "Something went wrong on our side."),
+    503: ("UNAVAILABLE", "Not available right now."),
     505: ("BAD_REQUEST", "WebSockets need HTTP/1.1."),
 }
 
@@ -297,6 +298,8 @@ class _Handshake(ServerProtocol):
         body, raw = _refusal(int(status), given)
         headers = Headers([(n.decode(), v.decode()) for n, v in raw])
         headers["Connection"] = "close"
+        if status == 503:
+            headers["Retry-After"] = "1"
         if status == 426:
             headers["Upgrade"] = "websocket"
             headers["Sec-WebSocket-Version"] = "13"
@@ -379,6 +382,13 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self.fail(CloseCode.TOO_BIG, "too many fragments")
             return
         super().handle_cont(event)
+
+    def shutdown(self) -> None:
+        """Whoever is still at the door when the server stops is told to try again."""
+        if self.handshake_initiated and not self.handshake_complete:
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(self.conn.reject(503, "").serialize())
+        super().shutdown()
 
     def fail(self, code: int, reason: str) -> None:
         """Sends a close frame; the connection ends with the reply or `LINGER_S` later.

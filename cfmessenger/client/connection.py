@@ -254,7 +254,7 @@ class Connection(Generic[S]):
             raise self._judged(error) from None
         except ApiError as error:
             raise self._judged(error) from error
-        except (OSError, InvalidHandshake, TimeoutError) as error:
+        except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
             # Not the error itself: its text may show the URL, and so the ticket.
             raise Unreachable(f"no socket from {self._url}: {_kind(error)}") from None
         self._refused_401 = 0

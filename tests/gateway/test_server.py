@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvicorn
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from cfmessenger.settings import Settings
 from gateway import server
 from gateway.server import CONNECTION, GuardedWebSocket, server_config
 from tests.gateway.edge import Gateway, serving, settings_for
@@ -459,3 +461,41 @@ async def test_a_spoofed_address_is_not_believed(valkey_url: str) -> None:
     async with echoing(valkey_url) as edge, edge.client() as http:
         await http.get("/", headers={"X-Forwarded-For": "203.0.113.7"})
         assert edge.app.scopes[-1]["client"][0] == "203.0.113.7"
+
+
+async def test_whoever_is_at_the_door_when_it_stops_is_told_to_try_again(
+    valkey_url: str,
+) -> None:
+    entered = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        entered.set()
+        await asyncio.Event().wait()  # never answers
+
+    settings = Settings.load({"CFM_VALKEY_URL": valkey_url, "CFM_DRAIN_S": "0"})
+    config = server_config(app, settings, port=0)
+    edge = uvicorn.Server(config)
+    stopped = asyncio.create_task(edge.serve())
+    while not edge.started:
+        await asyncio.sleep(0.01)
+    port = edge.servers[0].sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /api/ws/presence HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with asyncio.timeout(5):
+        await entered.wait()
+        edge.should_exit = True
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in answer.lower() and b'"UNAVAILABLE"' in answer
+    writer.close()
+    await stopped
