@@ -482,7 +482,7 @@ async def test_whoever_is_at_the_door_when_it_stops_is_told_to_try_again(
     config = server_config(app, settings, port=0)
     edge = uvicorn.Server(config)
     stopped = asyncio.create_task(edge.serve())
-    while not edge.started:
+    while not edge.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     port = edge.servers[0].sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
