@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format load chaos clean lock
+.PHONY: help run test lint types format load chaos sim clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -37,6 +37,10 @@ load: $(STAMP) ## the load harness (cfmessenger load)
 chaos: $(STAMP) ## kill everything under load and check (SECONDS=60 SEED=n GATEWAYS=2)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) \
 	  --gateways $(or $(GATEWAYS),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+sim: $(STAMP) ## simulate (SEEDS=20000; SEED=n traces one; SABOTAGE=all is the proof)
+	@$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(SABOTAGE),--sabotage $(SABOTAGE)) $(ARGS)
 
 clean: ## remove the environment, caches and builds (never .cfmessenger, the data)
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

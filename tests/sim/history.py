@@ -1,0 +1,87 @@
+"""What happened in a run, as the people and the log saw it: the checker's only input.
+
+Times are virtual seconds. A `Socket` is one life of one connection, seen from the
+client's side; a tab that reconnects has a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Frame = dict[str, Any]
+
+CHAT, NUDGE, WINK = "chat", "nudge", "wink"
+MESSAGES = frozenset({CHAT, NUDGE, WINK})
+
+
+def serial_of(message: Frame) -> int | None:
+    """Which `Sent` a message is: clients put it into the text."""
+    if message["type"] == CHAT:
+        return int(message["content"].rpartition("#")[2])
+    if message["type"] == WINK:
+        return int(message["winkId"].removeprefix("w"))
+    return None
+
+
+class Heard(NamedTuple):
+    """A frame that arrived at a client."""
+
+    at: float
+    frame: Frame
+
+
+@dataclass
+class Sent:
+    """A durable frame that a client sent. `serial` is unique and in its text."""
+
+    serial: int
+    socket: int
+    user: str
+    room: str
+    kind: str
+    id: str | None
+    at: float
+
+
+@dataclass
+class Socket:
+    """One connection, from accept to close."""
+
+    number: int
+    user: str
+    room: str
+    since: int | None
+    opened_at: float
+    closed_at: float | None = None
+    heard: list[Heard] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+
+
+class Logged(NamedTuple):
+    """An entry of a room's log; `writer` is the process that appended it."""
+
+    epoch: int
+    seq: int
+    writer: str
+    message: Frame
+
+
+@dataclass
+class History:
+    """A whole run. Rates are (count, seconds), count 0 = unlimited."""
+
+    chat_rate: tuple[int, int] = (0, 1)
+    nudge_rate: tuple[int, int] = (0, 1)
+    sockets: list[Socket] = field(default_factory=list)
+    logs: dict[str, list[Logged]] = field(default_factory=dict)
+    early: list[str] = field(default_factory=list)
+    """Messages that a gateway wrote to a socket before the log held them for good."""
+    unsettled: list[str] = field(default_factory=list)
+    """What was not as it must be 60 s after everything was healed: inputs that are not
+    covered, sockets that are behind, people that nobody answers, two activations."""
+    failures: list[str] = field(default_factory=list)
+    """Exceptions nobody caught, and what the product logged as an error."""
+    lame: list[tuple[float, float]] = field(default_factory=list)
+    """Times in which a gateway stood still and could answer nobody."""
+    ended_at: float = 0.0

@@ -1,0 +1,90 @@
+"""What kind of world a seed gives: how large, how slow, and what goes wrong in it.
+
+Each world has its own few faults (swarm testing): one that suffers everything at once
+seldom gets as far as anything in particular.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+FAULTS = (
+    "host_dies",
+    "host_dies_at_a_point",
+    "host_drains",
+    "host_freezes",
+    "node_is_believed_dead",
+    "gateway_dies",
+    "gateway_drains",
+    "gateway_freezes",
+    "connection_breaks",
+    "connection_stalls",
+    "host_cannot_reach_valkey",
+    "gateway_cannot_reach_host",
+    "gateway_cannot_reach_valkey",
+    "valkey_dies",
+    "valkey_freezes",
+    "valkey_is_slow",
+    "valkey_is_full",
+    "namespace_is_away",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The world's constants. `faults` are names and how likely each is to be next."""
+
+    people: int = 3
+    tabs: int = 2
+    rooms: tuple[str, ...] = ("general",)
+    gateways: int = 2
+    dedicated: bool = True
+    hibernate_after: float = 2.0
+    chat_rate: tuple[int, int] = (0, 1)
+    nudge_rate: tuple[int, int] = (3, 10)
+    buffer: int = 100
+    page: int = 100
+    load_page: int = 1000
+    base_s: float = 0.002
+    spikes_s: float = 0.2
+    fsync_s: float = 0.002
+    pause_s: float = 0.6
+    leave_p: float = 0.03
+    stale_p: float = 0.0
+    chaos_s: float = 15.0
+    every_s: float = 1.5
+    faults: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, seed: int) -> Plan:
+        """The plan of a seed."""
+        rng = Random(f"plan {seed}")
+        direct = "dm_user_1__user_2"
+        rooms: tuple[str, ...] = ("general",)
+        if rng.random() < 0.2:
+            rooms = ("general", rng.choice(("music", direct)))
+        chosen = rng.sample(FAULTS, rng.choice((1, 2, 3, 4, 6)))
+        quiet = rng.random() < 0.35  # rooms sleep between what people say
+        return cls(
+            people=rng.choice((2, 3, 4)),
+            tabs=rng.choice((1, 2)),
+            rooms=rooms,
+            gateways=rng.choice((1, 2, 2, 2, 3)),
+            dedicated=rng.random() < 0.7,
+            hibernate_after=rng.choice((0.2, 0.6)) if quiet else rng.choice((1.0, 4.0)),
+            chat_rate=rng.choice(((0, 1), (4, 4), (3, 8), (20, 10))),
+            nudge_rate=rng.choice(((3, 10), (2, 4))),
+            buffer=rng.choice((3, 10, 100, 100)),
+            page=rng.choice((2, 5, 100)),
+            load_page=rng.choice((4, 1000)),
+            base_s=rng.choice((0.001, 0.005, 0.03)),
+            spikes_s=rng.choice((0.05, 0.3, 1.0)),
+            fsync_s=rng.choice((0.001, 0.01, 0.05)),
+            pause_s=rng.choice((1.5, 3.0)) if quiet else rng.choice((0.2, 0.6)),
+            leave_p=rng.choice((0.0, 0.02, 0.1)),
+            stale_p=rng.choice((0.0, 0.1, 0.4)),
+            chaos_s=rng.choice((8.0, 14.0)),
+            every_s=rng.choice((0.7, 1.5, 3.0)),
+            faults={name: rng.random() + 0.1 for name in chosen},
+        )

@@ -1,0 +1,285 @@
+"""The processes of the world: gateways and actor hosts, as the product makes them.
+
+A gateway is `gateway.Sockets` behind an edge that is simpler than uvicorn's; a host is
+`actors.Host`. Which of their parts touch the outside (clock, random names, sockets) is
+said in `replaced`, and nothing else of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import msgspec
+
+import actors.host
+import gateway.sockets
+from actors.host import Host, HostSettings
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import Address
+from cfmessenger.sessions import Session
+from cfmessenger.storage.log import ValkeyLog
+from gateway.admission import Admission
+from gateway.sockets import Sockets
+from tests.sim.fake_kv import FakeKv
+from tests.sim.fake_valkey import URL
+from tests.sim.history import MESSAGES
+from tests.sim.sim_loop import Died, Process, SimClock
+from tests.sim.workload import split_frame
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+LOG_LENGTH = 10_000
+FOREVER_MS = 9_000_000_000_000
+
+
+class SimHost(Host):
+    """A host whose process may die at its named points."""
+
+    world: World
+    process: Process
+
+    def reached(self, point: str) -> None:
+        if self.world.dies_at(self.process, point):
+            raise Died
+
+
+class HostProcess:
+    """An actor process. `ready` once it listens."""
+
+    def __init__(self, world: World, key: str, only: str | None) -> None:
+        self.world = world
+        self.key = key
+        self.actor_id = str(world.number("actor"))
+        self.process = Process(f"h{self.actor_id}")
+        self.process.on_death = lambda: world.kill(self.process, "fuse")
+        self.host: SimHost | None = None
+        self.ready = False
+        plan = world.plan
+        self._settings = HostSettings(
+            URL,
+            LOG_LENGTH,
+            plan.hibernate_after,
+            plan.chat_rate,
+            plan.nudge_rate,
+            listen=self.process.name,
+            only=only,
+        )
+        self.process.run(asyncio.get_running_loop().create_task, self._boot())
+
+    async def _boot(self) -> None:
+        host = SimHost(self._settings, self._ended)
+        host.world, host.process = self.world, self.process
+        await host.start()
+        self.host = host
+        self.ready = True
+
+    def _ended(self, reason: str) -> None:
+        self.world.kill(self.process, reason)
+
+    @property
+    def leaving(self) -> bool:
+        return self.host is not None and self.host.leaving
+
+    def address(self) -> Address:
+        assert self.host is not None
+        return self.host.address(self.actor_id)
+
+
+class GatewayProcess:
+    """A gateway. `ready` once it listens."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.process = Process(f"g{world.number('gateway')}")
+        self.process.on_death = lambda: world.kill(self.process, "fuse")
+        self.sockets: Sockets | None = None
+        self.ready = False
+        self.draining = False
+        self.process.run(asyncio.get_running_loop().create_task, self._boot())
+
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+    async def _boot(self) -> None:
+        world = self.world
+        services: Any = SimpleNamespace(
+            settings=SimpleNamespace(
+                max_sockets_per_address=0, max_sockets_per_session=0
+            ),
+            sessions=_Sessions(),
+            kv=FakeKv(),
+            directory=_Directory(),
+        )
+        sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
+        sockets._process = sockets.gateway = self.name
+        try:
+            await sockets.start()
+        except Unavailable:
+            world.kill(self.process, "cannot start")
+            return
+        self.sockets = sockets
+        world.network.listen(self.process, lambda: Edge(self), self.name, 80)
+        self.ready = True
+
+    async def drain(self) -> None:
+        """SIGTERM."""
+        assert self.sockets is not None
+        self.draining = True
+        await self.sockets.drain()
+        self.world.kill(self.process, "drained")
+
+
+class Edge(asyncio.Protocol):
+    """The gateway's end of a client's connection."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self.gateway = gateway
+        self.transport: Any = None
+        self.calls: dict[str, Any] | None = None
+        self.lost = False
+        self._buffer = b""
+        self._early: list[str] = []
+        self._greeted = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            end = 4 + int.from_bytes(self._buffer[:4], "big")
+            if len(self._buffer) < end:
+                return
+            text, self._buffer = self._buffer[4:end], self._buffer[end:]
+            self._take(text)
+
+    def _take(self, text: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            hello = msgspec.json.decode(text)
+            self.gateway.world.loop.create_task(self._serve(hello))
+        elif self.calls is None:
+            self._early.append(text.decode())
+        else:
+            self.calls["on_text"](text.decode())
+
+    async def _serve(self, hello: dict[str, Any]) -> None:
+        world, user = self.gateway.world, hello["user"]
+        login = f"login-{world.number('login')}"
+        session = Session(user, login, "", 0, FOREVER_MS, "", "")
+        admission = Admission(session, hello["room"], hello["since"], None)
+        sockets = self.gateway.sockets
+        assert sockets is not None
+        scope = {"client": ("client", 1), "sim.edge": self}
+        await sockets.serve(admission, scope, self._send)
+
+    async def _send(self, event: Any) -> None:
+        if event["type"] == "websocket.accept":
+            self.transport.write(b"\x82\x00")
+        elif event["type"] == "websocket.http.response.body":
+            self.transport.close()
+
+    def take_over(self, calls: dict[str, Any]) -> None:
+        self.calls = calls
+        for text in self._early:
+            calls["on_text"](text)
+        if self.lost:
+            calls["on_lost"](1006)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.calls is not None:
+            self.calls["on_lost"](1006)
+
+
+class SimWire:
+    """`gateway.fanout.Wire` over an edge; looks at what is written, for the checker."""
+
+    def __init__(self, scope: Any) -> None:
+        self._edge: Edge = scope["sim.edge"]
+        self._world = self._edge.gateway.world
+        self._closed = False
+        self.write = self._write
+
+    def _write(self, blob: bytes) -> None:
+        self._world.inspect(blob)
+        if not self._closed:
+            self._edge.transport.write(blob)
+
+    def take_over(self, **calls: Any) -> None:
+        self._edge.take_over(calls)
+
+    def ping(self) -> None:
+        if not self._edge.lost and self._edge.calls is not None:
+            self._edge.calls["on_alive"]()
+
+    async def drained(self, timeout_s: float) -> bool:
+        await asyncio.sleep(self._world.network.latency())
+        return True
+
+    def close(self, code: int, reason: str) -> None:
+        if not self._closed:
+            self._edge.transport.write(b"\x88\x02" + code.to_bytes(2, "big"))
+            self._closed = True
+
+
+def messages_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
+    """The durable messages that a blob of WebSocket frames shows."""
+    rest: bytes = blob
+    while (cut := split_frame(rest)) is not None:
+        _, payload, rest = cut
+        frame = decoded(payload)
+        if frame["type"] in MESSAGES:
+            yield frame
+        elif frame["type"] == "history":
+            yield from frame["messages"]
+
+
+class _Sessions:
+    """Sessions that never end."""
+
+    async def slide(self, session: Session) -> Session:
+        return session
+
+    async def revalidate(self, sessions: list[Session]) -> dict[str, Session]:
+        return {each.login_id: each for each in sessions}
+
+
+class _Directory:
+    """Everybody is somebody."""
+
+    def get(self, user_id: str) -> Any:
+        return SimpleNamespace(id=user_id, display_name=user_id.upper())
+
+
+@contextlib.contextmanager
+def replaced() -> Iterator[None]:
+    """What of the product is played while a world runs."""
+    numbers = itertools.count(1)
+
+    class Peer(actors.host.Peer):
+        # The order of a set of peers must not depend on where they lie in memory.
+        def __init__(self, host: Host) -> None:
+            super().__init__(host)
+            self._number = next(numbers)
+
+        def __hash__(self) -> int:
+            return self._number
+
+    with contextlib.ExitStack() as stack:
+        for where, name, what in (
+            (actors.host, "Clock", SimClock),
+            (actors.host, "Peer", Peer),
+            (gateway.sockets, "Clock", SimClock),
+            (gateway.sockets, "Wire", SimWire),
+        ):
+            stack.enter_context(mock.patch.object(where, name, what))
+        yield

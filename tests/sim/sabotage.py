@@ -1,0 +1,299 @@
+"""Sabotage: the product broken in one line at a time, to see whether anyone notices.
+
+A suite that passes on broken code proves nothing. Each sabotage here removes one thing
+that design.md relies on, by replacing one method, and names the rule of the checker
+that must notice; `test_sabotage.py` holds it to that. `seeds` are where to look first:
+they save time, and when the product changes, others among CI's seeds will do.
+
+Two of design.md's precautions are proved by their unit tests and not here: that a lower
+epoch cannot replace a mirror (`tests/cfmessenger/storage/test_log.py`), and that an
+unclean mirror is not believed (`tests/actors/test_loading.py`). Without them people
+would be told of arrivals and departures that were none, and the roster heals as soon
+as gateways attach, so that none of the checker's rules breaks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+from msgspec.structs import replace
+
+import actors.activation
+import actors.loading
+import actors.release
+from actors.activation import Activation
+from actors.committer import Committer, Report
+from actors.release import Peer
+from cfmessenger import keys, link
+from cfmessenger.history import History
+from cfmessenger.ratelimit import UserRates
+from cfmessenger.room import Room
+from cfmessenger.storage.log import (
+    Activated,
+    Commit,
+    Entry,
+    ValkeyLog,
+    _checked,
+    _entries,
+)
+from gateway.stub import Stub
+
+Patch = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+class Sabotage(NamedTuple):
+    """One broken line: what is done, and which rules may notice."""
+
+    patch: Patch
+    rules: frozenset[str]
+    seeds: tuple[int, ...] = ()
+
+
+SABOTAGES: dict[str, Sabotage] = {}
+
+
+def sabotage(*rules: str, seeds: Sequence[int] = ()) -> Callable[[Patch], Patch]:
+    """Register the decorated patch under its own name."""
+
+    def register(patch: Patch) -> Patch:
+        name = patch.__name__
+        SABOTAGES[name] = Sabotage(patch, frozenset(rules), tuple(seeds))
+        return patch
+
+    return register
+
+
+@contextlib.contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """While inside, the product is broken in this way; None: it is not."""
+    if name is None:
+        yield
+        return
+    with SABOTAGES[name].patch():
+        yield
+
+
+def _instead(
+    where: Any, name: str, what: Any
+) -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(where, name, what)
+
+
+# The output gate.
+
+
+@sabotage("early", "lost")
+def shown_before_it_is_appended() -> contextlib.AbstractContextManager[Any]:
+    """The gate lands when the append is sent, not when it is confirmed."""
+    add = Committer.add
+
+    def early(self: Committer, commit: Commit, report: Report) -> None:
+        add(self, commit, lambda *outcome: None)
+        report(commit, None)
+
+    return _instead(Committer, "add", early)
+
+
+@sabotage("lost", "early")
+def refused_append_swallowed() -> contextlib.AbstractContextManager[Any]:
+    """An append that was refused, or of unknown outcome, counts as confirmed."""
+    add = Committer.add
+
+    def deaf(self: Committer, commit: Commit, report: Report) -> None:
+        add(self, commit, lambda commit, problem: report(commit, None))
+
+    return _instead(Committer, "add", deaf)
+
+
+@sabotage("unanswered")
+def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
+    """The gateway is told that an input is covered when it is taken."""
+    take = Activation._take
+
+    def hasty(self: Activation, peer: Peer, message: link.Inputs) -> None:
+        take(self, peer, message)
+        seat = self.seats.get(peer.gateway)
+        if seat is not None and seat.seated:
+            n = message.inputs[-1].n
+            peer.send(link.Output(self.name, self.epoch, n, [], seat.turn))
+
+    return _instead(Activation, "_take", hasty)
+
+
+# The epoch.
+
+
+async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activated:
+    last, saved = await self.execute(
+        [
+            ("XREVRANGE", keys.log(name), "+", "-", "COUNT", "1"),
+            ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1"),
+        ]
+    )
+    found = _entries(_checked(last))
+    mirror = self._mirror(saved[0]) if _checked(saved) else None
+    return Activated(epoch, previous, found[0].seq if found else 0, mirror)
+
+
+@sabotage("writer")
+def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
+    """An activation goes on under its predecessor's epoch."""
+
+    async def activate(self: ValkeyLog, name: str) -> Activated:
+        previous = await self.epoch(name)
+        return await _read(self, name, max(previous, 1), previous)
+
+    return _instead(ValkeyLog, "activate", activate)
+
+
+@sabotage("hole", "writer", "lost")
+def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
+    """No marker is written: what an older activation has under way still lands."""
+
+    async def activate(self: ValkeyLog, name: str) -> Activated:
+        previous = await self.epoch(name)
+        return await _read(self, name, previous + 1, previous)
+
+    return _instead(ValkeyLog, "activate", activate)
+
+
+@sabotage(
+    "stream", "alive", "unanswered", "refused", "roster", seeds=(5581,)
+)
+def older_epoch_believed() -> contextlib.AbstractContextManager[Any]:
+    """A gateway shows what a superseded activation says."""
+    on_output = Stub.on_output
+
+    def credulous(self: Stub, output: link.Output) -> None:
+        self.epoch = min(self.epoch, output.epoch)
+        on_output(self, output)
+
+    return _instead(Stub, "on_output", credulous)
+
+
+# Exactly once.
+
+
+@sabotage("duplicate")
+def deduplication_off() -> contextlib.AbstractContextManager[Any]:
+    """No id is known again."""
+    return _instead(History, "find", lambda self, sender_id, own_id: None)
+
+
+@sabotage("duplicate")
+def id_made_anew_for_a_repeat() -> contextlib.AbstractContextManager[Any]:
+    """A message without an id gets another one when it is sent again."""
+    numbers = itertools.count(1)
+    return _instead(
+        actors.activation, "process_of", lambda gateway: f"g{next(numbers)}"
+    )
+
+
+@sabotage("twice", "stream")
+def second_echo_not_suppressed() -> contextlib.AbstractContextManager[Any]:
+    """What a gap has brought is told again when its input comes back."""
+    return _instead(actors.release, "_had", lambda repeat, seen: False)
+
+
+@sabotage("twice", "stream", seeds=(236, 1070, 1161))
+def answers_to_another_attach_taken() -> contextlib.AbstractContextManager[Any]:
+    """A gateway does not look for which of its attaches an answer is."""
+    goodbye, output = Stub.on_goodbye, Stub.on_output
+
+    def any_goodbye(self: Stub, message: link.Goodbye) -> None:
+        goodbye(self, replace(message, turn=self._turn))
+
+    def any_output(self: Stub, message: link.Output) -> None:
+        output(self, replace(message, turn=self._turn))
+
+    return mock.patch.multiple(Stub, on_goodbye=any_goodbye, on_output=any_output)
+
+
+@sabotage("unanswered")
+def uncovered_inputs_dropped() -> contextlib.AbstractContextManager[Any]:
+    """What was sent is not sent again after a crash."""
+    attach = Stub._attach
+
+    def forgetful(self: Stub, to: Any) -> None:
+        kept = [
+            pending
+            for pending in self._pending
+            if pending.input.n > self._sent or type(pending.input) is not link.Said
+        ]
+        self._pending.clear()
+        self._pending.extend(kept)
+        attach(self, to)
+
+    return _instead(Stub, "_attach", forgetful)
+
+
+# What is shown.
+
+
+@sabotage("stream", "alive")
+def gap_not_sent() -> contextlib.AbstractContextManager[Any]:
+    """Who attaches again is not shown what it missed."""
+    events_after = Room.events_after
+
+    def nothing(self: Room, seq: int) -> list[bytes] | None:
+        return None if events_after(self, seq) is None else []
+
+    return _instead(Room, "events_after", nothing)
+
+
+@sabotage("stream", "twice", seeds=(236,))
+def subscribed_while_catching_up() -> contextlib.AbstractContextManager[Any]:
+    """An attach puts everybody into the fan-out, also who has not caught up."""
+    attach = Stub._attach
+
+    def eager(self: Stub, to: Any) -> None:
+        attach(self, to)
+        self._reopening = set()
+
+    return _instead(Stub, "_attach", eager)
+
+
+@sabotage("stream", seeds=(37, 1006))
+def echo_ahead_of_its_turn() -> contextlib.AbstractContextManager[Any]:
+    """Who catches up is answered a repeat at once, before what comes before it."""
+    return _instead(Stub, "_in_turn", lambda self, conn, seq: True)
+
+
+# Sleep and wake.
+
+
+@sabotage("rate")
+def rates_forgotten_in_sleep() -> contextlib.AbstractContextManager[Any]:
+    """The mirror's rate windows are not restored."""
+    return _instead(UserRates, "restore", lambda self, snapshot: None)
+
+
+@sabotage("rate")
+def rates_not_rebuilt_after_a_crash() -> contextlib.AbstractContextManager[Any]:
+    """The log's messages do not count against anybody's rate."""
+    replay = Room.replay
+
+    def free(self: Room, now: int, epoch: int, seq: int, event: bytes) -> None:
+        rates = self._chats, self._nudges
+        self._chats = self._nudges = UserRates(0, 0)
+        replay(self, now, epoch, seq, event)
+        self._chats, self._nudges = rates
+
+    return _instead(Room, "replay", free)
+
+
+@sabotage("hole", "lost", seeds=(10, 25, 26))
+def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]:
+    """What the log has beyond a mirror is not read."""
+    newer = actors.loading._newer
+
+    async def nothing(
+        name: str, log: Any, known: int, top: int, now: int
+    ) -> list[Entry]:
+        return [] if known else await newer(name, log, known, top, now)
+
+    return _instead(actors.loading, "_newer", nothing)

@@ -1,0 +1,20 @@
+"""The proof that the simulation would notice: broken products are caught."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim import sabotage
+from tests.sim.sweep import caught
+from tests.sim.world import run
+
+
+@pytest.mark.parametrize("name", sabotage.SABOTAGES)
+def test_the_simulation_catches(name: str) -> None:
+    assert caught(name) is not None, f"{name} goes unnoticed"
+
+
+def test_a_sabotage_ends_with_its_block() -> None:
+    with sabotage.applied("deduplication_off"):
+        assert run(1).violations
+    assert not run(1).violations

@@ -1,0 +1,340 @@
+"""One world: everything that a seed decides, from its first connection to the verdict.
+
+`run(seed)` makes gateways, hosts, a Valkey and people, lets things go wrong for a while
+(`faults`), heals all, waits until everyone has seen everything, and returns the history
+for the checker. The same seed gives the same world, to the last byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import logging
+import os
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from random import Random
+from typing import Any, NamedTuple
+from unittest import mock
+
+import msgspec
+
+import actors.loading
+import cfmessenger.history
+import gateway.connection
+import gateway.sockets
+from actors.activation import State
+from cfmessenger import keys
+from tests.sim.checker import Violation, check
+from tests.sim.fake_valkey import FakeValkey
+from tests.sim.faults import Faults
+from tests.sim.history import CHAT, History, Logged
+from tests.sim.namespace import FakeNamespace
+from tests.sim.network import Network
+from tests.sim.plan import Plan
+from tests.sim.processes import GatewayProcess, messages_in, replaced
+from tests.sim.sim_loop import PROCESS, Process, SimLoop, Stuck
+from tests.sim.workload import Person, Tab
+
+HEALED_S = 60.0
+PROBE_S = 20.0
+CALM_S = 6.0
+LOOK_EVERY_S = 0.25
+
+
+class Result(NamedTuple):
+    """What became of a seed."""
+
+    seed: int
+    plan: Plan
+    violations: list[Violation]
+    history: History
+    trace: list[str]
+    callbacks: int
+    faults: dict[str, int]
+    settled_s: float
+
+
+class World:
+    """Everything there is."""
+
+    def __init__(self, seed: int, plan: Plan, tracing: bool) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.tracing = tracing
+        self.trace: list[str] = []
+        self.rng = Random(seed)
+        self.loop = SimLoop()
+        self.network = Network(self.loop, self.rng)
+        self.network.base_s, self.network.spikes_s = plan.base_s, plan.spikes_s
+        self.clients = Process("clients")
+        self.valkey = FakeValkey(self.network, self.rng)
+        self.valkey.fsync_s = plan.fsync_s
+        self.namespace = FakeNamespace(self)
+        self.gateways: list[GatewayProcess] = []
+        self.history = History(plan.chat_rate, plan.nudge_rate)
+        self.faults = Faults(self)
+        self.healed = False
+        self.settled_s = 0.0
+        self.tabs: list[Tab] = []
+        self._numbers: dict[str, itertools.count[int]] = defaultdict(
+            lambda: itertools.count(1)
+        )
+        self._decoded: dict[bytes, Any] = {}
+        self._inspected: set[bytes] = set()
+        self._armed: str = ""
+
+    # What its inhabitants ask for.
+
+    def number(self, what: str) -> int:
+        return next(self._numbers[what])
+
+    def next_serial(self) -> int:
+        return self.number("serial")
+
+    def note(self, text: str, *args: object) -> None:
+        """A line of the trace."""
+        if self.tracing:
+            self.trace.append(f"{self.loop.time():9.4f} {text % args}")
+
+    def decoded(self, payload: bytes) -> Any:
+        """A frame's JSON; many see the same bytes."""
+        frame = self._decoded.get(payload)
+        if frame is None:
+            frame = self._decoded[payload] = msgspec.json.decode(payload)
+        return frame
+
+    def some_gateway(self) -> str | None:
+        """Where a client connects to: a load balancer knows who is ready."""
+        ready = [g.name for g in self.living_gateways if g.ready and not g.draining]
+        return self.rng.choice(ready) if ready else None
+
+    @property
+    def living_gateways(self) -> list[GatewayProcess]:
+        return [each for each in self.gateways if each.process.alive]
+
+    def inspect(self, blob: bytes) -> None:
+        """A gateway shows this to a client: is it in the log for good?"""
+        if blob in self._inspected:
+            return
+        for message in messages_in(blob, self.decoded):
+            if not self._kept(message):
+                said = f"{message['roomId']} {message['seq']} ({message['id']})"
+                text = f"{said} was shown at {self.loop.time():.4f}"
+                self.history.early.append(text)
+        self._inspected.add(blob)
+
+    def _kept(self, message: dict[str, Any]) -> bool:
+        stream = self.valkey.streams.get(_log_key(f"room:{message['roomId']}"))
+        found = stream.items if stream is not None else []
+        return any(
+            item.id[1] == message["seq"] and item.operation <= self.valkey.on_disk
+            for item in reversed(found)
+        )
+
+    # Death.
+
+    def kill(self, process: Process, why: str) -> None:
+        """As `kill -9`."""
+        if process.alive:
+            self.note("%s dies: %s", process, why)
+            process.alive = False
+            self.network.died(process)
+
+    def dies_at(self, process: Process, point: str) -> bool:
+        """Whether a process dies at a point that it has just reached."""
+        if point != self._armed:
+            return False
+        self._armed = ""
+        self.kill(process, point)
+        return True
+
+    def arm(self, point: str) -> None:
+        self._armed = point
+
+    # Its course.
+
+    async def live(self) -> None:
+        plan, rng = self.plan, self.rng
+        self.valkey.start()
+        tasks = [self.loop.create_task(self._keep_gateways())]
+        for n in range(plan.people):
+            person = Person(f"user_{n + 1}", rng)
+            for _ in range(rng.randint(1, plan.tabs)):
+                self.tabs.append(Tab(self, person, rng.choice(plan.rooms)))
+        for tab in self.tabs:
+            task = self.clients.run(self.loop.create_task, tab.live())
+            tasks.append(task)
+        await asyncio.sleep(1.0)
+        await self.faults.happen(plan.chaos_s)
+        self.faults.heal()
+        self.healed = True
+        for tab in self.tabs:
+            tab.quiet = True
+        self.note("healed")
+        start = self.loop.time()
+        if await self._settle(HEALED_S):
+            self.settled_s = self.loop.time() - start
+            await self._probe()
+            await asyncio.sleep(CALM_S)
+        self._finish()
+
+    async def _keep_gateways(self) -> None:
+        while True:
+            if len(self.living_gateways) < self.plan.gateways:
+                self.gateways.append(GatewayProcess(self))
+            await asyncio.sleep(0.3 + self.rng.random())
+
+    async def _settle(self, within_s: float) -> bool:
+        end = self.loop.time() + within_s
+        while open_ends := self._open_ends():
+            if self.loop.time() > end:
+                self.history.unsettled += open_ends
+                return False
+            await asyncio.sleep(LOOK_EVERY_S)
+        return True
+
+    def _open_ends(self) -> list[str]:
+        """What is still to come, once nothing goes wrong any more."""
+        found = []
+        for tab in self.tabs:
+            top = self._top(tab.room)
+            if not tab.connected:
+                found.append(f"a tab of {tab.person.name} is not connected")
+            elif tab.seen < top:
+                number = tab.socket.number if tab.socket else 0
+                found.append(f"socket {number} is at {tab.seen} of {top}")
+        for each in self.living_gateways:
+            for stub in each.sockets._stubs.values() if each.sockets else ():
+                if stub._pending:
+                    n = len(stub._pending)
+                    found.append(f"{each.name} holds {n} inputs for {stub.name}")
+        return found
+
+    def _top(self, room: str) -> int:
+        stream = self.valkey.streams.get(_log_key(f"room:{room}"))
+        return stream.items[-1].id[1] if stream is not None and stream.items else 0
+
+    async def _probe(self) -> None:
+        """Everything works: each person is heard."""
+        for tab in self.tabs:
+            tab.unheard.clear()
+        for tab in self.tabs:
+            tab._send(CHAT, tab.person.fresh_id())
+        end = self.loop.time() + PROBE_S
+        while any(tab.unheard for tab in self.tabs):
+            if self.loop.time() > end:
+                self.history.unsettled.append("nobody answers any more")
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+        await self._settle(HEALED_S)
+
+    def _finish(self) -> None:
+        history = self.history
+        history.ended_at = self.loop.time()
+        for room in self.plan.rooms:
+            stream = self.valkey.streams.get(_log_key(f"room:{room}"))
+            history.logs[room] = [
+                Logged(*item.id, item.writer.name, msgspec.json.decode(item.fields[1]))
+                for item in (stream.items if stream else ())
+            ]
+        running: dict[str, list[str]] = defaultdict(list)
+        for each in self.namespace.living:
+            for activation in each.host.objects.values() if each.host else ():
+                if activation.state is State.RUNNING:
+                    running[activation.name].append(each.process.name)
+        for name, hosts in running.items():
+            if len(hosts) > 1:
+                history.unsettled.append(f"{name} still lives in {hosts}")
+
+
+def _log_key(name: str) -> bytes:
+    return keys.log(name).encode()
+
+
+class _Records(logging.Handler):
+    """What the product logs: errors are failures, everything is trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().replace(f"pid {os.getpid()}", "its pid")
+        self._world.note("%s | %s", PROCESS.get(), text)
+        if record.levelno >= logging.ERROR:
+            error = record.exc_info[1] if record.exc_info else None
+            self._world.history.failures.append(f"logged: {text}: {error!r}")
+
+
+@contextlib.contextmanager
+def _heard(world: World) -> Iterator[None]:
+    logger = logging.getLogger("cfmessenger")
+    before = (logger.level, logger.propagate, logger.handlers[:])
+    logger.setLevel(logging.INFO if world.tracing else logging.ERROR)
+    logger.propagate = False
+    logger.handlers[:] = [_Records(world)]
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate = before[:2]
+        logger.handlers[:] = before[2]
+        logger.setLevel(before[0])
+
+
+@contextlib.contextmanager
+def _tuned(plan: Plan) -> Iterator[None]:
+    """Limits so small that a short run reaches them."""
+    with contextlib.ExitStack() as stack:
+        for where, name, value in (
+            (cfmessenger.history, "BUFFER", plan.buffer),
+            (gateway.connection, "HISTORY_FRAME", plan.page),
+            (gateway.sockets, "HISTORY_FRAME", plan.page),
+            (actors.loading, "PAGE", plan.load_page),
+        ):
+            stack.enter_context(mock.patch.object(where, name, value))
+        yield
+
+
+def run(seed: int, *, tracing: bool = False, plan: Plan | None = None) -> Result:
+    """Live through a world and judge it."""
+    plan = plan or Plan.of(seed)
+    collecting = gc.isenabled()
+    gc.disable()  # what it finalises, it would do when it likes
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        with replaced(), _tuned(plan):
+            return _run(seed, plan, tracing)
+    finally:
+        random.setstate(state)
+        if collecting:
+            gc.enable()
+
+
+def _run(seed: int, plan: Plan, tracing: bool) -> Result:
+    world = World(seed, plan, tracing)
+    history = world.history
+    with _heard(world):
+        try:
+            world.loop.run_until_complete(world.live())
+        except Stuck:
+            history.failures.append("the world stands still")
+        history.failures += world.loop.failures
+        callbacks = world.loop.callbacks
+        asyncio.events._set_running_loop(None)
+        world.loop.dismantle()
+    violations = check(history)
+    return Result(
+        seed,
+        plan,
+        violations,
+        history,
+        world.trace,
+        callbacks,
+        world.faults.count,
+        world.settled_s,
+    )
