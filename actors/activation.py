@@ -196,6 +196,8 @@ class Activation:
         seat = Seat(peer, message.covered, message.replay, message.turn)
         self.seats[peer.gateway] = seat
         seating = Seating(seat, tuple(missed), machine.seq)
+        if message.rested != machine.previous_epoch:
+            machine.missed(peer.gateway)
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 

@@ -41,7 +41,7 @@ async def load(name: str, kind: Kind, log: Log, now: int) -> Machine:
         machine = kind.fresh()  # trimmed past the snapshot: the log alone is left
     for entry in entries:
         machine.replay(now, *entry)
-    machine.epoch = found.epoch
+    machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
     logger.info("%s active, epoch %d, seq %d", name, found.epoch, machine.seq)
     return machine
 

@@ -87,6 +87,8 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     up to `covered` are done; later ones up to `replay` were sent before, perhaps in
     vain, and follow again. `turn` numbers the gateway's attaches of this object: what
     belongs to another turn, in either direction, comes too late and is dropped.
+    `rested`: the epoch whose goodbye it heard last, 0 if it has heard of the object
+    since; whoever did not hear a life out may have missed what no gap brings.
     """
 
     object: str
@@ -96,6 +98,7 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     replay: int
     sockets: list[Attachment]
     turn: int = 0
+    rested: int = 0
 
 
 class Inputs(Struct, frozen=True, gc=False, tag=2):

@@ -14,8 +14,7 @@ VERSION = 1
 
 
 class RoomSnapshot(msgspec.Struct, frozen=True, gc=False, tag=VERSION):
-    """A room at rest. `stale`: who is here changed and nobody was told yet; `untold`
-    are gateways that slept when the others were."""
+    """A room at rest. `stale`: who is here changed and nobody was told yet."""
 
     seq: int
     timestamp: int
@@ -26,7 +25,6 @@ class RoomSnapshot(msgspec.Struct, frozen=True, gc=False, tag=VERSION):
     roster: list[Attachment]
     gateways: list[str]
     stale: bool
-    untold: list[str] = []
 
 
 encode = msgspec.msgpack.Encoder().encode

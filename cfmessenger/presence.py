@@ -67,7 +67,7 @@ class Presence:
 
     def __init__(self) -> None:
         """A registry that remembers nobody."""
-        self.epoch = 0
+        self.epoch = self.previous_epoch = 0
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False
@@ -164,6 +164,10 @@ class Presence:
         if watching:
             effects.append(Subscribe(tuple(watching)))
         return effects
+
+    def missed(self, gateway: str) -> None:
+        """A gateway did not hear out the life that the snapshot is of."""
+        self._dormant.discard(gateway)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets are gone."""

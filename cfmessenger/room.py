@@ -64,7 +64,7 @@ class Room:
 
     def __init__(self, room_id: str, rules: RoomRules) -> None:
         """A room that remembers nothing: new, or about to be told by `replay`."""
-        self.epoch = 0
+        self.epoch = self.previous_epoch = 0
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False
@@ -84,8 +84,6 @@ class Room:
         self._remembers = False
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
-        # Those who missed a roll call, in this life or one before, and do not know.
-        self._untold: set[str] = set()
         # Whoever may hold sockets here and sleep: to be called, after a crash too.
         self.absent: set[str] = set()
 
@@ -168,7 +166,6 @@ class Room:
             elif gateway not in self._dormant:
                 self._roll_call.one_soon(now, attachment.conn)
         self._dormant.discard(gateway)
-        self._untold.discard(gateway)
         still = set(conns)
         for conn in held:
             if conn not in still:
@@ -176,11 +173,14 @@ class Room:
         effects += self._silence(attachments)
         return effects
 
+    def missed(self, gateway: str) -> None:
+        """A gateway did not hear out the life that the snapshot is of."""
+        self._dormant.discard(gateway)
+
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets leave."""
         self.gateways.discard(gateway)
         self._dormant.discard(gateway)
-        self._untold.discard(gateway)
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self._leave(now, conn)
@@ -390,8 +390,7 @@ class Room:
             effects += self._show(self._typists.alarm(now))
         told = self._roll_call.alarm(now)
         if any(type(effect) is Broadcast for effect in told):
-            self._untold |= self._dormant  # who comes later missed this
-            self._dormant.clear()
+            self._dormant.clear()  # who comes later missed this
         return effects + told
 
     # Sleep and wake.
@@ -409,7 +408,6 @@ class Room:
                 self._roster.snapshot(),
                 sorted(self.gateways),
                 self._roll_call.pending,
-                sorted(self._untold),
             )
         )
 
@@ -436,8 +434,7 @@ class Room:
             room._roster.restore(saved.roster)
             room._remembers = True
             room.gateways = set(saved.gateways)
-            room._untold = set(saved.untold)
-            room._dormant = room.gateways - room._untold
+            room._dormant = set(saved.gateways)
             if saved.stale:
                 room._roll_call.everyone_soon(saved.timestamp)
         return room

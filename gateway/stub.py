@@ -102,6 +102,7 @@ class Stub:
         self.hint: str | None = None
         self.epoch = 0
         self.seq = 0
+        self._rested = 0  # the epoch that said goodbye, if that was the last heard
         self.unsure = False  # asleep, and perhaps called before it was
         self._links = links
         self._forward = forward
@@ -232,6 +233,7 @@ class Stub:
         for pending in self._pending:
             pending.rename(names)
         self._link = None
+        self._rested = 0
         if self._held or self._pending:
             self._revive()
 
@@ -366,7 +368,11 @@ class Stub:
         sockets = list(self._held.values())
         covered, replay = self._covered, self._sent
         turn = self._turn = self._links.next_turn()
-        to.send(link.Attach(self.name, self.epoch, seq, covered, replay, sockets, turn))
+        to.send(
+            link.Attach(
+                self.name, self.epoch, seq, covered, replay, sockets, turn, self._rested
+            )
+        )
         if entries:
             to.send(link.Inputs(self.name, entries, turn))
             self._sent_now(entries)
@@ -378,6 +384,7 @@ class Stub:
         if output.epoch < self.epoch or output.turn != self._turn:
             return
         self.epoch = output.epoch
+        self._rested = 0
         self._failures = 0
         for item in output.items:
             if type(item) is link.Fanout:
@@ -458,7 +465,7 @@ class Stub:
         if goodbye.turn != self._turn:
             return
         if goodbye.epoch >= self.epoch:
-            self.epoch = goodbye.epoch
+            self.epoch = self._rested = goodbye.epoch
             self._cover(goodbye.covered)
         at, self._link = self._link, None
         if at is not None:

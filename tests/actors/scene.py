@@ -76,6 +76,7 @@ class Visitor:
         self.gateway = gateway
         self.got: list[link.ToGateway] = []
         self.covered = 0
+        self.rested = 0
         self.members: dict[str, list[Frame]] = {}  # socket in the fan-out → its screen
         self.users: dict[str, str] = {}
         self.n = 0
@@ -87,6 +88,8 @@ class Visitor:
             for item in message.items:
                 self._show(item)
         if isinstance(message, link.Output | link.Goodbye):
+            said_goodbye = isinstance(message, link.Goodbye)
+            self.rested = message.epoch if said_goodbye else 0
             self.covered = max(self.covered, message.covered)
         self.news.set()
 
@@ -122,7 +125,9 @@ class Visitor:
             self.users.setdefault(conn, attachment(conn).user_id)
             self.members.setdefault(conn, self._screens.setdefault(conn, []))
         sockets = [attachment(conn, self.users[conn]) for conn in conns]
-        return link.Attach(room, epoch, seq, covered, replay, sockets)
+        return link.Attach(
+            room, epoch, seq, covered, replay, sockets, rested=self.rested
+        )
 
     def opened(
         self, conn: str, since: int | None = None, user: str = ""
