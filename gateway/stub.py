@@ -465,7 +465,9 @@ class Stub:
         if goodbye.turn != self._turn:
             return
         if goodbye.epoch >= self.epoch:
-            self.epoch = self._rested = goodbye.epoch
+            self.epoch = goodbye.epoch
+            ended = goodbye.reason not in ("reset", "behind")
+            self._rested = goodbye.epoch if ended else 0
             self._cover(goodbye.covered)
         at, self._link = self._link, None
         if at is not None:

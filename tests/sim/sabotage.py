@@ -161,9 +161,7 @@ def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
     return _instead(ValkeyLog, "activate", activate)
 
 
-@sabotage(
-    "stream", "alive", "unanswered", "refused", "roster", seeds=(5581,)
-)
+@sabotage("stream", "alive", "unanswered", "refused", "roster", seeds=(5581,))
 def older_epoch_believed() -> contextlib.AbstractContextManager[Any]:
     """A gateway shows what a superseded activation says."""
     on_output = Stub.on_output
