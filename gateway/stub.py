@@ -426,8 +426,9 @@ class Stub:
                     self._reopening.discard(conn)
                 elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
-                    self._entering.pop(conn, None)
                     self._behind.pop(conn, None)
+                    if self._entering.pop(conn, None) is not None and self._said:
+                        self._entered(conn, item.seq)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
             self.seq = max(self.seq, item.seq)
@@ -446,6 +447,13 @@ class Stub:
                 outlet.recall(self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
+
+    def _entered(self, conn: str, seq: int) -> None:
+        """What a socket said on its way in comes after what it was shown there."""
+        for pending in self._pending:
+            entry = pending.input
+            if type(entry) is link.Said and entry.conn == conn:
+                pending.input = replace(entry, seen=max(entry.seen, seq))
 
     def _in_turn(self, conn: str, seq: int) -> bool:
         """Whether an echo shows nothing to a socket before what comes before it.
