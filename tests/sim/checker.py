@@ -304,8 +304,18 @@ def _unanswered(history: History) -> Iterator[str]:
                 yield f"{_who(socket, sent.at)} waited {late:.2f} s for {_named(sent)}"
         end = history.ended_at if socket.closed_at is None else socket.closed_at
         for sent in waiting:
-            if _due(history, sent) < end:
+            if _due(history, sent) < end and not _in_its_turn(history, socket, sent):
                 yield f"{_who(socket, sent.at)} got no answer to {_named(sent)}"
+
+
+def _in_its_turn(history: History, socket: Socket, sent: Sent) -> bool:
+    """Whether a socket that catches up has had the echo, or is still to have it."""
+    pages = [h for h in socket.heard if h.frame["type"] == "history"]
+    if any(_is(sent, m) for h in pages if h.at < sent.at for m in h.frame["messages"]):
+        return True
+    last = max((m["seq"] for _, m in _shown(socket)), default=socket.since or 0)
+    log = history.logs.get(socket.room, [])
+    return any(entry.seq > last and _is(sent, entry.message) for entry in log)
 
 
 def _due(history: History, sent: Sent) -> float:
@@ -345,6 +355,8 @@ def _answers(socket: Socket) -> Iterator[tuple[Sent, Heard]]:
 
 
 def _is(sent: Sent, message: Frame) -> bool:
+    if sent.user != message["senderId"]:
+        return False
     if sent.id is not None:
         return bool(sent.id == message["id"])
     return serial_of(message) == sent.serial
