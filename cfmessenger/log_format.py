@@ -148,7 +148,8 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     return {
         name: _extra(name, value)
         for name, value in vars(record).items()
-        if name not in _STANDARD
+        # An underscore is a library talking to itself: Ray stamps every record.
+        if name not in _STANDARD and not name.startswith("_")
     }
 
 
