@@ -89,6 +89,9 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._host.closed:  # accepted before, told only now
+            self._transport.abort()
+            return
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(HELLO_TIMEOUT_S, self.abort)
         self._host.peers.add(self)
@@ -169,6 +172,7 @@ class Host(Surroundings):
         self.key = secrets.token_hex(32)
         self.peers: set[Peer] = set()
         self.objects: dict[str, Activation] = {}
+        self.closed = False
         self._settings = settings
         self._ended = ended
         self._server: asyncio.Server | None = None
@@ -186,8 +190,9 @@ class Host(Surroundings):
     async def start(self) -> None:
         """Listen. Takes no epoch and touches no storage yet."""
         self._server = await self.loop.create_server(
-            lambda: Peer(self), self._settings.listen, 0
+            lambda: Peer(self), self._settings.listen, 0, start_serving=False
         )
+        await self._server.start_serving()
         self._port = self._server.sockets[0].getsockname()[1]
         self._read_at = self.loop.time()
         self._ticker = asyncio.create_task(self._tick())
@@ -280,6 +285,7 @@ class Host(Surroundings):
 
     async def close(self) -> None:
         """Stop listening and drop links and connections."""
+        self.closed = True
         if self._ticker is not None:
             self._ticker.cancel()
         if self._server is not None:

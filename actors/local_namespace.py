@@ -26,7 +26,11 @@ class LocalNamespace:
         async with self._making:
             if self._host is None:
                 host = Host(self._settings)
-                await host.start()
+                try:
+                    await host.start()
+                except BaseException:  # cancelled: nobody else knows it
+                    await host.close()
+                    raise
                 self._host = host
                 self._made += 1
             return self._host.address(str(self._made))
@@ -60,7 +64,8 @@ class LocalNamespace:
 
     async def close(self) -> None:
         """Put all objects to sleep and stop listening."""
-        if self._host is not None:
-            await self._host.drain()
-            await self._host.close()
-            self._host = None
+        async with self._making:
+            if self._host is not None:
+                await self._host.drain()
+                await self._host.close()
+                self._host = None

@@ -160,11 +160,18 @@ class Sockets:
         await self.close_sockets(0.0)
         with contextlib.suppress(Unavailable):
             await self._heartbeat.resign()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stop_work()
         await self.links.close()
         self.log.close()
+
+    async def _stop_work(self) -> None:
+        for _ in range(20):  # Python 3.11's wait_for may swallow a cancellation
+            if not self._tasks:
+                return
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.1)
+        logger.error("%d tasks did not end", len(self._tasks))
 
     # What HTTP asks for.
 

@@ -74,8 +74,8 @@ async def test_the_sockets_of_a_dead_gateway_leave(
         await eventually(lambda each=each: online(each) == truth, within)
     in_presence = time.monotonic() - died
     await here.say("who is here?")
-    lists = [f for f in here.frames[known:] if f["type"] == "participants"]
-    assert people(lists[-1]) == {"user_1", "user_3"}
+    stay = {"user_1", "user_3"}
+    await eventually(lambda: people(here.of("participants")[-1]) == stay, 1.0)
     who = {f["content"] for f in here.frames[known:] if f["type"] == "system"}
     assert len(who) == 2  # two left, nobody came
     cluster.measure(

@@ -10,7 +10,7 @@ from tests.wire_rows import NAMED, NOT_YET, ROWS
 _COVERAGE = "tests/test_wire_coverage.py"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def impatient() -> Iterator[None]:
     """Whoever may sleep is put to sleep soon."""
     with pytest.MonkeyPatch.context() as patch:
