@@ -27,12 +27,14 @@ __all__ = [
     "Host",
     "Merged",
     "Oracle",
+    "Phase",
     "Progress",
     "Result",
     "Second",
     "Server",
     "Share",
     "merge",
+    "merge_oracles",
     "merge_seconds",
     "read",
     "write",
@@ -141,6 +143,7 @@ class Progress(_Struct, kw_only=True):
     histogram: str | None = None  # ack latencies of this second, Histogram.encode()
     phase: Phase = "measuring"
     done: float = 0.0  # of the phase, 0 to 1
+    oracle: Oracle | None = None  # so far
 
 
 class Result(_Struct, kw_only=True):
@@ -199,7 +202,7 @@ def merge(shares: Iterable[Share]) -> Merged:
         counts=dict(sorted(counts.items())),
         histograms={name: histograms[name].data() for name in sorted(histograms)},
         series=[merge_seconds(seconds[t]) for t in sorted(seconds)],
-        oracle=_merge_oracles([share.oracle for share in shares]),
+        oracle=merge_oracles([share.oracle for share in shares]),
         health=_merge_health(shares),
     )
 
@@ -236,7 +239,8 @@ def merge_seconds(parts: Sequence[tuple[Second, str | None]]) -> Second:
     return merged
 
 
-def _merge_oracles(oracles: Sequence[Oracle]) -> Oracle:
+def merge_oracles(oracles: Sequence[Oracle]) -> Oracle:
+    """What several workers checked, added up."""
     # Turn by turn, so that one worker's examples do not crowd out the others'.
     turns = max((len(oracle.examples) for oracle in oracles), default=0)
     examples = [

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.load.histogram import HIGHEST_US, Histogram, HistogramData
@@ -24,6 +24,7 @@ def slots(histogram: Histogram) -> list[tuple[int, int, int]]:
     return list(histogram.slots())
 
 
+@settings(max_examples=25)  # the library's own mean is slow
 @given(latencies)
 def test_counts_are_where_the_library_would_put_them(values: list[int]) -> None:
     library = HdrHistogram(1, HIGHEST_US, 3)

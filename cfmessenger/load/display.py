@@ -1,0 +1,351 @@
+"""A load test on a terminal: while it runs, and what came of it.
+
+Owns the look. `live`, `line` and `summary` only read what they show; `Show` is the one
+that writes. Text from the server is stripped of whatever could steer a terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .board import Board, Row
+from .expect import found
+from .figure import ranked
+from .quantity import UNKNOWN, clock, digits, duration, show
+from .result import Oracle, Result, Second, Server
+
+__all__ = ["Board", "Show", "export_svg", "line", "live", "sparkline", "summary"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_HISTORY = 40  # seconds of sparkline
+_EXAMPLES = 5
+_GOOD, _BAD, _LABEL = "green", "bold red", "dim"
+
+
+class Show:
+    """Shows a board as it changes: a panel on a terminal, else a line a second."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._printed = 0
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(
+                live(board), console=console, auto_refresh=False, transient=True
+            )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self) -> None:
+        """Show what the board has become; call after each `Board.add`."""
+        if self._live:
+            self._live.update(live(self._board), refresh=True)
+            return
+        for row in self._board.rows[self._printed :]:
+            # Wide, not wrapped: a log keeps one second on one line.
+            self._console.print(Text(line(row)), soft_wrap=True, highlight=False)
+        self._printed = len(self._board.rows)
+
+
+def line(row: Row) -> str:
+    """A second as one plain line."""
+    second = row.second
+    words = [
+        f"{row.phase:<10} {clock(second.t + 1):>5}",
+        f"sent {second.sent:,}/s",
+        f"acked {second.acked:,}/s",
+        f"delivered {second.delivered:,}/s",
+        f"p50 {duration(second.p50_us)}",
+        f"p99 {duration(second.p99_us)}",
+        f"max {duration(second.max_us)}",
+        f"sockets {second.sockets:,}",
+        f"errors {second.errors:,}",
+        f"lag {duration(second.lag_us)}",
+    ]
+    return "  ".join(words)
+
+
+def live(board: Board) -> RenderableType:
+    """The panel of a running test."""
+    now = board.rows[-1].second if board.rows else Second(t=0)
+    return _panel(
+        f"{board.scenario}  {board.url}",
+        _bar(board),
+        Text(),
+        _flow(board, now),
+        Text(),
+        _facts(
+            [
+                ("sockets", Text(_sockets(now))),
+                ("codes", _errors(board.counts)),
+                ("generator", Text(_lag(board, now))),
+                ("oracle", _verdict(board.oracle)),
+            ]
+        ),
+    )
+
+
+def summary(result: Result) -> RenderableType:
+    """What came of a test, for a terminal or a log."""
+    facts = [
+        ("errors", _errors(result.counts)),
+        ("server", Text(_cost(result.server))),
+        ("generator", _health(result)),
+        ("oracle", _verdict(result.oracle)),
+    ]
+    parts: list[RenderableType] = [
+        Text(_frame(result), style=_LABEL),
+        Text(),
+        _amounts(result),
+        Text(),
+        _latencies(result),
+        Text(),
+        _facts(facts),
+    ]
+    parts += [
+        Padding(Text(f"· {_plain(example)}", style=_BAD), (0, 0, 0, 11))
+        for example in result.oracle.examples[:_EXAMPLES]
+    ]
+    if (rest := len(result.oracle.examples) - _EXAMPLES) > 0:
+        parts.append(Padding(Text(f"and {rest} more in the result"), (0, 0, 0, 11)))
+    if result.expectations:
+        parts += [Text(), _expectations(result)]
+    return _panel(f"{result.scenario}  {result.url}", *parts)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """One character a value, from nothing to the greatest; a blank where none is."""
+    top = max((value for value in values if value is not None), default=0) or 1
+    steps = len(_BARS) - 1
+    return "".join(
+        " " if value is None else _BARS[round(value / top * steps)] for value in values
+    )
+
+
+def export_svg(renderable: RenderableType, *, title: str, width: int = 88) -> str:
+    """A picture of a terminal that shows it: SVG that asks for nothing from outside."""
+    console = Console(
+        record=True, width=width, file=io.StringIO(), force_terminal=True,
+        color_system="truecolor", legacy_windows=False,
+    )  # fmt: skip
+    console.print(renderable)
+    # rich's template loads a font from a content delivery network.
+    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.S)
+    return console.export_svg(title=title, code_format=template)
+
+
+def _panel(title: str, *parts: RenderableType) -> Panel:
+    return Panel(
+        Group(*parts),
+        title=Text(_plain(title), style="bold"),
+        title_align="left",
+        box=ROUNDED,
+        border_style="blue",
+        padding=(0, 1),
+        expand=False,
+        width=88,
+    )
+
+
+def _bar(board: Board) -> Table:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(width=10)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right")
+    left = UNKNOWN
+    if board.phase_s:
+        left = f"{clock(board.phase_s * (1 - board.done))} left"
+    bar = ProgressBar(total=1.0, completed=board.done)
+    grid.add_row(Text(board.phase, style="bold"), bar, Text(left))
+    return grid
+
+
+def _flow(board: Board, now: Second) -> Table:
+    table = _figures("per second", "so far")
+    table.add_column(f"last {_HISTORY} s", no_wrap=True, overflow="crop")
+    recent = board.measured[-_HISTORY:]
+    counts = board.counts
+    counts["errors"] = sum(ranked("error.", counts).values())
+    for name in ("sent", "acked", "delivered", "errors"):
+        spark = sparkline([getattr(second, name) for second in recent])
+        sofar = f"{counts.get(name, 0):,}"
+        table.add_row(name, f"{getattr(now, name):,}", sofar, Text(spark, style="blue"))
+    overall = board.overall or (None, None, None)
+    for name, us in zip(("p50", "p99", "max"), overall, strict=True):
+        spark = sparkline([getattr(second, f"{name}_us") for second in recent])
+        at_once = duration(getattr(now, f"{name}_us"))
+        table.add_row(
+            f"ack {name}", at_once, duration(us), Text(spark, style="magenta")
+        )
+    return table
+
+
+def _latencies(result: Result) -> Table:
+    table = _figures("count", "p50", "p90", "p99", "p99.9", "max")
+    for name, data in result.histograms.items():
+        if data.count:
+            tail = (data.p50, data.p90, data.p99, data.p999, data.max)
+            table.add_row(_plain(name), f"{data.count:,}", *map(duration, tail))
+    return table
+
+
+def _amounts(result: Result) -> Table:
+    table = _figures("in all", "per second")
+    for name in ("sent", "acked", "delivered"):
+        rate = result.rates.get(name)
+        per_second = UNKNOWN if rate is None else digits(rate)
+        table.add_row(name, f"{result.counts.get(name, 0):,}", per_second)
+    return table
+
+
+def _expectations(result: Result) -> Table:
+    table = _table()
+    table.add_column("expectation", min_width=30)
+    table.add_column("found", justify="right", min_width=9)
+    table.add_column("", min_width=9)
+    for expectation in result.expectations:
+        holds = expectation.holds
+        mark = Text("✓ holds" if holds else "✗ missed", style=_GOOD if holds else _BAD)
+        table.add_row(Text(_plain(expectation.text)), found(expectation), mark)
+    return table
+
+
+def _figures(*columns: str) -> Table:
+    table = _table()
+    table.add_column("", style=_LABEL, min_width=10, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True, min_width=10)
+    return table
+
+
+def _table() -> Table:
+    return Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style=_LABEL,
+        border_style=_LABEL,
+    )
+
+
+def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(style=_LABEL, width=10)
+    grid.add_column(ratio=1)
+    for label, fact in rows:
+        grid.add_row(label, fact)
+    return grid
+
+
+def _sockets(now: Second) -> str:
+    moves = (
+        f", {now.joined:,} joined, {now.left:,} left" if now.joined + now.left else ""
+    )
+    return f"{now.sockets:,}{moves}"
+
+
+def _errors(counts: dict[str, int]) -> Text:
+    kinds = [f"{_plain(code)} {n:,}" for code, n in ranked("error.", counts).items()]
+    kinds += [
+        f"closed {_plain(code)} {n:,}" for code, n in ranked("closed.", counts).items()
+    ]
+    # Counts of closes are facts, not faults: a test may close sockets on purpose.
+    style = _BAD if ranked("error.", counts) else ""
+    return Text(" · ".join(kinds) or "none", style=style)
+
+
+def _lag(board: Board, now: Second) -> str:
+    return (
+        f"{board.workers} {'worker' if board.workers == 1 else 'workers'}, "
+        f"lag {duration(now.lag_us)}, worst {duration(board.max_lag_us)}"
+    )
+
+
+def _verdict(oracle: Oracle | None) -> Text:
+    if oracle is None or not oracle.checked_sockets:
+        return Text("nothing checked", style=_LABEL)
+    if not oracle.violations:
+        text = Text("✓ nothing lost, doubled or out of order", style=_GOOD)
+    else:
+        kinds = {
+            "lost": oracle.lost,
+            "doubled": oracle.duplicated,
+            "out of order": oracle.reordered,
+            "gaps": oracle.gaps,
+        }
+        faults = ", ".join(f"{kind} {n:,}" for kind, n in kinds.items() if n)
+        text = Text(f"✗ {faults}", style=_BAD)
+    scope = f"  {oracle.checked_sockets:,} sockets, {oracle.checked_rooms:,} rooms"
+    return text.append(scope, style=_LABEL)
+
+
+def _health(result: Result) -> Text:
+    health = result.health
+    figures = (
+        f"lag {duration(health.max_lag_us)}, "
+        f"event loop {duration(health.loop_lag_us)}, "
+        f"busiest worker {show(health.cpu_share, 'share')} of a core"
+    )
+    if health.valid:
+        return Text("✓ kept up", style=_GOOD).append(f"  {figures}", style=_LABEL)
+    text = Text("✗ not valid: ", style=_BAD)
+    text.append(_plain("; ".join(health.reasons) or "the generator fell behind"), _BAD)
+    return text.append(f"  {figures}", style=_LABEL)
+
+
+def _cost(server: Server | None) -> str:
+    if server is None:
+        return UNKNOWN
+    figures = [
+        ("CPU {} s", server.cpu_s),
+        ("{} µs a delivery", server.cpu_us_per_delivery),
+        ("{} µs a message", server.cpu_us_per_message),
+        ("{} KiB a socket", server.kib_per_socket),
+    ]
+    words = [text.format(digits(n)) for text, n in figures if n is not None]
+    if server.memory_bytes is not None:
+        words.append(f"memory {show(server.memory_bytes, 'bytes')}")
+    return ", ".join(words) or UNKNOWN
+
+
+def _frame(result: Result) -> str:
+    kind = "worker" if result.workers == 1 else "workers"
+    words = [
+        f"{clock(result.duration_s)} measured",
+        f"{clock(result.warmup_s)} of warm-up before" if result.warmup_s else "",
+        f"{result.workers} {result.worker_kind} {kind}",
+        result.started_at,
+    ]
+    return _plain(" · ".join(filter(None, words)))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

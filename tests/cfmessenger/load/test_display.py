@@ -1,0 +1,214 @@
+"""A person at a terminal sees how a test goes and what came of it."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from cfmessenger.load import display, expect
+from cfmessenger.load.board import Board, Row
+from cfmessenger.load.result import (
+    Expectation,
+    Health,
+    Histogram,
+    Oracle,
+    Progress,
+    Result,
+    Second,
+)
+
+from . import samples
+
+
+def shown(renderable: RenderableType, width: int = 88) -> str:
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def board(seconds: int = 30) -> Board:
+    state = Board(scenario="steady", url="http://127.0.0.1:8000", duration_s=60)
+    sent = 0
+    for second in samples.result(seconds=seconds).series:
+        sent += second.sent
+        histogram = Histogram()
+        histogram.record(second.p50_us or 0)
+        state.add(
+            Progress(
+                worker=0,
+                second=second,
+                counts={"sent": sent, "error.RATE_LIMITED": 3, "closed.1012": 2},
+                histogram=histogram.encode(),
+                done=(second.t + 1) / 60,
+                oracle=Oracle(checked_sockets=200, checked_rooms=10),
+            )
+        )
+    return state
+
+
+def row(text: str, label: str) -> str:
+    [found] = [line for line in text.splitlines() if line.startswith(f"│ {label} ")]
+    return " ".join(found.strip("│ ").split())
+
+
+def test_a_running_test_tells_how_far_it_is_and_how_it_goes() -> None:
+    text = shown(display.live(board()))
+    assert "steady  http://127.0.0.1:8000" in text
+    assert "0:30 left" in row(text, "measuring")
+    assert row(text, "sent").startswith("sent 1,000 30,000 ")
+    assert row(text, "codes") == "codes RATE_LIMITED 3 · closed 1012 2"
+    assert row(text, "sockets") == "sockets 200"
+    assert "nothing lost, doubled or out of order" in row(text, "oracle")
+    assert re.search(r"1 worker, lag \S+ µs, worst \S+ µs", row(text, "generator"))
+
+
+def test_each_figure_has_its_trend() -> None:
+    state = Board(scenario="steady", duration_s=4)
+    for t, us in enumerate((0, 500, 1000)):
+        second = Second(t=t, p50_us=us, p99_us=us, max_us=us)
+        state.add(Progress(worker=0, second=second))
+    assert row(shown(display.live(state)), "ack p99").endswith("▁▅█")
+
+
+def test_before_the_first_report_there_is_nothing_to_tell() -> None:
+    text = shown(display.live(Board(scenario="idle", url="http://h:1", workers=3)))
+    assert "– left" not in text
+    assert row(text, "connecting").endswith("–")
+    assert row(text, "oracle") == "oracle nothing checked"
+    assert "3 workers" in row(text, "generator")
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_nothing_is_cut_off_at_eighty_columns(width: int) -> None:
+    text = shown(display.live(board()), width) + shown(
+        display.summary(samples.result()), width
+    )
+    assert "…" not in text
+    assert "max" in text
+    assert max(map(len, text.splitlines())) <= min(width, 88)
+    assert re.search(r"│ delivery .*(ms|µs) +│", text)
+
+
+def test_a_log_has_one_line_a_second() -> None:
+    second = samples.result().series[0]
+    text = display.line(Row("measuring", second))
+    assert text.startswith("measuring   0:01  sent 1,000/s  acked 1,000/s")
+    assert "sockets 200  errors 0  lag " in text
+    silent = display.line(Row("warm-up", Second(t=4)))
+    assert silent.startswith("warm-up     0:05  sent 0/s")
+    assert "p50 –  p99 –  max –" in silent
+
+
+def test_without_a_terminal_each_second_is_written_once() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    state = Board(scenario="steady", workers=2)
+    with display.Show(state, console) as show:
+        for t in range(3):
+            for worker in (0, 1):
+                state.add(Progress(worker=worker, second=Second(t=t, sent=5)))
+                show.update()
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[:4] for line in lines] == [
+        ["measuring", f"0:0{t}", "sent", "10/s"] for t in (1, 2, 3)
+    ]
+
+
+def test_on_a_terminal_the_panel_is_drawn_again_and_taken_away() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=88, height=40)
+    state = Board(scenario="steady")
+    with display.Show(state, console) as show:
+        state.add(Progress(worker=0, second=Second(t=0, sent=123)))
+        show.update()
+        assert "123" in file.getvalue()
+        assert "measuring" in file.getvalue()
+    assert file.getvalue().endswith("\x1b[2K")  # the last line is erased
+    assert "\x1b[?25h" in file.getvalue()  # the cursor is back
+
+
+def test_the_summary_has_every_figure_that_counts() -> None:
+    result = samples.result()
+    result.expectations = expect.judge(
+        [expect.parse("p99<50ms"), expect.parse("rate>=5000/s")], result
+    )
+    text = shown(display.summary(result))
+    assert row(text, "sent") == "sent 60,000 1,000"
+    assert row(text, "acked") == "acked 59,940 999"
+    ack = result.histograms["ack"]
+    assert row(text, "ack").startswith(f"ack {ack.count:,} ")
+    assert "52.0 µs a delivery" in text
+    assert "memory 220 MiB" in text
+    assert "✓ kept up" in row(text, "generator")
+    assert "✓ nothing lost" in row(text, "oracle")
+    assert row(text, "p99<50ms").endswith("✓ holds")
+    assert row(text, "rate>=5000/s") == "rate>=5000/s 999 /s ✗ missed"
+
+
+def test_what_went_wrong_is_said_with_examples() -> None:
+    result = samples.result(
+        oracle=Oracle(
+            checked_sockets=2, checked_rooms=1, lost=1, gaps=9,
+            examples=[f"example {n}" for n in range(8)],
+        ),
+        health=Health(valid=False, reasons=["lag 75 ms is above 20 ms"]),
+        server=None,
+    )  # fmt: skip
+    result.counts |= {"error.RATE_LIMITED": 12}
+    text = shown(display.summary(result))
+    assert "✗ lost 1, gaps 9" in row(text, "oracle")
+    assert "example 0" in text
+    assert "example 7" not in text
+    assert "and 3 more" in text
+    assert "✗ not valid: lag 75 ms is above 20 ms" in row(text, "generator")
+    assert row(text, "errors") == "errors RATE_LIMITED 12"
+    assert row(text, "server") == "server –"
+
+
+def test_an_empty_result_can_be_summed_up() -> None:
+    text = shown(display.summary(Result(scenario="idle")))
+    assert row(text, "sent") == "sent 0 –"
+    assert row(text, "oracle") == "oracle nothing checked"
+
+
+@given(st.text())
+def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
+    result = Result(
+        scenario=text,
+        url=text,
+        counts={f"error.{text}": 1, f"closed.{text}": 1},
+        oracle=Oracle(checked_sockets=1, lost=1, examples=[text]),
+        health=Health(valid=False, reasons=[text]),
+        expectations=[Expectation(text=text)],
+    )
+    state = Board(scenario=text, url=text)
+    state.add(Progress(worker=0, second=Second(t=0), counts=result.counts))
+    for renderable in (display.summary(result), display.live(state)):
+        file = io.StringIO()
+        Console(file=file, width=88).print(renderable)
+        assert all(c.isprintable() for c in file.getvalue().replace("\n", ""))
+
+
+@given(st.lists(st.none() | st.integers(0, 10**9), max_size=40))
+def test_a_sparkline_has_one_character_a_value(values: list[int | None]) -> None:
+    line = display.sparkline(values)
+    assert len(line) == len(values)
+    for character, value in zip(line, values, strict=True):
+        assert (character == " ") is (value is None)
+    if any(values):
+        assert "█" in line
+
+
+def test_a_picture_of_the_terminal_asks_for_nothing_from_outside() -> None:
+    svg = display.export_svg(display.live(board()), title="a <test>")
+    svg = re.sub("<!--.*?-->", "", svg.replace("&#160;", " "), flags=re.DOTALL)
+    ET.fromstring(svg)
+    assert "measuring" in svg
+    assert "a &lt;test&gt;" in svg
+    urls = re.findall(r"https?://[^\"\s<]+", svg)
+    assert set(urls) <= {"http://www.w3.org/2000/svg", "http://127.0.0.1:8000"}
+    assert "font-face" not in svg
