@@ -188,7 +188,7 @@ def _bar(board: Board) -> Table:
 
 
 def _flow(board: Board, now: Second) -> Table:
-    table = _figures("per second", "so far")
+    table = _figures("per second", "so far", width=10)
     table.add_column(f"last {_HISTORY} s", no_wrap=True, overflow="crop")
     recent = board.measured[-_HISTORY:]
     counts = board.counts
@@ -237,11 +237,11 @@ def _expectations(result: Result) -> Table:
     return table
 
 
-def _figures(*columns: str) -> Table:
+def _figures(*columns: str, width: int = 9) -> Table:
     table = _table()
     table.add_column("", style=_LABEL, min_width=10, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True, min_width=10)
+        table.add_column(column, justify="right", no_wrap=True, min_width=width)
     return table
 
 
