@@ -25,6 +25,10 @@ _COMMANDS = {
     "up": _Entry("cfmessenger.cli.up:up", "Start everything on this machine."),
     "chat": _Entry("cfmessenger.cli.chat:chat", "Talk in a room or to a person."),
     "rooms": _Entry("cfmessenger.cli.rooms:rooms", "List the rooms that are awake."),
+    "placement": _Entry(
+        "cfmessenger.cli.placement:placement", "Show or change where rooms live."
+    ),
+    "load": _Entry("cfmessenger.cli.load:load", "Make load on it, and check it."),
     # Processes which `up` starts and supervises.
     "gateway": _Entry("cfmessenger.cli.serve:gateway", "", hidden=True),
     "namespace": _Entry("cfmessenger.cli.serve:namespace", "", hidden=True),

@@ -1,0 +1,175 @@
+"""What a worker counts and times, second by second, and how well it kept up itself.
+
+Owns the counts, the latencies and the judgement of the generator's own health. Hot
+paths put microseconds into a plain dict (`Tally`); once a second those become
+histograms. What happens before `begin` is the warm-up and is thrown away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from .result import Health, Histogram, Second, Share
+from .ticker import now
+
+Tally = dict[int, int]
+"""Microseconds: how often."""
+
+CPU_LIMIT = 0.9
+"""Of one core: above it a worker's own queue is part of what it measures."""
+
+
+def count_in(tally: Tally, seconds: float) -> None:
+    """Put one latency into a tally."""
+    us = int(seconds * 1e6)
+    tally[us] = tally.get(us, 0) + 1
+
+
+class Meter:
+    """One worker's figures. The tallies stay the same objects from first to last."""
+
+    def __init__(self, max_lag_s: float) -> None:
+        self.delivery: Tally = {}
+        self.ack: Tally = {}
+        self.foreign: Tally = {}  # others' messages: counted, and timed by them
+        self.warm_delivery: Tally = {}  # of the warm-up, to be shown and forgotten
+        self.warm_ack: Tally = {}
+        self.ignored: Tally = {}  # nobody's here
+        self.measuring = False
+        self.began = now()
+        self.counts: Counter[str] = Counter()
+        self.histograms: dict[str, Histogram] = {}
+        self.series: list[Second] = []
+        self.acks: dict[int, str] = {}
+        self.sockets = 0
+        self._max_lag_s = max_lag_s
+        self._lag = Histogram()
+        self._loop_lag = Histogram()
+        self._lag_us = 0
+        self._before: Counter[str] = Counter()
+        self._cpu_began = time.process_time()
+        self._cpu_share = 0.0
+
+    def begin(self) -> None:
+        """The warm-up is over: from here on everything counts."""
+        self.measuring = True
+        self.began = now()
+        for tally in (self.delivery, self.ack, self.foreign):
+            tally.clear()
+        # Who is connected is a fact of now, whenever it came to be.
+        self.counts = Counter({"connected": self.counts["connected"]})
+        self.histograms = {
+            name: histogram
+            for name, histogram in self.histograms.items()
+            if name in ("connect", "first")
+        }
+        self._before = Counter(self.counts)
+        self._lag, self._loop_lag, self._lag_us = Histogram(), Histogram(), 0
+        self._cpu_began = time.process_time()
+
+    def end(self) -> None:
+        """Nothing is sent any more: the generator's own health is known."""
+        wall = now() - self.began
+        self._cpu_share = (time.process_time() - self._cpu_began) / max(wall, 1e-3)
+
+    def record(self, name: str, seconds: float) -> None:
+        """One latency of a kind that is rare enough for a histogram of its own."""
+        self.histograms.setdefault(name, Histogram()).record(int(seconds * 1e6))
+
+    def error(self, code: str) -> None:
+        """The server refused something."""
+        self.counts[f"error.{code}"] += 1
+        self.counts["errors"] += 1
+
+    def late(self, seconds: float) -> None:
+        """Something was sent so long after it was due."""
+        us = int(seconds * 1e6)
+        self._lag.record(us)
+        self._lag_us = max(self._lag_us, us)
+
+    def loop_late(self, seconds: float) -> None:
+        """The worker's loop came round so late."""
+        self._loop_lag.record(int(seconds * 1e6))
+
+    def second(self, t: int, *, last: bool = False) -> tuple[Second, str | None]:
+        """Closes a second; its figures, and its acks' latencies, encoded.
+
+        `last`: the rest of one, which is none if nothing happened in it.
+        """
+        tallies = (self.ack, self.delivery, self.foreign)
+        if not self.measuring:
+            tallies = (self.warm_ack, self.warm_delivery, self.foreign)
+        ack, delivered, foreign = tallies
+        acks = Histogram()
+        for us, count in ack.items():
+            acks.record(us, count)
+        delivery = self.histograms.setdefault("delivery", Histogram())
+        for us, count in delivered.items():
+            delivery.record(us, count)
+        self.counts["acked"] += acks.count
+        self.counts["delivered"] += sum(delivered.values()) + sum(foreign.values())
+        for tally in (*tallies, self.warm_ack, self.warm_delivery, self.ignored):
+            tally.clear()
+        self.histograms.setdefault("ack", Histogram()).merge(acks)
+        new = self.counts - self._before
+        self._before = Counter(self.counts)
+        second = Second(
+            t=t,
+            sent=new["sent"],
+            acked=new["acked"],
+            delivered=new["delivered"],
+            errors=new["errors"],
+            joined=new["joined"] + new["reconnected"],
+            left=new["left"],
+            sockets=self.sockets,
+            lag_us=self._lag_us,
+        )
+        self._lag_us = 0
+        encoded = None
+        if acks.count:
+            second.p50_us, second.p99_us = acks.quantiles(0.5, 0.99)
+            second.max_us = acks.max
+            encoded = acks.encode()
+        if self.measuring and (not last or new):
+            self.series.append(second)
+            if encoded is not None:
+                self.acks[t] = encoded
+        return second, encoded
+
+    def health(self, more: list[str]) -> Health:
+        """Whether the figures are about the server; `more` reasons why not."""
+        reasons = list(more)
+        late, limit = self._lag.quantile(0.99), self._max_lag_s * 1e6
+        if late > limit:
+            reasons.append(
+                f"1 % of messages left {late / 1000:.1f} ms late or more (p99; "
+                f"{limit / 1000:g} is the limit)"
+            )
+        loop = self._loop_lag.quantile(0.99)
+        if loop > 2 * limit:
+            reasons.append(f"the generator's loop hung for {loop / 1000:.1f} ms (p99)")
+        if self._cpu_share > CPU_LIMIT:
+            reasons.append(
+                f"the generator used {self._cpu_share:.0%} of a core; more --workers "
+                "spread it"
+            )
+        return Health(
+            valid=not reasons,
+            reasons=reasons,
+            max_lag_us=self._lag.max,
+            cpu_share=round(self._cpu_share, 3),
+            loop_lag_us=self._loop_lag.max,
+        )
+
+    def share(self, worker: int) -> Share:
+        """Everything but the verdicts."""
+        encoded = {n: h.encode() for n, h in self.histograms.items() if h.count}
+        counts = {name: count for name, count in self.counts.items() if count}
+        return Share(
+            worker=worker,
+            counts=counts,
+            histograms=encoded,
+            series=self.series,
+            acks=self.acks,
+        )

@@ -1,0 +1,219 @@
+"""What a load test is to do: the scenario, its sizes, and which worker does what.
+
+Owns the limits and the defaults of each scenario; a bad plan is a `PlanError` of one
+line that names the flag. Nothing here touches the network. Rates and durations are of
+the whole test, not of a worker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from cfmessenger.client.urls import is_loopback
+from cfmessenger.errors import ProtocolError
+from cfmessenger.ids import parse_room_id
+
+from .arrivals import zipf
+
+Scenario = Literal[
+    "fanout",
+    "rooms",
+    "mixed",
+    "idle",
+    "wake",
+    "churn",
+    "slow-consumer",
+    "presence-storm",
+]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+
+SUMMARIES: dict[Scenario, str] = {
+    "fanout": "one room, many sockets, one message after another to all of them",
+    "rooms": "many small rooms, messages spread over all of them",
+    "mixed": "rooms of Zipf sizes: chat, typing, nudges, joins and leaves",
+    "idle": "sockets that say nothing: what they cost",
+    "wake": "rooms of one socket that fall asleep and are spoken to again",
+    "churn": "sockets that drop and come back with `since` while others talk",
+    "slow-consumer": "one room in which some sockets do not read",
+    "presence-storm": "presence sockets while people change their status",
+}
+
+MAX_FLIGHT = 100_000
+
+# What a scenario means where its flags are silent.
+DEFAULTS: dict[Scenario, dict[str, Any]] = {
+    "fanout": {"sockets": 200, "rooms": 1, "rate": 100.0},
+    "rooms": {"sockets": 200, "rooms": 50, "rate": 500.0},
+    "mixed": {"sockets": 200, "rooms": 20, "rate": 300.0, "arrivals": "poisson"},
+    "idle": {"sockets": 1000, "rooms": 1, "rate": 0.0},
+    "wake": {"sockets": 20, "rooms": 20, "rate": 0.0, "warmup_s": 0.0},
+    "churn": {"sockets": 100, "rooms": 10, "rate": 100.0, "arrivals": "poisson"},
+    "slow-consumer": {"sockets": 50, "rooms": 1, "rate": 1000.0, "size": 2000},
+    "presence-storm": {"sockets": 100, "rooms": 0, "rate": 20.0},
+}
+
+
+class PlanError(ValueError):
+    """A plan that cannot be carried out; the text names the flag."""
+
+
+class Plan(
+    msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=False
+):
+    """A whole load test, as its workers are told; made by `plan`."""
+
+    scenario: Scenario
+    target: Literal["gateway", "actors"] = "gateway"
+    url: str = "http://127.0.0.1:8000"
+    namespace: str = ""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    sockets: Annotated[int, Meta(ge=1, le=100_000)]
+    rooms: Annotated[int, Meta(ge=0, le=50_000)]
+    rate: Annotated[float, Meta(ge=0, le=200_000)]
+    arrivals: Literal["constant", "poisson"] = "constant"
+    window: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    messages: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    duration_s: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
+    warmup_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
+    sleep_s: Annotated[float, Meta(ge=0, le=3600)] = 15.0
+    size: Annotated[int, Meta(ge=1, le=2000)] = 100
+    churn_rate: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
+    slow: Annotated[int, Meta(ge=0, le=10_000)] = 2
+    zipf: Annotated[float, Meta(ge=0, le=5)] = 1.1
+    tick_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    max_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 20.0
+    seed: int = 1
+    room: str = ""
+    run: str = ""
+    """Makes ids and room names of this run unlike any other's."""
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether messages are due by the clock, whatever the answers do."""
+        return not self.window
+
+    def room_name(self, n: int) -> str:
+        """The id of the `n`th room."""
+        return self.room if self.rooms == 1 else f"{self.room}-{n}"
+
+
+class Seat(msgspec.Struct, frozen=True, array_like=True):
+    """One socket: its room (None: presence) and the number of its user."""
+
+    number: int
+    room: str | None
+    user: int
+    slow: bool = False
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker does of it."""
+
+    worker: int
+    seats: list[Seat]
+    share: float  # of the rate
+
+
+def plan(scenario: Scenario, run: str, **flags: Any) -> Plan:
+    """The plan for these flags (None: not given). Raises `PlanError`."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    fields = {"scenario": scenario, "run": run} | DEFAULTS[scenario] | given
+    if scenario == "wake" and "sockets" not in given and "rooms" in given:
+        fields["sockets"] = given["rooms"]
+    fields["room"] = fields.get("room") or f"load-{run}"
+    camel = Plan.__struct_encode_fields__
+    names = dict(zip(Plan.__struct_fields__, camel, strict=True))
+    try:
+        made = msgspec.convert(
+            {names[name]: value for name, value in fields.items()}, Plan
+        )
+    except msgspec.ValidationError as error:
+        expected, _, where = str(error).partition(" - at `$.")
+        back = dict(zip(camel, Plan.__struct_fields__, strict=True))
+        field = back.get(where.rstrip("`"), where.rstrip("`"))
+        raise PlanError(
+            f"{_flag(field)}: {expected[0].lower()}{expected[1:]}"
+        ) from None
+    _check(made, given)
+    return made
+
+
+def _check(made: Plan, given: dict[str, Any]) -> None:
+    if made.rooms > made.sockets:
+        raise PlanError(f"--rooms: {made.rooms} rooms need as many --sockets")
+    if made.scenario in ("fanout", "slow-consumer") and made.rooms != 1:
+        raise PlanError(f"--rooms: {made.scenario} has one room")
+    if made.scenario == "presence-storm":
+        if made.target == "actors":
+            raise PlanError("--target: presence-storm needs a gateway")
+    elif made.rooms < 1:
+        raise PlanError("--rooms: at least one")
+    if made.scenario == "wake" and made.rooms != made.sockets:
+        raise PlanError("--sockets: wake has one socket in each of its --rooms")
+    if made.window and made.scenario != "fanout":
+        raise PlanError("--window: only fanout can wait for its answers")
+    if made.window and "rate" in given:
+        raise PlanError("--window: replaces --rate; give one of them")
+    if not made.window and made.scenario not in ("idle", "wake") and not made.rate:
+        raise PlanError("--rate: must be more than 0")
+    if made.slow >= made.sockets and made.scenario == "slow-consumer":
+        raise PlanError("--slow: somebody must read")
+    if made.workers > made.sockets:
+        raise PlanError("--workers: more than --sockets")
+    try:
+        for n in (0, max(0, made.rooms - 1)):
+            if parse_room_id(made.room_name(n)).direct:
+                raise PlanError("--room: a group room, not a direct one")
+    except ProtocolError as error:
+        raise PlanError(f"--room: {error.message}") from None
+
+
+def check_reach(url: str, allow_remote: bool) -> None:
+    """Raises `PlanError` for a target on another machine, unless that is wanted."""
+    if url.startswith("unix:") or allow_remote or is_loopback(url):
+        return
+    raise PlanError(
+        f"{url} is not on this machine; load on somebody's machine needs their "
+        "consent: --allow-remote says that you have it"
+    )
+
+
+def parts(made: Plan) -> list[Part]:
+    """Which seats each worker takes.
+
+    A room belongs to one worker, which alone can check it in full; only where there are
+    fewer rooms than workers are the sockets of a room spread over all.
+    """
+    seats = _seats(made)
+    taken: list[list[Seat]] = [[] for _ in range(made.workers)]
+    if made.rooms < made.workers:
+        for seat in seats:
+            taken[seat.number % made.workers].append(seat)
+    else:
+        rooms: dict[str | None, list[Seat]] = {}
+        for seat in seats:
+            rooms.setdefault(seat.room, []).append(seat)
+        for group in sorted(rooms.values(), key=len, reverse=True):
+            min(taken, key=len).extend(group)
+    return [
+        Part(worker, mine, len(mine) / len(seats)) for worker, mine in enumerate(taken)
+    ]
+
+
+def _seats(made: Plan) -> list[Seat]:
+    count = made.sockets
+    if made.scenario == "presence-storm":
+        return [Seat(n, None, n) for n in range(count)]
+    exponent = made.zipf if made.scenario == "mixed" else 0.0
+    sizes = zipf(count, made.rooms, exponent)
+    slow = made.slow if made.scenario == "slow-consumer" else 0
+    rooms = [made.room_name(r) for r, size in enumerate(sizes) for _ in range(size)]
+    return [Seat(n, room, n, n >= count - slow) for n, room in enumerate(rooms)]
+
+
+def _flag(field: str) -> str:
+    name = field.removesuffix("_s").removesuffix("_ms").replace("_", "-")
+    return f"--{name}"
