@@ -28,7 +28,17 @@ from .figure import ranked
 from .quantity import UNKNOWN, clock, digits, duration, show
 from .result import Oracle, Result, Second, Server
 
-__all__ = ["Board", "Show", "export_svg", "line", "live", "sparkline", "summary"]
+__all__ = [
+    "Board",
+    "Show",
+    "export_svg",
+    "figures_table",
+    "line",
+    "live",
+    "plain",
+    "sparkline",
+    "summary",
+]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # seconds of sparkline
@@ -130,7 +140,7 @@ def summary(result: Result) -> RenderableType:
         _facts(facts),
     ]
     parts += [
-        Padding(Text(f"· {_plain(example)}", style=_BAD), (0, 0, 0, 11))
+        Padding(Text(f"· {plain(example)}", style=_BAD), (0, 0, 0, 11))
         for example in result.oracle.examples[:_EXAMPLES]
     ]
     if (rest := len(result.oracle.examples) - _EXAMPLES) > 0:
@@ -164,7 +174,7 @@ def export_svg(renderable: RenderableType, *, title: str, width: int = 88) -> st
 def _panel(title: str, *parts: RenderableType) -> Panel:
     return Panel(
         Group(*parts),
-        title=Text(_plain(title), style="bold"),
+        title=Text(plain(title), style="bold"),
         title_align="left",
         box=ROUNDED,
         border_style="blue",
@@ -188,7 +198,7 @@ def _bar(board: Board) -> Table:
 
 
 def _flow(board: Board, now: Second) -> Table:
-    table = _figures("per second", "so far", width=10)
+    table = figures_table("per second", "so far", width=10)
     table.add_column(f"last {_HISTORY} s", no_wrap=True, overflow="crop")
     recent = board.measured[-_HISTORY:]
     counts = board.counts
@@ -208,16 +218,16 @@ def _flow(board: Board, now: Second) -> Table:
 
 
 def _latencies(result: Result) -> Table:
-    table = _figures("count", "p50", "p90", "p99", "p99.9", "max")
+    table = figures_table("count", "p50", "p90", "p99", "p99.9", "max")
     for name, data in result.histograms.items():
         if data.count:
             tail = (data.p50, data.p90, data.p99, data.p999, data.max)
-            table.add_row(_plain(name), f"{data.count:,}", *map(duration, tail))
+            table.add_row(plain(name), f"{data.count:,}", *map(duration, tail))
     return table
 
 
 def _amounts(result: Result) -> Table:
-    table = _figures("in all", "per second")
+    table = figures_table("in all", "per second")
     for name in ("sent", "acked", "delivered"):
         rate = result.rates.get(name)
         per_second = UNKNOWN if rate is None else digits(rate)
@@ -233,11 +243,12 @@ def _expectations(result: Result) -> Table:
     for expectation in result.expectations:
         holds = expectation.holds
         mark = Text("✓ holds" if holds else "✗ missed", style=_GOOD if holds else _BAD)
-        table.add_row(Text(_plain(expectation.text)), found(expectation), mark)
+        table.add_row(Text(plain(expectation.text)), found(expectation), mark)
     return table
 
 
-def _figures(*columns: str, width: int = 9) -> Table:
+def figures_table(*columns: str, width: int = 9) -> Table:
+    """An empty table of figures: a label, then these columns."""
     table = _table()
     table.add_column("", style=_LABEL, min_width=10, no_wrap=True)
     for column in columns:
@@ -273,9 +284,9 @@ def _sockets(now: Second) -> str:
 
 
 def _errors(counts: dict[str, int]) -> Text:
-    kinds = [f"{_plain(code)} {n:,}" for code, n in ranked("error.", counts).items()]
+    kinds = [f"{plain(code)} {n:,}" for code, n in ranked("error.", counts).items()]
     kinds += [
-        f"closed {_plain(code)} {n:,}" for code, n in ranked("closed.", counts).items()
+        f"closed {plain(code)} {n:,}" for code, n in ranked("closed.", counts).items()
     ]
     # Counts of closes are facts, not faults: a test may close sockets on purpose.
     style = _BAD if ranked("error.", counts) else ""
@@ -317,7 +328,7 @@ def _health(result: Result) -> Text:
     if health.valid:
         return Text("✓ kept up", style=_GOOD).append(f"  {figures}", style=_LABEL)
     text = Text("✗ not valid: ", style=_BAD)
-    text.append(_plain("; ".join(health.reasons) or "the generator fell behind"), _BAD)
+    text.append(plain("; ".join(health.reasons) or "the generator fell behind"), _BAD)
     return text.append(f"  {figures}", style=_LABEL)
 
 
@@ -344,8 +355,9 @@ def _frame(result: Result) -> str:
         f"{result.workers} {result.worker_kind} {kind}",
         result.started_at,
     ]
-    return _plain(" · ".join(filter(None, words)))
+    return plain(" · ".join(filter(None, words)))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text from outside without what could steer a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
