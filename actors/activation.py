@@ -61,6 +61,7 @@ class Activation:
         self._touched_at = self._mirrored_at = around.loop.time()
         self._flush_due = False
         self._calls = 0
+        self._parting = False  # takes nothing more, shows what it took
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +98,8 @@ class Activation:
                 self.name, self._kind, self._around.loads, self._around.clock.now()
             )
             dead = await self._dead(machine.gateways)
+            # Who held sockets at the end of a life that was cut short nobody knows.
+            lost = await self._around.derived.everyone() if machine.crashed else set()
         except Fenced:
             self._end("duplicate_activation")
             return
@@ -122,6 +125,8 @@ class Activation:
             self.bury(gateway)  # behind those, so that whoever came sees them leave
         self._calls = CALLS
         self.call_absent()
+        if lost := lost - machine.absent - self.seats.keys():
+            self._around.derived.call_gateways(lost, self.name)
         self._set_alarm()
 
     def call_absent(self) -> None:
@@ -160,6 +165,7 @@ class Activation:
         self._goodbye("reset")
         self.seats.clear()
         self._waiting.clear()
+        self._parting = False
         self.state = State.STARTING
         self._machine = self._kind.fresh()
         self.start()
@@ -172,7 +178,7 @@ class Activation:
         While closing it never opens again: who waits is told goodbye like the others,
         and brings what is not covered to the next activation.
         """
-        if self.state is not State.RUNNING:
+        if self.state is not State.RUNNING or self._parting:
             self._waiting.append((peer, message))
             return
         self._touched_at = self._around.loop.time()
@@ -186,6 +192,9 @@ class Activation:
         seat = self.seats.get(peer.gateway)
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
+        if message.epoch > self.epoch:
+            self.supersede()  # it lived elsewhere since: we are the past
+            return
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
         if missed is None:
@@ -328,14 +337,15 @@ class Activation:
     async def hibernate(self, reason: str = "idle") -> bool:
         """Write the mirror, say goodbye, be gone. False if it stays for now.
 
-        Refuses while anything is unconfirmed, unless it is to shut down: then what is
-        not covered stays with the gateways.
+        Refuses while anything is unconfirmed, unless it is to shut down or move: then
+        it takes nothing more, and what is not covered stays with the gateways.
         """
         if self.state is not State.RUNNING:
             return False
         if not self._gate.idle:
             if reason == "idle":
                 return False
+            self._parting = True
             if not await self._settled():
                 return False
             if not self._gate.idle:
@@ -369,13 +379,16 @@ class Activation:
             await asyncio.sleep(0.01)
         return self.state is State.RUNNING
 
-    async def mirror_receipts(self) -> None:
-        """Save a live mirror if receipts changed, at most every 5 s (design.md §5)."""
-        now_s = self._around.loop.time()
+    def receipts_due(self, now_s: float) -> bool:
+        """Receipts changed, and the last live mirror is 5 s old (design.md §5)."""
         changed = self._machine.receipts_changed and self._gate.idle
-        if self.state is not State.RUNNING or not changed:
-            return
-        if now_s - self._mirrored_at < LIVE_MIRROR_EVERY_S:
+        rested = now_s - self._mirrored_at >= LIVE_MIRROR_EVERY_S
+        return changed and rested and self.state is State.RUNNING
+
+    async def mirror_receipts(self) -> None:
+        """Save a live mirror, if it is due."""
+        now_s = self._around.loop.time()
+        if not self.receipts_due(now_s):
             return
         self._mirrored_at = now_s
         self._machine.receipts_changed = False

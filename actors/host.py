@@ -1,9 +1,10 @@
 """An actor process: the link server and the objects that live in it.
 
-Dedicated, it hosts one object and ends with it; pooled, thousands. It activates an
-object when a gateway first attaches to it, watches the clock for those that may sleep,
-and finds out within a second that one of its own was superseded (design.md §3,
-Fencing).
+Dedicated, it hosts one object and ends with it; a pool hosts thousands, and stays as
+long as the generation of placement has a part for it. It activates an object when a
+gateway first attaches to it, watches the clock for those that may sleep or must move,
+and finds out within a second that it was superseded (design.md §3, Fencing): dedicated
+by its object's log, as a pool by its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Self, cast
 
 import msgspec
@@ -25,9 +26,11 @@ from cfmessenger import link
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address
+from cfmessenger.placement import Placement, is_pool
 from cfmessenger.room import RoomRules
 from cfmessenger.settings import Settings
 from cfmessenger.storage.derived import DerivedKeys
+from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
 
 logger = logging.getLogger("cfmessenger.host")
@@ -43,6 +46,12 @@ HELLO_TIMEOUT_S = 5.0
 MAX_HELLO = 4096
 LINGER_S = 2.0
 
+SPREADING_S = 5.0
+"""For so long after a new generation somebody may still follow the one before."""
+
+AT_ONCE = 500
+"""Objects that go to sleep together, so that their mirrors share a flush to disk."""
+
 
 class HostSettings(msgspec.Struct, frozen=True):
     """What an actor process must know; travels in the actor's constructor."""
@@ -54,7 +63,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     nudge_rate: tuple[int, int]
     listen: str = "127.0.0.1"
     crash_at: str = ""  # tests: `before_append:3` dies at the third
-    only: str | None = None  # dedicated: the one object that lives here
+    actor: str | None = None  # its own name; None: any object may live here
+    placement: Placement = Placement()  # to begin with
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -173,7 +183,14 @@ class Host(Surroundings):
         self.peers: set[Peer] = set()
         self.objects: dict[str, Activation] = {}
         self.closed = False
+        self.placement = settings.placement
         self._settings = settings
+        actor = settings.actor
+        self._dedicated = actor is not None and not is_pool(actor)
+        self._marker = actor if actor is not None and is_pool(actor) else None
+        self._epoch = 0  # a pool's own
+        self._spreading_until = 0.0
+        self._moving: set[str] = set()
         self._ended = ended
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -184,17 +201,25 @@ class Host(Surroundings):
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
+        self._generation = Generation(self._aside)
         derived = DerivedKeys(self._aside)
         super().__init__(self._log, derived, settings.rules, Clock(), self._aside)
 
     async def start(self) -> None:
-        """Listen. Takes no epoch and touches no storage yet."""
+        """Listen. Takes no object's epoch yet.
+
+        A pool takes its own first: from here on its predecessor finds out that it is
+        one. Raises `Fenced` or `Unavailable` then.
+        """
+        if self._marker is not None:
+            self._epoch = (await self._aside.activate(self._marker)).epoch
         self._server = await self.loop.create_server(
             lambda: Peer(self), self._settings.listen, 0, start_serving=False
         )
         await self._server.start_serving()
         self._port = self._server.sockets[0].getsockname()[1]
         self._read_at = self.loop.time()
+        self._spreading_until = self._read_at + SPREADING_S
         self._ticker = asyncio.create_task(self._tick())
 
     @property
@@ -204,8 +229,20 @@ class Host(Surroundings):
 
     def address(self, actor_id: str) -> Address:
         """Where gateways link to, and the key they need."""
-        listen, pid = self._settings.listen, os.getpid()
-        return Address(listen, self._port, self.key, actor_id, pid)
+        return Address(
+            self._settings.listen,
+            self._port,
+            self.key,
+            actor_id,
+            os.getpid(),
+            self._settings.actor or "",
+            self.placement,
+        )
+
+    def owns(self, name: str) -> bool:
+        """Whether an object lives here, under the generation that we know of."""
+        actor = self._settings.actor
+        return actor is None or self.placement.actor_of(name) == actor
 
     def deliver(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
         """Give a gateway's message to its object, which wakes for an `Attach`."""
@@ -220,11 +257,11 @@ class Host(Surroundings):
     def _activate(
         self, peer: Peer, message: link.Attach | link.Inputs
     ) -> Activation | None:
-        name, only = message.object, self._settings.only
+        name = message.object
         if isinstance(message, link.Inputs) or self._leaving is not None:
             peer.send(link.Goodbye(name, 0, 0, "shutting_down", message.turn))
             return None
-        if only not in (None, name):
+        if not self.owns(name):
             peer.send(link.Goodbye(name, 0, 0, "moved", message.turn))
             return None
         try:
@@ -245,7 +282,8 @@ class Host(Surroundings):
     def gone(self, activation: Activation, reason: str) -> None:
         if self.objects.get(activation.name) is activation:
             del self.objects[activation.name]
-        if self._settings.only is not None and reason != "storage_failed":
+            self._moving.discard(activation.name)
+        if self._dedicated and reason != "storage_failed":
             self._leave(reason)
 
     def _leave(self, reason: str) -> None:
@@ -273,7 +311,7 @@ class Host(Surroundings):
         end = self.loop.time() + LINGER_S
         while self.objects and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # some were falling asleep by themselves
-        if self._settings.only is not None:
+        if self._settings.actor is not None:
             self._leave("shutting_down")
         return len(objects)
 
@@ -321,7 +359,10 @@ class Host(Surroundings):
                 logger.exception("tick failed")
             if self.objects:
                 empty_since = now
-            elif self._settings.only and now - empty_since > self._idle_s:
+            elif self._marker is not None:
+                if not self.placement.has(self._marker):
+                    self._leave("moved")
+            elif self._dedicated and now - empty_since > self._idle_s:
                 self._leave("idle")
 
     def _give_up(self) -> None:
@@ -331,28 +372,56 @@ class Host(Surroundings):
                 activation.give_up()
 
     async def _look(self, now: float) -> None:
-        """Are we alone, are our gateways alive, who may sleep?"""
+        """Are we alone, are our gateways alive, who may sleep, who must move?"""
         await self._check_epochs()
         await self._bury_dead()
+        if (found := await self._generation.read()) is not None:
+            self.place(found)
         await self._put_to_sleep(now)
+
+    def place(self, placement: Placement) -> None:
+        """Follow a newer generation: what does not live here any more will move."""
+        if placement.number > self.placement.number:
+            self.placement = placement
+            self._spreading_until = self.loop.time() + SPREADING_S
+            self._moving = {name for name in self.objects if not self.owns(name)}
 
     @property
     def _idle_s(self) -> float:
         return max(self._settings.hibernate_after, HELLO_TIMEOUT_S)
 
     async def _put_to_sleep(self, now: float) -> None:
+        due: list[Awaitable[object]] = []
         for activation in list(self.objects.values()):
-            if activation.idle_for(now) >= self._settings.hibernate_after:
-                await activation.hibernate()
+            if activation.name in self._moving:
+                due.append(activation.hibernate("moved"))
+            elif activation.idle_for(now) >= self._settings.hibernate_after:
+                due.append(activation.hibernate())
             else:
                 activation.call_absent()
-                await activation.mirror_receipts()
+                if activation.receipts_due(now):
+                    due.append(activation.mirror_receipts())
+            if len(due) == AT_ONCE:
+                break  # the others at the next look
+        await asyncio.gather(*due)
 
     async def _check_epochs(self) -> None:
-        """A higher epoch than ours means that somebody else speaks for the object."""
+        """A higher epoch than ours means that somebody else speaks for the object.
+
+        A pool has too many to look at each. It shares the fate of its own marker; only
+        while a generation spreads may single objects live elsewhere too.
+        """
         asked_at = self.loop.time()
-        mine = [(each, each.epoch) for each in self.objects.values() if each.epoch]
-        tops = await self._aside.epochs([each.name for each, _ in mine])
+        mine: list[tuple[Activation, int]] = []
+        if self._marker is None or asked_at < self._spreading_until:
+            mine = [(each, each.epoch) for each in self.objects.values() if each.epoch]
+        own = [] if self._marker is None else [self._marker]
+        tops = await self._aside.epochs([*own, *(each.name for each, _ in mine)])
+        if own and tops.pop(0) > self._epoch:
+            for activation in list(self.objects.values()):
+                activation.supersede()
+            self._leave("duplicate_activation")
+            return
         for (activation, epoch), top in zip(mine, tops, strict=True):
             if activation.epoch == epoch < top:
                 activation.supersede()

@@ -23,6 +23,7 @@ class Machine(Protocol):
 
     epoch: int
     previous_epoch: int  # the life before this one
+    crashed: bool  # which did not end with a mirror
     receipts_changed: bool
     absent: set[str]
 

@@ -30,7 +30,7 @@ _stamp = msgspec.json.Decoder(_Stamp).decode
 async def load(name: str, kind: Kind, log: Log, now: int) -> Machine:
     """The machine of a new activation. Raises `Fenced` or `Unavailable`."""
     found = await log.activate(name)
-    machine = kind.fresh()
+    machine, clean = kind.fresh(), False
     if (mirror := found.mirror) is not None:
         clean = mirror.final and mirror.epoch == found.previous_epoch
         machine = kind.restore(mirror.data, clean)
@@ -42,6 +42,7 @@ async def load(name: str, kind: Kind, log: Log, now: int) -> Machine:
     for entry in entries:
         machine.replay(now, *entry)
     machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
+    machine.crashed = found.previous_epoch > 0 and not clean
     logger.info("%s active, epoch %d, seq %d", name, found.epoch, machine.seq)
     return machine
 

@@ -9,43 +9,66 @@ from __future__ import annotations
 import asyncio
 import os
 
+from msgspec.structs import replace
+
 from actors.host import Host, HostSettings
 from cfmessenger.namespace import Address, Described
+from cfmessenger.placement import Mode, Placement
+
+ANY = "*"
+"""Without a placement one host has everything."""
 
 
 class LocalNamespace:
-    """`Namespace` over one host in this process; `actor_id` counts its hosts."""
+    """`Namespace` over hosts in this process; `actor_id` counts them.
 
-    def __init__(self, settings: HostSettings) -> None:
+    `placement` None: one host for all objects; else one for each of its actors.
+    """
+
+    def __init__(
+        self, settings: HostSettings, placement: Placement | None = None
+    ) -> None:
         self._settings = settings
-        self._host: Host | None = None
+        self._placement = placement
+        self._hosts: dict[str, tuple[Host, str]] = {}
         self._made = 0
         self._making = asyncio.Lock()
 
     async def resolve(self, name: str, hint: str | None = None) -> Address:
         async with self._making:
-            if self._host is None:
-                host = Host(self._settings)
-                try:
-                    await host.start()
-                except BaseException:  # cancelled: nobody else knows it
-                    await host.close()
-                    raise
-                self._host = host
-                self._made += 1
-            return self._host.address(str(self._made))
+            actor = self._actor_of(name)
+            found = self._hosts.get(actor)
+            if found is None or found[0].leaving:
+                found = self._hosts[actor] = await self._make(actor)
+            host, actor_id = found
+            return replace(host.address(actor_id), actor=actor)
 
-    async def kill(self, name: str, actor_id: str) -> bool:
+    def _actor_of(self, name: str) -> str:
+        return self._placement.actor_of(name) if self._placement else ANY
+
+    async def _make(self, actor: str) -> tuple[Host, str]:
+        settings = self._settings
+        if self._placement is not None:
+            settings = replace(settings, actor=actor, placement=self._placement)
+        host = Host(settings)
+        try:
+            await host.start()
+        except BaseException:  # cancelled: nobody else knows it
+            await host.close()
+            raise
+        self._made += 1
+        return host, str(self._made)
+
+    async def kill(self, actor: str, actor_id: str) -> bool:
         """As abrupt as `kill -9`: nothing is mirrored, links just break."""
-        host, self._host = self._host, None
-        if host is None or str(self._made) != actor_id:
-            self._host = host
+        host, found = self._hosts.get(actor, (None, ""))
+        if host is None or found != actor_id:
             return False
+        del self._hosts[actor]
         await host.kill()
         return True
 
     async def describe(self) -> list[Described]:
-        objects = self._host.objects.values() if self._host else ()
         return [
             Described(
                 name=each.name,
@@ -56,16 +79,32 @@ class LocalNamespace:
                 sockets=each.sockets,
                 state=each.state.value,
             )
-            for each in objects
+            for host, _ in self._hosts.values()
+            for each in host.objects.values()
         ]
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Those that are there."""
+        return [host for host, _ in self._hosts.values()]
 
     async def ping(self) -> bool:
         return True
 
+    async def placement(self) -> Placement:
+        return self._placement or Placement()
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        number = self._placement.number if self._placement else 0
+        self._placement = Placement(mode, size, number + 1)
+        for host, _ in self._hosts.values():
+            host.place(self._placement)
+        return self._placement
+
     async def close(self) -> None:
         """Put all objects to sleep and stop listening."""
         async with self._making:
-            if self._host is not None:
-                await self._host.drain()
-                await self._host.close()
-                self._host = None
+            for host, _ in self._hosts.values():
+                await host.drain()
+                await host.close()
+            self._hosts.clear()

@@ -99,12 +99,16 @@ class NamespaceServer:
         match verb, args:
             case "resolve", [str(name), hint]:
                 return await self._resolve(name, hint)
-            case "kill", [str(name), str(actor_id)]:
-                return await self._backend.kill(name, actor_id)
+            case "kill", [str(actor), str(actor_id)]:
+                return await self._backend.kill(actor, actor_id)
             case "describe", []:
                 return await self._backend.describe()
             case "ping", []:
                 return await self._backend.ping()
+            case "placement", []:
+                return await self._backend.placement()
+            case "place", ["dedicated" | "pooled" as mode, str(size)]:
+                return await self._backend.place(mode, int(size))
         raise Unavailable(message="The namespace does not know this call.")
 
     async def _resolve(self, name: str, hint: str | None) -> object:

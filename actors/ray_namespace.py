@@ -11,6 +11,7 @@ does not come back, so it says so (`lost`) and is to be replaced.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import os
@@ -31,6 +32,8 @@ from actors.warm_pool import WarmPool
 from cfmessenger.errors import Unavailable
 from cfmessenger.log_format import configure
 from cfmessenger.namespace import Address, Described
+from cfmessenger.placement import Mode, Placement, is_pool
+from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -43,7 +46,9 @@ PING_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
 LOST_AFTER = 4  # pings in a row; Ray itself would end this process after a minute
 KILL_EVERY_S = 10.0
+FOLLOW_EVERY_S = 0.5
 THREADS = 16
+MAX_POOL = 1000
 
 ROOM_BYTES = 60 * 2**20
 """What one awake room is taken to need, its process included."""
@@ -60,6 +65,7 @@ class ObjectActor:
     def __init__(self, settings: bytes, log_level: str) -> None:
         configure(log_level, "json")
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
+        self._placement = _placement_of(self._settings.actor or "")
         self._host: Host | None = None
         self._starting: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +103,7 @@ class ObjectActor:
             [
                 Described(
                     name=each.name,
-                    placement="dedicated" if self._settings.only else "pooled",
+                    placement=self._placement,
                     pid=os.getpid(),
                     epoch=each.epoch,
                     seq=each.seq,
@@ -108,8 +114,13 @@ class ObjectActor:
             ]
         )
 
+    async def place(self, placement: bytes) -> None:
+        """Follow a new generation at once; it would be noticed half a second later."""
+        if self._host is not None:
+            self._host.place(msgspec.msgpack.decode(placement, type=Placement))
+
     async def drain(self) -> int:
-        """Put what lives here to sleep; a dedicated process then ends by itself."""
+        """Put what lives here to sleep; the process then ends by itself."""
         return await self._host.drain() if self._host else 0
 
     @staticmethod
@@ -131,8 +142,9 @@ class _RayWords(io.TextIOBase):
 class RayNamespace:
     """`Namespace` over a Ray cluster that this process is a driver of.
 
-    `max_rooms` None: as many as the nodes' memory allows. `location` is the hint of
-    objects nobody gives one; None: hints mean nothing.
+    `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
+    `location` is the hint of objects nobody gives one; None: hints mean nothing.
+    `placement`: mode and size to seed the generation with, and the seed's name.
     """
 
     def __init__(
@@ -144,6 +156,7 @@ class RayNamespace:
         max_rooms: int | None = None,
         location: str | None = None,
         strict: bool = False,
+        placement: tuple[Mode, int, str] = ("dedicated", 1, ""),
     ) -> None:
         self._settings = settings
         self._log_level = log_level
@@ -155,6 +168,11 @@ class RayNamespace:
         self._killed: dict[str, float] = {}
         self._pinging: asyncio.Task[Any] | None = None
         self._location: Location | None = None
+        self._seed = placement
+        self._placement: Placement | None = None
+        # Not shared: `Generation` watches its key on it.
+        self._generation = Generation(ValkeyLog(settings.valkey_url, 0))
+        self._flights: dict[str, asyncio.Task[Address]] = {}
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
             self._location = Location(log, location, strict)
@@ -175,8 +193,11 @@ class RayNamespace:
             raise Unavailable(message=f"Ray cannot be reached: {error}") from error
 
     async def lost(self) -> None:
-        """Returns once Ray is gone for good; keeps the workers warm until then."""
-        warming = asyncio.create_task(self._warm.run())
+        """Returns once Ray is gone for good; until then keeps the workers warm and
+        follows the generation."""
+        working = [
+            asyncio.create_task(each) for each in (self._warm.run(), self._follow())
+        ]
         failed = 0
         try:
             while failed < LOST_AFTER:
@@ -187,10 +208,49 @@ class RayNamespace:
                 except Unavailable:
                     failed += 1
         finally:
-            warming.cancel()
+            for each in working:
+                each.cancel()
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                known = self._placement and await self._generation.read()
+                self._adopt(known or await self._generation.seed(*self._seed))
+            await asyncio.sleep(FOLLOW_EVERY_S)
+
+    def _adopt(self, found: Placement) -> Placement:
+        if self._placement is None or found.number > self._placement.number:
+            logger.info("placement %d: %s, %d", found.number, found.mode, found.size)
+            self._placement = found
+        return self._placement
+
+    async def placement(self) -> Placement:
+        return self._placement or self._adopt(await self._generation.seed(*self._seed))
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        """Begin a new generation and tell every actor at once."""
+        if not 1 <= size <= MAX_POOL:
+            raise Unavailable("VALIDATION_ERROR", f"size: 1 to {MAX_POOL}.")
+        made = self._adopt(await self._generation.change(mode, size))
+        raw = msgspec.msgpack.encode(made)
+        calls = await self._call_all("place", raw)
+        await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
+        return made
 
     async def resolve(self, name: str, hint: str | None = None) -> Address:
-        """Get or create by name; a name may for a moment mean an actor that is dead."""
+        """Get or create by name; one flight an actor, however many live there."""
+        placement = await self.placement()
+        actor = placement.actor_of(name)
+        flight = self._flights.get(actor)
+        if flight is None:
+            flight = asyncio.create_task(self._resolve(actor, hint))
+            self._flights[actor] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(actor, None))
+        at = await asyncio.shield(flight)
+        return msgspec.structs.replace(at, placement=placement)
+
+    async def _resolve(self, name: str, hint: str | None) -> Address:
+        """A name may for a moment mean an actor that is dead."""
         loop = asyncio.get_running_loop()
         end = loop.time() + RESOLVE_DEADLINE_S
         pause = 0.01
@@ -229,7 +289,9 @@ class RayNamespace:
             self._making.discard(name)
 
     def _make(self, name: str, where: dict[str, Any]) -> Any:
-        settings = msgspec.structs.replace(self._settings, only=name)
+        settings = msgspec.structs.replace(
+            self._settings, actor=name, placement=self._placement or Placement()
+        )
         actor = self._class.options(
             name=name,
             namespace=RAY_NAMESPACE,
@@ -276,20 +338,20 @@ class RayNamespace:
             await self._run(lambda: self._end(name))
             raise
 
-    async def kill(self, name: str, actor_id: str) -> bool:
+    async def kill(self, actor: str, actor_id: str) -> bool:
         now = asyncio.get_running_loop().time()
         self._killed = {k: t for k, t in self._killed.items() if now - t < KILL_EVERY_S}
-        if name in self._killed:
+        if actor in self._killed:
             return False
-        self._killed[name] = now
+        self._killed[actor] = now
         killed = False
         try:
-            if await self._hung(name, actor_id):
-                logger.warning("%s is hung: killed", name)
-                killed = await self._run(lambda: self._end(name, actor_id))
+            if await self._hung(actor, actor_id):
+                logger.warning("%s is hung: killed", actor)
+                killed = await self._run(lambda: self._end(actor, actor_id))
         finally:
             if not killed:
-                self._killed.pop(name, None)
+                self._killed.pop(actor, None)
         return killed
 
     async def _hung(self, name: str, actor_id: str) -> bool:
@@ -313,7 +375,7 @@ class RayNamespace:
             if not call.done():
                 call.cancel()
                 state = "starting" if name in self._making else "hung"
-                found.append(Described(name, "dedicated", 0, state=state))
+                found.append(Described(name, _placement_of(name), 0, state=state))
             elif call.exception() is None:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)
@@ -342,7 +404,9 @@ class RayNamespace:
         return [each for each in nodes if each["Alive"]]
 
     @staticmethod
-    def _call(name: str, method: str, actor_id: str | None = None) -> Any:
+    def _call(
+        name: str, method: str, actor_id: str | None = None, args: tuple[Any, ...] = ()
+    ) -> Any:
         """The call of a method; None without such an actor (of that id, if given)."""
         try:
             actor = ray.get_actor(name, RAY_NAMESPACE)
@@ -350,7 +414,7 @@ class RayNamespace:
             return None
         if actor_id is not None and actor._actor_id.hex() != actor_id:
             return None
-        return getattr(actor, method).remote()
+        return getattr(actor, method).remote(*args)
 
     @staticmethod
     def _end(name: str, actor_id: str | None = None) -> bool:
@@ -363,9 +427,11 @@ class RayNamespace:
         ray.kill(actor)
         return True
 
-    async def _call_all(self, method: str) -> dict[str, asyncio.Future[Any]]:
+    async def _call_all(
+        self, method: str, *args: Any
+    ) -> dict[str, asyncio.Future[Any]]:
         def call() -> dict[str, Any]:
-            return {name: self._call(name, method) for name in self._names()}
+            return {n: self._call(n, method, args=args) for n in self._names()}
 
         calls = await self._run(call)
         return {
@@ -383,6 +449,10 @@ class RayNamespace:
                 return await loop.run_in_executor(self._threads, work)
         except (TimeoutError, RayError) as error:
             raise Unavailable(message="Ray does not answer in time.") from error
+
+
+def _placement_of(actor: str) -> str:
+    return "pooled" if is_pool(actor) else "dedicated"
 
 
 def _is_room(name: str) -> bool:

@@ -12,9 +12,6 @@ BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
 PLACEMENT = "cfm:placement"
 
-PLACEMENT_CHANNEL = "cfm:placement"
-"""A new generation of `PLACEMENT` is published here."""
-
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
 

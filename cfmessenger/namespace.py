@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
 MAX_FRAME = 2**20
@@ -25,13 +26,24 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Address(msgspec.Struct, frozen=True):
-    """An actor process: where its link server listens, the key, and who it is."""
+    """An actor process: where its link server listens, the key, and who it is.
+
+    `placement`: the generation that led there, by which a gateway finds what else lives
+    in a pool without asking.
+    """
 
     host: str
     port: int
     key: str
     actor_id: str
     pid: int
+    actor: str = ""
+    placement: Placement = Placement()
+
+    @property
+    def pooled(self) -> bool:
+        """Many objects live there, and end with it."""
+        return is_pool(self.actor)
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -55,7 +67,7 @@ class Namespace(Protocol):
         Raises `Unavailable` AT_CAPACITY when no more actors may be made.
         """
 
-    async def kill(self, name: str, actor_id: str) -> bool:
+    async def kill(self, actor: str, actor_id: str) -> bool:
         """End this very actor, if it is hung; never one that replaced it."""
 
     async def describe(self) -> list[Described]:
@@ -63,6 +75,12 @@ class Namespace(Protocol):
 
     async def ping(self) -> bool:
         """Whether names can be resolved now."""
+
+    async def placement(self) -> Placement:
+        """The present generation."""
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        """Begin a new generation: what is to live elsewhere moves there."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -120,8 +138,8 @@ class NamespaceClient:
         raw = await self._call("resolve", [name, hint], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Address)
 
-    async def kill(self, name: str, actor_id: str) -> bool:
-        raw = await self._call("kill", [name, actor_id], RESOLVE_TIMEOUT_S)
+    async def kill(self, actor: str, actor_id: str) -> bool:
+        raw = await self._call("kill", [actor, actor_id], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=bool)
 
     async def describe(self) -> list[Described]:
@@ -132,6 +150,14 @@ class NamespaceClient:
         """Whether the namespace server, and the Ray behind it, answer."""
         raw = await self._call("ping", [], 2.0)
         return msgspec.msgpack.decode(raw, type=bool)
+
+    async def placement(self) -> Placement:
+        raw = await self._call("placement", [], RESOLVE_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=Placement)
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        raw = await self._call("place", [mode, str(size)], RESOLVE_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=Placement)
 
     async def close(self) -> None:
         """Drop the connection; calls under way fail."""

@@ -16,15 +16,16 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Placement"]
+__all__ = ["Mode", "Placement", "is_pool"]
 
+Mode = Literal["dedicated", "pooled"]
 ROOM, POOL = "room:", "rooms:"
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
     """One generation. `number` rises with every change."""
 
-    mode: Literal["dedicated", "pooled"] = "dedicated"
+    mode: Mode = "dedicated"
     size: int = 1
     number: int = 0
 
@@ -49,7 +50,3 @@ def is_pool(actor: str) -> bool:
 
 def _weight(n: int, name: str) -> bytes:
     return blake2b(name.encode(), key=n.to_bytes(8, "big"), digest_size=8).digest()
-
-
-encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Placement).decode

@@ -68,6 +68,7 @@ class Presence:
     def __init__(self) -> None:
         """A registry that remembers nobody."""
         self.epoch = self.previous_epoch = 0
+        self.crashed = False
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False

@@ -65,6 +65,7 @@ class Room:
     def __init__(self, room_id: str, rules: RoomRules) -> None:
         """A room that remembers nothing: new, or about to be told by `replay`."""
         self.epoch = self.previous_epoch = 0
+        self.crashed = False
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cfmessenger.placement import Mode
+
 PREFIX = "CFM_"
 
 TURNSTILE_URL = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
@@ -33,7 +35,6 @@ TURNSTILE_TEST_SECRETS = {
 DEFAULT_HOST = "127.0.0.1"
 
 Fsync = Literal["always", "everysec"]
-Placement = Literal["dedicated", "pooled"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -112,7 +113,7 @@ class Settings(
 
     # Actors
     ray_address: str | None = None  # None: a local Ray of our own
-    placement: Placement = "dedicated"
+    placement: Mode = "dedicated"
     pool_size: Positive = msgspec.field(default_factory=_cores)
     warm_workers: Count = 2
     hibernate_after: Seconds = 10.0
@@ -396,7 +397,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "login_rate": Rate.parse,
     "nudge_rate": Rate.parse,
     "open_rooms": _flag,
-    "placement": _choice(Placement),
+    "placement": _choice(Mode),
     "session_ttl": _number,
     "trusted_proxies": _networks,
     "turnstile_hostnames": _hostnames,

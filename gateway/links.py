@@ -17,6 +17,7 @@ from typing import Protocol, cast
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Namespace
+from cfmessenger.placement import Placement
 
 logger = logging.getLogger("cfmessenger.links")
 
@@ -124,6 +125,8 @@ class Links:
         self._gateway = gateway
         self._namespace = namespace
         self._links: dict[str, Link] = {}
+        self._pools: dict[str, Link] = {}  # by actor
+        self._placement = Placement()
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._killing: set[asyncio.Task[None]] = set()
@@ -138,12 +141,22 @@ class Links:
         """A live link to where `name` lives now. Raises `Unavailable`.
 
         A name may for a moment still mean a process that is going to sleep, so one that
-        turns out to be gone is asked for again.
+        turns out to be gone is asked for again. To a pool that is linked it is not
+        asked for at all.
         """
+        known = self._pools.get(self._placement.actor_of(name))
+        if known is not None and not known.lost:
+            return known
         for attempt in range(TRIES):
             address = await self._namespace.resolve(name, hint)
+            if address.placement.number > self._placement.number:
+                self._placement = address.placement
+                self._pools.clear()
             try:
-                return await self._at(address)
+                found = await self._at(address)
+                if address.pooled:
+                    self._pools[address.actor] = found
+                return found
             except Unavailable:
                 if attempt == TRIES - 1:
                     raise
@@ -177,6 +190,10 @@ class Links:
         self._links[address.key] = opened
         return opened
 
+    def moved(self) -> None:
+        """What lives where is not what we believe: ask again for every name."""
+        self._pools.clear()
+
     def rename(self, gateway: str) -> None:
         """Be called this from now on; links under the old name end."""
         self._gateway = gateway
@@ -187,6 +204,7 @@ class Links:
             each.riders.clear()
             each.abort()
         self._links.clear()
+        self._pools.clear()
 
     async def close(self) -> None:
         """Drop every link."""
@@ -209,14 +227,13 @@ class Links:
 
     def _end_hung(self, hung: Link) -> None:
         """The namespace asks once more, then ends that very actor (design.md §3.10)."""
-        for name in list(hung.riders):
-            task = asyncio.create_task(self._kill(name, hung.address.actor_id))
-            self._killing.add(task)
-            task.add_done_callback(self._killing.discard)
+        task = asyncio.create_task(self._kill(hung.address))
+        self._killing.add(task)
+        task.add_done_callback(self._killing.discard)
 
-    async def _kill(self, name: str, actor_id: str) -> None:
+    async def _kill(self, at: Address) -> None:
         with contextlib.suppress(Unavailable):
-            await self._namespace.kill(name, actor_id)
+            await self._namespace.kill(at.actor, at.actor_id)
 
     @property
     def count(self) -> int:

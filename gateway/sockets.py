@@ -50,6 +50,7 @@ logger = logging.getLogger("cfmessenger.sockets")
 TICK_S = 0.25
 PING_EVERY_S = 20
 DRAIN_BATCHES = 20
+COMPARED_AT_ONCE = 500
 
 
 class Sockets:
@@ -338,11 +339,14 @@ class Sockets:
             await asyncio.sleep(TICK_S)
 
     async def _compare(self, asleep: list[Stub]) -> None:
-        epochs = await self.log.epochs([stub.name for stub in asleep])
-        for stub, epoch in zip(asleep, epochs, strict=True):
-            stub.unsure = False
-            if epoch > stub.epoch:  # it has lived since, whether or not it spoke
-                stub.wake()
+        """Who has lived or said anything that we have not shown?"""
+        for start in range(0, len(asleep), COMPARED_AT_ONCE):
+            stubs = asleep[start : start + COMPARED_AT_ONCE]
+            tops = await self.log.tops([stub.name for stub in stubs])
+            for stub, top in zip(stubs, tops, strict=True):
+                stub.unsure = False
+                if top > (stub.epoch, stub.seq):
+                    stub.wake()
 
     def buried(self, gateway: str) -> None:
         """A gateway was given up: the registry must hear of it, asleep or not."""

@@ -491,6 +491,8 @@ class Stub:
             self._held and (goodbye.reason in _WORTH_A_RETURN or not goodbye.epoch)
         ):
             self._failures += goodbye.reason != "idle"
+            if goodbye.reason == "moved":
+                self._links.moved()
             self._revive()
         else:
             # A goodbye that comes late may have been overtaken by the next life's call.
@@ -506,9 +508,21 @@ class Stub:
         self._fan_out(link.Fanout(blob, seq, None))
 
     def on_lost(self, lost: Link) -> None:
-        """The link broke: a crash, as long as nobody said goodbye."""
-        if self._link is lost:
-            self._link = None
+        """The link broke: a crash, as long as nobody said goodbye.
+
+        With a pool thousands end at once, so only who has something to do comes back;
+        the others first look whether there is anything that they have not shown.
+        """
+        if self._link is not lost:
+            return
+        self._link = None
+        if lost.address.pooled and not self._pending and not self._typing:
+            self.unsure = True
+        elif self._held or self._pending:
             self._failures += 1
-            if self._held or self._pending:
-                self._revive()
+            self._revive()
+
+    @property
+    def _typing(self) -> bool:
+        """Somebody here is shown to type, and must be shown to stop."""
+        return any(attachment.typing for attachment in self._held.values())

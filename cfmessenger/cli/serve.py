@@ -141,6 +141,11 @@ async def _serve_namespace(settings: Settings, url: str) -> None:
         max_rooms=settings.max_active_rooms,
         location=settings.location_hint,
         strict=settings.location_strict,
+        placement=(
+            settings.placement,
+            settings.pool_size,
+            os.environ.get("CFMX_PLACEMENT_SEED", ""),
+        ),
     )
     server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))
     if url.startswith("unix:"):

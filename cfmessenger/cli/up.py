@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -45,6 +46,7 @@ LISTEN_FD = "CFMX_LISTEN_FD"
 NAMESPACE_ADDRESS = "CFMX_NAMESPACE"
 RAY_ADDRESS = "CFMX_RAY_ADDRESS"
 GATEWAY_NUMBER = "CFMX_GATEWAY"
+PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
 
 BACKLOG = 2048
 TIDY_S = 60.0
@@ -126,6 +128,8 @@ class Up:
                 self._data, self._runtime.path, settings.fsync
             )
             self._env["CFM_VALKEY_URL"] = self._valkey.url
+            # We are the whole system, so each start follows the settings anew.
+            self._env[PLACEMENT_SEED] = secrets.token_hex(8)
             supervisor.start(self._valkey.service)
             needs.append(embedded_valkey.NAME)
         if settings.ray_address is None:

@@ -69,6 +69,13 @@ class DerivedKeys:
             raise Unavailable(message="Valkey refused a command.") from scores
         return {name for name, score in zip(names, scores, strict=True) if score}
 
+    async def everyone(self) -> set[str]:
+        """Every gateway that has not been given up. Raises `Unavailable`."""
+        (names,) = await self._log.execute([("ZRANGE", keys.GATEWAYS, 0, -1)])
+        if isinstance(names, ReplyError):
+            raise Unavailable(message="Valkey refused a command.") from names
+        return {name.decode() for name in names}
+
     def _add(self, *commands: tuple[Any, ...]) -> None:
         # All or none: a key whose expiry is dropped would stay for ever.
         if len(self._waiting) + len(commands) > MAX_WAITING:

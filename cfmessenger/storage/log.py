@@ -307,15 +307,19 @@ class ValkeyLog:
 
     async def epochs(self, names: Sequence[str]) -> list[int]:
         """The newest epochs of many objects, in one round trip."""
+        return [epoch for epoch, _ in await self.tops(names)]
+
+    async def tops(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Newest epoch and last seq in it of many objects, in one round trip."""
         if not names:
             return []
         commands = [("XINFO", "STREAM", keys.log(name)) for name in names]
         return [self._top(reply) for reply in await self.execute(commands)]
 
     @staticmethod
-    def _top(reply: Any) -> int:
+    def _top(reply: Any) -> tuple[int, int]:
         if isinstance(reply, ReplyError) and "no such key" in str(reply):
-            return 0
+            return 0, 0
         _checked(reply)
         facts = dict(zip(reply[::2], reply[1::2], strict=True))
-        return _number(facts[b"last-generated-id"])[0]
+        return _number(facts[b"last-generated-id"])

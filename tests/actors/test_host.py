@@ -405,7 +405,7 @@ async def test_dedicated_it_ends_with_its_object_and_says_so_last(
         reasons.append(reason)
         news.set()
 
-    host = await launch(ended, only=name, hibernate_after=0.1)
+    host = await launch(ended, actor=name, hibernate_after=0.1)
     caller = await Caller.open(host.address("x"))
     caller.enter(name, "gA.1")
     await caller.until_ended()
@@ -416,7 +416,7 @@ async def test_dedicated_it_ends_with_its_object_and_says_so_last(
 
 
 async def test_dedicated_it_is_only_for_its_object(launch: Launch) -> None:
-    host, name = await launch(only=fresh_room()), fresh_room()
+    host, name = await launch(actor=fresh_room()), fresh_room()
     caller = await Caller.open(host.address("x"))
     caller.say(caller.visitor.attach(name))
     await caller.visitor.until_goodbye("moved")
@@ -429,7 +429,7 @@ async def test_dedicated_and_never_asked_it_ends(
 ) -> None:
     monkeypatch.setattr(host_module, "HELLO_TIMEOUT_S", 0.05)
     over = asyncio.get_running_loop().create_future()
-    await launch(over.set_result, only=fresh_room(), hibernate_after=0.05)
+    await launch(over.set_result, actor=fresh_room(), hibernate_after=0.05)
     async with asyncio.timeout(5):
         assert await over == "idle"
 
@@ -439,7 +439,7 @@ async def test_dedicated_a_start_that_fails_leaves_it_for_the_next_try(
 ) -> None:
     async with proxied(valkey_url) as proxy:
         name = fresh_room()
-        host = await launch(only=name, url=proxy.url)
+        host = await launch(actor=name, url=proxy.url)
         proxy.refusing = True
         caller = await Caller.open(host.address("x"))
         caller.enter(name, "gA.1")
@@ -455,7 +455,7 @@ async def test_what_comes_while_it_leaves_is_not_taken(
     launch: Launch, log: ValkeyLog
 ) -> None:
     name = fresh_room()
-    host = await launch(only=name)
+    host = await launch(actor=name)
     address = host.address("x")
     caller, other = await Caller.open(address), await Caller.open(address, "gB")
     caller.enter(name, "gA.1")
@@ -475,7 +475,7 @@ async def test_what_comes_while_it_leaves_is_not_taken(
 async def test_who_has_not_read_the_end_may_still_speak(launch: Launch) -> None:
     """A half-closed link: the gateway goes on talking until it has read the goodbye."""
     name = fresh_room()
-    host = await launch(only=name)
+    host = await launch(actor=name)
     caller = await Caller.open(host.address("x"))
     caller.enter(name, "gA.1")
     await caller.visitor.until_covered()
@@ -626,14 +626,15 @@ async def _trouble(
         proxy.flow()
     elif kind == "kill":
         address = await namespace.resolve(name)
-        await namespace.kill(name, address.actor_id)
+        await namespace.kill(address.actor, address.actor_id)
     elif kind == "rival":
         rival = ValkeyLog(proxy.url, 10_000)
         with suppress(Fenced, Unavailable):
             await rival.activate(name)
         rival.close()
-    elif namespace._host is not None:
-        await namespace._host.drain()
+    else:
+        for host in namespace.hosts:
+            await host.drain()
 
 
 SAID = 96

@@ -57,7 +57,7 @@ async def test_a_killed_host_mirrors_nothing(
     caller = await Caller.open(address)
     caller.enter(name, "gA.1")
     await caller.visitor.until_covered()
-    assert await namespace.kill(name, address.actor_id)
+    assert await namespace.kill(address.actor, address.actor_id)
     await caller.until_ended()
     assert caller.visitor.goodbyes == []
     log = ValkeyLog(valkey_url, 1000)

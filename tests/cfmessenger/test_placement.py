@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 
-from cfmessenger import placement
 from cfmessenger.placement import Placement, is_pool
 
 ROOMS = [f"room:r{n}" for n in range(4000)]
@@ -40,8 +39,3 @@ def test_which_actors_have_a_part_in_a_generation() -> None:
     assert pooled.has("rooms:1") and pooled.has("presence:global")
     assert not pooled.has("rooms:2") and not pooled.has("room:general")
     assert dedicated.has("room:general") and not dedicated.has("rooms:0")
-
-
-def test_it_survives_being_written_down() -> None:
-    pooled = Placement("pooled", 3, 7)
-    assert placement.decode(placement.encode(pooled)) == pooled

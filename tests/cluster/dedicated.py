@@ -22,8 +22,8 @@ class _Watched(Host):
         self._at = at
 
     def reached(self, point: str) -> None:
-        assert self._settings.only is not None
-        self._at(self._settings.only, point)
+        assert self._settings.actor is not None
+        self._at(self._settings.actor, point)
 
 
 class DedicatedHosts:
@@ -45,7 +45,7 @@ class DedicatedHosts:
         async with self._making:
             host, made = self._hosts.get(name, (None, ""))
             if host is None or host.leaving:
-                own = msgspec.structs.replace(self._settings, only=name)
+                own = msgspec.structs.replace(self._settings, actor=name)
                 host = _Watched(own, self.reasons.append, self._at)
                 await host.start()
                 self._made += 1

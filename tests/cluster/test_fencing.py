@@ -32,7 +32,7 @@ async def usurper(cluster: Cluster, room: str) -> AsyncIterator[Caller]:
         hibernate_after=60.0,
         chat_rate=(0, 1),
         nudge_rate=(0, 1),
-        only=f"room:{room}",
+        actor=f"room:{room}",
     )
     with cluster.admin() as client:
         # A gateway that is not in the list is taken for dead.

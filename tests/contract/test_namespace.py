@@ -1,7 +1,8 @@
 """What every namespace promises: one suite for the loop of a test and for a real Ray.
 
 `local` is `LocalNamespace` itself, `served` the same behind a `NamespaceServer` and its
-client, `ray` a real cluster behind two servers, as two nodes have them.
+client, `ray` a real cluster behind two servers, as two nodes have them; each placement
+on its own.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from actors.namespace_server import NamespaceServer
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described, Namespace, NamespaceClient
+from cfmessenger.placement import Mode, Placement, is_pool
 from cfmessenger.storage.log import ValkeyLog
 from tests.actors.caller import Caller
 from tests.actors.scene import chat, fresh_room, register
@@ -42,7 +44,7 @@ class World:
         if self.real:
             os.kill(address.pid, signal.SIGKILL)
         else:
-            await self.namespace.kill(name, address.actor_id)
+            await self.namespace.kill(address.actor, address.actor_id)
 
     def hang(self, address: Address) -> None:
         """It does nothing any more, but is there."""
@@ -86,11 +88,17 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _follows(client: NamespaceClient, placement: Placement) -> bool:
+    return await client.placement() == placement
+
+
 @pytest.fixture(
     params=[
         "local",
+        "local pool",
         "served",
         pytest.param("ray", marks=[pytest.mark.cluster, pytest.mark.timeout(120)]),
+        pytest.param("ray pool", marks=[pytest.mark.cluster, pytest.mark.timeout(120)]),
     ]
 )
 async def world(
@@ -102,17 +110,23 @@ async def world(
     log = ValkeyLog(valkey_url, 10_000)
     await register(log, "gA", "gB")
     log.close()
-    if request.param == "ray":
+    if request.param.startswith("ray"):
         cluster: RayCluster = request.getfixturevalue("ray_cluster")
         clients = [NamespaceClient(url, cluster.key) for url in cluster.urls]
         world = World(clients[0], real=True)
         world.clients = clients
+        mode: Mode = "pooled" if "pool" in request.param else "dedicated"
+        made = await clients[0].place(mode, 2)
+        await eventually(lambda: _follows(clients[1], made))
         yield world
         await world.close()
         return
     monkeypatch.setattr(host_module, "TICK_S", 0.05)
-    backend = LocalNamespace(HostSettings(valkey_url, 10_000, 0.4, (0, 1), (0, 1)))
-    if request.param == "local":
+    backend = LocalNamespace(
+        HostSettings(valkey_url, 10_000, 0.4, (0, 1), (0, 1)),
+        Placement("pooled", 2, 1) if request.param == "local pool" else None,
+    )
+    if request.param != "served":
         world = World(backend, real=False)
         yield world
     else:
@@ -144,6 +158,7 @@ async def test_a_name_leads_to_one_place(world: World) -> None:
 
 async def test_two_names_are_two_objects(world: World) -> None:
     one, two = fresh_room(), fresh_room()
+    await world.namespace.resolve(two)  # slow, perhaps, and the first would fall asleep
     _, first = await world.entered(one, "gA.1")
     _, second = await world.entered(two, "gA.1")
     first.chat(one, "gA.1", "for the first")
@@ -199,7 +214,8 @@ async def test_who_is_awake_can_be_described(world: World) -> None:
     await caller.visitor.until_covered()
     row = await world.row(name)
     assert row is not None
-    placement = "dedicated" if world.real else "local"
+    pooled = is_pool(address.actor)
+    placement = ("pooled" if pooled else "dedicated") if world.real else "local"
     assert row == Described(name, placement, address.pid, 1, 1, 2, "running")
 
 
@@ -207,12 +223,12 @@ async def test_it_sleeps_and_wakes_with_everything_but_its_process(
     world: World,
 ) -> None:
     name = fresh_room()
-    _, caller = await world.entered(name, "gA.1")
+    first, caller = await world.entered(name, "gA.1")
     caller.chat(name, "gA.1", "before")
     await caller.visitor.until_covered()
     goodbye = await asyncio.wait_for(caller.visitor.until_goodbye("idle"), PATIENCE_S)
     assert goodbye == link.Goodbye(name, 1, 2, "idle")
-    if world.real:
+    if world.real and not is_pool(first.actor):
         await asyncio.wait_for(caller.ended.wait(), PATIENCE_S)
     await world.until_gone(name)
 
@@ -254,17 +270,21 @@ async def test_a_crash_loses_nothing_that_was_shown(world: World) -> None:
 async def test_only_the_very_actor_is_killed(world: World) -> None:
     name = fresh_room()
     address, caller = await world.entered(name, "gA.1")
-    assert not await world.namespace.kill(name, "0" * len(address.actor_id))
+    assert not await world.namespace.kill(address.actor, "0" * len(address.actor_id))
     if world.real:
-        assert not await world.namespace.kill(name, address.actor_id), "it is not hung"
+        assert not await world.namespace.kill(address.actor, address.actor_id), (
+            "it is not hung"
+        )
         assert not await world.namespace.kill(fresh_room(), address.actor_id)
     caller.say(link.Ping(1))
     await caller.visitor.until(lambda: caller.pongs == [1])
     world.hang(address)
-    assert await world.namespace.kill(name, address.actor_id)
+    assert await world.namespace.kill(address.actor, address.actor_id)
     found = await world.namespace.resolve(name)
     assert found.actor_id != address.actor_id
-    assert not await world.namespace.kill(name, address.actor_id), "it was replaced"
+    assert not await world.namespace.kill(address.actor, address.actor_id), (
+        "it was replaced"
+    )
     again = await world.caller(found)
     again.enter(name, "gA.2")
     await again.visitor.until_covered()
@@ -279,10 +299,10 @@ async def test_a_hung_object_is_described_as_such(world: World) -> None:
     name = fresh_room()
     address, _ = await world.entered(name, "gA.1")
     world.hang(address)
-    row = await world.row(name)
+    row = await world.row(address.actor)
     assert row is not None
     assert row.state == "hung"
-    assert await world.namespace.kill(name, address.actor_id)
+    assert await world.namespace.kill(address.actor, address.actor_id)
 
 
 async def test_who_has_the_wrong_key_is_not_served(world: World) -> None:

@@ -221,7 +221,7 @@ class Node:
     async def kill(self, name: str) -> None:
         """`kill -9` for the process that hosts this object (and all others here)."""
         address = await self.namespace.resolve(name)
-        assert await self.namespace.kill(name, address.actor_id)
+        assert await self.namespace.kill(address.actor, address.actor_id)
 
     async def asleep(self, name: str) -> None:
         """Returns once the object has gone to sleep."""

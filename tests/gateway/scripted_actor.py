@@ -38,7 +38,7 @@ class ScriptedActor:
     def address(self) -> Address:
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
-        return Address("127.0.0.1", port, self.key, self.actor_id, 1)
+        return Address("127.0.0.1", port, self.key, self.actor_id, 1, "room:x")
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

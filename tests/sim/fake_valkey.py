@@ -144,6 +144,7 @@ class FakeValkey:
         self.loop: SimLoop = network.loop
         self.process = Process("valkey")
         self.streams: dict[bytes, Stream] = {}
+        self.strings: dict[bytes, bytes] = {}
         self.zsets: dict[bytes, dict[bytes, int]] = {}
         self.channels: dict[bytes, dict[Session, None]] = {}
         self.operations = 0
@@ -286,6 +287,14 @@ class FakeValkey:
             return Failure("ERR no such key")
         top = b"%d-%d" % stream.top
         return [b"length", len(stream.items), b"last-generated-id", top]
+
+    def _get(self, session: Session, key: bytes) -> Any:
+        return self.strings.get(key)
+
+    def _zrange(self, session: Session, key: bytes, low: bytes, high: bytes) -> Any:
+        assert (low, high) == (b"0", b"-1")
+        found = sorted((s, m) for m, s in self.zsets.get(key, {}).items())
+        return [member for _, member in found]
 
     def _zadd(self, session: Session, key: bytes, *args: bytes) -> Any:
         flags = [each for each in args if each in (b"XX", b"CH", b"GT")]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cfmessenger.placement import Placement
 from tests.sim.sim_loop import Process
 
 if TYPE_CHECKING:
@@ -225,6 +226,16 @@ class Faults:
         return gateway is not None
 
     # Valkey and the namespace.
+
+    def _placement_changes(self) -> bool:
+        """Rooms are to live elsewhere, while they talk."""
+        world = self._world
+        now, rng = world.namespace.generation, world.rng
+        mode = rng.choice(("dedicated", "pooled", "pooled"))
+        made = Placement(mode, rng.choice((1, 2, 3)), now.number + 1)
+        world.note("placement is to be %s", made)
+        world.namespace.place(made)
+        return True
 
     def _valkey_dies(self) -> bool:
         valkey = self._world.valkey

@@ -10,8 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
+from cfmessenger.placement import Placement
 from tests.sim.processes import HostProcess
 from tests.sim.sim_loop import Process
 
@@ -29,6 +34,8 @@ class FakeNamespace:
         self._current: dict[str, HostProcess] = {}
         self.hosts: list[HostProcess] = []
         self.away = False
+        self.generation = world.plan.placement
+        self._before = self.generation
         self._outdated: dict[str, tuple[HostProcess, float]] = {}
 
     @property
@@ -42,12 +49,13 @@ class FakeNamespace:
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
         if self.away:
             raise Unavailable(message="The namespace does not answer.")
-        key = name if world.plan.dedicated else "*"
+        placement = self.generation
+        if not world.healed and world.rng.random() < world.plan.stale_p:
+            placement = self._before  # it has not heard yet
+        key = placement.actor_of(name)
         host = self._stale(key) or self._current.get(key)
         if host is None or not host.process.alive or host.leaving:
-            host = self._current[key] = HostProcess(
-                world, key, name if world.plan.dedicated else None
-            )
+            host = self._current[key] = HostProcess(world, key, placement)
             self.hosts.append(host)
             world.note("%s is to run %s", host.process, key)
         end = world.loop.time() + PATIENCE_S
@@ -57,7 +65,7 @@ class FakeNamespace:
             if host.ready and world.rng.random() < 0.05:
                 break  # its address is known from before
             await asyncio.sleep(0.05)
-        return host.address()
+        return replace(host.address(), placement=placement)
 
     def _stale(self, key: str) -> HostProcess | None:
         """Another one of this name, as somebody may remember it."""
@@ -100,6 +108,14 @@ class FakeNamespace:
                 world.kill(host.process, "hung")
             return True
         return False
+
+    def place(self, placement: Placement) -> None:
+        """A new generation; who is told of it at once, and who has to look?"""
+        self._before, self.generation = self.generation, placement
+        self._world.valkey.strings[keys.PLACEMENT.encode()] = encode(placement)
+        for each in self.living:
+            if each.host is not None and self._world.rng.random() < 0.5:
+                each.process.run(each.host.place, placement)
 
     async def describe(self) -> list[Described]:
         return []

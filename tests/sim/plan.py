@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
+import msgspec
+
+from cfmessenger.placement import Placement
+
 FAULTS = (
     "host_dies",
     "host_dies_at_a_point",
@@ -29,6 +33,10 @@ FAULTS = (
     "valkey_is_full",
     "namespace_is_away",
 )
+MOVES = "placement_changes"
+
+DEDICATED = Placement("dedicated", 1, 1)
+POOL = Placement("pooled", 2, 1)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Plan:
     tabs: int = 2
     rooms: tuple[str, ...] = ("general",)
     gateways: int = 2
-    dedicated: bool = True
+    placement: Placement = Placement(number=1)
     hibernate_after: float = 2.0
     chat_rate: tuple[int, int] = (0, 1)
     nudge_rate: tuple[int, int] = (3, 10)
@@ -71,7 +79,7 @@ class Plan:
             tabs=rng.choice((1, 2)),
             rooms=rooms,
             gateways=rng.choice((1, 2, 2, 2, 3)),
-            dedicated=rng.random() < 0.7,
+            placement=DEDICATED if rng.random() < 0.7 else POOL,
             hibernate_after=rng.choice((0.2, 0.6)) if quiet else rng.choice((1.0, 4.0)),
             chat_rate=rng.choice(((0, 1), (4, 4), (3, 8), (20, 10))),
             nudge_rate=rng.choice(((3, 10), (2, 4))),
@@ -90,5 +98,10 @@ class Plan:
         )
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
-            return replace(plan, page=5)
+            plan = replace(plan, page=5)
+        if plan.placement is POOL or rng.random() < 0.15:
+            size = rng.choice((1, 2, 3))
+            pool = msgspec.structs.replace(plan.placement, size=size)
+            moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
+            return replace(plan, placement=pool, faults=plan.faults | moves)
         return plan

@@ -22,8 +22,9 @@ import gateway.sockets
 from actors.host import Host, HostSettings
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address
+from cfmessenger.placement import Placement
 from cfmessenger.sessions import Session
-from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.log import Fenced, ValkeyLog
 from gateway.admission import Admission
 from gateway.sockets import Sockets
 from tests.sim.fake_kv import FakeKv
@@ -53,7 +54,7 @@ class SimHost(Host):
 class HostProcess:
     """An actor process. `ready` once it listens."""
 
-    def __init__(self, world: World, key: str, only: str | None) -> None:
+    def __init__(self, world: World, key: str, placement: Placement) -> None:
         self.world = world
         self.key = key
         self.actor_id = str(world.number("actor"))
@@ -69,14 +70,19 @@ class HostProcess:
             plan.chat_rate,
             plan.nudge_rate,
             listen=self.process.name,
-            only=only,
+            actor=key,
+            placement=placement,
         )
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
 
     async def _boot(self) -> None:
         host = SimHost(self._settings, self._ended)
         host.world, host.process = self.world, self.process
-        await host.start()
+        try:
+            await host.start()
+        except (Fenced, Unavailable):
+            self.world.kill(self.process, "cannot start")
+            return
         self.host = host
         self.ready = True
 

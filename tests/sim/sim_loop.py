@@ -201,7 +201,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # The network stands in for sockets.
 
-    async def create_server(self, factory: Any, host: Any, port: Any) -> Any:  # type: ignore[override]
+    async def create_server(  # type: ignore[override]
+        self, factory: Any, host: Any, port: Any, *, start_serving: bool = True
+    ) -> Any:
         return self.network.listen(PROCESS.get(), factory, host, port)
 
     async def create_connection(  # type: ignore[override]
