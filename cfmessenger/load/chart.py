@@ -52,7 +52,7 @@ def charts(result: Result, before: Result | None = None) -> list[Markup]:
         }, old="delivered"),
         _flow("Errors per second", result, None, {
             "errors": lambda second: second.errors,
-        }),
+        }, style=["s2"]),
         _flow("Sockets", result, before, {
             "sockets": lambda second: second.sockets,
         }, old="sockets", unless_steady=True),
@@ -145,7 +145,7 @@ def _distribution(
         "Distribution of latency",
         f"Share of all values in each of {BINS_PER_DECADE} bins a decade, for "
         f"{' and '.join(shown)}.",
-        logarithmic("latency, log scale", edges, tick),
+        logarithmic("latency, log scale", edges, tick, most=6),
         linear("share", _values(lines), lambda share: f"{share * 100:g} %"),
         lines,
     )
@@ -158,10 +158,11 @@ def _flow(
     values: dict[str, _Value],
     *,
     old: str = "",
+    style: Sequence[str] = ("s0", "s1"),
     unless_steady: bool = False,
 ) -> Markup | None:
     lines = [
-        Line(name, f"s{n}", _points(result.series, value), filled=n == 0)
+        Line(name, style[n], _points(result.series, value), filled=n == 0)
         for n, (name, value) in enumerate(values.items())
     ]
     numbers = _values(lines)
@@ -178,7 +179,7 @@ def _flow(
         title,
         f"On average: {mean}.",
         span(_SECOND, _end(result, before), clock),
-        linear("", _values(lines), lambda number: f"{number:,.10g}"),
+        linear("", _values(lines), number_tick),
         lines,
         _hints(result, lambda second: ", ".join(
             f"{name} {value(second):,.0f}" for name, value in values.items()
@@ -207,6 +208,14 @@ def tick(us: float) -> str:
         if us >= least:
             return f"{us / scale:.3g} {unit}"
     return f"{us:g} µs"
+
+
+def number_tick(number: float) -> str:
+    """A round number, short enough to stand beside an axis."""
+    for least, letter in ((1e6, "M"), (1e5, "k")):
+        if number >= least:
+            return f"{number / (1e6 if letter == 'M' else 1e3):g}{letter}"
+    return f"{number:,.10g}"
 
 
 def _points(series: Sequence[Second], value: _Value) -> Points:

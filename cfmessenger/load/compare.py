@@ -295,7 +295,7 @@ def conclusion(comparison: Comparison) -> str:
         if verdict in of
     ]
     if "worse" not in of:
-        said.append(f"Nothing is worse by more than {_bare(comparison.tolerance)}.")
+        said.append(f"Nothing is worse by more than {comparison.tolerance * 100:g} %.")
     if names := of.get("unclear"):
         said.append(f"Within the noise, so repeat the runs: {', '.join(names)}.")
     return " ".join(said)
@@ -345,13 +345,7 @@ def _said(value: object) -> str:
 def _percent(ratio: float) -> str:
     if ratio >= 10:
         return f"× {digits(ratio)}"
-    return _signed(ratio - 1, _bare(abs(ratio - 1)))
-
-
-def _bare(share: float) -> str:
-    if share < 0.0005:
-        return "0 %"
-    return f"{share * 100:.{0 if share >= 0.9995 else 1}f} %".replace(".0 %", " %")
+    return _signed(ratio - 1, f"{abs(ratio - 1) * 100:.1f} %")
 
 
 def _signed(value: float, size: str) -> str:

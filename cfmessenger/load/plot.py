@@ -74,8 +74,10 @@ def span(label: str, end: float, show: Show) -> Axis:
     return Axis(label, 0.0, max(end, 1.0), False, ticks)
 
 
-def logarithmic(label: str, values: Iterable[float], show: Show) -> Axis:
-    """A scale of powers of ten around the values, which must be above 0."""
+def logarithmic(
+    label: str, values: Iterable[float], show: Show, *, most: int = 9
+) -> Axis:
+    """A logarithmic scale around the values above 0; of decades above `most` ticks."""
     found = [value for value in values if value > 0]
     low, high = min(found, default=1.0), max(found, default=10.0)
     grid = [
@@ -88,7 +90,7 @@ def logarithmic(label: str, values: Iterable[float], show: Show) -> Axis:
     start = max(value for value in grid if value <= low)
     end = min(value for value in grid if value >= high and value > start)
     marks = [value for value in grid if start <= value <= end]
-    if len(marks) > 7:  # decades alone
+    if len(marks) > most:
         marks = [m for m in marks if round(math.log10(m), 9).is_integer()]
     return Axis(label, start, end, True, [(mark, show(mark)) for mark in marks])
 

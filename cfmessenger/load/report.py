@@ -64,18 +64,16 @@ def html(result: Result, comparison: Comparison | None = None) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        tag("style", Markup(_CSS.read_text())),
+        tag("style", Markup(_CSS.read_text(encoding="utf-8"))),
     )
     main = tag(
         "main",
         _section("Comparison", *_comparison(comparison)) if comparison else None,
-        _section(
-            "Over time and in all", tag("div", *charts(result, before), class_="plots")
-        ),
+        _section("Charts", _grid("plots", charts(result, before))),
         _section("Latency", _latency(result)),
-        _section("Checks", tag("div", *_checks(result), class_="sheets")),
-        _section("Amounts", tag("div", *_amounts(result), class_="sheets")),
-        _section("How it was made", tag("div", *_made(result), class_="sheets")),
+        _section("Checks", _grid("sheets", _checks(result))),
+        _section("Amounts", _grid("sheets", _amounts(result))),
+        _section("How it was made", _grid("sheets", _made(result))),
         _seconds(result),
     )
     body = tag("body", _header(result, title), main, _footer(result))
@@ -150,20 +148,20 @@ def _comparison(comparison: Comparison) -> Iterable[Markup]:
     rows = [
         (
             change.name,
-            show(change.a, change.kind),
-            show(change.b, change.kind),
-            change.moved,
             change.share,
-            change.noise,
             tag(
                 "td",
                 f"{MARKS[change.verdict]} {change.verdict}",
                 class_=_VERDICT_STYLE[change.verdict],
             ),
+            show(change.a, change.kind),
+            show(change.b, change.kind),
+            change.moved,
+            change.noise,
         )
         for change in comparison.changes
     ]
-    head = ("Figure", "Before", "After", "Moved", "Change", "Noise (95 %)", "Verdict")
+    head = ("Figure", "Change", "Verdict", "Before", "After", "Moved", "Noise (95 %)")
     yield _sheet("Figures before and after", head, rows, quiet=True)
     yield tag(
         "p",
@@ -179,8 +177,8 @@ def _comparison(comparison: Comparison) -> Iterable[Markup]:
             [
                 (
                     difference.what,
-                    _text(difference.a),
-                    _text(difference.b),
+                    tag("td", difference.a, class_="wrapped"),
+                    tag("td", difference.b, class_="wrapped"),
                     tag("td", "not comparable", class_="bad")
                     if difference.blocks
                     else "",
@@ -190,7 +188,7 @@ def _comparison(comparison: Comparison) -> Iterable[Markup]:
         )
 
 
-def _latency(result: Result) -> Markup:
+def _latency(result: Result) -> Markup | None:
     rows = [
         (
             name,
@@ -205,6 +203,8 @@ def _latency(result: Result) -> Markup:
         for name, data in result.histograms.items()
         if data.count
     ]
+    if not rows:
+        return None
     head = ("", "Count", "Min", "Mean", "p50", "p90", "p95", "p99", "p99.9", "Max")
     note = tag(
         "p",
@@ -259,7 +259,8 @@ def _amounts(result: Result) -> Iterable[Markup]:
         for name, count in _ordered(result.counts)
         if not name.startswith(coded)
     ]
-    yield _sheet("Counts", ("", "In all", "Per second"), rows)
+    if rows:
+        yield _sheet("Counts", ("", "In all", "Per second"), rows)
     if errors := errors_of(result):
         yield _coded("Errors", "Code", errors)
     if closes := closes_of(result):
@@ -281,7 +282,8 @@ def _amounts(result: Result) -> Iterable[Markup]:
 
 
 def _made(result: Result) -> Iterable[Markup]:
-    yield _facts("Settings", {key: _said(v) for key, v in result.settings.items()})
+    if result.settings:
+        yield _facts("Settings", {key: _said(v) for key, v in result.settings.items()})
     host = result.host
     yield _facts(
         "Host of the generator",
@@ -326,8 +328,14 @@ def _footer(result: Result) -> Markup:
     return tag("footer", said)
 
 
-def _section(title: str, *parts: Markup) -> Markup:
-    return tag("section", tag("h2", title), *parts)
+def _section(title: str, *parts: Markup | None) -> Markup | None:
+    """A part of the page; nothing if there is nothing in it."""
+    return tag("section", tag("h2", title), *parts) if any(parts) else None
+
+
+def _grid(style: str, items: Iterable[Markup]) -> Markup | None:
+    found = list(items)
+    return tag("div", *found, class_=style) if found else None
 
 
 def _card(said: str, about: str, good: bool | None) -> Markup:
@@ -385,10 +393,6 @@ def _scrolled(label: str, content: Markup) -> Markup:
     return tag(
         "div", content, class_="sheet", role="region", aria_label=label, tabindex=0
     )
-
-
-def _text(said: str) -> Markup:
-    return tag("td", said, class_="text")
 
 
 def _held(holds: bool) -> Markup:
