@@ -122,8 +122,9 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--namespace",
-        help=f"For --target actors: unix:PATH or tcp://HOST:PORT. Default: {_NAMESPACE}"
-        ", or that of the data folder (CFM_DATA_DIR).",
+        help=f"For --target actors: unix:PATH or tcp://HOST:PORT; its key in "
+        f"{_NAMESPACE_KEY}, storage in CFM_VALKEY_URL. Default: {_NAMESPACE}, or what "
+        "runs on the data folder (CFM_DATA_DIR).",
     ),
     click.option("--duration", "duration_s", type=_amount, help="Seconds. Default: 10"),
     click.option(
@@ -200,7 +201,7 @@ def compare(before: str, after: str, tolerance: str, html_path: Path | None) -> 
         raise click.UsageError(str(error)) from None
     Console().print(comparing.table(found))
     if html_path is not None:
-        report.write(html_path, results[1], baseline=results[0])
+        report.write(html_path, results[1], found)
     sys.exit(comparing.exit_code(found))
 
 
@@ -226,6 +227,7 @@ def _load(
         made = plan(scenario, secrets.token_hex(3), **flags)
         check_reach(made.url, allow_remote)
         check_reach(made.namespace or made.url, allow_remote)
+        valkey_url = _valkey_url() if made.target == "actors" else ""
         re.compile(procs or "")
     except (PlanError, ValueError) as error:
         raise click.UsageError(str(error)) from None
@@ -236,6 +238,7 @@ def _load(
         sessions=sessions.read().split() if sessions else [],
         procs=procs,
         namespace_key=os.environ.get(_NAMESPACE_KEY, ""),
+        valkey_url=valkey_url,
     )
     console = Console(stderr=True)
     try:
@@ -314,7 +317,24 @@ def _launcher(ray: str | None) -> Launcher:
 def _default_namespace() -> str:
     if named := os.environ.get(_NAMESPACE):
         return named
+    return f"unix:{_runtime() / 'namespace.sock'}"
+
+
+def _valkey_url() -> str:
+    """Where whoever plays a gateway must show signs of life."""
+    if named := os.environ.get("CFM_VALKEY_URL"):
+        return named
+    try:
+        return (_runtime() / "valkey.url").read_text().strip()
+    except OSError:
+        raise PlanError(
+            "--target actors: nothing runs on that CFM_DATA_DIR, and CFM_VALKEY_URL is "
+            "not set"
+        ) from None
+
+
+def _runtime() -> Path:
     from cfmessenger.cli.flags import settings_or_exit
     from cfmessenger.cli.runtime import RuntimeFolder
 
-    return f"unix:{RuntimeFolder(settings_or_exit().data_dir).path / 'namespace.sock'}"
+    return RuntimeFolder(settings_or_exit().data_dir).path

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from cfmessenger.client.errors import ApiError, Unreachable
-from cfmessenger.client.events import Event
 from cfmessenger.client.reconnect import Backoff, reconnects
 
 from .desk import Person
@@ -22,7 +21,8 @@ from .meter import Meter, count_in
 from .oracle import Room, Shown
 from .plan import Part, Plan
 from .plan import Seat as Place
-from .seat import Seat
+from .presence_seat import PresenceSeat
+from .seat import Chair, DeafSeat, Seat
 from .ticker import now
 
 DIALLING = 32
@@ -70,14 +70,18 @@ class Carrier(Protocol):
     """How seats get their connections."""
 
     async def connect(
-        self, seat: Seat, since: int | None, lost: Callable[[int], None], slow: bool
+        self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
     ) -> Line:
         """Dial; frames go to `seat.receive`, the end with its close code to `lost`.
 
         Raises `ApiError` (refused) or `Unreachable`. `slow`: with small buffers.
         """
 
-    async def aclose(self) -> None: ...
+    async def start(self) -> None:
+        """Before the first of them. Raises `Unreachable`."""
+
+    async def aclose(self) -> None:
+        """After the last."""
 
 
 class Crew:
@@ -97,41 +101,47 @@ class Crew:
         self.rooms: dict[str, Room] = {}
         self.seats: list[Seat] = []
         self.slow: list[Seat] = []
+        self._hall = Room("presence")  # where nothing is owed to anybody
+        self.watchers: list[PresenceSeat] = []
         self.prefix = f"{plan.run}-{part.worker}-"
         self.on_seen_by_all: Callable[[Shown], None] = lambda shown: None
-        self.on_heard: Callable[[Seat, Iterable[Event]], None] = lambda seat, ev: None
         self.broken: BaseException | None = None
         self._content = "x" * plan.size
         self._numbers = 0
-        self._lines: dict[Seat, Line] = {}
-        self._dialled: dict[Seat, float] = {}
-        self._entering: dict[Seat, asyncio.Future[None]] = {}
+        self._lines: dict[Chair, Line] = {}
+        self._dialled: dict[Chair, float] = {}
+        self._entering: dict[Chair, asyncio.Future[None]] = {}
         self._answers: dict[Seat, asyncio.Future[None]] = {}
-        self._dropped: set[Seat] = set()
+        self._dropped: set[Chair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._leaving: set[Seat] = set()
+        self._leaving: set[Chair] = set()
         self._closing = False
         for place in part.seats:
             self._place(place)
 
     def _place(self, place: Place) -> None:
-        if place.room is None:
-            return  # presence has no seats in rooms
         person = self.people[place.user % len(self.people)]
-        seat = self.seated(place.number, place.room, person.user_id)
-        (self.slow if place.slow else self.seats).append(seat)
+        if place.room is None:
+            watcher = PresenceSeat(self, place.number, self._hall, person.user_id)
+            self._hall.seats += 1
+            self.watchers.append(watcher)
+            return
+        kind, seats = (DeafSeat, self.slow) if place.slow else (Seat, self.seats)
+        seats.append(self.seated(place.number, place.room, person.user_id, kind))
 
-    def seated(self, number: int, room_name: str, user_id: str) -> Seat:
+    def seated(
+        self, number: int, room_name: str, user_id: str, kind: type[Seat] = Seat
+    ) -> Seat:
         """A new seat in a room, not connected yet."""
         room = self.rooms.get(room_name)
         if room is None:
             room = self.rooms[room_name] = Room(room_name)
         room.seats += 1
-        return Seat(self, number, room, user_id)
+        return kind(self, number, room, user_id)
 
     # Sent, and what became of it.
 
-    def chat(self, seat: Seat, due: float) -> str:
+    def speak(self, seat: Seat, due: float) -> str:
         """A message that was due at this moment; its id."""
         message_id = self._register(seat, due)
         seat.chat(self._content, message_id)
@@ -142,10 +152,16 @@ class Crew:
         self.meter.counts["nudge"] += 1
         seat.nudge(self._register(seat, due))
 
+    def typing(self, seat: Seat, is_typing: bool) -> None:
+        """Somebody starts or stops typing; nobody is owed this."""
+        if seat.typing(is_typing):
+            self.meter.counts["typing"] += 1
+
     def _register(self, seat: Seat, due: float) -> str:
         self._numbers += 1
-        message_id = f"{self.prefix}{self._numbers}"
         measured = due >= self.measure_at
+        # The others see at once whether it counts.
+        message_id = f"{self.prefix}{'m' if measured else 'w'}{self._numbers}"
         self.sent[message_id] = Sent(seat, due, measured)
         self.meter.counts["sent"] += 1  # starts anew when the warm-up is over
         return message_id
@@ -158,8 +174,9 @@ class Crew:
             shown = Shown(seq, message_id, body, sent.seat, sent.due, tally)
             repeated, sent.shown = sent.shown, True
             return shown, repeated
-        ours = message_id.startswith(self.plan.run)
-        tally = meter.foreign if ours else meter.ignored
+        ours = message_id.startswith(f"{self.plan.run}-")
+        counts = ours and message_id.rpartition("-")[2].startswith("m")
+        tally = meter.foreign if counts else meter.ignored
         shown = Shown(seq, message_id, body, None, now(), tally)
         return shown, message_id.startswith(self.prefix)
 
@@ -200,39 +217,47 @@ class Crew:
         """Every seat of a room has it."""
         self.on_seen_by_all(shown)
 
-    def heard(self, seat: Seat, events: Iterable[Event]) -> None:
-        """Something that is neither a message nor history."""
-        self.on_heard(seat, events)
-
     # Connections.
 
-    async def connect(self, seats: list[Seat], slow: bool = False) -> None:
+    async def everybody_back(self) -> None:
+        """Until nobody is on the way back any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def connect(self, seats: Sequence[Chair], slow: bool = False) -> None:
         """Dial in, some at a time; returns when all are in their rooms.
 
         Raises `ApiError` or `Unreachable` when one is not to be had.
         """
         gate = asyncio.Semaphore(DIALLING)
 
-        async def one(seat: Seat) -> None:
+        async def one(seat: Chair) -> None:
             async with gate:
                 await self.join(seat, slow=slow)
 
         await _all(one(seat) for seat in seats)
 
-    async def join(self, seat: Seat, *, slow: bool = False) -> None:
+    async def join(self, seat: Chair, *, slow: bool = False) -> None:
         """Dial and wait until the room has told where it is."""
-        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._entering[seat] = entered
+        entered = await self.dial(seat, slow=slow)
         try:
-            await self._dial(seat, slow)
             async with asyncio.timeout(ENTER_TIMEOUT_S):
                 await entered
         except TimeoutError:
             raise Unreachable(f"{seat.room.name} says nothing to who enters") from None
-        finally:
-            self._entering.pop(seat, None)
 
-    async def _dial(self, seat: Seat, slow: bool = False) -> None:
+    async def dial(self, seat: Chair, *, slow: bool = False) -> asyncio.Future[None]:
+        """Dial; what comes back is done when the room has told where it is."""
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._entering[seat] = entered
+        try:
+            await self._dial(seat, slow)
+        except BaseException:
+            self._entering.pop(seat, None)
+            raise
+        return entered
+
+    async def _dial(self, seat: Chair, slow: bool = False) -> None:
         backoff = Backoff(self.random.uniform, base_s=0.2, cap_s=3.0)
         while True:
             self._dialled[seat] = now()
@@ -249,11 +274,12 @@ class Crew:
                     self._lines[seat] = line
                 return
 
-    def entered(self, seat: Seat) -> None:
+    def entered(self, seat: Chair) -> None:
         """The room has told a seat where it is."""
         self.meter.sockets += 1
-        self.meter.record("connect", seat.greeted_at - self._dialled[seat])
         entering = self._entering.pop(seat, None)
+        name = "reconnect" if entering is None else "connect"
+        self.meter.record(name, seat.greeted_at - self._dialled[seat])
         if entering is not None:
             self.meter.counts["connected"] += 1
             if not entering.done():
@@ -261,30 +287,32 @@ class Crew:
         else:
             self.meter.counts["reconnected"] += 1
 
-    def leave(self, seat: Seat) -> None:
+    def leave(self, seat: Chair) -> None:
         """Close a seat for good: nothing more is owed to it."""
         if seat.track is not None:
             seat.room.leave(seat.track)
         seat.room.seats -= 1
+        for message_id in seat.waiting:  # nobody is there to be answered
+            self.sent[message_id].refused = True
         self.meter.counts["left"] += 1
         self._leaving.add(seat)
         self._hang_up(seat)
 
-    def drop(self, seat: Seat) -> None:
+    def drop(self, seat: Chair) -> None:
         """Close a connection; the seat comes back by itself and has missed nothing."""
         if seat in self._lines:
             self._dropped.add(seat)
             self._hang_up(seat)
 
-    def _hang_up(self, seat: Seat) -> None:
+    def _hang_up(self, seat: Chair) -> None:
         if (line := self._lines.get(seat)) is not None:
             line.close()
 
-    def line(self, seat: Seat) -> Line | None:
+    def line(self, seat: Chair) -> Line | None:
         """The connection of a seat, if it has one."""
         return self._lines.get(seat)
 
-    def _lost(self, seat: Seat, code: int) -> None:
+    def _lost(self, seat: Chair, code: int) -> None:
         self._lines.pop(seat, None)
         self.meter.sockets -= seat.in_room
         seat.lost()
@@ -302,18 +330,20 @@ class Crew:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _come_back(self, seat: Seat) -> None:
+    async def _come_back(self, seat: Chair) -> None:
         try:
             await self._dial(seat)
         except (ApiError, Unreachable) as error:
             self.meter.error(error.code)
             self._give_up(seat, str(error))
 
-    def _give_up(self, seat: Seat, why: str) -> None:
+    def _give_up(self, seat: Chair, why: str) -> None:
         # The server does not want it any more: it is owed nothing after this.
         if seat.track is not None:
             seat.room.leave(seat.track)
         seat.room.seats -= 1
+        for message_id in seat.waiting:
+            self.sent[message_id].refused = True
         entering = self._entering.pop(seat, None)
         if entering is not None and not entering.done():
             entering.set_exception(Unreachable(f"{seat.room.name}: {why}"))

@@ -30,12 +30,13 @@ class Person(_Message, frozen=True):
 
 
 class Job(_Message, frozen=True, tag=0):
-    """What to do. `key`: of the namespace, where it wants one."""
+    """What to do. The last two are for actors: the namespace's key, and the storage."""
 
     plan: Plan
     part: Part
     people: list[Person]
-    key: str = ""
+    namespace_key: str = ""
+    valkey_url: str = ""
 
 
 class Go(_Message, frozen=True, tag=1):

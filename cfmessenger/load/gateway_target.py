@@ -27,7 +27,7 @@ from cfmessenger.client.errors import ApiError, Unreachable
 
 if TYPE_CHECKING:
     from .desk import Person
-    from .seat import Seat
+    from .seat import Chair
 
 HANDSHAKE_S = 30.0
 SMALL_BUFFER = 4096
@@ -142,14 +142,15 @@ class GatewayCarrier:
         self._sessions = {person.user_id: person.session_id for person in people}
 
     async def connect(
-        self, seat: Seat, since: int | None, lost: Callable[[int], None], slow: bool
+        self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
     ) -> Socket:
-        path = f"/api/ws/room/{seat.room.name}"
-        if since is not None:
-            path += f"?since={since}"
+        path = seat.path if since is None else f"{seat.path}?since={since}"
         made = Socket(seat.opened, seat.receive, lost, seat.crew.broke)
         await dial(self._url, path, self._sessions[seat.user_id], made, slow)
         return made
+
+    async def start(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         pass

@@ -130,10 +130,10 @@ def cost(
 ) -> Server:
     """The server's part: `empty` without sockets, `before` and `after` the load.
 
-    Memory per socket is what the sockets added, everything else that grew included.
+    Memory per socket is what connecting the sockets added, whatever else grew included.
     """
     cpu_s = after.cpu_since(before)
-    grown = after.memory - empty.memory
+    grown = before.memory - empty.memory
     return Server(
         cpu_s=round(cpu_s, 3),
         cpu_us_per_delivery=round(1e6 * cpu_s / delivered, 2) if delivered else None,

@@ -55,8 +55,9 @@ class Meter:
         """The warm-up is over: from here on everything counts."""
         self.measuring = True
         self.began = now()
-        for tally in (self.delivery, self.ack, self.foreign):
-            tally.clear()
+        # Not `foreign`: another worker may have begun a moment ago.
+        self.delivery.clear()
+        self.ack.clear()
         # Who is connected is a fact of now, whenever it came to be.
         self.counts = Counter({"connected": self.counts["connected"]})
         self.histograms = {
@@ -97,10 +98,9 @@ class Meter:
 
         `last`: the rest of one, which is none if nothing happened in it.
         """
-        tallies = (self.ack, self.delivery, self.foreign)
+        ack, delivered, foreign = self.ack, self.delivery, self.foreign
         if not self.measuring:
-            tallies = (self.warm_ack, self.warm_delivery, self.foreign)
-        ack, delivered, foreign = tallies
+            ack, delivered, foreign = self.warm_ack, self.warm_delivery, {}
         acks = Histogram()
         for us, count in ack.items():
             acks.record(us, count)
@@ -109,7 +109,8 @@ class Meter:
             delivery.record(us, count)
         self.counts["acked"] += acks.count
         self.counts["delivered"] += sum(delivered.values()) + sum(foreign.values())
-        for tally in (*tallies, self.warm_ack, self.warm_delivery, self.ignored):
+        warm = (self.warm_ack, self.warm_delivery, self.ignored)
+        for tally in (ack, delivered, foreign, *warm):
             tally.clear()
         self.histograms.setdefault("ack", Histogram()).merge(acks)
         new = self.counts - self._before

@@ -41,7 +41,10 @@ SUMMARIES: dict[Scenario, str] = {
     "presence-storm": "presence sockets while people change their status",
 }
 
-MAX_FLIGHT = 100_000
+MAX_KEPT = 512 * 2**20
+
+#: What they are about is the gateway's work: resuming, outboxes, presence sockets.
+GATEWAY_ONLY: tuple[Scenario, ...] = ("churn", "slow-consumer", "presence-storm")
 
 # What a scenario means where its flags are silent.
 DEFAULTS: dict[Scenario, dict[str, Any]] = {
@@ -95,6 +98,18 @@ class Plan(
         """Whether messages are due by the clock, whatever the answers do."""
         return not self.window
 
+    @property
+    def connect_s(self) -> float:
+        """Long enough for everybody to get in."""
+        return 60.0 + (3.0 if self.scenario == "wake" else 0.5) * self.sockets
+
+    @property
+    def run_s(self) -> float:
+        """Long enough for everything to be said."""
+        if self.scenario == "wake":
+            return self.sleep_s + 3.0 * self.sockets
+        return self.warmup_s + self.duration_s
+
     def room_name(self, n: int) -> str:
         """The id of the `n`th room."""
         return self.room if self.rooms == 1 else f"{self.room}-{n}"
@@ -146,10 +161,9 @@ def _check(made: Plan, given: dict[str, Any]) -> None:
         raise PlanError(f"--rooms: {made.rooms} rooms need as many --sockets")
     if made.scenario in ("fanout", "slow-consumer") and made.rooms != 1:
         raise PlanError(f"--rooms: {made.scenario} has one room")
-    if made.scenario == "presence-storm":
-        if made.target == "actors":
-            raise PlanError("--target: presence-storm needs a gateway")
-    elif made.rooms < 1:
+    if made.target == "actors" and made.scenario in GATEWAY_ONLY:
+        raise PlanError(f"--target: {made.scenario} is about gateways")
+    if made.rooms < 1 and made.scenario != "presence-storm":
         raise PlanError("--rooms: at least one")
     if made.scenario == "wake" and made.rooms != made.sockets:
         raise PlanError("--sockets: wake has one socket in each of its --rooms")
@@ -159,6 +173,13 @@ def _check(made: Plan, given: dict[str, Any]) -> None:
         raise PlanError("--window: replaces --rate; give one of them")
     if not made.window and made.scenario not in ("idle", "wake") and not made.rate:
         raise PlanError("--rate: must be more than 0")
+    if made.scenario == "slow-consumer":
+        kept = made.rate * (made.warmup_s + made.duration_s) * made.size
+        if kept > MAX_KEPT:
+            raise PlanError(
+                "--duration: too long at this --rate and --size; everything is kept "
+                f"for those who do not read, at most {MAX_KEPT >> 20} MiB"
+            )
     if made.slow >= made.sockets and made.scenario == "slow-consumer":
         raise PlanError("--slow: somebody must read")
     if made.workers > made.sockets:

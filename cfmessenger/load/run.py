@@ -26,7 +26,6 @@ from .machine import Usage, Watch, cost, this_host, versions
 from .plan import Plan, parts
 from .result import MAX_EXAMPLES, Oracle, Progress, Result, merge
 
-CONNECT_S = 300.0
 SETTLE_S = 90.0
 GRACE_S = 30.0
 
@@ -66,13 +65,15 @@ class Wishes(msgspec.Struct, kw_only=True):
     """What else there is to say about a run, which workers need not know.
 
     `users`: whose sockets (empty: the directory's); `sessions`: instead of logging in;
-    `procs`: a pattern of the server's command lines.
+    `procs`: a pattern of the server's command lines. The last two are for actors and
+    may be secret.
     """
 
     users: list[str] = []
     sessions: list[str] = []
     procs: str | None = None
     namespace_key: str = ""
+    valkey_url: str = ""
 
 
 Message = TypeVar("Message", bound=desk.FromWorker)
@@ -96,7 +97,7 @@ async def run(
             crowd = await stack.enter_async_context(_crowd(plan, wishes, tell))
             workers = await stack.enter_async_context(launcher.launch(plan.workers))
             job = _Run(plan, workers, watch, show)
-            return await job.run(crowd, wishes.namespace_key, launcher.kind)
+            return await job.run(crowd, wishes, launcher.kind)
     except (ApiError, Unreachable) as error:
         raise Failure(f"{error.message}{hint(error.code)}") from None
 
@@ -141,20 +142,20 @@ class _Run:
         self._show = show
 
     async def run(
-        self, crowd: list[desk.Person], key: str, kind: Literal["local", "ray"]
+        self, crowd: list[desk.Person], wishes: Wishes, kind: Literal["local", "ray"]
     ) -> Result:
         plan, workers = self._plan, self._workers
         empty = self._look()
         for worker, part in zip(workers, parts(plan), strict=True):
-            await worker.send(desk.Job(plan, part, crowd, key))
-        ready = await self._all(desk.Ready, CONNECT_S)
+            keys = (wishes.namespace_key, wishes.valkey_url)
+            await worker.send(desk.Job(plan, part, crowd, *keys))
+        ready = await self._all(desk.Ready, plan.connect_s)
         if self._watch is not None:
             self._watch.leave_out({each.pid for each in ready})
         started = datetime.datetime.now(datetime.UTC)
         await self._tell_all(desk.Go())
         looking = asyncio.create_task(self._look_after(plan.warmup_s))
-        span = plan.warmup_s + plan.duration_s + plan.sleep_s
-        stopped = await self._all(desk.Stopped, span + SETTLE_S + GRACE_S)
+        stopped = await self._all(desk.Stopped, plan.run_s + SETTLE_S + GRACE_S)
         before = await looking
         tops: dict[str, int] = {}
         for each in stopped:
@@ -174,7 +175,7 @@ class _Run:
         result = Result(
             scenario=plan.scenario,
             target=plan.target,
-            url=plan.url,
+            url=plan.url if plan.target == "gateway" else plan.namespace,
             started_at=started.isoformat(timespec="seconds"),
             duration_s=round(measured_s, 3),
             warmup_s=plan.warmup_s,

@@ -47,26 +47,67 @@ _named = msgspec.json.Decoder(Named).decode
 _history = msgspec.json.Decoder(_History).decode
 
 
-class Seat:
-    """One person's socket in a room, through all its connections.
+class Chair:
+    """What `crew` needs to know of a socket's place, whatever is heard there.
 
-    `write` sends a frame and is None while there is no connection; `entered` is called
-    when the room has told where it is, `closed` when the connection is gone.
+    `write` sends a frame and is None while there is no connection. `room.seats` counts
+    who is to be in; `track` is None until something is owed to it.
     """
+
+    path: str  # of the server's socket
 
     def __init__(self, crew: Crew, number: int, room: Room, user_id: str) -> None:
         self.crew = crew
         self.number = number
         self.room = room
         self.user_id = user_id
-        self.state = RoomState(
-            room.name, user_id, id_prefix=f"s{number}", outbox_limit=_OUTBOX
-        )
         self.track: Track | None = None
         self.write: Callable[[bytes], None] | None = None
         self.greeted_at = 0.0
-        self.in_room = False  # of this connection: its history has come
-        self._repeats: set[str] = set()  # those that were sent more than once
+        self.in_room = False  # of this connection: all that it begins with has come
+
+    @property
+    def since(self) -> int | None:
+        """Where to go on; None before the first connection."""
+        return None if self.track is None else self.track.last
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The ids of what it said and was not answered yet."""
+        return ()
+
+    def opened(self, write: Callable[[bytes], None]) -> None:
+        """A connection is there; nothing was heard on it yet."""
+        self.write = write
+        self.in_room = False
+        self.greeted_at = 0.0
+
+    def receive(self, body: bytes) -> None:
+        """A text frame."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.write = None
+        self.in_room = False
+
+    def arrived(self) -> None:
+        """All that a connection begins with has come."""
+        if not self.in_room:
+            self.in_room = True
+            self.crew.entered(self)
+
+
+class Seat(Chair):
+    """One person's socket in a room, through all its connections."""
+
+    def __init__(self, crew: Crew, number: int, room: Room, user_id: str) -> None:
+        super().__init__(crew, number, room, user_id)
+        self.path = f"/api/ws/room/{room.name}"
+        self.state = RoomState(
+            room.name, user_id, id_prefix=f"s{number}", outbox_limit=_OUTBOX
+        )
+        self._repeats: set[str] = set()  # ours that were sent more than once
 
     # Said.
 
@@ -101,11 +142,12 @@ class Seat:
 
     # The connection.
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        return self.state.outbox
+
     def opened(self, write: Callable[[bytes], None]) -> None:
-        """A connection is there; nothing was heard on it yet."""
-        self.write = write
-        self.in_room = False
-        self.greeted_at = 0.0
+        super().opened(write)
         # Whatever was on its way may be answered twice: by the history, and as the
         # echo of what is sent again.
         self._repeats.update(self.state.outbox)
@@ -114,22 +156,15 @@ class Seat:
         self._flush()
 
     def lost(self) -> None:
-        """The connection is gone."""
-        self.write = None
-        self.in_room = False
+        super().lost()
         self._sync()
         self.state.lost()
-
-    @property
-    def since(self) -> int | None:
-        """Where to go on; None before the first connection."""
-        return None if self.track is None else self.track.last
 
     # Heard.
 
     def receive(self, body: bytes) -> None:
-        """A text frame. The first lines are the hot path: someone else's message, the
-        next one, the same bytes that the room's first socket got."""
+        # The first lines are the hot path: the next message, the very bytes that the
+        # room's first socket got.
         track = self.track
         if track is not None:
             shown = track.room.shown.get(track.last + 1)
@@ -207,13 +242,10 @@ class Seat:
         self._heed(events)
         if any(type(event) is Participants for event in events):
             self._arrived()
-        self.crew.heard(self, events)
 
     def _arrived(self) -> None:
         self._enter(0)
-        if not self.in_room:
-            self.in_room = True
-            self.crew.entered(self)
+        self.arrived()
         self._flush()
 
     def _heed(self, events: list[Event]) -> None:
@@ -231,3 +263,10 @@ class Seat:
     def _sync(self) -> None:
         if self.track is not None:
             self.state.last_seq = self.track.last
+
+
+class DeafSeat(Seat):
+    """One that stops reading: when something reaches it says nothing of the server."""
+
+    def _count(self, shown: Shown) -> None:
+        shown.seen += 1

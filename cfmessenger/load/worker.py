@@ -21,6 +21,7 @@ import uvloop
 from cfmessenger.client.errors import ApiError, Unreachable
 
 from . import desk
+from .actor_target import ActorCarrier
 from .crew import Carrier, Crew, hint
 from .gateway_target import GatewayCarrier
 from .oracle import judge
@@ -120,14 +121,14 @@ class Worker:
         allow_files(len(self.part.seats))
         crew, number = self.crew, self.part.worker
         scenario = find(self.plan.scenario)
-        await crew.connect(crew.slow, slow=True)
-        await crew.connect(crew.seats)
+        await crew.carrier.start()
+        await scenario.connect(crew)
         await self._channel.send(desk.Ready(number, os.getpid(), socket.gethostname()))
         await self._expect(desk.Go)
         times = Times(self.plan, now())
         crew.measure_at = times.measure_at
         self._enter("warm-up", self.plan.warmup_s)
-        await scenario(crew, times)
+        await scenario.run(crew, times)
         times.measure(crew)
         crew.meter.end()
         self._enter("draining", 0.0)
@@ -233,7 +234,11 @@ class Worker:
 
 
 def _carrier(job: desk.Job) -> Carrier:
-    return GatewayCarrier(job.plan.url, job.people)
+    plan = job.plan
+    if plan.target == "gateway":
+        return GatewayCarrier(plan.url, job.people)
+    gateway = f"load-{plan.run}-{job.part.worker}"
+    return ActorCarrier(gateway, plan.namespace, job.namespace_key, job.valkey_url)
 
 
 def allow_files(sockets: int) -> None:

@@ -1,21 +1,20 @@
-"""What each scenario does once everybody is connected.
+"""What each scenario does: how everybody gets in, and what happens then.
 
-Each module has one `run(crew, times)`, which returns when its last message is sent. The
-names are looked up here, so that a worker imports the one it needs.
+Each module has `run(crew, times)`, which returns when its last message is sent, and may
+have a `connect(crew)` of its own. The names are looked up here, so that a worker
+imports the one it needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from typing import cast
+from typing import NamedTuple
 
 from cfmessenger.load.crew import Crew
 from cfmessenger.load.plan import Scenario
 
 from .times import Times
-
-Run = Callable[[Crew, Times], Awaitable[None]]
 
 _MODULES: dict[Scenario, str] = {
     "fanout": "steady",
@@ -29,7 +28,19 @@ _MODULES: dict[Scenario, str] = {
 }
 
 
-def find(scenario: Scenario) -> Run:
-    """The scenario's `run`."""
+class Script(NamedTuple):
+    """A scenario's two acts."""
+
+    connect: Callable[[Crew], Awaitable[None]]
+    run: Callable[[Crew, Times], Awaitable[None]]
+
+
+def find(scenario: Scenario) -> Script:
+    """The scenario's script."""
     module = import_module(f"{__name__}.{_MODULES[scenario]}")
-    return cast(Run, module.run)
+    return Script(getattr(module, "connect", _everybody), module.run)
+
+
+async def _everybody(crew: Crew) -> None:
+    await crew.connect(crew.slow, slow=True)
+    await crew.connect(crew.seats)

@@ -36,7 +36,7 @@ class Times:
 async def pace(
     crew: Crew,
     times: Times,
-    act: Callable[[float], None],
+    act: Callable[[float], object],
     rate: float,
     *,
     limit: int = 0,

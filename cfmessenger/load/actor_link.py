@@ -1,0 +1,141 @@
+"""Links from a load worker to actor processes, as a gateway has them (design.md §3).
+
+Owns the streams and their handshake; one for each process, shared by all rooms in it.
+What a message means is `actor_room`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+from cfmessenger import link
+from cfmessenger.client.errors import Unreachable
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import Address, NamespaceClient
+
+CONNECT_TIMEOUT_S = 5.0
+PING_EVERY_S = 1.0
+
+
+class Rider(Protocol):
+    """A room, as its link sees it."""
+
+    def on_output(self, output: link.Output) -> None: ...
+    def on_goodbye(self, goodbye: link.Goodbye) -> None: ...
+    def on_lost(self, lost: Link) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """One stream to one actor process; `riders` by the name of their object."""
+
+    def __init__(self, key: str, gateway: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.riders: dict[str, Rider] = {}
+        self.welcomed: asyncio.Future[None] = loop.create_future()
+        self.lost = False
+        self._hello = link.Hello(link.VERSION, key, gateway)
+        self._reader = link.gateway_reader()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(link.frame(self._hello))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._reader.feed(data):
+                self._take(message)
+        except link.BrokenLink:
+            self.abort()
+
+    def _take(self, message: object) -> None:
+        if isinstance(message, link.Output):
+            if (rider := self.riders.get(message.object)) is not None:
+                rider.on_output(message)
+        elif isinstance(message, link.Goodbye):
+            if (rider := self.riders.get(message.object)) is not None:
+                rider.on_goodbye(message)
+        elif isinstance(message, link.Welcome) and not self.welcomed.done():
+            self.welcomed.set_result(None)
+
+    def send(self, message: link.ToActor) -> None:
+        """Queue a message; all of one loop turn leave in one write."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(link.frame(message))
+
+    def _flush(self) -> None:
+        out, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if not self.welcomed.done():
+            self.welcomed.set_exception(ConnectionResetError("no welcome"))
+            self.welcomed.exception()  # looked at: nobody may be waiting any more
+        riders, self.riders = self.riders, {}
+        for rider in riders.values():
+            rider.on_lost(self)
+
+
+class Links:
+    """All links of a worker, which calls itself `gateway`."""
+
+    def __init__(self, gateway: str, namespace: NamespaceClient) -> None:
+        self.gateway = gateway
+        self._namespace = namespace
+        self._links: dict[str, Link] = {}
+        self._opening: dict[str, asyncio.Task[Link]] = {}
+
+    async def to(self, name: str) -> Link:
+        """A live link to where the object lives now. Raises `Unreachable`."""
+        try:
+            address = await self._namespace.resolve(name)
+        except Unavailable as error:
+            raise Unreachable(f"{name}: {error.message}") from None
+        found = self._links.get(address.key)
+        if found is not None and not found.lost:
+            return found
+        task = self._opening.get(address.key)
+        if task is None:
+            task = asyncio.create_task(self._open(address))
+            self._opening[address.key] = task
+            task.add_done_callback(lambda _: self._opening.pop(address.key, None))
+        return await asyncio.shield(task)
+
+    async def _open(self, address: Address) -> Link:
+        loop = asyncio.get_running_loop()
+        opened = Link(address.key, self.gateway)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.create_connection(lambda: opened, address.host, address.port)
+                await opened.welcomed
+        except (OSError, TimeoutError) as error:
+            opened.abort()
+            raise Unreachable(
+                f"the actor process {address.pid} does not answer: {error}"
+            ) from None
+        self._links[address.key] = opened
+        return opened
+
+    async def ping(self) -> None:
+        """Until cancelled: show the actors, and the kernel, that we are there."""
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            for each in self._links.values():
+                if not each.lost:
+                    each.send(link.Ping(0))
+
+    def close(self) -> None:
+        """Drop every link."""
+        for each in self._links.values():
+            each.riders.clear()
+            each.abort()

@@ -1,0 +1,115 @@
+"""Seats that sit on the actors themselves: a worker that plays a gateway.
+
+It resolves names, speaks the link protocol and renews its place among the `gateways`,
+without which the actors would take it for dead after a second (design.md §3.11). No
+directory is asked who somebody is, and nothing of HTTP or WebSocket is in the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cfmessenger import keys
+from cfmessenger.client.errors import Unreachable
+from cfmessenger.effects import Attachment
+from cfmessenger.errors import Unavailable
+from cfmessenger.ids import connection_id
+from cfmessenger.namespace import NamespaceClient
+from cfmessenger.storage.valkey_kv import Valkey, ask, connect
+
+from .actor_link import Links
+from .actor_room import ActorRoom, Member, numbering
+
+if TYPE_CHECKING:
+    from .seat import Chair
+
+RENEW_EVERY_S = 1.0
+
+
+class ActorLine:
+    """`crew.Line` of a seat: leaving is a message like any other."""
+
+    def __init__(self, room: ActorRoom, conn: str, lost: Callable[[int], None]) -> None:
+        self._room = room
+        self._conn = conn
+        self._lost = lost
+
+    def close(self) -> None:
+        self._room.close(self._conn)
+        self._lost(1000)
+
+    def pause(self) -> None:
+        raise NotImplementedError("one link serves all seats")
+
+    resume = pause
+
+
+class ActorCarrier:
+    """`crew.Carrier` over links; `gateway` is what the worker calls itself."""
+
+    def __init__(
+        self, gateway: str, namespace: str, namespace_key: str, valkey_url: str
+    ) -> None:
+        self._gateway = gateway
+        self._namespace = NamespaceClient(namespace, namespace_key)
+        self._links = Links(gateway, self._namespace)
+        self._valkey: Valkey = connect(valkey_url)
+        self._rooms: dict[str, ActorRoom] = {}
+        self._numbers, self._turns = numbering(), numbering()
+        self._connections = numbering()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Be known as a gateway. Raises `Unreachable`."""
+        try:
+            await self._namespace.ping()
+            await self._renew()
+        except Unavailable as error:
+            raise Unreachable(f"no actors there: {error.message}") from None
+        self._tasks = [
+            asyncio.create_task(self._live()),
+            asyncio.create_task(self._links.ping()),
+        ]
+
+    async def _renew(self) -> None:
+        seconds, micros = await ask(self._valkey, "TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        await ask(self._valkey, "ZADD", keys.GATEWAYS, now, self._gateway)
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                await self._renew()
+
+    async def connect(
+        self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
+    ) -> ActorLine:
+        name = seat.room.name
+        room = self._rooms.get(name)
+        if room is None:
+            await self._links.to(f"room:{name}")  # so that a failure is told now
+            room = self._rooms.setdefault(
+                name, ActorRoom(name, self._links, self._numbers, self._turns)
+            )
+        conn = connection_id(self._gateway, next(self._connections))
+        attachment = Attachment(conn, seat.user_id, seat.user_id, "online")
+        seat.opened(lambda data: room.say(conn, data))
+        room.open(attachment, since, Member(seat.user_id, seat.receive, lost))
+        return ActorLine(room, conn, lost)
+
+    async def aclose(self) -> None:
+        """Leave; the rooms see that nobody of ours is there any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the last inputs leave with this turn of the loop
+        with contextlib.suppress(Unavailable):
+            await ask(self._valkey, "ZREM", keys.GATEWAYS, self._gateway)
+        await asyncio.sleep(0)
+        self._links.close()
+        await self._namespace.close()
+        await self._valkey.aclose()

@@ -1,0 +1,25 @@
+"""`slow-consumer`: a room in which some sockets stop reading.
+
+The gateway is to close those with 1013 (wire.md §6) and nobody else may notice. At the
+end they read what is there for them: the close, or, if the gateway held out, everything
+that they are owed.
+"""
+
+from __future__ import annotations
+
+from cfmessenger.load.crew import Crew
+from cfmessenger.load.ticker import now
+
+from .steady import turns
+from .times import Times, pace
+
+
+async def run(crew: Crew, times: Times) -> None:
+    speakers = turns(crew.seats)
+    lines = [line for seat in crew.slow if (line := crew.line(seat)) is not None]
+    for line in lines:
+        line.pause()
+    await pace(crew, times, lambda due: crew.speak(next(speakers), due), crew.plan.rate)
+    times.stopped_at = now()
+    for line in lines:
+        line.resume()
