@@ -20,9 +20,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .display import figures_table, plain
-from .figure import HISTOGRAMS, kind_of, value_of
+from .figure import kind_of, value_of
 from .quantity import UNKNOWN, Kind, digits, show
-from .result import Result, Second
+from .result import LATENCIES, Result, Second
 
 Verdict = Literal["better", "same", "worse", "unclear", "not judged"]
 
@@ -150,7 +150,7 @@ def _figures(a: Result, b: Result) -> list[_Judged]:
         _Judged("violations", "lower", always=True),
         _Judged("errors", "lower", always=True),
     ]
-    for name in HISTOGRAMS:
+    for name in LATENCIES:
         if name in a.histograms or name in b.histograms:
             own = name == "ack"  # the seconds tell of acks
             figures += [

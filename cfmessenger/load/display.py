@@ -25,7 +25,7 @@ from rich.text import Text
 from .board import Board, Row
 from .expect import found
 from .figure import ranked
-from .quantity import UNKNOWN, clock, digits, duration, show
+from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Oracle, Result, Second, Server
 
 __all__ = [
@@ -44,6 +44,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # seconds of sparkline
 _EXAMPLES = 5
 _GOOD, _BAD, _LABEL = "green", "bold red", "dim"
+_LATER = Text("judges at the end", style=_LABEL)
 
 
 class Show:
@@ -89,15 +90,15 @@ def line(row: Row) -> str:
     second = row.second
     words = [
         f"{row.phase:<10} {clock(second.t + 1):>5}",
-        f"sent {second.sent:,}/s",
-        f"acked {second.acked:,}/s",
-        f"delivered {second.delivered:,}/s",
-        f"p50 {duration(second.p50_us)}",
-        f"p99 {duration(second.p99_us)}",
-        f"max {duration(second.max_us)}",
+        f"sent {second.sent:>6,}/s",
+        f"acked {second.acked:>6,}/s",
+        f"delivered {second.delivered:>8,}/s",
+        f"p50 {duration(second.p50_us):>7}",
+        f"p99 {duration(second.p99_us):>7}",
+        f"max {duration(second.max_us):>7}",
+        f"lag {duration(second.lag_us):>7}",
         f"sockets {second.sockets:,}",
         f"errors {second.errors:,}",
-        f"lag {duration(second.lag_us)}",
     ]
     return "  ".join(words)
 
@@ -116,7 +117,7 @@ def live(board: Board) -> RenderableType:
                 ("sockets", Text(_sockets(now))),
                 ("codes", _errors(board.counts)),
                 ("generator", Text(_lag(board, now))),
-                ("oracle", _verdict(board.oracle)),
+                ("oracle", _verdict(board.oracle) if board.oracle else _LATER),
             ]
         ),
     )
@@ -295,13 +296,13 @@ def _errors(counts: dict[str, int]) -> Text:
 
 def _lag(board: Board, now: Second) -> str:
     return (
-        f"{board.workers} {'worker' if board.workers == 1 else 'workers'}, "
+        f"{counted(board.workers, 'worker')}, "
         f"lag {duration(now.lag_us)}, worst {duration(board.max_lag_us)}"
     )
 
 
-def _verdict(oracle: Oracle | None) -> Text:
-    if oracle is None or not oracle.checked_sockets:
+def _verdict(oracle: Oracle) -> Text:
+    if not oracle.checked_sockets:
         return Text("nothing checked", style=_LABEL)
     if not oracle.violations:
         text = Text("✓ nothing lost, doubled or out of order", style=_GOOD)
@@ -314,8 +315,9 @@ def _verdict(oracle: Oracle | None) -> Text:
         }
         faults = ", ".join(f"{kind} {n:,}" for kind, n in kinds.items() if n)
         text = Text(f"✗ {faults}", style=_BAD)
-    scope = f"  {oracle.checked_sockets:,} sockets, {oracle.checked_rooms:,} rooms"
-    return text.append(scope, style=_LABEL)
+    sockets = counted(oracle.checked_sockets, "socket")
+    rooms = counted(oracle.checked_rooms, "room")
+    return text.append(f"  {sockets}, {rooms}", style=_LABEL)
 
 
 def _health(result: Result) -> Text:
@@ -348,12 +350,11 @@ def _cost(server: Server | None) -> str:
 
 
 def _frame(result: Result) -> str:
-    kind = "worker" if result.workers == 1 else "workers"
     words = [
         f"{clock(result.duration_s)} measured",
         f"{clock(result.warmup_s)} of warm-up before" if result.warmup_s else "",
-        f"{result.workers} {result.worker_kind} {kind}",
-        result.started_at,
+        counted(result.workers, f"{result.worker_kind} worker"),
+        moment(result.started_at),
     ]
     return plain(" · ".join(filter(None, words)))
 

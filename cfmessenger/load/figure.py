@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .quantity import Kind
-from .result import Oracle, Result, Server
-
-HISTOGRAMS: Final = ("ack", "delivery", "connect", "wake")
+from .result import LATENCIES, Oracle, Result, Server
 
 # What may be asked for, one line a kind of question.
 VOCABULARY: Final = (
@@ -30,7 +28,7 @@ VOCABULARY: Final = (
 _COUNTS = ("sent", "acked", "delivered", "connected", "reconnected")
 _COUNT_OF = re.compile(r"(?:error|closed|count)\.[\w.-]+", re.ASCII)
 _LATENCY = re.compile(
-    rf"(?:(?P<histogram>{'|'.join(HISTOGRAMS)})\.)?"
+    rf"(?:(?P<histogram>{'|'.join(LATENCIES)})\.)?"
     r"(?:(?P<statistic>min|mean|max)|p(?P<percentile>100|\d{1,2}(?:\.\d{1,6})?))",
     re.ASCII,
 )

@@ -6,6 +6,7 @@ base unit: microseconds, bytes, per second, 1.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 Kind = Literal["duration", "count", "number", "rate", "share", "bytes"]
@@ -61,6 +62,21 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+def counted(n: int, thing: str) -> str:
+    """1 room, 2,000 rooms."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time to the second, in UTC; as it is if it is none."""
+    try:
+        at = datetime.fromisoformat(iso)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return iso
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def digits(value: float) -> str:

@@ -20,7 +20,7 @@ from .compare import MARKS, Comparison, Verdict, conclusion, exit_code
 from .expect import found
 from .figure import closes_of, errors_of, kind_of, value_of
 from .markup import Markup, joined, tag
-from .quantity import UNKNOWN, clock, digits, duration, show
+from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Result
 
 _CSS = Path(__file__).with_name("report.css")
@@ -81,13 +81,12 @@ def html(result: Result, comparison: Comparison | None = None) -> str:
 
 
 def _header(result: Result, title: str) -> Markup:
-    kind = "worker" if result.workers == 1 else "workers"
     frame = [
         result.url,
-        result.started_at,
+        moment(result.started_at),
         f"{clock(result.duration_s)} measured"
         + (f" after {clock(result.warmup_s)} of warm-up" if result.warmup_s else ""),
-        f"{result.workers} {result.worker_kind} {kind}",
+        counted(result.workers, f"{result.worker_kind} worker"),
     ]
     notice = None
     if not result.health.valid:
@@ -119,13 +118,15 @@ def _verdicts(result: Result) -> list[Markup]:
         cards.append(_card(f"{_mark(every)} {said}", "expectations", every))
     if oracle.checked_sockets:
         clean = not oracle.violations
-        said = "Nothing lost" if clean else f"{oracle.violations:,} broken promises"
-        scope = f"{oracle.checked_sockets:,} sockets, {oracle.checked_rooms:,} rooms"
-        cards.append(_card(f"{_mark(clean)} {said}", f"oracle, {scope}", clean))
+        broken = counted(oracle.violations, "broken promise")
+        said = f"{_mark(clean)} {'Nothing lost' if clean else broken}"
+        sockets = counted(oracle.checked_sockets, "socket")
+        rooms = counted(oracle.checked_rooms, "room")
+        cards.append(_card(said, f"oracle, {sockets}, {rooms}", clean))
     else:
         cards.append(_card("Nothing checked", "oracle", None))
     total = sum(errors.values())
-    said = f"✗ {total:,} errors" if total else "✓ No errors"
+    said = f"✗ {counted(total, 'error')}" if total else "✓ No errors"
     cards.append(_card(said, ", ".join(errors) or "error frames", not total))
     kept = "Generator kept up" if health.valid else "Generator fell behind"
     lag = f"lag at most {duration(health.max_lag_us)}"

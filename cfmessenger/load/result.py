@@ -18,6 +18,7 @@ import msgspec
 from .histogram import Histogram, HistogramData
 
 __all__ = [
+    "LATENCIES",
     "MAX_EXAMPLES",
     "VERSION",
     "Expectation",
@@ -42,6 +43,8 @@ __all__ = [
 
 VERSION = 1
 MAX_EXAMPLES = 20
+LATENCIES = ("ack", "delivery", "connect", "wake")
+"""Names of histograms, the most telling first."""
 
 Phase = Literal["connecting", "warm-up", "measuring", "draining"]
 
@@ -166,7 +169,8 @@ class Result(_Struct, kw_only=True):
     counts: dict[str, int] = {}
     rates: dict[str, float] = {}  # sent, acked, delivered, each per second
     # ack: intended send to own echo; delivery: intended send to any socket;
-    # connect: dial to greeting; wake: ...
+    # connect: dial to greeting; wake: to the first answer after sleep.
+    # In the order of LATENCIES.
     histograms: dict[str, HistogramData] = {}
     series: list[Second] = []
     oracle: Oracle = msgspec.field(default_factory=Oracle)
@@ -200,11 +204,16 @@ def merge(shares: Iterable[Share]) -> Merged:
             seconds.setdefault(second.t, []).append(part)
     return Merged(
         counts=dict(sorted(counts.items())),
-        histograms={name: histograms[name].data() for name in sorted(histograms)},
+        histograms={n: histograms[n].data() for n in sorted(histograms, key=_rank)},
         series=[merge_seconds(seconds[t]) for t in sorted(seconds)],
         oracle=merge_oracles([share.oracle for share in shares]),
         health=_merge_health(shares),
     )
+
+
+def _rank(name: str) -> tuple[int, str]:
+    known = name in LATENCIES
+    return (LATENCIES.index(name) if known else len(LATENCIES), name)
 
 
 def merge_seconds(parts: Sequence[tuple[Second, str | None]]) -> Second:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from cfmessenger.load.quantity import Kind, clock, digits, duration, show
+from cfmessenger.load.quantity import (
+    Kind,
+    clock,
+    counted,
+    digits,
+    duration,
+    moment,
+    show,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +73,26 @@ def test_a_span_reads_as_on_a_watch() -> None:
     assert clock(750) == "12:30"
     assert clock(3723) == "1:02:03"
     assert clock(-1) == "0:00"
+
+
+@pytest.mark.parametrize(
+    ("iso", "text"),
+    [
+        ("2026-03-01T13:00:05.25+01:00", "2026-03-01 12:00:05 UTC"),
+        ("2026-03-01T12:00:05Z", "2026-03-01 12:00:05 UTC"),
+        ("2026-03-01T12:00:05", "2026-03-01 12:00:05 UTC"),
+        ("yesterday", "yesterday"),
+        ("0001-01-01T00:00:00+02:00", "0001-01-01T00:00:00+02:00"),
+        ("", ""),
+    ],
+)
+def test_a_moment_is_in_utc_to_the_second(iso: str, text: str) -> None:
+    assert moment(iso) == text
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [counted(n, "room") for n in (0, 1, 2000)] == [
+        "0 rooms",
+        "1 room",
+        "2,000 rooms",
+    ]

@@ -102,7 +102,7 @@ def test_a_test_that_failed_says_so_first() -> None:
     [header] = page.texts("header")
     assert "Not valid. The generator did not keep up" in header
     assert "lag 75 ms is above 20 ms" in header
-    assert "✗ 1 broken promises" in header
+    assert "✗ 1 broken promise" in header
     assert "seq 41 never came" in page.texts("li")
 
 

@@ -95,7 +95,7 @@ def test_shares_add_up_whatever_their_order() -> None:
         Share(
             worker=0,
             counts={"sent": 6},
-            histograms={"ack": encoded(30)},
+            histograms={"delivery": encoded(1), "x": encoded(1), "ack": encoded(30)},
             series=[Second(t=1, sent=6, sockets=5, errors=1)],
             oracle=Oracle(checked_sockets=1, checked_rooms=1, reordered=4),
             health=Health(
@@ -106,7 +106,7 @@ def test_shares_add_up_whatever_their_order() -> None:
     merged = merge(shares)
     assert merged == merge(reversed(shares))
     assert merged.counts == {"error.RATE_LIMITED": 1, "sent": 10}
-    assert list(merged.histograms) == ["ack", "wake"]
+    assert list(merged.histograms) == ["ack", "delivery", "wake", "x"]
     ack = merged.histograms["ack"]
     assert (ack.count, ack.min, ack.max) == (3, 10, 30)
     assert [(s.t, s.sent, s.sockets, s.errors) for s in merged.series] == [
