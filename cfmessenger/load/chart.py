@@ -22,7 +22,7 @@ from .plot import (
     span,
 )
 from .quantity import clock, digits, duration
-from .result import Histogram, Result, Second
+from .result import LATENCIES, Histogram, Result, Second
 
 BINS_PER_DECADE: Final = 20
 _MOST_HINTS = 900
@@ -102,8 +102,8 @@ def _by_percentile(
     if not histograms:
         return None
     lines = [
-        Line(name, f"s{n}", _quantiles(histogram))
-        for n, (name, histogram) in enumerate(histograms.items())
+        Line(name, _style(name), _quantiles(histogram))
+        for name, histogram in histograms.items()
     ]
     if old:
         lines.insert(0, Line(f"ack {_OLD}", "old dashed", _quantiles(old)))
@@ -131,12 +131,12 @@ def _distribution(
         for name in ("ack", "delivery", "wake", "connect")
         if name in histograms
     }
-    shown = dict(list(shown.items())[:2])
+    shown = dict(list(shown.items())[:2])  # more of them hide each other
     if not shown:
         return None
     lines = [
-        Line(name, f"s{n}", _density(histogram), stepped=True, filled=True)
-        for n, (name, histogram) in enumerate(shown.items())
+        Line(name, _style(name), _density(histogram), stepped=True, filled=True)
+        for name, histogram in shown.items()
     ]
     if old:
         lines.insert(0, Line(f"ack {_OLD}", "old dashed", _density(old), stepped=True))
@@ -228,6 +228,12 @@ def _points(series: Sequence[Second], value: _Value) -> Points:
         points.append((second.t + 0.5, value(second)))
         last = second.t
     return points if any(y is not None for _, y in points) else []
+
+
+def _style(name: str) -> str:
+    """The same colour for the same histogram, whichever others there are."""
+    known = name in LATENCIES
+    return f"s{LATENCIES.index(name) if known else len(LATENCIES) - 1}"
 
 
 def _quantiles(histogram: Histogram) -> Points:

@@ -193,7 +193,7 @@ def _bar(board: Board) -> Table:
     left = UNKNOWN
     if board.phase_s:
         left = f"{clock(board.phase_s * (1 - board.done))} left"
-    bar = ProgressBar(total=1.0, completed=board.done)
+    bar = ProgressBar(total=1.0, completed=board.done, complete_style="cyan")
     grid.add_row(Text(board.phase, style="bold"), bar, Text(left))
     return grid
 

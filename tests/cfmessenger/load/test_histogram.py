@@ -48,6 +48,12 @@ def test_a_quantile_is_the_nearest_rank_to_three_digits(
     assert exact <= of(values).quantile(q) <= exact * 1.001 + 1
 
 
+def test_a_rank_is_not_rounded_up_by_the_arithmetic() -> None:
+    histogram = of(list(range(1, 101)))
+    assert 0.07 * 100 > 7
+    assert histogram.quantile(0.07) == 7
+
+
 @given(latencies)
 def test_quantiles_never_fall_and_end_at_the_maximum(values: list[int]) -> None:
     histogram = of(values)

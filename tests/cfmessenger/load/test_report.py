@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.load import expect, report
@@ -182,6 +182,7 @@ def test_an_empty_result_has_a_page_without_empty_parts() -> None:
 
 @settings(max_examples=30)
 @given(st.text(min_size=1))
+@example("<b>&amp;\"'<script>alert(1)</script>")
 def test_no_text_from_outside_becomes_markup(text: str) -> None:
     def page(text: str) -> list[str]:
         result = samples.result(

@@ -82,6 +82,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_whoever_reads_while_it_is_written_reads_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write(path, samples.result())
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        write(path, samples.result(seed=2))
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
 def test_shares_add_up_whatever_their_order() -> None:
     shares = [
         Share(
