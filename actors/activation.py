@@ -178,6 +178,12 @@ class Activation:
         While closing it never opens again: who waits is told goodbye like the others,
         and brings what is not covered to the next activation.
         """
+        if self.state is State.GONE:  # by one of those that waited with this one
+            goodbye = link.Goodbye(
+                self.name, 0, 0, "duplicate_activation", message.turn
+            )
+            peer.send(goodbye)
+            return
         if self.state is not State.RUNNING or self._parting:
             self._waiting.append((peer, message))
             return
@@ -193,7 +199,10 @@ class Activation:
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
         if message.epoch > self.epoch:
-            self.supersede()  # it lived elsewhere since: we are the past
+            # It lived elsewhere since: we are the past, and whoever says so is told
+            # goodbye like the others.
+            self._waiting.append((peer, message))
+            self.supersede()
             return
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
