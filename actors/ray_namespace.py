@@ -170,7 +170,6 @@ class RayNamespace:
         self._location: Location | None = None
         self._seed = placement
         self._placement: Placement | None = None
-        # Not shared: `Generation` watches its key on it.
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0))
         self._flights: dict[str, asyncio.Task[Address]] = {}
         if location is not None:

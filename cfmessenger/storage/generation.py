@@ -31,18 +31,15 @@ _decode = msgspec.json.Decoder(_Stored).decode
 
 
 class Generation:
-    """Reads, seeds and changes the key. Every method may raise `Unavailable`.
-
-    Needs a connection of its own: `change` watches the key on it.
-    """
+    """Reads, seeds and changes the key. Every method may raise `Unavailable`."""
 
     def __init__(self, log: ValkeyLog) -> None:
         self._log = log
 
     async def read(self) -> Placement | None:
         """The present generation; None: nobody has seeded it yet."""
-        found = await self._read(("GET", keys.PLACEMENT))
-        return _plain(found) if found is not None else None
+        raw = await self._execute("GET", keys.PLACEMENT)
+        return _plain(_decode(raw)) if raw is not None else None
 
     async def seed(self, mode: Mode, size: int, seed: str = "") -> Placement:
         """The present generation, made from settings if there is none.
@@ -50,34 +47,31 @@ class Generation:
         `seed`: names one start of a node that is the whole system; its settings are
         followed once more at each start, and changes made since then are kept.
         """
-        for _ in range(TRIES):
-            found = await self._read(("WATCH", keys.PLACEMENT), ("GET", keys.PLACEMENT))
-            if found is not None and (not seed or found.seed == seed):
-                return _plain(found)
-            made = _next(found, mode, size, seed)
-            if await self._write(made):
-                return _plain(made)
-        raise Unavailable(message="The placement changes all the time.")
+        return await self._begin(mode, size, seed)
 
     async def change(self, mode: Mode, size: int) -> Placement:
         """Begin a new generation; rooms that live elsewhere under it move."""
+        return await self._begin(mode, size, None)
+
+    async def _begin(self, mode: Mode, size: int, seed: str | None) -> Placement:
         for _ in range(TRIES):
-            found = await self._read(("WATCH", keys.PLACEMENT), ("GET", keys.PLACEMENT))
-            made = _next(found, mode, size, found.seed if found else "")
-            if await self._write(made):
+            raw = await self._execute("GET", keys.PLACEMENT)
+            found = _decode(raw) if raw is not None else None
+            if found is not None and seed is not None and seed in ("", found.seed):
+                return _plain(found)
+            owner = seed if seed is not None else found.seed if found else ""
+            made = _next(found, mode, size, owner)
+            # One command: nothing can come between it and what it compares.
+            unless = ("NX",) if raw is None else ("IFEQ", raw)
+            if await self._execute("SET", keys.PLACEMENT, _encode(made), *unless):
                 return _plain(made)
         raise Unavailable(message="The placement changes all the time.")
 
-    async def _read(self, *commands: tuple[Any, ...]) -> _Stored | None:
-        raw = _checked((await self._log.execute(commands))[-1])
-        return _decode(raw) if raw is not None else None
-
-    async def _write(self, made: _Stored) -> bool:
-        """False: somebody else was faster."""
-        replies = await self._log.execute(
-            [("MULTI",), ("SET", keys.PLACEMENT, _encode(made)), ("EXEC",)]
-        )
-        return _checked(replies[-1]) is not None
+    async def _execute(self, *command: Any) -> Any:
+        (reply,) = await self._log.execute([command])
+        if isinstance(reply, ReplyError):
+            raise Unavailable(message="Valkey refused a command.") from reply
+        return reply
 
 
 def _next(found: _Stored | None, mode: Mode, size: int, seed: str) -> _Stored:
@@ -89,9 +83,3 @@ def _next(found: _Stored | None, mode: Mode, size: int, seed: str) -> _Stored:
 
 def _plain(stored: _Stored) -> Placement:
     return Placement(stored.mode, stored.size, stored.number)
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise Unavailable(message="Valkey refused a command.") from reply
-    return reply

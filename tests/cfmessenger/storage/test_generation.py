@@ -1,0 +1,169 @@
+"""The generation of placement in a real Valkey: seeded, changed, never ambiguous."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import valkey
+
+from cfmessenger import keys
+from cfmessenger.errors import Unavailable
+from cfmessenger.placement import Mode, Placement
+from cfmessenger.storage import generation as generation_module
+from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.log import ValkeyLog
+
+Open = Callable[[], Generation]
+
+
+@pytest.fixture
+async def opened(valkey_url: str, admin_valkey: valkey.Valkey) -> AsyncIterator[Open]:
+    """Makes generations, each on a connection of its own; the key is there for none."""
+    admin_valkey.delete(keys.PLACEMENT)
+    logs: list[ValkeyLog] = []
+
+    def opened() -> Generation:
+        logs.append(ValkeyLog(valkey_url, 0))
+        return Generation(logs[-1])
+
+    yield opened
+    for log in logs:
+        log.close()
+    admin_valkey.delete(keys.PLACEMENT)
+
+
+# Seeding.
+
+
+async def test_before_anybody_seeds_it_there_is_none(opened: Open) -> None:
+    assert await opened().read() is None
+
+
+async def test_the_first_seed_is_what_everybody_follows(opened: Open) -> None:
+    first, second = opened(), opened()
+    made = await first.seed("pooled", 3)
+    assert made == Placement("pooled", 3, 1)
+    assert await second.seed("dedicated", 1) == made
+    assert await second.read() == await first.read() == made
+
+
+async def test_of_many_who_seed_at_once_one_is_followed(opened: Open) -> None:
+    modes: list[tuple[Mode, int]] = [("dedicated", 1), ("pooled", 2), ("pooled", 3)]
+    seeds = [opened().seed(*mode) for mode in modes * 3]
+    found = await asyncio.gather(*seeds)
+    assert len(set(found)) == 1
+    assert found[0].number == 1
+
+
+async def test_what_was_changed_is_kept_by_whoever_starts_beside_it(
+    opened: Open,
+) -> None:
+    one = opened()
+    await one.seed("dedicated", 1, "start-1")
+    changed = await one.change("pooled", 2)
+    assert changed == Placement("pooled", 2, 2)
+    # A namespace server of the same start, or one of a cluster, which has no start.
+    assert await opened().seed("dedicated", 1, "start-1") == changed
+    assert await opened().seed("dedicated", 1) == changed
+
+
+async def test_another_start_follows_its_settings_once(opened: Open) -> None:
+    one = opened()
+    await one.seed("dedicated", 1, "start-1")
+    await one.change("pooled", 2)
+    again = await opened().seed("dedicated", 1, "start-2")
+    assert again == Placement("dedicated", 1, 3)
+    assert await opened().seed("dedicated", 1, "start-2") == again
+    changed = await one.change("pooled", 4)
+    assert await opened().seed("dedicated", 1, "start-2") == changed
+
+
+async def test_another_start_with_the_same_settings_moves_nothing(
+    opened: Open,
+) -> None:
+    made = await opened().seed("pooled", 2, "start-1")
+    assert await opened().seed("pooled", 2, "start-2") == made
+    # And it is that start's now: what is changed from here on stays.
+    changed = await opened().change("dedicated", 1)
+    assert await opened().seed("pooled", 2, "start-2") == changed
+
+
+# Changing.
+
+
+async def test_a_change_needs_no_seed(opened: Open) -> None:
+    assert await opened().change("pooled", 2) == Placement("pooled", 2, 1)
+
+
+async def test_an_equal_change_moves_nothing(opened: Open) -> None:
+    one = opened()
+    made = await one.change("pooled", 2)
+    assert await one.change("pooled", 2) == made
+    assert await opened().change("pooled", 2) == made
+    assert await one.change("pooled", 3) == Placement("pooled", 3, 2)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_of_two_who_change_at_once_both_make_a_generation(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """Each number has one meaning, also for two callers of one namespace server."""
+    monkeypatch.setattr(generation_module, "TRIES", 100)
+    one = opened()
+    two = one if shared else opened()
+    made: dict[int, Placement] = {}
+
+    async def change(changes: Generation, sizes: range) -> None:
+        for size in sizes:
+            found = await changes.change("pooled", size)
+            assert made.setdefault(found.number, found) == found
+            assert found.size == size
+
+    await asyncio.gather(change(one, range(1, 21)), change(two, range(101, 121)))
+    assert sorted(made) == list(range(1, 41)), "each change is a generation"
+    assert await one.read() == made[40]
+
+
+async def test_a_change_that_is_always_too_late_gives_up(
+    opened: Open, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(ValkeyLog):
+        """Between its read and its write, somebody else is faster."""
+
+        async def execute(
+            self,
+            commands: list[tuple[object, ...]],  # type: ignore[override]
+            timeout_s: float = 2.0,
+        ) -> list[object]:
+            if commands[0][0] == "SET":
+                now = await rival.read()
+                await rival.change("pooled", now.size + 1 if now else 1)
+            return await super().execute(commands, timeout_s)
+
+    rival, slow = opened(), Slow(valkey_url, 0)
+    try:
+        with pytest.raises(Unavailable):
+            await Generation(slow).change("dedicated", 1)
+    finally:
+        slow.close()
+    found = await rival.read()
+    assert found == Placement("pooled", generation_module.TRIES, found.number)
+
+
+async def test_a_command_that_is_refused_is_unavailable(
+    opened: Open, admin_valkey: valkey.Valkey
+) -> None:
+    admin_valkey.lpush(keys.PLACEMENT, "no string")
+    one = opened()
+    for call in (one.read(), one.seed("pooled", 1), one.change("pooled", 1)):
+        with pytest.raises(Unavailable):
+            await call
+
+
+async def test_a_valkey_that_is_not_there_is_unavailable() -> None:
+    log = ValkeyLog("unix:///nowhere.sock", 0)
+    try:
+        with pytest.raises(Unavailable):
+            await Generation(log).change("pooled", 1)
+    finally:
+        log.close()
