@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format load chaos sim clean lock
+.PHONY: help run test lint types format load bench chaos sim clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -33,6 +33,9 @@ format: $(STAMP) ## let ruff rewrite what it can
 
 load: $(STAMP) ## the load harness (cfmessenger load)
 	@exec $(BIN)/cfmessenger load $(ARGS)
+
+bench: $(STAMP) ## our figures beside peers', ~25 min (ARGS="--quick", "--write")
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: $(STAMP) ## kill everything under load and check (SECONDS=60 SEED=n GATEWAYS=2)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) \

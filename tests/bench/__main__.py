@@ -1,0 +1,210 @@
+"""`python -m tests.bench`: measures, prints tables, writes the pages when asked to.
+
+Interleaved: for every row each contestant in turn, then the next row, and all of that
+once a repetition, so that what the machine does meanwhile meets all of them. Every
+measurement gets a server that has just been started. Exit code 0, or 1 when there are
+no figures at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from tests.bench import loader, machine, page, plan
+from tests.bench.contestants import CONTESTANTS, Contestant
+from tests.bench.loader import Broken
+from tests.bench.packages import Missing
+from tests.bench.summary import Entrant, Failure, Figures, Result, Sample
+
+ROOT = Path(__file__).parents[2]
+MEASURES: dict[str, Any] = {
+    "fanout": loader.fanout,
+    "paced": loader.paced,
+    "calm": loader.paced,
+    "idle": loader.idle,
+    "wake": loader.wake,
+}
+COUNTS = {"sockets", "window", "rooms", "per_room", "before"}
+LIMIT_S = 150.0
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options; a mistyped name ends here."""
+    keys = [each.key for each in CONTESTANTS]
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    option = parser.add_argument
+    option("--quick", action="store_true", help="a smoke run of less than a minute")
+    option("--repetitions", type=int, metavar="N", help="3, or 1 with --quick")
+    option("--only", type=_names(keys), metavar="NAMES", help=", ".join(keys))
+    option(
+        "--rows",
+        type=_names(list(plan.FULL)),
+        metavar="ROWS",
+        help=", ".join(plan.FULL),
+    )
+    option("--json", type=Path, metavar="FILE", help="write the result here")
+    option("--read", type=Path, metavar="FILE", help="measure nothing, show a result")
+    option("--write", action="store_true", help="update BENCHMARKS.md and README.md")
+    option(
+        "--lock",
+        type=Path,
+        metavar="FILE",
+        help="hold this file's lock during each measurement, on a shared machine",
+    )
+    return parser.parse_args(argv)
+
+
+def _names(allowed: list[str]) -> Any:
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        if unknown := [name for name in names if name not in allowed]:
+            raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}: {allowed}")
+        return names
+
+    return read
+
+
+class Run:
+    """One run: what has been measured so far, and what could not be."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._plan = plan.QUICK if options.quick else plan.FULL
+        keys = options.only or (plan.QUICK_CONTESTANTS if options.quick else None)
+        self._contestants = [e for e in CONTESTANTS if not keys or e.key in keys]
+        rows = options.rows or list(self._plan)
+        self._plan = {row: (self._plan | plan.FULL)[row] for row in rows} | {
+            row: sizes for row, sizes in self._plan.items() if row in rows
+        }
+        self._repetitions = options.repetitions or (1 if options.quick else 3)
+        self._lock: Path | None = options.lock
+        self._samples: list[Sample] = []
+        self._failures: list[Failure] = []
+        self._missing: dict[str, str] = {}
+
+    async def measure(self) -> Result:
+        """All of it, with a line on stderr for each step."""
+        started_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        steps = [
+            (repetition, row, contestant)
+            for repetition in range(1, self._repetitions + 1)
+            for row in self._plan
+            for contestant in self._contestants
+        ]
+        began = time.monotonic()
+        for at, (repetition, row, contestant) in enumerate(steps, 1):
+            said = await self._step(repetition, row, contestant)
+            left = (time.monotonic() - began) / at * (len(steps) - at)
+            sys.stderr.write(
+                f"{at:3}/{len(steps)} {repetition} {row:7} {contestant.key:15} {said}"
+                f"  [{left / 60:.0f} min left]\n"
+            )
+        return Result(
+            started_at=started_at,
+            machine=machine.facts(),
+            versions=machine.versions(),
+            plan=self._plan,
+            repetitions=self._repetitions,
+            entrants=[Entrant(e.key, e.title, e.promise) for e in self._contestants],
+            samples=self._samples,
+            failures=self._failures,
+        )
+
+    async def _step(self, repetition: int, row: str, contestant: Contestant) -> str:
+        reason = self._missing.get(contestant.key)
+        if reason is None:
+            try:
+                with _alone(self._lock):
+                    figures = await self._figures(row, contestant)
+            except Missing as missing:
+                reason = self._missing[contestant.key] = str(missing)
+            except (Broken, OSError, TimeoutError) as error:
+                reason = str(error) or type(error).__name__
+            else:
+                sample = Sample(row, contestant.key, repetition, figures)
+                self._samples.append(sample)
+                return ", ".join(f"{k} {page.number(v)}" for k, v in figures.items())
+        self._failures.append(Failure(row, contestant.key, repetition, reason))
+        return f"no figures: {reason}"
+
+    async def _figures(self, row: str, contestant: Contestant) -> Figures:
+        sizes = plan.sizes(
+            self._plan,
+            row,
+            sleeps=contestant.sleeps,
+            room_process=contestant.room_process,
+        )
+        typed = {k: int(v) if k in COUNTS else v for k, v in sizes.items()}
+        async with contestant.start() as server, asyncio.timeout(LIMIT_S):
+            figures: Figures = await partial(MEASURES[row], server, **typed)()
+        return figures
+
+
+@contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Blocks everything here, on purpose: nothing runs but what waits for its turn."""
+    if path is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def show(result: Result) -> str:
+    """The tables, for a terminal."""
+    parts = [page.machine(result)]
+    for row in plan.ROWS:
+        if found := page.row_table(result, row.key):
+            parts += [f"{row.title} ({row.key})\n{found}"]
+    parts += [page.ratio_table(result), page.failures(result)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def write(result: Result) -> None:
+    """Replaces the generated blocks of both pages."""
+    for name, block in (
+        ("BENCHMARKS.md", page.page(result)),
+        ("README.md", page.excerpt(result)),
+    ):
+        path = ROOT / name
+        path.write_text(page.replaced(path.read_text(), block))
+
+
+def main() -> int:
+    """Measure or read, show, write; the exit code."""
+    options = arguments()
+    if options.read:
+        result = msgspec.json.decode(options.read.read_bytes(), type=Result)
+    else:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        result = uvloop.run(Run(options).measure())
+    if options.json:
+        encoded = msgspec.json.encode(result)
+        options.json.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+    sys.stdout.write(show(result) + "\n")
+    if options.write:
+        write(result)
+    return 0 if result.samples else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

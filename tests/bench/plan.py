@@ -1,0 +1,121 @@
+"""What is measured: the rows, their sizes, and what is said about each figure. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Sizes = dict[str, float]
+
+FULL: dict[str, Sizes] = {
+    "fanout": {"sockets": 200, "window": 8, "warm_s": 1.5, "seconds": 4.0},
+    "paced": {
+        "rooms": 50,
+        "per_room": 4,
+        "rate": 1500,
+        "warm_s": 2.0,
+        "seconds": 6.0,
+    },
+    "calm": {"rooms": 50, "per_room": 4, "rate": 200, "warm_s": 2.0, "seconds": 6.0},
+    "idle": {"sockets": 2000, "before": 500, "settle_s": 2.0},
+    "wake": {"rooms": 200, "pause_s": 0.0, "sleep_s": 14.0},
+}
+
+# Eight processes, at a pace at which those kept ready can be replaced.
+WAKE_OF_PROCESSES: Sizes = {"rooms": 8, "pause_s": 1.5, "sleep_s": 14.0}
+
+QUICK: dict[str, Sizes] = {
+    "fanout": {"sockets": 100, "window": 8, "warm_s": 0.5, "seconds": 1.0},
+    "idle": {"sockets": 300, "before": 50, "settle_s": 0.3},
+}
+QUICK_CONTESTANTS = ("pooled", "workerd", "node-ws", "channels")
+
+
+def sizes(
+    plan: dict[str, Sizes], row: str, *, sleeps: bool, room_process: bool
+) -> Sizes:
+    """What a row asks of a contestant: nobody waits for a sleep that never comes."""
+    chosen = plan[row]
+    if row == "wake":
+        chosen = WAKE_OF_PROCESSES if room_process else chosen
+        chosen = chosen if sleeps else chosen | {"sleep_s": 0.0}
+    return chosen
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table of the page: one paragraph, and sizes from the plan filled in."""
+
+    key: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column. Ratios are taken of those where less is better and a peer has some."""
+
+    row: str
+    key: str
+    title: str
+    short: str = ""
+    less_is_better: bool = True
+
+
+ROWS = (
+    Row(
+        "fanout",
+        "One busy room",
+        "One room of {sockets:.0f} sockets as fast as it goes: {window:.0f} messages "
+        "are in flight all the time, for {seconds:.0f} s. The loader shares the "
+        "machine, so CPU time says more than deliveries a second.",
+    ),
+    Row(
+        "paced",
+        "Many rooms, busy",
+        "{rooms:.0f} rooms of {per_room:.0f} sockets, {rate:,.0f} messages a second "
+        "over all of them for {seconds:.0f} s, whether the server keeps up or not. "
+        "Latency counts from when a message should have gone. Where fewer than that "
+        "were delivered a second, the latency is a queue's.",
+    ),
+    Row(
+        "calm",
+        "Many rooms, calm",
+        "The same at {rate:,.0f} messages a second: little is batched, and what a "
+        "server does besides is in the figure.",
+    ),
+    Row(
+        "idle",
+        "Idle sockets",
+        "{sockets:,.0f} sockets of one room that say nothing, in a fresh process "
+        "beyond {before:.0f} that made its heap grow. A garbage-collected heap grows "
+        "in steps: a process that has served more before needs less for each.",
+    ),
+    Row(
+        "wake",
+        "Sleep and wake",
+        "{rooms:.0f} rooms of one socket (8 where a room is a process): from the dial "
+        "to the first echo in a room that never was; its memory, socket included; "
+        "and the echo of the first word after {sleep_s:.0f} s of silence, for rooms "
+        "that sleep.",
+    ),
+)
+
+FIGURES = (
+    Figure("fanout", "cpu_us_per_delivery", "CPU a delivery (µs)", "one busy room"),
+    Figure("fanout", "deliveries_per_s", "deliveries a second", less_is_better=False),
+    Figure("paced", "cpu_us_per_message", "CPU a message (µs)", "many rooms, busy"),
+    Figure("paced", "messages_per_s", "messages a second", less_is_better=False),
+    Figure("paced", "p50_ms", "latency p50 (ms)"),
+    Figure("paced", "p99_ms", "latency p99 (ms)", "many rooms, busy"),
+    Figure("calm", "cpu_us_per_message", "CPU a message (µs)", "many rooms, calm"),
+    Figure("calm", "messages_per_s", "messages a second", less_is_better=False),
+    Figure("calm", "p50_ms", "latency p50 (ms)"),
+    Figure("calm", "p99_ms", "latency p99 (ms)", "many rooms, calm"),
+    Figure("idle", "kib_per_socket", "memory a socket (KiB)", "idle"),
+    Figure("idle", "cpu_ms_per_accept", "CPU an accept (ms)", "idle"),
+    Figure("wake", "new_p50_ms", "new room p50 (ms)"),
+    Figure("wake", "woken_p50_ms", "woken p50 (ms)", "sleeping room"),
+    Figure("wake", "woken_p99_ms", "woken p99 (ms)"),
+    Figure("wake", "kib_per_room", "memory a room (KiB)", "one socket in it"),
+    Figure("wake", "kib_per_room_asleep", "asleep (KiB)"),
+)
