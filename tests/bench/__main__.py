@@ -2,21 +2,19 @@
 
 Interleaved: for every row each contestant in turn, then the next row, and all of that
 once a repetition, so that what the machine does meanwhile meets all of them. Every
-measurement gets a server that has just been started. Exit code 0, or 1 when there are
-no figures at all.
+measurement gets a server that has just been started. Exit code 0, 1 when there are no
+figures at all, 130 when it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
-import os
 import resource
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,14 @@ from tests.bench import loader, machine, page, plan
 from tests.bench.contestants import CONTESTANTS, Contestant
 from tests.bench.loader import Broken
 from tests.bench.packages import Missing
-from tests.bench.summary import Entrant, Failure, Figures, Result, Sample
+from tests.bench.summary import (
+    Entrant,
+    Failure,
+    Figures,
+    Result,
+    Sample,
+    merged,
+)
 
 ROOT = Path(__file__).parents[2]
 MEASURES: dict[str, Any] = {
@@ -41,6 +46,7 @@ MEASURES: dict[str, Any] = {
 }
 COUNTS = {"sockets", "window", "rooms", "per_room", "before"}
 LIMIT_S = 150.0
+INTERRUPTED = 130
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,14 +64,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help=", ".join(plan.FULL),
     )
     option("--json", type=Path, metavar="FILE", help="write the result here")
-    option("--read", type=Path, metavar="FILE", help="measure nothing, show a result")
-    option("--write", action="store_true", help="update BENCHMARKS.md and README.md")
     option(
-        "--lock",
+        "--read",
         type=Path,
+        nargs="+",
         metavar="FILE",
-        help="hold this file's lock during each measurement, on a shared machine",
+        help="measure nothing, show these results as one",
     )
+    option("--write", action="store_true", help="update BENCHMARKS.md and README.md")
     return parser.parse_args(argv)
 
 
@@ -91,7 +97,6 @@ class Run:
             row: sizes for row, sizes in self._plan.items() if row in rows
         }
         self._repetitions = options.repetitions or (1 if options.quick else 3)
-        self._lock: Path | None = options.lock
         self._samples: list[Sample] = []
         self._failures: list[Failure] = []
         self._missing: dict[str, str] = {}
@@ -128,8 +133,7 @@ class Run:
         reason = self._missing.get(contestant.key)
         if reason is None:
             try:
-                with _alone(self._lock):
-                    figures = await self._figures(row, contestant)
+                figures = await self._figures(row, contestant)
             except Missing as missing:
                 reason = self._missing[contestant.key] = str(missing)
             except (Broken, OSError, TimeoutError) as error:
@@ -154,20 +158,6 @@ class Run:
         return figures
 
 
-@contextmanager
-def _alone(path: Path | None) -> Iterator[None]:
-    """Blocks everything here, on purpose: nothing runs but what waits for its turn."""
-    if path is None:
-        yield
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def show(result: Result) -> str:
     """The tables, for a terminal."""
     parts = [page.machine(result)]
@@ -188,15 +178,26 @@ def write(result: Result) -> None:
         path.write_text(page.replaced(path.read_text(), block))
 
 
+async def _until_signalled(measuring: Coroutine[Any, Any, Result]) -> Result:
+    """SIGTERM ends the server under test and its files as Ctrl-C does."""
+    task = asyncio.ensure_future(measuring)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def main() -> int:
     """Measure or read, show, write; the exit code."""
     options = arguments()
     if options.read:
-        result = msgspec.json.decode(options.read.read_bytes(), type=Result)
+        decode = msgspec.json.Decoder(Result).decode
+        result = merged([decode(path.read_bytes()) for path in options.read])
     else:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        result = uvloop.run(Run(options).measure())
+        try:
+            result = uvloop.run(_until_signalled(Run(options).measure()))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            return INTERRUPTED
     if options.json:
         encoded = msgspec.json.encode(result)
         options.json.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,6 +41,9 @@ class Failure(msgspec.Struct, frozen=True, rename="camel"):
     contestant: str
     repetition: int
     reason: str
+
+
+_Numbered = TypeVar("_Numbered", Sample, Failure)
 
 
 class Entrant(msgspec.Struct, frozen=True, rename="camel"):
@@ -98,3 +102,37 @@ def ratios(
     theirs = values(samples, row, peer, figure)
     both = sorted(mine.keys() & theirs.keys())
     return spread(mine[n] / theirs[n] for n in both if theirs[n] > 0)
+
+
+def merged(results: Sequence[Result]) -> Result:
+    """Several runs as one: each run's repetitions of a row follow the earlier ones.
+
+    For a machine that one can have for minutes at a time only. Machine and versions are
+    the last run's. Raises ValueError if there are none.
+    """
+    if not results:
+        raise ValueError("expected a result")
+    done: Counter[str] = Counter()
+    plan: dict[str, dict[str, float]] = {}
+    entrants: dict[str, Entrant] = {}
+    samples: list[Sample] = []
+    failures: list[Failure] = []
+    for each in results:
+        samples += [_after(done[one.row], one) for one in each.samples]
+        failures += [_after(done[one.row], one) for one in each.failures]
+        done.update(dict.fromkeys(each.plan, each.repetitions))
+        plan |= each.plan
+        entrants |= {entrant.key: entrant for entrant in each.entrants}
+    return msgspec.structs.replace(
+        results[-1],
+        started_at=results[0].started_at,
+        plan=plan,
+        repetitions=max(done.values(), default=0),
+        entrants=list(entrants.values()),
+        samples=samples,
+        failures=failures,
+    )
+
+
+def _after(earlier: int, one: _Numbered) -> _Numbered:
+    return msgspec.structs.replace(one, repetition=one.repetition + earlier)

@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from tests.bench.summary import Sample, Spread, quantile, ratios, spread, values
+from tests.bench.summary import (
+    Entrant,
+    Failure,
+    Result,
+    Sample,
+    Spread,
+    merged,
+    quantile,
+    ratios,
+    spread,
+    values,
+)
 
 
 def sample(contestant: str, repetition: int, value: float, row: str = "r") -> Sample:
@@ -60,3 +71,26 @@ def test_nothing_is_divided_by_a_figure_of_zero() -> None:
     assert (
         ratios([sample("a", 1, 1.0), sample("b", 1, 0.0)], "r", "f", "a", "b") is None
     )
+
+
+def run(*samples: Sample, repetitions: int = 1, key: str = "a") -> Result:
+    plan = {each.row: {"n": float(repetitions)} for each in samples}
+    failures = [Failure("r", "z", 1, "why")]
+    entrants = [Entrant(key, key, "")]
+    return Result(key, {}, {}, plan, repetitions, entrants, [*samples], failures)
+
+
+def test_runs_are_joined_so_that_no_ratio_is_taken_across_them() -> None:
+    first = run(sample("a", 1, 1.0), sample("a", 2, 2.0), repetitions=2)
+    other = run(sample("a", 1, 9.0, "other"))
+    last = run(sample("b", 1, 3.0), key="b")
+    joined = merged([first, other, last])
+    assert values(joined.samples, "r", "a", "f") == {1: 1.0, 2: 2.0}
+    assert values(joined.samples, "r", "b", "f") == {3: 3.0}
+    assert values(joined.samples, "other", "a", "f") == {1: 9.0}
+    assert ratios(joined.samples, "r", "f", "a", "b") is None
+    assert joined.repetitions == 3 and joined.started_at == "a"
+    assert [each.key for each in joined.entrants] == ["a", "b"]
+    assert [each.repetition for each in joined.failures] == [1, 3, 3]
+    with pytest.raises(ValueError, match="expected a result"):
+        merged([])
