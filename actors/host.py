@@ -21,6 +21,7 @@ from typing import Self, cast
 import msgspec
 
 from actors.activation import Activation
+from actors.memory import Slack
 from actors.surroundings import Surroundings
 from cfmessenger import link
 from cfmessenger.clock import Clock
@@ -191,6 +192,7 @@ class Host(Surroundings):
         self._epoch = 0  # a pool's own
         self._spreading_until = 0.0
         self._moving: set[str] = set()
+        self._slack = Slack()
         self._ended = ended
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -404,6 +406,7 @@ class Host(Surroundings):
             if len(due) == AT_ONCE:
                 break  # the others at the next look
         await asyncio.gather(*due)
+        self._slack.look(len(self.objects))
 
     async def _check_epochs(self) -> None:
         """A higher epoch than ours means that somebody else speaks for the object.
