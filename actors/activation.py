@@ -29,6 +29,9 @@ logger = logging.getLogger("cfmessenger.activation")
 
 LIVE_MIRROR_EVERY_S = 5.0
 SETTLE_S = 1.0
+COMPLETE_AFTER_S = 5.0
+"""So long after a crash who holds sockets here may not have come back yet."""
+
 CALLS = 6
 """Ticks for which gateways of the mirror are called, and what passes is kept."""
 
@@ -59,6 +62,7 @@ class Activation:
         self._release = Release(self.seats, self._elsewhere)
         self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
         self._touched_at = self._mirrored_at = around.loop.time()
+        self._loaded_at = 0.0
         self._flush_due = False
         self._calls = 0
         self._parting = False  # takes nothing more, shows what it took
@@ -114,6 +118,7 @@ class Activation:
         if self.state is not State.STARTING:
             return
         self._machine = machine
+        self._loaded_at = self._around.loop.time()
         self._release.shown = machine.seq
         self.state = State.RUNNING
         waiting, self._waiting = self._waiting, []
@@ -365,7 +370,8 @@ class Activation:
         try:
             data = self._machine.snapshot()
             self._around.reached("before_mirror")
-            await self._around.log.save(self.name, self.epoch, data, final=True)
+            final = reason == "idle" or self._complete
+            await self._around.log.save(self.name, self.epoch, data, final=final)
             self._around.reached("after_mirror")
         except Fenced:
             reason = "duplicate_activation"
@@ -377,6 +383,13 @@ class Activation:
             reason = "storage_failed"
         self._end(reason)
         return True
+
+    @property
+    def _complete(self) -> bool:
+        """The roster is one to remember: not all are back so soon after a crash, and
+        who comes later must not seem to join."""
+        lived = self._around.loop.time() - self._loaded_at
+        return not self._machine.crashed or lived >= COMPLETE_AFTER_S
 
     async def _settled(self) -> bool:
         """The gate is idle, or there is no more time to wait for it.

@@ -12,7 +12,14 @@ from cfmessenger import keys, link
 from cfmessenger.placement import Placement
 from cfmessenger.storage.log import ValkeyLog
 from tests.actors.caller import Caller
-from tests.actors.scene import attachment, chat, fresh_room, register, until
+from tests.actors.scene import (
+    Visitor,
+    attachment,
+    chat,
+    fresh_room,
+    register,
+    until,
+)
 
 POOL = Placement("pooled", 2, 10**6)
 """Newer than what any other suite has left in the key."""
@@ -349,6 +356,48 @@ async def test_a_room_that_is_loading_moves_as_soon_as_it_can(
     assert goodbye.covered in (0, 1)
     assert host.objects == {}
     caller.close()
+
+
+def names(visitor: Visitor, conn: str) -> set[str]:
+    """Whose sockets the newest list of people is of, as this one sees it."""
+    lists = [f for f in visitor.seen(conn) if f["type"] == "participants"]
+    people = lists[-1]["participants"] if lists else []
+    return {who["id"].removeprefix("user_").replace("_", ".") for who in people}
+
+
+async def test_what_moves_soon_after_a_crash_hands_over_no_roster(
+    launch: Launch, log: ValkeyLog
+) -> None:
+    """Not all who hold sockets there are back yet: those come back, and do not join."""
+    after = next_of(POOL, 1)
+    name, actor = mover(POOL, after)
+    crashed = await launch(actor)
+    one, two = [await entered(crashed, gateway, name) for gateway in ("gA", "gB")]
+    await crashed.kill()
+    for each in (one, two):
+        await each.until_ended()
+
+    host = await launch(actor)
+    back = await Caller.open(host.address("x"), "gB")
+    back.say(back.visitor.attach(name, "gB.0", seq=0, epoch=1, covered=1, replay=1))
+    await back.visitor.until(lambda: bool(back.visitor.outputs))
+    host.place(after)
+    await back.visitor.until(lambda: bool(back.visitor.goodbyes))
+    assert back.visitor.goodbyes[0].reason == "moved"
+
+    there = await launch(after.actor_of(name), after)
+    late, again = [await Caller.open(there.address("x"), g) for g in ("gA", "gB")]
+    for each, epoch, rested in ((again, 2, 2), (late, 1, 0)):
+        v, conn = each.visitor, f"{each.visitor.gateway}.0"
+        v.rested = rested
+        each.say(v.attach(name, conn, seq=0, epoch=epoch, covered=1, replay=1))
+        await v.until(lambda v=v: bool(v.outputs))
+    for each in (again, late):
+        v, conn = each.visitor, f"{each.visitor.gateway}.0"
+        await v.until(lambda v=v, conn=conn: names(v, conn) == {"gA.0", "gB.0"})
+        assert "system" not in v.kinds(conn)
+    for each in (back, late, again):
+        each.close()
 
 
 # What it follows.
