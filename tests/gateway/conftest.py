@@ -1,9 +1,13 @@
 """Two gateways over one namespace for the tests of a module; and the wire's table."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import valkey
 
+from cfmessenger.placement import Placement
+from tests.conftest import ADMIN
 from tests.gateway.live import Node, live
 from tests.wire_rows import NAMED, NOT_YET, ROWS
 
@@ -18,8 +22,23 @@ def impatient() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def placement(
+    request: pytest.FixtureRequest, _valkey: Path
+) -> Iterator[Placement | None]:
+    """Where objects live: all in one host, but for suites marked `everywhere`."""
+    chosen: Placement | None = getattr(request, "param", None)
+    if chosen is not None:  # a second run of the same tests must not find the first's
+        path = str(_valkey)
+        with valkey.Valkey(unix_socket_path=path, username=ADMIN, password="-") as own:
+            own.flushall()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.gateway.live.PLACEMENT", chosen)
+        yield chosen
+
+
 @pytest.fixture(scope="module")
-async def pair(valkey_url: str) -> AsyncIterator[Node]:
+async def pair(valkey_url: str, placement: Placement | None) -> AsyncIterator[Node]:
     async with live(valkey_url, 2) as node:
         yield node
 

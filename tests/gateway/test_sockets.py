@@ -21,11 +21,14 @@ from tests.gateway.live import (
     dial,
     error_of,
     eventually,
+    everywhere,
     live,
     new_room,
     own_valkey,
 )
 from tests.wire_rows import wire
+
+pytestmark = everywhere
 
 
 async def logged(url: str, room: str) -> list[dict[str, Any]]:

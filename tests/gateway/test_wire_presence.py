@@ -7,8 +7,18 @@ import httpx2
 import pytest
 
 from tests.gateway.edge import data_of
-from tests.gateway.live import Node, Socket, eventually, exactly, live, new_room
+from tests.gateway.live import (
+    Node,
+    Socket,
+    eventually,
+    everywhere,
+    exactly,
+    live,
+    new_room,
+)
 from tests.wire_rows import wire
+
+pytestmark = everywhere
 
 
 def statuses(watcher: Socket, user_id: str) -> list[str]:

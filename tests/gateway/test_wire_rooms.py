@@ -6,21 +6,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cfmessenger.placement import Placement
 from tests.gateway.live import (
     Frame,
     Node,
     Socket,
+    everywhere,
     exactly,
     live,
     new_room,
 )
 from tests.wire_rows import wire
 
+pytestmark = everywhere
+
 NAMES = {"user_1": "Maya ~*stargazer*~", "user_2": "Tom [brb]"}
 
 
 @pytest.fixture(scope="module")
-async def free(valkey_url: str) -> AsyncIterator[Node]:
+async def free(valkey_url: str, placement: Placement | None) -> AsyncIterator[Node]:
     """Rates lifted, and the shortest log there may be."""
     async with live(valkey_url, chat_rate="0", log_length="1000") as node:
         yield node
