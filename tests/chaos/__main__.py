@@ -18,11 +18,12 @@ from typing import Any
 import uvloop
 
 from cfmessenger.client.errors import ClientError
+from cfmessenger.placement import Mode
 from tests.chaos import history as h
 from tests.chaos import report
 from tests.chaos.checker import Anomaly, Limits, check
 from tests.chaos.client import wrong
-from tests.chaos.faults import Nemesis
+from tests.chaos.faults import POOLS, Nemesis
 from tests.chaos.history import Event, History
 from tests.chaos.messenger import Messenger
 from tests.chaos.workload import PEOPLE, Population
@@ -40,6 +41,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--gateways", type=int, default=2)
+    parser.add_argument(
+        "--placement", choices=["dedicated", "pooled"], default="dedicated"
+    )
+    parser.add_argument("--pool-size", type=int, choices=POOLS, default=2)
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second")
     parser.add_argument("--hibernate-after", type=float, default=2.0)
     parser.add_argument("--only", default="", help="faults, comma-separated")
@@ -65,6 +70,8 @@ class Run:
             "CFM_GATEWAYS": str(options.gateways),
             "CFM_CHAT_RATE": "0",
             "CFM_HIBERNATE_AFTER": str(options.hibernate_after),
+            "CFM_PLACEMENT": options.placement,
+            "CFM_POOL_SIZE": str(options.pool_size),
         }
         messenger = Messenger(PEOPLE, **env)
         sys.stderr.write(f"seed {options.seed}, everything in {messenger.folder}\n")
@@ -93,6 +100,12 @@ class Run:
             self._extra.append(Anomaly("left_running", text))
         return self._report(messenger, population, nemesis, took, errors)
 
+    @property
+    def _home(self) -> tuple[Mode, int]:
+        options = self._options
+        size = options.pool_size if options.placement == "pooled" else 1
+        return options.placement, size
+
     def _left_s(self, spare_s: float) -> float:
         end = self._began + self._options.seconds + SPARE_S - spare_s
         return float(max(1.0, end - time.monotonic()))
@@ -113,6 +126,7 @@ class Run:
             self._history,
             random.Random(self._rng.random()),
             hibernate_after=self._options.hibernate_after,
+            home=self._home,
             only=[kind for kind in self._options.only.split(",") if kind],
         )
 
@@ -224,6 +238,7 @@ class Run:
             anomalies,
             self._options.seconds,
             seed=self._options.seed,
+            placement=" ".join(map(str, self._home)),
             refusals=population.refusals,
             not_said=population.skipped,
             nothing_to_hurt=nemesis.missed,

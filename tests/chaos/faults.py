@@ -14,12 +14,17 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from cfmessenger.cli.process import Entry
+from cfmessenger.errors import Unavailable
+from cfmessenger.placement import Mode
 from tests.chaos import history as h
 from tests.chaos.history import History
 from tests.chaos.messenger import Messenger
 from tests.chaos.workload import Population
 
 STOP_ROOM_S = 10.0
+STAY_S = (0.1, 4.0)
+POOLS = (1, 2, 3)
 STOP_VALKEY_S = (2.0, 7.0)
 WARM_UP_S = 2.0
 PAUSE_S = (1.0, 3.0)
@@ -43,6 +48,7 @@ class Nemesis:
         rng: random.Random,
         *,
         hibernate_after: float,
+        home: tuple[Mode, int] = ("dedicated", 1),
         only: Iterable[str] = (),
     ) -> None:
         self.now = ""
@@ -52,11 +58,13 @@ class Nemesis:
         self._history = history
         self._rng = rng
         self._hibernate_after = hibernate_after
+        self._home = home
         self._background: set[asyncio.Task[None]] = set()
         self.kinds: dict[str, Act] = {
             "kill-room": self._kill_room,
             "term-room": self._term_room,
             "stop-room": self._stop_room,
+            "change-placement": self._change_placement,
             "kill-presence": self._kill_presence,
             "kill-gateway": self._kill_gateway,
             "drain-gateway": self._drain_gateway,
@@ -111,7 +119,8 @@ class Nemesis:
 
     # Objects.
 
-    async def _some_room(self) -> tuple[str, object] | None:
+    async def _some_room(self) -> tuple[str, Entry, list[str]] | None:
+        """A room that is awake, its process, and the rooms that share it."""
         awake = await self._messenger.awake()
         rooms = sorted(name for name in awake if name.startswith("room:"))
         if not rooms:
@@ -119,16 +128,18 @@ class Nemesis:
         name = self._rng.choice(rooms)
         if RATED in awake and self._rng.random() < 0.25:
             name = RATED
-        return name, awake[name]
+        row = awake[name]
+        shared = [r.removeprefix("room:") for r in rooms if awake[r] == row]
+        return (name if len(shared) == 1 else f"{len(shared)} rooms"), row, shared
 
     async def _signal_room(self, kind: str, number: signal.Signals) -> h.Fault | None:
         found = await self._some_room()
         if found is None:
             return None
-        name, row = found
+        target, row, rooms = found
         t = time.monotonic()
-        self._messenger.send(row, number)  # type: ignore[arg-type]
-        return self._fault(t, kind, name, rooms=[name.removeprefix("room:")])
+        self._messenger.send(row, number)
+        return self._fault(t, kind, target, rooms=rooms)
 
     async def _kill_room(self) -> h.Fault | None:
         return await self._signal_room("kill-room", signal.SIGKILL)
@@ -149,19 +160,36 @@ class Nemesis:
         found = await self._some_room()
         if found is None:
             return None
-        name, row = found
+        target, row, rooms = found
         t = time.monotonic()
-        self._messenger.send(row, signal.SIGSTOP)  # type: ignore[arg-type]
+        self._messenger.send(row, signal.SIGSTOP)
 
         async def go_on() -> None:
             await asyncio.sleep(STOP_ROOM_S)
-            self._messenger.send(row, signal.SIGCONT)  # type: ignore[arg-type]
+            self._messenger.send(row, signal.SIGCONT)
 
         task = asyncio.create_task(go_on())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         until = t + STOP_ROOM_S
-        return h.Fault(t, until, "stop-room", name, [name.removeprefix("room:")])
+        return h.Fault(t, until, "stop-room", target, rooms)
+
+    async def _change_placement(self) -> h.Fault | None:
+        """Rooms move elsewhere while they talk, and soon back again."""
+        others: list[tuple[Mode, int]] = [("dedicated", 1)]
+        others += [("pooled", size) for size in POOLS]
+        others.remove(self._home)
+        t, been = time.monotonic(), []
+        for mode, size in (self._rng.choice(others), self._home):
+            if been:
+                await asyncio.sleep(self._rng.uniform(*STAY_S))
+            try:
+                made = await self._messenger.place(mode, size)
+            except (Unavailable, TimeoutError):
+                continue
+            been.append(f"{made.mode} {made.size}")
+        target = ", ".join(been)
+        return self._fault(t, "change-placement", target) if been else None
 
     # Gateways.
 

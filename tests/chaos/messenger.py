@@ -31,6 +31,7 @@ from cfmessenger.cli.process import Entry
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Described, NamespaceClient
+from cfmessenger.placement import Mode, Placement
 
 START_S = 90.0
 STOP_S = 12.0
@@ -260,6 +261,11 @@ class Messenger:
         for target in self._stopped:
             process.send(target, signal.SIGCONT)
         self._stopped.clear()
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        """As `cfmessenger placement`. Raises `Unavailable` or `TimeoutError`."""
+        async with asyncio.timeout(4.0):
+            return await self._namespace.place(mode, size)
 
     async def ready(self, timeout_s: float) -> bool:
         """All gateways run and `/readyz` says yes several times, whoever answers."""
