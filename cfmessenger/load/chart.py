@@ -188,7 +188,7 @@ def _flow(
 
 
 def _lag(result: Result) -> Markup | None:
-    points = _points(result.series, lambda second: max(second.lag_us, 1))
+    points = _points(result.series, lambda second: second.lag_us or None)
     if not points:
         return None
     return plot(

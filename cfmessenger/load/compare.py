@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from .display import figures_table, plain
@@ -86,10 +87,11 @@ class Change(NamedTuple):
 
     @property
     def noise(self) -> str:
-        """The interval, as shares."""
+        """The interval, in per cent of change."""
         if self.interval is None:
             return ""
-        return f"{_percent(self.interval[0])} … {_percent(self.interval[1])}"
+        low, high = (round((ratio - 1) * 100) for ratio in self.interval)
+        return f"{_signed(low, str(abs(low)))} … {_signed(high, str(abs(high)))} %"
 
 
 class Difference(NamedTuple):
@@ -188,7 +190,10 @@ def _change(
     kind = kind_of(judged.name)
     assert kind is not None, judged.name
     before, after = value_of(judged.name, a), value_of(judged.name, b)
-    ratio = after / before if before and after is not None else None
+    ratio = None
+    # Memory that fell during a test makes a cost below nothing, which has no ratio.
+    if before is not None and after is not None and before > 0 and after >= 0:
+        ratio = after / before
     interval = None
     if judged.per_second is not None and ratio is not None:
         interval = ratio_interval(_values(judged, a), _values(judged, b))
@@ -197,7 +202,7 @@ def _change(
         if judged.always:
             verdict = "worse" if after > before else "same"
             verdict = "better" if after < before else verdict
-        elif alike:
+        elif alike and ratio is not None:
             verdict = _judge(judged.better, before, after, interval, tolerance)
     return Change(judged.name, kind, before, after, ratio, interval, verdict)
 
@@ -271,7 +276,8 @@ def _differences(a: Result, b: Result) -> list[Difference]:
     differ("processor", a.host.model, b.host.model)
     if not (a.health.valid and b.health.valid):
         found.append(Difference("generator", _kept_up(a), _kept_up(b), True))
-    differ("duration", a.duration_s, b.duration_s, blocks=False)
+    if not math.isclose(a.duration_s, b.duration_s, rel_tol=0.05):
+        differ("duration", a.duration_s, b.duration_s, blocks=False)
     differ("warm-up", a.warmup_s, b.warmup_s, blocks=False)
     differ("seed", a.settings.get("seed"), b.settings.get("seed"), blocks=False)
     differ("host", a.host.name, b.host.name, blocks=False)
@@ -302,32 +308,28 @@ def conclusion(comparison: Comparison) -> str:
 
 
 def table(comparison: Comparison) -> RenderableType:
-    """The comparison for a terminal."""
-    changes = figures_table("before", "after", "moved", "change")
-    changes.add_column("noise (95 %)", justify="right", no_wrap=True)
-    changes.add_column("", no_wrap=True)
+    """The comparison for a terminal of 80 columns."""
+    changes = figures_table("before", "after", "moved", "change", "noise", width=8)
     for change in comparison.changes:
         style = _STYLES[change.verdict]
         changes.add_row(
-            Text(change.name),
+            Text(f"{MARKS[change.verdict]} {change.name}", style=style),
             show(change.a, change.kind),
             show(change.b, change.kind),
             change.moved,
             Text(change.share, style=style),
             change.noise,
-            Text(f"{MARKS[change.verdict]} {change.verdict}", style=style),
         )
-    parts: list[RenderableType] = [changes]
+    legend = "   ".join(f"{mark} {v}" for v, mark in MARKS.items() if mark != " ")
+    parts: list[RenderableType] = [changes, Text(f"\n{legend}", style="dim")]
     if comparison.differences:
-        differences = figures_table("before", "after")
+        differences = Table.grid(padding=(0, 2))
         for difference in comparison.differences:
-            style = "bold red" if difference.blocks else ""
             differences.add_row(
-                Text(plain(difference.what), style=style),
-                Text(plain(difference.a)),
-                Text(plain(difference.b)),
+                Text(plain(difference.what), style="bold" if difference.blocks else ""),
+                Text(f"{plain(difference.a)} → {plain(difference.b)}"),
             )
-        parts += [Text("\nThe tests differ in:\n"), differences]
+        parts += [Text("\nThe tests differ in:"), differences]
     style = "bold red" if exit_code(comparison) else "green"
     return Group(*parts, Text(f"\n{conclusion(comparison)}", style=style))
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from .board import Board, Row
 from .expect import found
-from .figure import ranked
+from .figure import ranked, value_of
 from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Oracle, Result, Second, Server
 
@@ -228,11 +228,13 @@ def _latencies(result: Result) -> Table:
 
 
 def _amounts(result: Result) -> Table:
-    table = figures_table("in all", "per second")
+    table = figures_table("in all", "per second", "of sent")
+    acked = value_of("ackedShare", result)
     for name in ("sent", "acked", "delivered"):
         rate = result.rates.get(name)
         per_second = UNKNOWN if rate is None else digits(rate)
-        table.add_row(name, f"{result.counts.get(name, 0):,}", per_second)
+        share = show(acked, "share") if name == "acked" else ""
+        table.add_row(name, f"{result.counts.get(name, 0):,}", per_second, share)
     return table
 
 

@@ -18,7 +18,7 @@ VOCABULARY: Final = (
     "latency: p50, p99, p99.9 or any percentile, min, mean, max: of acks, or as "
     "delivery.p99, connect.max, wake.p50, ... (us, ms, s, min)",
     "correctness: loss, duplicated, reordered, gaps, violations, errors, error.<CODE>, "
-    "errorRate, closed, closed.<code>",
+    "errorRate, ackedShare, closed, closed.<code>",
     "rate: rate (of acks), rate.sent, rate.delivered (per second)",
     "count: sent, acked, delivered, connected, reconnected, count.<name>",
     "server: cpuS, cpuUsPerDelivery, cpuUsPerMessage, kibPerSocket, memory (B to GiB)",
@@ -63,7 +63,8 @@ _FIGURES: Final[dict[str, _Figure]] = {
     "gaps": _checked(lambda oracle: oracle.gaps),
     "violations": _checked(lambda oracle: oracle.violations),
     "errors": _Figure("count", lambda result: sum(errors_of(result).values())),
-    "errorRate": _Figure("share", lambda result: _error_rate(result)),
+    "errorRate": _Figure("share", lambda result: _of_sent(result, "errors")),
+    "ackedShare": _Figure("share", lambda result: _of_sent(result, "acked")),
     "closed": _Figure("count", lambda result: sum(closes_of(result).values())),
     "rate": _rate("acked"),
     "rate.sent": _rate("sent"),
@@ -123,9 +124,9 @@ def ranked(prefix: str, counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
-def _error_rate(result: Result) -> float | None:
+def _of_sent(result: Result, name: str) -> float | None:
     sent = result.counts.get("sent", 0)
-    return sum(errors_of(result).values()) / sent if sent else None
+    return (value_of(name, result) or 0) / sent if sent else None
 
 
 def _latency(match: re.Match[str], result: Result) -> float | None:

@@ -32,8 +32,10 @@ _VERDICT_STYLE: dict[Verdict, str] = {
     "unclear": "warn",
     "not judged": "dim",
 }
-_KEY_FIGURES = {  # the first six that there are
+_CARDS = 6
+_KEY_FIGURES = {  # the first that there are
     "rate.acked": "acknowledged",
+    "ackedShare": "acked of sent",
     "rate.delivered": "delivered",
     "ack.p50": "ack p50",
     "ack.p99": "ack p99",
@@ -140,7 +142,7 @@ def _key_figures(result: Result) -> list[Markup]:
         for name, label in _KEY_FIGURES.items()
         if (value := value_of(name, result)) and (kind := kind_of(name))
     ]
-    return shown[:6]
+    return shown[:_CARDS]
 
 
 def _comparison(comparison: Comparison) -> Iterable[Markup]:

@@ -46,6 +46,8 @@ def test_a_steady_test_has_its_six_plots() -> None:
 def test_what_was_not_measured_is_not_drawn() -> None:
     assert charts(Result(scenario="idle")) == []
     idle = Result(scenario="idle", series=[Second(t=t, sockets=5) for t in range(3)])
+    assert charts(idle) == []
+    idle.series[1].lag_us = 7
     assert titles(idle) == ["Generator lag"]
 
 

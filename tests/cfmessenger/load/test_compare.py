@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def of(comparison: Comparison, name: str) -> Change:
 
 
 def shown(comparison: Comparison) -> str:
-    console = Console(record=True, width=110, file=io.StringIO())
+    console = Console(record=True, width=80, file=io.StringIO())
     console.print(table(comparison))
     return console.export_text()
 
@@ -158,7 +159,7 @@ def test_two_invalid_runs_are_not_judged_though_they_are_alike() -> None:
     "changes",
     [
         {"versions": {"cfmessenger": "0.4.0", "valkey": "9.1.2"}},
-        {"duration_s": 61.0},
+        {"duration_s": 90.0},
         {"url": "http://127.0.0.1:9000"},
         {"settings": {**samples.result(seconds=1).settings, "seed": 7, "run": "x"}},
     ],
@@ -169,6 +170,13 @@ def test_what_a_comparison_is_made_for_does_not_prevent_it(
     assert compare(samples.result(), samples.result(**changes)).comparable  # type: ignore[arg-type]
 
 
+def test_a_duration_that_is_nearly_the_same_is_no_difference() -> None:
+    nearly = compare(samples.result(), samples.result(duration_s=60.003))
+    assert nearly.differences == []
+    longer = compare(samples.result(), samples.result(duration_s=90.0))
+    assert [difference.what for difference in longer.differences] == ["duration"]
+
+
 def test_what_was_measured_once_only_is_shown_and_not_judged() -> None:
     comparison = compare(samples.result(server=None), samples.result())
     change = of(comparison, "cpuUsPerDelivery")
@@ -176,6 +184,17 @@ def test_what_was_measured_once_only_is_shown_and_not_judged() -> None:
     assert (change.moved, change.share, change.noise) == ("–", "–", "")
     idle = compare(Result(scenario="idle"), Result(scenario="idle"))
     assert "rate.acked" not in [change.name for change in idle.changes]
+
+
+@pytest.mark.parametrize(("before", "after"), [(-5.0, 9.0), (9.0, -5.0), (0.0, 9.0)])
+def test_a_cost_below_nothing_is_shown_and_not_judged(
+    before: float, after: float
+) -> None:
+    a = samples.result(server=Server(kib_per_socket=before))
+    b = samples.result(server=Server(kib_per_socket=after))
+    change = of(compare(a, b), "kibPerSocket")
+    assert (change.a, change.b, change.ratio) == (before, after, None)
+    assert change.verdict == "not judged"
 
 
 def test_dearer_deliveries_are_worse() -> None:
@@ -225,15 +244,29 @@ def test_the_table_tells_each_figure_and_what_differs() -> None:
     other = samples.result(seed=2, slower=1.3, scenario="mi\x1b[31mxed")
     text = shown(compare(samples.result(), other))
     assert "\x1b" not in text
-    [row] = [line for line in text.splitlines() if line.startswith("ack.p50")]
-    assert row.split()[1:7] == ["2.03", "ms", "2.66", "ms", "+630", "µs"]
-    assert "not judged" in row
-    assert "The tests differ in:" in text
+    [row] = [line for line in text.splitlines() if line.startswith("  ack.p50")]
+    assert row.split()[1:9] == ["2.03", "ms", "2.66", "ms", "+630", "µs", "+31.0", "%"]
+    [row] = [line for line in text.splitlines() if line.startswith("scenario")]
+    assert row.split()[1:3] == ["steady", "→"]
     text = shown(compare(samples.result(), samples.result(seed=2, slower=1.3)))
-    [row] = [line for line in text.splitlines() if line.startswith("ack.p50")]
-    assert row.endswith("▼ worse     ")
-    assert "+31.0 %" in row
+    [row] = [line for line in text.splitlines() if line.startswith("▼ ack.p50")]
+    assert re.search(r"\+2\d … \+3\d %$", row.rstrip())
     assert "The tests differ in:" not in text
+
+
+def test_nothing_of_the_table_is_cut_off_at_eighty_columns() -> None:
+    slow = samples.result(seed=2, slower=1.3, health=Health(
+        valid=False, reasons=["1 % of messages left 53.5 ms late or more " * 3]
+    ))  # fmt: skip
+    text = shown(compare(samples.result(), slow))
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "cpuUsPerDelivery" in text
+    [row] = [line for line in lines if "rate.delivered" in line]
+    assert row.endswith("0 … 0 %")
+    assert " ".join(text.split()).count("left 53.5 ms late") == 3
+    marks = text.replace("0 … 0 %", "").replace(" … ", "")
+    assert "…" not in marks
 
 
 def test_moves_have_their_sign() -> None:

@@ -139,7 +139,7 @@ def test_the_summary_has_every_figure_that_counts() -> None:
     )
     text = shown(display.summary(result))
     assert row(text, "sent") == "sent 60,000 1,000"
-    assert row(text, "acked") == "acked 59,940 999"
+    assert row(text, "acked") == "acked 59,940 999 99.9 %"
     ack = result.histograms["ack"]
     assert row(text, "ack").startswith(f"ack {ack.count:,} ")
     assert "52.0 µs a delivery" in text

@@ -24,6 +24,7 @@ from . import samples
         ("count.wink", "count"),
         ("rate.delivered", "rate"),
         ("errorRate", "share"),
+        ("ackedShare", "share"),
         ("memory", "bytes"),
         ("cpuUsPerDelivery", "number"),
     ],
@@ -66,6 +67,7 @@ def test_what_was_not_measured_is_unknown() -> None:
     for name in ("p99", "delivery.p50", "rate", "loss", "cpuUsPerDelivery", "memory"):
         assert value_of(name, result) is None, name
     assert value_of("errorRate", result) is None
+    assert value_of("ackedShare", result) is None
     assert value_of("errors", result) == 0
 
 
@@ -79,6 +81,7 @@ def test_nothing_checked_is_not_nothing_lost() -> None:
 def test_errors_and_closes_are_added_over_their_codes() -> None:
     counts = {
         "sent": 200,
+        "acked": 150,
         "error.RATE_LIMITED": 3,
         "error.STORAGE_UNAVAILABLE": 1,
         "closed.1012": 2,
@@ -88,6 +91,7 @@ def test_errors_and_closes_are_added_over_their_codes() -> None:
     result = Result(scenario="x", counts=counts)
     assert value_of("errors", result) == 4
     assert value_of("errorRate", result) == 0.02
+    assert value_of("ackedShare", result) == 0.75
     assert value_of("error.RATE_LIMITED", result) == 3
     assert value_of("error.INTERNAL", result) == 0
     assert value_of("closed", result) == 2
