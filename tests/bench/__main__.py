@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from tests.bench import loader, machine, page, plan
+from tests.bench import machine, measures, page, plan
 from tests.bench.contestants import CONTESTANTS, Contestant
 from tests.bench.loader import Broken
 from tests.bench.packages import Missing
@@ -38,11 +38,11 @@ from tests.bench.summary import (
 
 ROOT = Path(__file__).parents[2]
 MEASURES: dict[str, Any] = {
-    "fanout": loader.fanout,
-    "paced": loader.paced,
-    "calm": loader.paced,
-    "idle": loader.idle,
-    "wake": loader.wake,
+    "fanout": measures.fanout,
+    "paced": measures.paced,
+    "calm": measures.paced,
+    "idle": measures.idle,
+    "wake": measures.wake,
 }
 COUNTS = {"sockets", "window", "rooms", "per_room", "before"}
 LIMIT_S = 150.0

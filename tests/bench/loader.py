@@ -1,20 +1,18 @@
-"""A small loader: WebSocket clients in rooms, and what serving them cost the server.
+"""A small loader: WebSocket clients in rooms, light enough to outrun a server.
 
-Four measurements, each on a server that has just been started: `fanout`, `paced`,
-`idle`, `wake`. They know nothing of who serves; the wire is `{"type": "chat", "id",
+Owns dialling, speaking, counting and listening; what is measured with them is in
+`measures`. It knows nothing of who serves: the wire is `{"type": "chat", "id",
 "content"}` in and the same with `seq` out to everybody in the room, after a greeting of
-type `system`. A server that drops a socket, loses a message or breaks a room's seq has
-no figures: it is `Broken`.
+type `system`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -29,7 +27,6 @@ from picows import (
 )
 
 from tests.bench.meter import Meter
-from tests.bench.summary import Figures, quantile
 
 CHAT = b'{"type":"chat"'
 ERROR = b'{"type":"error"'
@@ -38,8 +35,6 @@ PADDING = "x" * 80
 DIALLING = 32
 STEP_S = 30.0
 RETRY_S = 0.5
-# The slowest contestant may need some time to say what it owes.
-DRAIN_S = 30.0
 
 
 class Broken(Exception):
@@ -213,214 +208,3 @@ async def _connect(url: str, tally: Tally) -> Member:
 def a_room() -> str:
     """The name of a room nobody was ever in."""
     return f"r{uuid.uuid4().hex[:12]}"
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-async def _drained(tally: Tally, expected: int) -> None:
-    end = time.perf_counter() + DRAIN_S
-    while tally.delivered < expected and time.perf_counter() < end:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
-    if tally.delivered != expected:
-        said = f"; {tally.errors} errors like {tally.first_error}"
-        raise Broken(
-            f"{tally.delivered} of {expected} deliveries came"
-            f"{said if tally.errors else ''}"
-        )
-
-
-def _verify(tally: Tally, ears: Sequence[Ear]) -> None:
-    if tally.errors:
-        raise Broken(f"{tally.errors} errors like {tally.first_error}")
-    if tally.dropped:
-        raise Broken(f"{tally.dropped} sockets were dropped")
-    if breaks := sum(ear.breaks for ear in ears):
-        raise Broken(f"seq was broken {breaks} times")
-
-
-async def fanout(
-    server: Server, *, sockets: int, window: int, warm_s: float, seconds: float
-) -> Figures:
-    """One room, as fast as it goes: `window` messages are in flight all the time.
-
-    A message counts as out of flight when every socket has got one more. The speakers
-    take turns.
-    """
-    tally, room, ear = Tally(), a_room(), Ear()
-    sent, rounds, going = 0, 0, True
-
-    def speak() -> None:
-        nonlocal sent
-        members[sent % sockets].say(time.perf_counter())
-        sent += 1
-
-    def round_done() -> None:
-        nonlocal rounds
-        rounds += 1
-        tally.aim((rounds + 1) * sockets, round_done)
-        if going:
-            speak()
-
-    places = [(room, n) for n in range(sockets)]
-    async with joined(server, places, tally) as members:
-        members[0].ear = ear
-        with _undisturbed():
-            tally.aim(sockets, round_done)
-            for _ in range(window):
-                speak()
-            await asyncio.sleep(warm_s)
-            server.meter.rescan()
-            cpu, delivered, began = _mark(server, tally)
-            await asyncio.sleep(seconds)
-            server.meter.rescan()
-            cpu_end, delivered_end, ended = _mark(server, tally)
-            going = False
-            await _drained(tally, sent * sockets)
-        _verify(tally, [ear])
-    deliveries = delivered_end - delivered
-    if not deliveries:
-        raise Broken("nothing was delivered in the measured time")
-    return {
-        "cpu_us_per_delivery": 1e6 * (cpu_end - cpu) / deliveries,
-        "deliveries_per_s": deliveries / (ended - began),
-    }
-
-
-def _mark(server: Server, tally: Tally) -> tuple[float, int, float]:
-    return server.meter.cpu_s(), tally.delivered, time.perf_counter()
-
-
-async def paced(
-    server: Server,
-    *,
-    rooms: int,
-    per_room: int,
-    rate: float,
-    warm_s: float,
-    seconds: float,
-) -> Figures:
-    """`rate` messages a second over all rooms, whether the server keeps up or not.
-
-    Latency is from the time a message should have gone to its arrival at one socket of
-    its room, so that a server which falls behind cannot hide it.
-    """
-    tally, ears = Tally(), [Ear(since=float("inf")) for _ in range(rooms)]
-    names = [a_room() for _ in range(rooms)]
-    places = [(name, n) for name in names for n in range(per_room)]
-    sent = 0
-
-    async def speak_until(end: float) -> None:
-        nonlocal sent
-        while (now := time.perf_counter()) < end:
-            while sent < (now - start) * rate:
-                room, turn = sent % rooms, sent // rooms % per_room
-                members[room * per_room + turn].say(start + sent / rate)
-                sent += 1
-            due = start + sent / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-
-    async with joined(server, places, tally) as members:
-        for at, ear in enumerate(ears):
-            members[at * per_room].ear = ear
-        with _undisturbed():
-            server.meter.rescan()
-            start = time.perf_counter()
-            await speak_until(start + warm_s)
-            cpu, delivered, began = _mark(server, tally)
-            for ear in ears:
-                ear.since = began
-            await speak_until(began + seconds)
-            server.meter.rescan()
-            cpu_end, delivered_end, ended = _mark(server, tally)
-            await _drained(tally, sent * per_room)
-        _verify(tally, ears)
-    messages = (delivered_end - delivered) / per_room
-    latencies = sorted(one for ear in ears for one in ear.latencies_s)
-    return {
-        "cpu_us_per_message": 1e6 * (cpu_end - cpu) / max(messages, 1.0),
-        "messages_per_s": messages / (ended - began),
-        "p50_ms": 1e3 * quantile(latencies, 0.5),
-        "p99_ms": 1e3 * quantile(latencies, 0.99),
-    }
-
-
-async def idle(
-    server: Server, *, sockets: int, before: int, settle_s: float
-) -> Figures:
-    """Sockets of one room that say nothing, beyond `before` that made the heap grow."""
-    tally, room = Tally(), a_room()
-    async with joined(server, [(room, n) for n in range(before)], tally):
-        await asyncio.sleep(settle_s)
-        memory = server.meter.memory_bytes()
-        cpu = server.meter.cpu_s()
-        async with joined(server, [(room, n) for n in range(sockets)], tally):
-            server.meter.rescan()
-            cpu_end = server.meter.cpu_s()
-            await asyncio.sleep(settle_s)
-            after = server.meter.memory_bytes()
-            _verify(tally, [])
-    return {
-        "kib_per_socket": (after - memory) / 1024 / sockets,
-        "cpu_ms_per_accept": 1e3 * (cpu_end - cpu) / sockets,
-    }
-
-
-async def wake(
-    server: Server, *, rooms: int, pause_s: float, sleep_s: float
-) -> Figures:
-    """Rooms of one socket each: the first word in a new one, and after a long silence.
-
-    One after the other with `pause_s` between, and `sleep_s` of silence before the
-    second words; with 0 there are none, for servers whose rooms never sleep.
-    """
-    tally = Tally()
-    before = server.meter.memory_bytes()
-    names = [a_room() for _ in range(rooms)]
-    members: list[Member] = []
-    new_s: list[float] = []
-    woken_s: list[float] = []
-    async with AsyncExitStack() as stack:
-        for n, name in enumerate(names):
-            began = time.perf_counter()
-            place = joined(server, [(name, n)], tally)
-            members += await stack.enter_async_context(place)
-            await _answer(members[-1], tally)
-            new_s.append(time.perf_counter() - began)
-            await asyncio.sleep(pause_s)
-        awake = server.meter.memory_bytes()
-        figures = {
-            "new_p50_ms": 1e3 * quantile(sorted(new_s), 0.5),
-            "kib_per_room": (awake - before) / 1024 / rooms,
-        }
-        if sleep_s:
-            await asyncio.sleep(sleep_s)
-            asleep = server.meter.memory_bytes()
-            for member in members:
-                woken_s.append(await _answer(member, tally))
-                await asyncio.sleep(pause_s)
-            figures |= {
-                "woken_p50_ms": 1e3 * quantile(sorted(woken_s), 0.5),
-                "woken_p99_ms": 1e3 * quantile(sorted(woken_s), 0.99),
-                "kib_per_room_asleep": (asleep - before) / 1024 / rooms,
-            }
-        _verify(tally, [])
-    return figures
-
-
-async def _answer(member: Member, tally: Tally) -> float:
-    """Speaks and waits for the echo; the seconds that took."""
-    echoed = asyncio.get_running_loop().create_future()
-    tally.aim(tally.delivered + 1, lambda: echoed.set_result(None))
-    began = time.perf_counter()
-    member.say(began)
-    async with asyncio.timeout(STEP_S):
-        await echoed
-    return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The loader against our own gateway, and against servers that do not do the work."""
+"""Measurements of our own gateway, and of servers that do not do the work."""
 
 import asyncio
 import json
@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.bench import loader
-from tests.bench.loader import Broken, Ear, Server, fanout, idle, paced, wake
+from tests.bench import measures
+from tests.bench.loader import Broken, Ear, Server
+from tests.bench.measures import fanout, idle, paced, wake
 from tests.bench.meter import Meter
 from tests.gateway.live import live
 
@@ -75,7 +76,7 @@ async def test_a_server_whose_rooms_never_sleep_has_no_figures_of_waking() -> No
 async def test_a_server_that_loses_a_message_has_no_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loader, "DRAIN_S", 0.2)
+    monkeypatch.setattr(measures, "DRAIN_S", 0.2)
     async with peer(loses=5) as server:
         with pytest.raises(Broken, match="of 3. deliveries came"):
             await paced(server, rooms=1, per_room=2, rate=100, warm_s=0.05, seconds=0.1)
