@@ -123,7 +123,7 @@ def test_one_single_value_can_be_drawn() -> None:
         histograms={"ack": histogram.data()},
         series=[Second(t=0, p50_us=1, p99_us=1, max_us=1, acked=1)],
     )
-    assert len(drawn(result)) == 5
+    assert len(drawn(result)) == 4
 
 
 def test_the_result_before_lies_under_the_new_one() -> None:

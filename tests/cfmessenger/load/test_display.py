@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
@@ -176,6 +176,7 @@ def test_an_empty_result_can_be_summed_up() -> None:
     assert row(text, "oracle") == "oracle nothing checked"
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.text())
 def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
     result = Result(
@@ -194,6 +195,7 @@ def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
         assert all(c.isprintable() for c in file.getvalue().replace("\n", ""))
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 10**9), max_size=40))
 def test_a_sparkline_has_one_character_a_value(values: list[int | None]) -> None:
     line = display.sparkline(values)
