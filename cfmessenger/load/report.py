@@ -8,7 +8,7 @@ policy forbids it to load or run anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .figure import closes_of, errors_of, kind_of, value_of
 from .markup import Markup, joined, tag
 from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Result
+from .sheet import facts, sheet
 
 _CSS = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
@@ -165,7 +166,7 @@ def _comparison(comparison: Comparison) -> Iterable[Markup]:
         for change in comparison.changes
     ]
     head = ("Figure", "Change", "Verdict", "Before", "After", "Moved", "Noise (95 %)")
-    yield _sheet("Figures before and after", head, rows, quiet=True)
+    yield sheet("Figures before and after", head, rows, quiet=True)
     yield tag(
         "p",
         "Noise is where the ratio of the median seconds lies in 95 % of their "
@@ -174,7 +175,7 @@ def _comparison(comparison: Comparison) -> Iterable[Markup]:
         class_="dim",
     )
     if comparison.differences:
-        yield _sheet(
+        yield sheet(
             "The tests differ in",
             ("", "Before", "After", ""),
             [
@@ -216,12 +217,12 @@ def _latency(result: Result) -> Markup | None:
         "exact to three digits.",
         class_="dim",
     )
-    return joined(_sheet("Latencies", head, rows, quiet=True), note)
+    return joined(sheet("Latencies", head, rows, quiet=True), note)
 
 
 def _checks(result: Result) -> Iterable[Markup]:
     if result.expectations:
-        yield _sheet(
+        yield sheet(
             "Expectations",
             ("Expected", "Found", ""),
             [
@@ -242,9 +243,9 @@ def _checks(result: Result) -> Iterable[Markup]:
     if oracle.examples:
         items = [tag("li", example) for example in oracle.examples]
         examples = tag("ul", *items, class_="examples")
-    yield _facts("Oracle", counts, examples)
+    yield facts("Oracle", counts, examples)
     health = result.health
-    yield _facts(
+    yield facts(
         "Generator",
         {
             "Valid": "yes" if health.valid else f"no: {_why_invalid(result)}",
@@ -263,7 +264,7 @@ def _amounts(result: Result) -> Iterable[Markup]:
         if not name.startswith(coded)
     ]
     if rows:
-        yield _sheet("Counts", ("", "In all", "Per second"), rows)
+        yield sheet("Counts", ("", "In all", "Per second"), rows)
     if errors := errors_of(result):
         yield _coded("Errors", "Code", errors)
     if closes := closes_of(result):
@@ -281,14 +282,19 @@ def _amounts(result: Result) -> Iterable[Markup]:
             if value is not None
         }
         shown["Memory"] = show(server.memory_bytes, "bytes")
-        yield _facts("Server", shown)
+        yield facts("Server", shown)
+
+
+def _coded(caption: str, what: str, counts: dict[str, int]) -> Markup:
+    rows = [(code, f"{count:,}") for code, count in counts.items()]
+    return sheet(caption, (what, "Count"), rows)
 
 
 def _made(result: Result) -> Iterable[Markup]:
     if result.settings:
-        yield _facts("Settings", {key: _said(v) for key, v in result.settings.items()})
+        yield facts("Settings", {key: _said(v) for key, v in result.settings.items()})
     host = result.host
-    yield _facts(
+    yield facts(
         "Host of the generator",
         {
             "Name": host.name or UNKNOWN,
@@ -299,7 +305,7 @@ def _made(result: Result) -> Iterable[Markup]:
         },
     )
     if result.versions:
-        yield _facts("Versions", result.versions)
+        yield facts("Versions", result.versions)
 
 
 def _seconds(result: Result) -> Markup | None:
@@ -321,8 +327,8 @@ def _seconds(result: Result) -> Markup | None:
         "Time", "Sent", "Acked", "Delivered", "Errors", "Sockets", "Ack p50", "Ack p99",
         "Ack max", "Lag",
     )  # fmt: skip
-    sheet = _sheet("Every second of the measurement", head, rows, quiet=True)
-    return tag("details", tag("summary", "Every second"), sheet)
+    every = sheet("Every second of the measurement", head, rows, quiet=True)
+    return tag("details", tag("summary", "Every second"), every)
 
 
 def _footer(result: Result) -> Markup:
@@ -344,58 +350,6 @@ def _grid(style: str, items: Iterable[Markup]) -> Markup | None:
 def _card(said: str, about: str, good: bool | None) -> Markup:
     style = "card" if good is None else f"card {'good' if good else 'bad'}"
     return tag("li", tag("b", said), tag("span", about), class_=style)
-
-
-def _sheet(
-    caption: str,
-    head: tuple[str, ...],
-    rows: Iterable[tuple[str, ...]],
-    *,
-    quiet: bool = False,
-) -> Markup:
-    """A table whose first column names the rows; a `Markup` cell is a whole one.
-
-    `quiet` leaves its caption to those who cannot see the heading above.
-    """
-    top = tag("tr", *(tag("th", name, scope="col") for name in head))
-    lines = [
-        tag(
-            "tr",
-            tag("th", name, scope="row"),
-            *(cell if isinstance(cell, Markup) else tag("td", cell) for cell in cells),
-        )
-        for name, *cells in rows
-    ]
-    table = tag(
-        "table",
-        tag("caption", caption, class_="quiet" if quiet else None),
-        tag("thead", top),
-        tag("tbody", *lines),
-    )
-    return _scrolled(caption, table)
-
-
-def _coded(caption: str, what: str, counts: dict[str, int]) -> Markup:
-    rows = [(code, f"{count:,}") for code, count in counts.items()]
-    return _sheet(caption, (what, "Count"), rows)
-
-
-def _facts(
-    caption: str, facts: Mapping[str, str], more: Markup | None = None
-) -> Markup:
-    lines = [
-        tag("tr", tag("th", name, scope="row"), tag("td", fact))
-        for name, fact in facts.items()
-    ]
-    table = tag("table", tag("caption", caption), tag("tbody", *lines), class_="facts")
-    return _scrolled(caption, joined(table, more))
-
-
-def _scrolled(label: str, content: Markup) -> Markup:
-    # Scrollable, so it must be within reach of the keyboard and have a name.
-    return tag(
-        "div", content, class_="sheet", role="region", aria_label=label, tabindex=0
-    )
 
 
 def _held(holds: bool) -> Markup:
