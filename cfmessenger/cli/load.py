@@ -151,7 +151,7 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
         "--expect",
         multiple=True,
         metavar="TEXT",
-        help="Like 'p99<50ms' or 'delivered.rate>1000'; again for more.",
+        help="Like 'p99<50ms' or 'rate.delivered>1000'; again for more.",
     ),
     click.option("--json", "json_path", type=_FILE, help="Write the result there."),
     click.option("--html", "html_path", type=_FILE, help="And as a page for people."),
