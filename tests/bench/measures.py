@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from tests.bench.loader import (
     STEP_S,
@@ -27,6 +27,7 @@ from tests.bench.summary import Figures, quantile
 
 # The slowest contestant may need some time to say what it owes.
 DRAIN_S = 30.0
+SPEAK_S = 3.0
 
 
 @contextmanager
@@ -167,66 +168,98 @@ async def paced(
 
 
 async def idle(
-    server: Server, *, sockets: int, before: int, settle_s: float
+    server: Server, *, sockets: int, before: int, quiet_s: float, rest_s: float
 ) -> Figures:
     """Sockets of one room that say nothing, beyond `before` that made the heap grow."""
     tally, room = Tally(), a_room()
     async with joined(server, [(room, n) for n in range(before)], tally):
-        await asyncio.sleep(settle_s)
-        memory = server.meter.memory_bytes()
+        memory = await _memory_bytes(server, quiet_s)
         cpu = server.meter.cpu_s()
         async with joined(server, [(room, n) for n in range(sockets)], tally):
             server.meter.rescan()
             cpu_end = server.meter.cpu_s()
-            await asyncio.sleep(settle_s)
-            after = server.meter.memory_bytes()
+            held = await _memory_bytes(server, quiet_s) - memory
+            at_rest = server.meter.cpu_s()
+            await asyncio.sleep(rest_s)
+            server.meter.rescan()
+            at_rest = server.meter.cpu_s() - at_rest
             _verify(tally, [])
     return {
-        "kib_per_socket": (after - memory) / 1024 / sockets,
+        "kib_per_socket": held / 1024 / sockets,
         "cpu_ms_per_accept": 1e3 * (cpu_end - cpu) / sockets,
+        "cpu_percent_at_rest": 100 * at_rest / rest_s,
     }
 
 
 async def wake(
-    server: Server, *, rooms: int, pause_s: float, sleep_s: float
+    server: Server, *, rooms: int, pause_s: float, sleep_s: float, quiet_s: float
 ) -> Figures:
     """Rooms of one socket each: the first word in a new one, and after a long silence.
 
     One after the other with `pause_s` between, and `sleep_s` of silence before the
-    second words; with 0 there are none, for servers whose rooms never sleep.
+    second words; with 0 there are none, for servers whose rooms never sleep. One more
+    room is awake all the time, so that what any room needs is not counted as theirs.
     """
     tally = Tally()
-    before = server.meter.memory_bytes()
-    names = [a_room() for _ in range(rooms)]
     members: list[Member] = []
     new_s: list[float] = []
-    woken_s: list[float] = []
-    async with AsyncExitStack() as stack:
-        for n, name in enumerate(names):
+    async with _room_awake(server), AsyncExitStack() as stack:
+        before = await _memory_bytes(server, quiet_s)
+        for n in range(rooms):
             began = time.perf_counter()
-            place = joined(server, [(name, n)], tally)
+            place = joined(server, [(a_room(), n)], tally)
             members += await stack.enter_async_context(place)
             await _answer(members[-1], tally)
             new_s.append(time.perf_counter() - began)
             await asyncio.sleep(pause_s)
-        awake = server.meter.memory_bytes()
+        awake = await _memory_bytes(server, quiet_s) - before
         figures = {
             "new_p50_ms": 1e3 * quantile(sorted(new_s), 0.5),
-            "kib_per_room": (awake - before) / 1024 / rooms,
+            "kib_per_room": awake / 1024 / rooms,
         }
         if sleep_s:
             await asyncio.sleep(sleep_s)
-            asleep = server.meter.memory_bytes()
+            asleep = await _memory_bytes(server, quiet_s) - before
+            figures["kib_per_room_asleep"] = asleep / 1024 / rooms
+            woken_s = []
             for member in members:
                 woken_s.append(await _answer(member, tally))
                 await asyncio.sleep(pause_s)
-            figures |= {
-                "woken_p50_ms": 1e3 * quantile(sorted(woken_s), 0.5),
-                "woken_p99_ms": 1e3 * quantile(sorted(woken_s), 0.99),
-                "kib_per_room_asleep": (asleep - before) / 1024 / rooms,
-            }
+            woken_s.sort()
+            figures["woken_p50_ms"] = 1e3 * quantile(woken_s, 0.5)
+            figures["woken_p99_ms"] = 1e3 * quantile(woken_s, 0.99)
         _verify(tally, [])
     return figures
+
+
+@asynccontextmanager
+async def _room_awake(server: Server) -> AsyncIterator[None]:
+    """A room somebody speaks in more often than any room falls asleep."""
+    async with joined(server, [(a_room(), 0)]) as members:
+
+        async def speak() -> None:
+            while True:
+                members[0].say(time.perf_counter())
+                await asyncio.sleep(SPEAK_S)
+
+        speaking = asyncio.create_task(speak())
+        try:
+            yield
+        finally:
+            speaking.cancel()
+
+
+async def _memory_bytes(server: Server, quiet_s: float) -> int:
+    """Read once no process has come or gone for `quiet_s`: one would be the figure."""
+    end = time.perf_counter() + STEP_S
+    quiet_since = time.perf_counter()
+    while (now := time.perf_counter()) - quiet_since < quiet_s and now < end:
+        before = server.meter.family
+        await asyncio.sleep(min(0.25, quiet_s))
+        server.meter.rescan()
+        if server.meter.family != before:
+            quiet_since = time.perf_counter()
+    return server.meter.memory_bytes()
 
 
 async def _answer(member: Member, tally: Tally) -> float:

@@ -20,18 +20,14 @@ class Meter:
 
     def __init__(self, roots: Sequence[int]) -> None:
         self._roots = tuple(roots)
-        self._family: tuple[int, ...] = ()
+        #: The processes found by the last scan.
+        self.family: tuple[int, ...] = ()
         self.rescan()
 
     def rescan(self) -> None:
         """Finds the trees' processes anew; takes some 10 ms on a busy machine."""
         below = [row.pid for root in self._roots for row in process.descendants(root)]
-        self._family = (*self._roots, *below)
-
-    @property
-    def processes(self) -> int:
-        """How many there were at the last scan."""
-        return len(self._family)
+        self.family = (*self._roots, *below)
 
     def cpu_s(self) -> float:
         """CPU seconds so far of what the last scan found, in steps of a clock tick.
@@ -39,12 +35,12 @@ class Meter:
         Counts what ended and was waited for, through its parent: no time is lost when
         a process ends between two readings.
         """
-        return _TICK_S * sum(_ticks(pid) for pid in self._family)
+        return _TICK_S * sum(_ticks(pid) for pid in self.family)
 
     def memory_bytes(self) -> int:
         """The proportional set size: pages that several share are counted once."""
         self.rescan()
-        return sum(_pss_bytes(pid) for pid in self._family)
+        return sum(_pss_bytes(pid) for pid in self.family)
 
 
 def _ticks(pid: int) -> int:

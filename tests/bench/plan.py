@@ -16,16 +16,16 @@ FULL: dict[str, Sizes] = {
         "seconds": 6.0,
     },
     "calm": {"rooms": 50, "per_room": 4, "rate": 200, "warm_s": 2.0, "seconds": 6.0},
-    "idle": {"sockets": 2000, "before": 500, "settle_s": 2.0},
-    "wake": {"rooms": 200, "pause_s": 0.0, "sleep_s": 14.0},
+    "idle": {"sockets": 2000, "before": 500, "quiet_s": 2.0, "rest_s": 4.0},
+    "wake": {"rooms": 200, "pause_s": 0.0, "sleep_s": 14.0, "quiet_s": 2.0},
 }
 
 # Eight processes, at a pace at which those kept ready can be replaced.
-WAKE_OF_PROCESSES: Sizes = {"rooms": 8, "pause_s": 1.5, "sleep_s": 14.0}
+WAKE_OF_PROCESSES: Sizes = {"rooms": 8, "pause_s": 1.5}
 
 QUICK: dict[str, Sizes] = {
     "fanout": {"sockets": 100, "window": 8, "warm_s": 0.5, "seconds": 1.0},
-    "idle": {"sockets": 300, "before": 50, "settle_s": 0.3},
+    "idle": {"sockets": 300, "before": 50, "quiet_s": 0.5, "rest_s": 1.0},
 }
 QUICK_CONTESTANTS = ("pooled", "workerd", "node-ws", "channels")
 
@@ -36,7 +36,7 @@ def sizes(
     """What a row asks of a contestant: nobody waits for a sleep that never comes."""
     chosen = plan[row]
     if row == "wake":
-        chosen = WAKE_OF_PROCESSES if room_process else chosen
+        chosen = chosen | (WAKE_OF_PROCESSES if room_process else {})
         chosen = chosen if sleeps else chosen | {"sleep_s": 0.0}
     return chosen
 
@@ -88,7 +88,8 @@ ROWS = (
         "Idle sockets",
         "{sockets:,.0f} sockets of one room that say nothing, in a fresh process "
         "beyond {before:.0f} that made its heap grow. A garbage-collected heap grows "
-        "in steps: a process that has served more before needs less for each.",
+        "in steps: a process that has served more before needs less for each. At "
+        "rest is with all of them connected.",
     ),
     Row(
         "wake",
@@ -113,6 +114,7 @@ FIGURES = (
     Figure("calm", "p99_ms", "latency p99 (ms)", "many rooms, calm"),
     Figure("idle", "kib_per_socket", "memory a socket (KiB)", "idle"),
     Figure("idle", "cpu_ms_per_accept", "CPU an accept (ms)", "idle"),
+    Figure("idle", "cpu_percent_at_rest", "CPU at rest (% of a core)", "idle"),
     Figure("wake", "new_p50_ms", "new room p50 (ms)"),
     Figure("wake", "woken_p50_ms", "woken p50 (ms)", "sleeping room"),
     Figure("wake", "woken_p99_ms", "woken p99 (ms)"),
