@@ -31,7 +31,7 @@ MAX_UNCOVERED_BYTES = 2**20
 EXPIRE_AFTER_S = 4.7  # looked at four times a second, and wire.md §5 says 5 s
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 
-_WORTH_A_RETURN = frozenset({"duplicate_activation", "moved", "storage_failed"})
+_WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
 
 
 class Outlet(Protocol):
@@ -315,6 +315,7 @@ class Stub:
                     outlet.refused(entry.data)
             if pending.done is not None and not pending.done.done():
                 pending.done.set_exception(Unavailable())
+                pending.done.exception()  # looked at: nobody may be waiting any more
         self._pending = kept
 
     # Getting to the object.
@@ -480,23 +481,29 @@ class Stub:
         at, self._link = self._link, None
         if at is not None:
             at.riders.pop(self.name, None)
+        if goodbye.reason == "moved":
+            self._links.moved()
         if goodbye.reason == "reset" and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":
             self._failures += 1
             self._paging = True
             self._page(self)
-        elif self._pending or (
-            # Epoch 0: nobody was there, so whatever we came for is still to be done.
-            self._held and (goodbye.reason in _WORTH_A_RETURN or not goodbye.epoch)
-        ):
+        elif self._pending or (self._held and self._must_return(goodbye)):
             self._failures += goodbye.reason != "idle"
-            if goodbye.reason == "moved":
-                self._links.moved()
             self._revive()
         else:
             # A goodbye that comes late may have been overtaken by the next life's call.
             self.unsure = True
+
+    def _must_return(self, goodbye: link.Goodbye) -> bool:
+        """Whether silent sockets need the object. One that moved sleeps until somebody
+        speaks, else all would wake in their new place at once."""
+        if not goodbye.epoch:
+            return True  # nobody was there: whatever we came for is still to be done
+        if goodbye.reason == "moved":
+            return self._typing
+        return goodbye.reason in _WORTH_A_RETURN
 
     def paged(self) -> None:
         """Paging has ended, for good or ill: attach again."""

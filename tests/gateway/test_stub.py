@@ -265,7 +265,7 @@ async def test_a_reset_is_answered_on_the_same_link_at_once() -> None:
         assert at.names.resolved == 1 and at.process.links == 1
 
 
-@pytest.mark.parametrize("reason", ["duplicate_activation", "moved", "storage_failed"])
+@pytest.mark.parametrize("reason", ["duplicate_activation", "storage_failed"])
 async def test_an_object_that_lives_elsewhere_is_looked_for(reason: str) -> None:
     async with desk() as at:
         one = Outlet("g1.1")
@@ -274,6 +274,41 @@ async def test_an_object_that_lives_elsewhere_is_looked_for(reason: str) -> None
             at.names.where = elsewhere.address
             at.process.says(link.Goodbye(NAME, 1, at.newest, reason))
             assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
+
+
+async def test_one_that_moved_sleeps_until_somebody_speaks() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        async with actor("2") as elsewhere:
+            at.names.where = elsewhere.address
+            at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
+            await eventually(lambda: at.stub.asleep)
+            assert at.names.resolved == 1
+            at.stub.say(one, b"anybody?")
+            assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
+
+
+async def test_one_that_moved_before_it_was_reached_is_looked_for() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        async with actor("2") as elsewhere:
+            at.names.where = elsewhere.address
+            at.process.says(link.Goodbye(NAME, 0, 0, "moved"))
+            assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
+
+
+async def test_who_was_shown_to_type_is_shown_to_stop_where_it_moved() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        typing = replace(one.attachment, typing=True)
+        at.process.says(link.Output(NAME, 1, at.newest, [link.Attached(typing)]))
+        async with actor("2") as elsewhere:
+            at.names.where = elsewhere.address
+            at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
+            assert (await elsewhere.hears(link.Attach)).sockets == [typing]
 
 
 async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:
