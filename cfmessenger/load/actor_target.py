@@ -60,7 +60,9 @@ class ActorCarrier:
         self._rooms: dict[str, ActorRoom] = {}
         self._numbers, self._turns = numbering(), numbering()
         self._connections = numbering()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving = asyncio.Event()
+        self._living: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Be known as a gateway. Raises `Unreachable`."""
@@ -69,10 +71,8 @@ class ActorCarrier:
             await self._renew()
         except Unavailable as error:
             raise Unreachable(f"no actors there: {error.message}") from None
-        self._tasks = [
-            asyncio.create_task(self._live()),
-            asyncio.create_task(self._links.ping()),
-        ]
+        self._living = asyncio.create_task(self._live())
+        self._pinging = asyncio.create_task(self._links.ping())
 
     async def _renew(self) -> None:
         seconds, micros = await ask(self._valkey, "TIME")
@@ -80,10 +80,13 @@ class ActorCarrier:
         await ask(self._valkey, "ZADD", keys.GATEWAYS, now, self._gateway)
 
     async def _live(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
+        # Never cancelled: a Valkey client that is may swallow it on Python 3.11.
+        while not self._leaving.is_set():
             with contextlib.suppress(Unavailable):
                 await self._renew()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_EVERY_S):
+                    await self._leaving.wait()
 
     async def connect(
         self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
@@ -103,13 +106,15 @@ class ActorCarrier:
 
     async def aclose(self) -> None:
         """Leave; the rooms see that nobody of ours is there any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._leaving.set()
+        if self._pinging is not None:
+            self._pinging.cancel()
+        if self._living is not None:
+            await self._living
         await asyncio.sleep(0)  # the last inputs leave with this turn of the loop
         with contextlib.suppress(Unavailable):
             await ask(self._valkey, "ZREM", keys.GATEWAYS, self._gateway)
         await asyncio.sleep(0)
         self._links.close()
         await self._namespace.close()
-        await self._valkey.aclose()
+        await self._valkey.aclose(close_connection_pool=True)

@@ -266,7 +266,8 @@ class Crew:
                     seat, seat.since, lambda code: self._lost(seat, code), slow
                 )
             except ApiError as error:
-                if not error.retryable or backoff.attempt >= DIAL_TRIES:
+                full = error.code == "AT_CAPACITY" and seat in self._entering
+                if full or not error.retryable or backoff.attempt >= DIAL_TRIES:
                     raise
                 await asyncio.sleep(backoff.delay(error.retry_after_s or 0.0))
             else:

@@ -49,7 +49,7 @@ class Meter:
         self._lag_us = 0
         self._before: Counter[str] = Counter()
         self._cpu_began = time.process_time()
-        self._cpu_share = 0.0
+        self.cpu_share = 0.0
 
     def begin(self) -> None:
         """The warm-up is over: from here on everything counts."""
@@ -72,7 +72,7 @@ class Meter:
     def end(self) -> None:
         """Nothing is sent any more: the generator's own health is known."""
         wall = now() - self.began
-        self._cpu_share = (time.process_time() - self._cpu_began) / max(wall, 1e-3)
+        self.cpu_share = (time.process_time() - self._cpu_began) / max(wall, 1e-3)
 
     def record(self, name: str, seconds: float) -> None:
         """One latency of a kind that is rare enough for a histogram of its own."""
@@ -150,16 +150,16 @@ class Meter:
         loop = self._loop_lag.quantile(0.99)
         if loop > 2 * limit:
             reasons.append(f"the generator's loop hung for {loop / 1000:.1f} ms (p99)")
-        if self._cpu_share > CPU_LIMIT:
+        if self.cpu_share > CPU_LIMIT:
             reasons.append(
-                f"the generator used {self._cpu_share:.0%} of a core; more --workers "
+                f"the generator used {self.cpu_share:.0%} of a core; more --workers "
                 "spread it"
             )
         return Health(
             valid=not reasons,
             reasons=reasons,
             max_lag_us=self._lag.max,
-            cpu_share=round(self._cpu_share, 3),
+            cpu_share=round(self.cpu_share, 3),
             loop_lag_us=self._loop_lag.max,
         )
 

@@ -61,12 +61,14 @@ class Room:
         self.conflicts = 0  # numbers that meant two messages
         self.repeats = 0  # messages that had two numbers
         self.examples: list[str] = []
-        self._first = 0
+        self._first = 1
         self._digested = 0
         self._digest = hashlib.blake2b(digest_size=16)
 
     def enter(self, seq: int) -> Track:
         """A socket came in and was shown everything up to `seq`."""
+        if not self.tracks and not self.left:
+            self._first, self._digested = seq + 1, seq
         track = Track(self, seq)
         self.tracks.add(track)
         return track
@@ -92,8 +94,6 @@ class Room:
             self.repeats += 1
             self.note(f"{shown.id} is there twice, the second time as seq {shown.seq}")
         self.shown[shown.seq] = shown
-        if not self._first:
-            self._first, self._digested = shown.seq, shown.seq - 1
         self.top = max(self.top, shown.seq)
 
     @property
@@ -117,8 +117,7 @@ class Room:
             if (shown := self.shown.get(seq)) is None:
                 return Evidence(self.name, self._first, self.top, "")
             self._take_in(shown)
-        digest = self._digest.hexdigest() if self._first else ""
-        return Evidence(self.name, self._first, self.top, digest)
+        return Evidence(self.name, self._first, self.top, self._digest.hexdigest())
 
     def settled(self, top: int) -> bool:
         """Whether every socket that is in has seen everything up to `top`."""

@@ -88,6 +88,9 @@ class Plan(
     zipf: Annotated[float, Meta(ge=0, le=5)] = 1.1
     tick_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 20.0
+    quiet_s: Annotated[float, Meta(ge=0.1, le=60)] = 6.0
+    """How long what is missing may still come; wire.md §5 answers within 5 s."""
+
     seed: int = 1
     room: str = ""
     run: str = ""

@@ -21,7 +21,6 @@ import uvloop
 from cfmessenger.client.errors import ApiError, Unreachable
 
 from . import desk
-from .actor_target import ActorCarrier
 from .crew import Carrier, Crew, hint
 from .gateway_target import GatewayCarrier
 from .oracle import judge
@@ -31,9 +30,6 @@ from .scenario.times import Times
 from .ticker import now
 
 BEAT_S = 0.05
-QUIET_S = 6.0
-"""Whatever was sent is answered within 5 s (wire.md §5)."""
-
 DRAIN_LIMIT_S = 60.0
 
 
@@ -200,7 +196,7 @@ class Worker:
             await asyncio.sleep(0.005)
             if (mark := self._progress_mark()) != seen:
                 seen, heard_at = mark, now()
-            if now() - heard_at > QUIET_S:
+            if now() - heard_at > self.plan.quiet_s:
                 return
             if now() - began > DRAIN_LIMIT_S:
                 self._reasons.append(
@@ -237,6 +233,8 @@ def _carrier(job: desk.Job) -> Carrier:
     plan = job.plan
     if plan.target == "gateway":
         return GatewayCarrier(plan.url, job.people)
+    from .actor_target import ActorCarrier  # only then: it brings a Valkey client
+
     gateway = f"load-{plan.run}-{job.part.worker}"
     return ActorCarrier(gateway, plan.namespace, job.namespace_key, job.valkey_url)
 
