@@ -37,9 +37,10 @@ load: $(STAMP) ## the load harness (cfmessenger load)
 bench: $(STAMP) ## our figures beside peers', ~25 min (ARGS="--quick", "--write")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-chaos: $(STAMP) ## kill everything under load and check (SECONDS=60 SEED=n GATEWAYS=2)
+chaos: $(STAMP) ## kill everything under load and check (SECONDS= SEED= GATEWAYS= PLACEMENT=)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) \
-	  --gateways $(or $(GATEWAYS),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	  --gateways $(or $(GATEWAYS),2) --placement $(or $(PLACEMENT),dedicated) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sim: $(STAMP) ## simulate (SEEDS=20000; SEED=n traces one; SABOTAGE=all is the proof)
 	@$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS)) \

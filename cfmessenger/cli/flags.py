@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from cfmessenger.settings import PREFIX, Settings, SettingsError
+from cfmessenger.settings_help import help_of
 
 EXIT_SETTINGS = 3
 
@@ -49,7 +50,7 @@ def with_settings(
             f"--{field.replace('_', '-')}",
             _parameter(field),
             metavar="TEXT",
-            help=f"Instead of {PREFIX}{field.upper()}.",
+            help=f"{help_of(field)} [{PREFIX}{field.upper()}]",
         )(decorated)
     return decorated
 

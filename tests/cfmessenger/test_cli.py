@@ -81,4 +81,4 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_have_no_flag(tmp_path: Path) -> None:
     text = run("up", "--help", folder=tmp_path).stdout
     assert "--chat-rate" in text
-    assert "secret" not in text.lower() and "--ai-key" not in text
+    assert "--turnstile-secret-key" not in text and "--ai-key" not in text
