@@ -29,6 +29,9 @@ logger = logging.getLogger("cfmessenger.activation")
 
 LIVE_MIRROR_EVERY_S = 5.0
 SETTLE_S = 1.0
+SOON_MS = 50
+"""What is due by then is waited for before a room moves."""
+
 COMPLETE_AFTER_S = 5.0
 """So long after a crash who holds sockets here may not have come back yet."""
 
@@ -356,11 +359,11 @@ class Activation:
         """
         if self.state is not State.RUNNING:
             return False
-        if not self._gate.idle:
+        if not self._at_rest(reason):
             if reason == "idle":
                 return False
             self._parting = True
-            if not await self._settled():
+            if not await self._settled(reason):
                 return False
             if not self._gate.idle:
                 # A mirror must hold nothing that is not confirmed: none, then.
@@ -391,13 +394,22 @@ class Activation:
         lived = self._around.loop.time() - self._loaded_at
         return not self._machine.crashed or lived >= COMPLETE_AFTER_S
 
-    async def _settled(self) -> bool:
-        """The gate is idle, or there is no more time to wait for it.
+    def _at_rest(self, reason: str) -> bool:
+        """Nothing is unconfirmed; nor, if it moves, about to be told: silent sockets do
+        not come back for a list of people."""
+        alarm_at = self._machine.alarm_at
+        if reason == "moved" and alarm_at is not None:
+            return self._gate.idle and alarm_at > self._around.clock.now() + SOON_MS
+        return self._gate.idle
+
+    async def _settled(self, reason: str) -> bool:
+        """It is at rest, or there is no more time to wait for it.
 
         False if the object was reset or has ended meanwhile.
         """
-        end = self._around.loop.time() + SETTLE_S
-        while not self._gate.idle and self._around.loop.time() < end:  # noqa: ASYNC110
+        loop = self._around.loop
+        end = loop.time() + SETTLE_S
+        while not self._at_rest(reason) and loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return self.state is State.RUNNING
 

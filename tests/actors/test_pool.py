@@ -317,6 +317,22 @@ async def test_under_constant_talk_it_moves_and_hands_over_the_rest(
         each.close()
 
 
+async def test_whoever_has_just_come_is_told_who_is_there_before_it_moves(
+    launch: Launch, log: ValkeyLog
+) -> None:
+    """A list of people is on its way for 50 ms, and nobody returns for it."""
+    after = next_of(POOL, 1)
+    name, actor = mover(POOL, after)
+    host = await launch(actor)
+    caller = await entered(host, "gA", name)
+    v = caller.visitor
+    assert names(v, "gA.0") == set()
+    host.place(after)
+    assert (await v.until_goodbye("moved")).epoch == 1
+    assert names(v, "gA.0") == {"gA.0"}
+    caller.close()
+
+
 async def test_they_go_in_batches(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
