@@ -35,6 +35,7 @@ class FakeNamespace:
         self.hosts: list[HostProcess] = []
         self.away = False
         self.generation = world.plan.placement
+        self.changed_at = -60.0
         self._before = self.generation
         self._outdated: dict[str, tuple[HostProcess, float]] = {}
 
@@ -112,6 +113,7 @@ class FakeNamespace:
     def place(self, placement: Placement) -> None:
         """A new generation; who is told of it at once, and who has to look?"""
         self._before, self.generation = self.generation, placement
+        self.changed_at = self._world.loop.time()
         self._world.valkey.strings[keys.PLACEMENT.encode()] = encode(placement)
         for each in self.living:
             if each.host is not None and self._world.rng.random() < 0.5:

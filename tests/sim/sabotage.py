@@ -5,11 +5,19 @@ that design.md relies on, by replacing one method, and names the rule of the che
 that must notice; `test_sabotage.py` holds it to that. `seeds` are where to look first:
 they save time, and when the product changes, others among CI's seeds will do.
 
-Two of design.md's precautions are proved by their unit tests and not here: that a lower
-epoch cannot replace a mirror (`tests/cfmessenger/storage/test_log.py`), and that an
-unclean mirror is not believed (`tests/actors/test_loading.py`). Without them people
-would be told of arrivals and departures that were none, and the roster heals as soon
-as gateways attach, so that none of the checker's rules breaks.
+Some of design.md's precautions are proved elsewhere, because each is one of two or
+heals before any of the checker's rules breaks:
+
+- that a lower epoch cannot replace a mirror (`tests/cfmessenger/storage/test_log.py`),
+  that an unclean mirror is not believed (`tests/actors/test_loading.py`), that who
+  moves soon after a crash hands over no roster (`tests/actors/test_pool.py`): people
+  would be told of arrivals that were none, and the roster heals as gateways attach;
+- that a gateway does not believe an older epoch (`tests/gateway/test_stub.py`): an
+  attach that knows a higher one has ended the older life (`tests/actors/test_pool.py`);
+- that a pool looks at single rooms while a generation spreads (there too): whoever is
+  told `moved`, or attaches elsewhere, finds the newer life before a second has passed;
+- that whoever wakes after a crash calls everyone, and that silent rooms of a dead pool
+  look at the log (`tests/cluster/test_pools.py`): here nobody is silent for long.
 """
 
 from __future__ import annotations
@@ -27,6 +35,7 @@ import actors.loading
 import actors.release
 from actors.activation import Activation
 from actors.committer import Committer, Report
+from actors.host import Host
 from actors.release import Peer
 from cfmessenger import keys, link
 from cfmessenger.history import History
@@ -40,6 +49,7 @@ from cfmessenger.storage.log import (
     _checked,
     _entries,
 )
+from gateway.links import Links
 from gateway.stub import Stub
 
 Patch = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -159,18 +169,6 @@ def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
         return await _read(self, name, previous + 1, previous)
 
     return _instead(ValkeyLog, "activate", activate)
-
-
-@sabotage("stream", "alive", "unanswered", "refused", "roster", seeds=(5581,))
-def older_epoch_believed() -> contextlib.AbstractContextManager[Any]:
-    """A gateway shows what a superseded activation says."""
-    on_output = Stub.on_output
-
-    def credulous(self: Stub, output: link.Output) -> None:
-        self.epoch = min(self.epoch, output.epoch)
-        on_output(self, output)
-
-    return _instead(Stub, "on_output", credulous)
 
 
 # Exactly once.
@@ -295,3 +293,30 @@ def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]
         return [] if known else await newer(name, log, known, top, now)
 
     return _instead(actors.loading, "_newer", nothing)
+
+
+# Pools.
+
+
+@sabotage("alive", seeds=(85, 102))
+def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
+    """A pool never finds out that there is another one of its name."""
+    start = Host.start
+
+    async def careless(self: Host) -> None:
+        await start(self)
+        self._epoch = 2**60
+
+    return _instead(Host, "start", careless)
+
+
+@sabotage("alive", seeds=(39, 61))
+def nothing_moves() -> contextlib.AbstractContextManager[Any]:
+    """A host takes what does not live there, and keeps it."""
+    return _instead(Host, "owns", lambda self, name: True)
+
+
+@sabotage("alive", seeds=(160, 212, 238))
+def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
+    """A gateway that is told `moved` goes on to where it went before."""
+    return _instead(Links, "moved", lambda self: None)

@@ -43,6 +43,9 @@ from tests.sim.workload import Person, Tab
 HEALED_S = 60.0
 PROBE_S = 20.0
 CALM_S = 6.0
+FOLLOWED_S = 3.0
+"""After so long everybody has heard of a generation."""
+
 LOOK_EVERY_S = 0.25
 
 
@@ -221,6 +224,8 @@ class World:
 
     async def _probe(self) -> None:
         """Everything works: each person is heard."""
+        followed = self.namespace.changed_at + FOLLOWED_S
+        await asyncio.sleep(max(0.0, followed - self.loop.time()))
         for tab in self.tabs:
             tab.unheard.clear()
         for tab in self.tabs:
@@ -232,6 +237,20 @@ class World:
                 return
             await asyncio.sleep(LOOK_EVERY_S)
         await self._settle(HEALED_S)
+        self._locate()
+
+    def _locate(self) -> None:
+        """Whoever was just heard, was so where the generation says."""
+        namespace = self.namespace
+        keys_of = {each.process.name: each.key for each in namespace.living}
+        for room in self.plan.rooms:
+            stream = self.valkey.streams.get(_log_key(f"room:{room}"))
+            if stream is not None and stream.items:
+                found = keys_of.get(stream.items[-1].writer.name)
+                meant = namespace.generation.actor_of(f"room:{room}")
+                if found not in (None, meant):
+                    text = f"{room} lives in {found}, not in {meant}"
+                    self.history.unsettled.append(text)
 
     def _finish(self) -> None:
         history = self.history
