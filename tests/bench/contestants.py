@@ -142,7 +142,8 @@ def _clean_env(**more: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _messenger(placement: str) -> AsyncIterator[Server]:
+async def messenger(placement: str, **settings: str) -> AsyncIterator[Server]:
+    """Our own, with limits lifted and these settings besides."""
     async with _folder() as folder:
         data, log = folder / "data", folder / "up.log"
         env = _clean_env(
@@ -156,6 +157,7 @@ async def _messenger(placement: str) -> AsyncIterator[Server]:
             CFM_MAX_SOCKETS_PER_ADDRESS="0",
             CFM_BOTS_ACTIVE="0",
             CFM_LOG_LEVEL="warning",
+            **settings,
         )
         command = [sys.executable, "-m", "cfmessenger", "up", "--port", "0"]
         async with _running(command, env, log, signal.SIGTERM) as row:
@@ -302,14 +304,14 @@ CONTESTANTS = (
         "pooled",
         "CF Messenger, pooled",
         DURABLE,
-        lambda: _messenger("pooled"),
+        lambda: messenger("pooled"),
         sleeps=True,
     ),
     Contestant(
         "dedicated",
         "CF Messenger, dedicated",
         DURABLE,
-        lambda: _messenger("dedicated"),
+        lambda: messenger("dedicated"),
         sleeps=True,
         room_process=True,
     ),

@@ -1,0 +1,78 @@
+"""The arithmetic of the cost model."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bench.model import (
+    KINDS,
+    Costs,
+    Demand,
+    Line,
+    Machine,
+    Point,
+    fit,
+    lines,
+    size,
+)
+
+COSTS = Costs(
+    cpu={
+        "gateway": Line(50.0, 3.0, 0.0),
+        "actors": Line(80.0, 0.1, 0.0),
+        "valkey": Line(20.0, 0.0, 0.0),
+    },
+    socket_kib=20.0,
+    room_kib=10.0,
+    gateway_mib=60.0,
+    actor_mib=45.0,
+    accept_ms=1.0,
+    valkey_bytes=300.0,
+)
+
+
+@given(
+    st.floats(1, 1000),
+    st.floats(0.1, 100),
+    st.lists(st.integers(1, 500), min_size=2, max_size=8, unique=True),
+)
+def test_a_line_is_found_again(fixed: float, slope: float, xs: list[int]) -> None:
+    line = fit([(x, fixed + slope * x) for x in xs])
+    assert line.slope == pytest.approx(slope, rel=1e-3, abs=1e-6)
+    assert line.fixed == pytest.approx(fixed, rel=1e-2, abs=1e-3)
+    assert line.error < 1e-6
+
+
+def test_what_is_no_line_says_how_far_off_it_is() -> None:
+    assert fit([(1, 10.0), (2, 40.0), (3, 10.0)]).error > 0.2
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(1, 1.0)], [(1, 1.0), (1, 2.0)], [(1, 0), (2, 1)]]
+)
+def test_too_little_for_a_line(points: list[tuple[float, float]]) -> None:
+    with pytest.raises(ValueError, match="two different x"):
+        fit(points)
+
+
+def test_each_kind_of_process_has_its_own() -> None:
+    points = [Point(x, {kind: 10.0 + x for kind in KINDS}) for x in (1, 2, 5)]
+    found = lines(points)
+    assert set(found) == set(KINDS)
+    assert all(line.slope == pytest.approx(1.0) for line in found.values())
+
+
+def test_twice_the_demand_takes_twice_the_cores() -> None:
+    once = size(COSTS, Demand(100_000, 10_000, 1_000), Machine())
+    twice = size(COSTS, Demand(200_000, 20_000, 2_000), Machine())
+    assert twice.cores["gateway"] == pytest.approx(2 * once.cores["gateway"])
+    assert twice.nodes >= once.nodes
+
+
+def test_the_first_limit_is_named() -> None:
+    silent = size(COSTS, Demand(1_000_000, 100_000, 10), Machine())
+    assert silent.limit in ("memory", "sockets of a gateway process")
+    busy = size(COSTS, Demand(100_000, 1_000, 20_000), Machine())
+    assert busy.limit == "CPU"
+    many = size(COSTS, Demand(100_000, 50_000, 60_000), Machine())
+    assert many.limit == "Valkey's one thread" and many.notes
