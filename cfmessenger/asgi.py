@@ -15,11 +15,16 @@ from collections.abc import Mapping
 
 from starlette.applications import Starlette
 
+from cfmessenger.data.names import Names
+from cfmessenger.data.store import Store
 from cfmessenger.namespace import Namespace, NamespaceClient
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.valkey_kv import Valkey
+from cfmessenger.users import Directory
 from gateway.app import create_app
 from gateway.fanout import ServerTap
+from gateway.hub import Data
 from gateway.sockets import Sockets
 
 NAMESPACE = "CFMX_NAMESPACE"
@@ -43,11 +48,24 @@ def namespace_from(env: Mapping[str, str]) -> NamespaceClient:
 
 
 def build(settings: Settings, namespace: Namespace) -> Starlette:
-    """An application on this namespace, whichever it is."""
+    """An application on this namespace, whichever it is. Raises `SettingsError`."""
     assert settings.valkey_url is not None
     log = ValkeyLog(settings.valkey_url, settings.log_length)
     application = create_app(
-        settings, lambda services: Sockets(services, namespace, log), log
+        settings,
+        lambda services: Sockets(services, namespace, log),
+        log,
+        sql_of(settings),
     )
     application.add_middleware(ServerTap)  # last added, so outermost
     return application
+
+
+def sql_of(settings: Settings) -> Data:
+    """The collections, in the database of these settings. Raises `SettingsError`."""
+    store = Store.of(settings)
+
+    def made(kv: Valkey, directory: Directory) -> tuple[Store, Names]:
+        return store, Names(store, kv, directory)
+
+    return made

@@ -15,6 +15,9 @@ PLACEMENT = "cfm:placement"
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
 
+USERS_CHANNEL = "cfm:users"
+"""Who changed what they are called is published here, by user id."""
+
 
 def log(name: str) -> str:
     """The object's stream of durable events, ids `<epoch>-<seq>`."""

@@ -387,6 +387,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "allowed_origins": _origins,
     "chat_rate": Rate.parse,
     "data_dir": _path,
+    "database_url": _url("postgresql", "postgres", "sqlite"),
     "drain_s": _number,
     "fsync": _choice(Fsync),
     "hibernate_after": _number,

@@ -5,7 +5,7 @@ the same shape. Owns identity alone: who is online, and which bots are in rotati
 kept elsewhere. E-mail addresses in the seeded list are invented and public.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Self
@@ -57,7 +57,10 @@ class Profile(
 
 
 class Directory:
-    """Everybody there is, in the order of the file; never changes after loading."""
+    """Everybody there is, in the order of the file.
+
+    Who is there never changes after loading; what people call themselves does.
+    """
 
     def __init__(self, profiles: list[Profile]) -> None:
         """Raises ValueError when an id or an e-mail address occurs twice."""
@@ -66,10 +69,26 @@ class Directory:
             raise ValueError("expected every id once")
         if len({profile.email.lower() for profile in profiles}) < len(profiles):
             raise ValueError("expected every e-mail address once")
-        self.people = tuple(each for each in profiles if not each.is_ai_bot)
-        self.bots = tuple(each for each in profiles if each.is_ai_bot)
+        self._tell_apart()
         if not self.people:
             raise ValueError("expected at least one person who is not a bot")
+
+    def _tell_apart(self) -> None:
+        everybody = self._by_id.values()
+        self.people = tuple(each for each in everybody if not each.is_ai_bot)
+        self.bots = tuple(each for each in everybody if each.is_ai_bot)
+
+    def learn(self, words: Mapping[str, tuple[str, str | None]]) -> None:
+        """What people now call themselves: id → display name and personal message.
+
+        Unknown ids are passed over: the list may have changed since.
+        """
+        for user_id, (name, message) in words.items():
+            if user_id in self._by_id:
+                self._by_id[user_id] = msgspec.structs.replace(
+                    self._by_id[user_id], display_name=name, personal_message=message
+                )
+        self._tell_apart()
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:

@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey_kv import require_version
-from gateway import endpoints, sockets
+from gateway import data, endpoints, sockets
 from gateway.envelope import Refusal, refuse
 from gateway.fanout import ServerTap
-from gateway.hub import Hub, RoomLog, Services
+from gateway.hub import Data, Hub, RoomLog, Services
 from gateway.middleware import Edge
 
 
@@ -50,11 +50,15 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
-    settings: Settings, hub: Callable[[Services], Hub], log: RoomLog
+    settings: Settings,
+    hub: Callable[[Services], Hub],
+    log: RoomLog,
+    sql: Data | None = None,
 ) -> Starlette:
     """The application of one gateway process.
 
-    `hub` makes the side of sockets and actors, given the parts that exist by then.
+    `hub` makes the side of sockets and actors, given the parts that exist by then;
+    `sql` makes the collections, and without it there are none.
     Startup fails on a Valkey that is away or too old; shutdown drains the hub.
     """
     app = Starlette(
@@ -69,8 +73,11 @@ def create_app(
     # Nothing is at `/api/users/`, and a redirect is no envelope.
     app.router.redirect_slashes = False
     app.router.default = _not_found
-    app.state.services = Services.build(settings, hub, log)
+    app.state.services = Services.build(settings, hub, log, sql)
     return app
+
+
+_ROW_METHODS = ["GET", "PATCH", "DELETE"]
 
 
 def routes() -> list[BaseRoute]:
@@ -87,6 +94,8 @@ def routes() -> list[BaseRoute]:
         _get("/api/rooms", endpoints.room_list),
         _get("/api/rooms/{id:room}/messages", endpoints.messages),
         _post("/api/presence", endpoints.presence),
+        Route("/api/data/{collection}", data.rows, methods=["GET", "POST"]),
+        Route("/api/data/{collection}/{id}", data.row, methods=_ROW_METHODS),
         WebSocketRoute("/api/ws/room/{id:room}", _Asgi(sockets.room_socket)),
         WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
         _get("/api/ws/room/{id:room}", endpoints.upgrade_required),
@@ -152,6 +161,11 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.aclose)
         await require_version(services.kv)
+        if services.store is not None:
+            await services.store.start(services.directory)
+        if services.names is not None:
+            following = services.names.following(services.clock.now)
+            await stack.enter_async_context(following)
         await services.hub.start()
         stack.push_async_callback(services.hub.drain)
         yield

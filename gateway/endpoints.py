@@ -92,11 +92,11 @@ async def session_of(request: Request) -> Session:
     return await identify(presented, services_of(request))
 
 
-async def body_of(request: Request, kind: type[_T]) -> _T:
-    """The JSON body; raises UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, VALIDATION_ERROR.
+async def json_body(request: Request) -> bytes:
+    """The body, said to be JSON; raises UNSUPPORTED_MEDIA_TYPE.
 
     `text/plain` is JSON as well (what the original client's fetch sends), and so is a
-    body without a type. Unknown fields are ignored, a repeated key's last value wins.
+    body without a type.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0]
     if (
@@ -104,7 +104,15 @@ async def body_of(request: Request, kind: type[_T]) -> _T:
         or request.headers.get("content-encoding", "identity").lower() != "identity"
     ):
         raise ProtocolError("UNSUPPORTED_MEDIA_TYPE")
-    body = await request.body()
+    return await request.body()
+
+
+async def body_of(request: Request, kind: type[_T]) -> _T:
+    """The JSON body; raises UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, VALIDATION_ERROR.
+
+    Unknown fields are ignored, a repeated key's last value wins.
+    """
+    body = await json_body(request)
     try:
         # Decoded first: msgspec looks at no bytes of a string that it skips.
         return msgspec.json.decode(body.decode(), type=kind)
@@ -140,16 +148,18 @@ async def with_status(services: Services, profiles: list[Profile]) -> list[User]
                 pipe.hget(keys.presence(profile.id), "status")
             found = await pipe.execute()
     return [
-        profile.with_status(_status(raw))
+        profile.with_status(status_of(raw))
         for profile, raw in zip(profiles, found, strict=True)
     ]
 
 
-def _status(raw: bytes | None) -> Status:
+def status_of(raw: bytes | None) -> Status:
+    """What a presence key says; who has none is offline."""
     return _STATUSES.get(raw, "offline")
 
 
-async def _profile(services: Services, session: Session) -> Profile:
+def profile_of(services: Services, session: Session) -> Profile:
+    """The person whose session this is; AUTH_EXPIRED if they left the list since."""
     found = services.directory.person(session.user_id)
     if found is None:  # taken off the list while signed in
         raise ProtocolError("AUTH_EXPIRED")
@@ -221,7 +231,7 @@ async def logout(request: Request) -> Response:
 async def me(request: Request) -> Response:
     """GET /api/auth/me"""
     services = services_of(request)
-    profile = await _profile(services, await session_of(request))
+    profile = profile_of(services, await session_of(request))
     [user] = await with_status(services, [profile])
     return ok(user)
 
@@ -295,7 +305,7 @@ async def presence(request: Request) -> Response:
     wanted = await body_of(request, PresenceRequest)
     if wanted.display_name is not None:
         check_display_name(wanted.display_name)
-    profile = await _profile(services, session)
+    profile = profile_of(services, session)
     await services.hub.presence_update(
         session.user_id, wanted.status, wanted.display_name
     )
@@ -324,6 +334,12 @@ async def readyz(request: Request) -> Response:
         parts["valkey"] = await ask(services.kv, "PING") is True
     except Unavailable:
         parts["valkey"] = False
+    if services.store is not None:
+        try:
+            await services.store.ping()
+            parts["sql"] = True
+        except Unavailable:
+            parts["sql"] = False
     lines = [f"{name} {'ok' if up else 'down'}\n" for name, up in sorted(parts.items())]
     return PlainTextResponse("".join(lines), 200 if all(parts.values()) else 503)
 

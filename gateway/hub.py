@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cfmessenger.clock import Clock
 from cfmessenger.login_rate import LoginRate
@@ -21,6 +21,10 @@ from cfmessenger.storage.valkey_kv import Valkey, connect
 from cfmessenger.tickets import Tickets
 from cfmessenger.turnstile import Turnstile, turnstile
 from cfmessenger.users import Directory
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or not at all
+    from cfmessenger.data.names import Names
+    from cfmessenger.data.store import Store
 
 
 class Hub(Protocol):
@@ -62,6 +66,12 @@ class RoomLog(Protocol):
         """The latest snapshot of the object, None if it was never mirrored."""
 
 
+class Data(Protocol):
+    """Makes the store of the collections, and what keeps the directory in step."""
+
+    def __call__(self, kv: Valkey, directory: Directory) -> tuple[Store, Names]: ...
+
+
 @dataclass(kw_only=True)
 class Services:
     """The parts of one gateway process."""
@@ -76,11 +86,17 @@ class Services:
     directory: Directory
     log: RoomLog
     clock: Clock
+    store: Store | None = None  # None: no collections
+    names: Names | None = None
     hub: Hub = field(init=False)  # needs the other parts, so it is made last
 
     @classmethod
     def build(
-        cls, settings: Settings, hub: Callable[[Services], Hub], log: RoomLog
+        cls,
+        settings: Settings,
+        hub: Callable[[Services], Hub],
+        log: RoomLog,
+        sql: Data | None = None,
     ) -> Services:
         """Everything these settings describe. Nothing is contacted yet."""
         if settings.valkey_url is None:
@@ -94,6 +110,8 @@ class Services:
         sessions = Sessions(
             kv, ttl_s=settings.session_ttl, replica=replica, clock=clock.now
         )
+        directory = Directory.load(settings.users)
+        store, names = (None, None) if sql is None else sql(kv, directory)
         services = cls(
             settings=settings,
             kv=kv,
@@ -109,15 +127,19 @@ class Services:
             login_rate=LoginRate(
                 kv, settings.login_rate.count, settings.login_rate.seconds
             ),
-            directory=Directory.load(settings.users),
+            directory=directory,
             log=log,
             clock=clock,
+            store=store,
+            names=names,
         )
         services.hub = hub(services)
         return services
 
     async def aclose(self) -> None:
         """Gives back every connection."""
+        if self.store is not None:
+            await self.store.aclose()
         await self.turnstile.aclose()
         await self.replica.aclose(close_connection_pool=True)
         await self.kv.aclose(close_connection_pool=True)

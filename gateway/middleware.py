@@ -36,13 +36,14 @@ _SECURITY: Headers = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 _CORS: Headers = [
-    (b"access-control-expose-headers", b"X-Request-Id, Retry-After, Location"),
+    (b"access-control-expose-headers", b"ETag, X-Request-Id, Retry-After, Location"),
 ]
 _PREFLIGHT: Headers = [
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, If-Match, X-Request-Id",
+        b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+        b"X-Request-Id",
     ),
     (b"access-control-max-age", b"600"),
 ]

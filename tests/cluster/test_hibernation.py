@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -44,7 +45,7 @@ class Dozing(NamedTuple):
 
 @pytest.fixture
 async def dozing(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[Dozing]:
     monkeypatch.setattr("actors.host.TICK_S", 0.05)
     points: dict[tuple[str, str], asyncio.Event] = {}
@@ -54,7 +55,7 @@ async def dozing(
             event.set()
 
     rates = {"chat_rate": "0", "open_rooms": "1", "hibernate_after": "0.001"}
-    settings = settings_for(valkey_url, **rates)
+    settings = settings_for(valkey_url, data_dir=str(tmp_path), **rates)
     hosts = DedicatedHosts(HostSettings.of(settings), at)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(hosts.close)

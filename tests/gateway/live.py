@@ -280,9 +280,11 @@ async def live(
     valkey_url: str, gateways: int = 1, **settings: str
 ) -> AsyncIterator[Node]:
     """Gateways over one namespace; any room exists unless settings say no."""
-    chosen = settings_for(valkey_url, **{"open_rooms": "1"} | settings)
-    namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
     async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfm-live-"))
+        usual = {"open_rooms": "1", "data_dir": folder}
+        chosen = settings_for(valkey_url, **usual | settings)
+        namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
         stack.push_async_callback(namespace.close)
         running = [
             await stack.enter_async_context(serving(build(chosen, namespace), chosen))

@@ -25,11 +25,18 @@ PATHS = {
     "/api/rooms": {"GET"},
     "/api/rooms/{id}/messages": {"GET"},
     "/api/presence": {"POST"},
+    "/api/data/{collection}": {"GET", "POST"},
+    "/api/data/{collection}/{id}": {"GET", "PATCH", "DELETE"},
     "/api/ws/room/{id}": {"GET", "WEBSOCKET"},
     "/api/ws/presence": {"GET", "WEBSOCKET"},
     "/healthz": {"GET"},
     "/readyz": {"GET"},
     "/metrics": {"GET"},
+    "/api/openapi.json": {"GET"},
+    "/api/asyncapi.json": {"GET"},
+    "/docs": {"GET"},
+    "/docs/page.css": {"GET"},
+    "/docs/page.mjs": {"GET"},
 }
 
 

@@ -1,0 +1,140 @@
+"""Async engines for both dialects, and which of their errors mean "away".
+
+SQLite: WAL, foreign keys on, an fsync at every commit, writers wait for each other.
+PostgreSQL: asyncpg reads the URL itself, so it means what it means to `libpq`; nothing
+waits longer than `TIMEOUT_S`. Must not know any table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from sqlalchemy import Connection, NullPool, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from cfmessenger.errors import Unavailable
+
+TIMEOUT_S = 5.0
+"""For a connection, for a statement, for SQLite's write lock."""
+START_TIMEOUT_S = 300.0
+"""The same at start, when another gateway may be busy with a migration."""
+POOL = 5
+
+SCHEMES = ("postgresql", "postgres", "sqlite")
+
+# Our own mistakes: a retry would not help, and a 500 should show.
+_BUGS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+
+
+def default_url(data_dir: Path) -> str:
+    """SQLite in the data folder."""
+    return str(URL.create("sqlite", database=str(data_dir / "messenger.sqlite3")))
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL, None for PostgreSQL; ValueError for other URLs."""
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError(f"expected one of {', '.join(s + '://' for s in SCHEMES)}")
+    if not url.startswith("sqlite:"):
+        return None
+    name = make_url(url).database
+    if not name or name == ":memory:":
+        # Every connection would have one of its own.
+        raise ValueError("expected sqlite:///path/to/file")
+    return Path(name)
+
+
+def engine(url: str, *, starting: bool = False) -> AsyncEngine:
+    """An engine for `url`; nothing is contacted yet.
+
+    `starting`: patient, and without a pool.
+    """
+    file, timeout_s = sqlite_file(url), START_TIMEOUT_S if starting else TIMEOUT_S
+    options: dict[str, Any] = {
+        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_deserializer": msgspec.json.decode,
+    }
+    if starting:
+        options["poolclass"] = NullPool
+    else:
+        options |= {
+            "pool_size": POOL,
+            "max_overflow": POOL,
+            "pool_timeout": TIMEOUT_S,
+            "pool_pre_ping": file is None,
+        }
+    if file is None:
+        return _postgresql(url, timeout_s, options)
+    return _sqlite(file, timeout_s, options)
+
+
+def _postgresql(url: str, timeout_s: float, options: dict[str, Any]) -> AsyncEngine:
+    import asyncpg  # type: ignore[import-untyped]  # heavy, and SQLite needs none of it
+
+    async def connect() -> Any:
+        try:
+            return await asyncpg.connect(
+                url,
+                timeout=TIMEOUT_S,
+                command_timeout=timeout_s,
+                server_settings={"application_name": "cfmessenger"},
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConnectionError("PostgreSQL refused us") from error
+
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, **options
+    )
+
+
+def _sqlite(file: Path, timeout_s: float, options: dict[str, Any]) -> AsyncEngine:
+    made = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(file)),
+        connect_args={"timeout": timeout_s},
+        **options,
+    )
+
+    @event.listens_for(made.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours to send
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(made.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # One that reads first and then writes could not wait for its turn; and who
+        # only reads asks once, and a statement by itself is a transaction.
+        if connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return made
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turns what means that the database is away, or too busy, into `Unavailable`.
+
+    The outcome of a write is then unknown. What is our own mistake passes.
+    """
+    try:
+        yield
+    except _BUGS:
+        raise
+    except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+        raise Unavailable() from error

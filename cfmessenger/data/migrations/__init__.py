@@ -1,0 +1,1 @@
+"""Alembic's environment and versions; `schema.migrate` runs them at start."""

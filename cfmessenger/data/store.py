@@ -1,0 +1,336 @@
+"""The rows of every collection in SQL: list, read, create, change, delete.
+
+Owns the transactions and whose rows a caller sees; what may become of a row is its
+collection's to say. Everything a client sent reaches SQL as a bound parameter. All
+methods may raise `ProtocolError` and `Unavailable`; after the latter the outcome of a
+write is unknown, and an Idempotency-Key or an If-Match makes it safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, Select, select, text, tuple_
+from sqlalchemy import literal as bound
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cfmessenger.data import schema
+from cfmessenger.data.collection import Collection, Row
+from cfmessenger.data.engine import default_url, engine, reachable, sqlite_file
+from cfmessenger.data.query import Query
+from cfmessenger.data.registry import COLLECTIONS
+from cfmessenger.data.tables import idempotency_keys, users
+from cfmessenger.errors import ProtocolError
+from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.users import Profile
+
+KEY_LIFE_MS = 24 * 3600 * 1000
+"""How long an Idempotency-Key is remembered."""
+
+Holds = Callable[[int], bool]
+"""Whether a row of this revision is one that the caller's preconditions allow."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A row and how often it was changed (the first revision is 1)."""
+
+    row: Row
+    revision: int
+
+
+class Store:
+    """One gateway's access to the database at `url`."""
+
+    def __init__(
+        self, url: str, collections: Mapping[str, Collection] = COLLECTIONS
+    ) -> None:
+        """Nothing is contacted yet; ValueError for a URL that cannot be meant."""
+        self._url = url
+        self._file = sqlite_file(url)
+        self._engine = engine(url)
+        self._writer = self._engine.execution_options(writes=True)
+        # SQLite has one writer at a time, and its own queue is not first come first
+        # served: within a process ours is.
+        self._turn = asyncio.Lock()
+        self.collections = collections
+
+    @classmethod
+    def of(cls, settings: Settings) -> Store:
+        """The database that these settings name; SettingsError if they cannot be."""
+        try:
+            return cls(settings.database_url or default_url(settings.data_dir))
+        except ValueError as error:
+            raise SettingsError(f"CFM_DATABASE_URL: {error}") from None
+
+    async def start(self, profiles: Iterable[Profile]) -> None:
+        """Migrate and seed; returns when the first request may come."""
+        await schema.prepare(self._url, profiles)
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` unless the database answers."""
+        async with self._reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def aclose(self) -> None:
+        """Gives back every connection."""
+        await self._engine.dispose()
+
+    # Rows.
+
+    async def page(
+        self, collection: Collection, viewer: str, query: Query
+    ) -> tuple[list[Row], str | None]:
+        """Rows as the query asks, and the cursor of the next page if there is one."""
+        columns = collection.table.c
+        chosen = _visible(collection, viewer)
+        for name, value in query.filters.items():
+            chosen = chosen.where(columns[name] == bound(value, columns[name].type))
+        keys = [columns[query.sort], columns["id"]]
+        if query.after is not None:
+            last = tuple_(
+                *(bound(v, k.type) for v, k in zip(query.after, keys, strict=True))
+            )
+            here = tuple_(*keys)
+            chosen = chosen.where(here < last if query.descending else here > last)
+        order = [key.desc() if query.descending else key.asc() for key in keys]
+        chosen = chosen.order_by(*order).limit(query.limit + 1)
+        async with self._reading() as connection:
+            found = (await connection.execute(chosen)).mappings().all()
+        rows = [_row(collection, each).row for each in found[: query.limit]]
+        return rows, query.cursor(rows[-1]) if len(found) > query.limit else None
+
+    async def get(self, collection: Collection, viewer: str, row_id: str) -> Found:
+        """One row that the viewer may see; NOT_FOUND otherwise."""
+        async with self._reading() as connection:
+            return await _find(connection, collection, viewer, row_id)
+
+    async def create(
+        self,
+        collection: Collection,
+        owner: str,
+        sent: Mapping[str, Any],
+        now: int,
+        key: str | None = None,
+    ) -> Found:
+        """A new row, or with a `key` that was used already the row it made then.
+
+        CONFLICT when the key came with something else.
+        """
+        made = _new(collection, owner, sent, now)
+        async with self._writing() as connection:
+            if key is not None:
+                digest = _digest(collection, sent)
+                answer = msgspec.json.encode(made).decode()
+                earlier = await self._claim(connection, owner, key, digest, answer, now)
+                if earlier is not None:
+                    row = msgspec.json.decode(earlier, type=collection.row)
+                    return Found(row, 1)
+            values = _values(collection, made) | {"revision": 1}
+            await connection.execute(collection.table.insert().values(values))
+        return Found(made, 1)
+
+    async def change(
+        self,
+        collection: Collection,
+        viewer: str,
+        row_id: str,
+        sent: Mapping[str, Any],
+        now: int,
+        holds: Holds,
+    ) -> Found:
+        """The row with these fields changed.
+
+        NOT_FOUND, FORBIDDEN (another's), PRECONDITION_FAILED, then the rule's own.
+        """
+        async with self._writing() as connection:
+            found = await self._for_write(connection, collection, viewer, row_id, holds)
+            after = collection.rule(
+                found.row, msgspec.structs.replace(found.row, **sent)
+            )
+            if after == found.row:
+                return found
+            if "updated_at" in collection.wire_names:
+                then: Any = found.row
+                now = max(now, then.updated_at)
+                after = msgspec.structs.replace(after, updated_at=now)
+            revision = found.revision + 1
+            table = collection.table
+            values = _values(collection, after) | {"revision": revision}
+            await connection.execute(
+                table.update().where(table.c.id == row_id).values(values)
+            )
+        return Found(after, revision)
+
+    async def delete(
+        self, collection: Collection, viewer: str, row_id: str, holds: Holds
+    ) -> Found:
+        """The row that is no more; errors as `change`."""
+        async with self._writing() as connection:
+            found = await self._for_write(connection, collection, viewer, row_id, holds)
+            table = collection.table
+            await connection.execute(table.delete().where(table.c.id == row_id))
+        return found
+
+    async def _for_write(
+        self,
+        connection: AsyncConnection,
+        collection: Collection,
+        viewer: str,
+        row_id: str,
+        holds: Holds,
+    ) -> Found:
+        found = await _find(connection, collection, viewer, row_id, lock=True)
+        if getattr(found.row, collection.owner) != viewer:
+            raise ProtocolError("FORBIDDEN")
+        if not holds(found.revision):
+            raise ProtocolError("PRECONDITION_FAILED")
+        return found
+
+    # Idempotency keys.
+
+    async def _claim(
+        self,
+        connection: AsyncConnection,
+        user_id: str,
+        key: str,
+        digest: str,
+        answer: str,
+        now: int,
+    ) -> str | None:
+        """None when the key is new (and now taken), else what was answered then."""
+        table = idempotency_keys
+        mine = (table.c.user_id == user_id) & (table.c.key == key)
+        expired = table.c.created_at <= now - KEY_LIFE_MS
+        await connection.execute(table.delete().where(mine & expired))
+        values = {
+            "user_id": user_id,
+            "key": key,
+            "digest": digest,
+            "answer": answer,
+            "created_at": now,
+        }
+        insert = postgresql.insert if self._file is None else sqlite.insert
+        # With PostgreSQL this waits for whoever is just using the same key.
+        taken = await connection.execute(
+            insert(table).values(values).on_conflict_do_nothing()
+        )
+        if taken.rowcount:
+            return None
+        found = (await connection.execute(select(table).where(mine))).mappings().one()
+        if found["digest"] != digest:
+            raise ProtocolError(
+                "CONFLICT", "was used for something else", field="Idempotency-Key"
+            )
+        return str(found["answer"])
+
+    async def purge(self, now: int) -> None:
+        """Forget the keys whose time is over."""
+        table = idempotency_keys
+        expired = table.c.created_at <= now - KEY_LIFE_MS
+        async with self._writing() as connection:
+            await connection.execute(table.delete().where(expired))
+
+    # What people call themselves.
+
+    async def own_words(
+        self, user_id: str | None = None
+    ) -> dict[str, tuple[str, str | None]]:
+        """Display name and personal message of those who changed theirs, by id.
+
+        Of everybody, or of one.
+        """
+        wanted = select(users.c.id, users.c.display_name, users.c.personal_message)
+        wanted = wanted.where(users.c.own)
+        if user_id is not None:
+            wanted = wanted.where(users.c.id == user_id)
+        async with self._reading() as connection:
+            rows = (await connection.execute(wanted)).all()
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    # Transactions.
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        with reachable():
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            if self._file is not None:
+                await stack.enter_async_context(self._turn)
+            with reachable():
+                async with self._writer.begin() as connection:
+                    yield connection
+
+
+def _visible(collection: Collection, viewer: str) -> Select[Any]:
+    table = collection.table
+    chosen = select(table)
+    if collection.listed is not None:
+        chosen = chosen.where(collection.listed)
+    if not collection.public:
+        chosen = chosen.where(table.c[collection.owner] == viewer)
+    return chosen
+
+
+async def _find(
+    connection: AsyncConnection,
+    collection: Collection,
+    viewer: str,
+    row_id: str,
+    *,
+    lock: bool = False,
+) -> Found:
+    if "\x00" in row_id:  # which PostgreSQL has no text with
+        raise ProtocolError("NOT_FOUND")
+    chosen = _visible(collection, viewer).where(collection.table.c.id == row_id)
+    if lock:
+        chosen = chosen.with_for_update()
+    found = (await connection.execute(chosen)).mappings().one_or_none()
+    if found is None:
+        raise ProtocolError("NOT_FOUND")
+    return _row(collection, found)
+
+
+def _new(collection: Collection, owner: str, sent: Mapping[str, Any], now: int) -> Row:
+    servers: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        collection.owner: owner,
+        "created_at": now,
+        "updated_at": now,
+    }
+    has = collection.wire_names
+    fields = {name: value for name, value in servers.items() if name in has}
+    made: Row = collection.rule(
+        None, collection.row(**fields, **{**collection.initial, **sent})
+    )
+    return made
+
+
+def _row(collection: Collection, found: RowMapping) -> Found:
+    fields = {
+        wire: value
+        for name, wire in collection.wire_names.items()
+        if (value := found[name]) is not None
+    }
+    return Found(msgspec.convert(fields, collection.row), found["revision"])
+
+
+def _values(collection: Collection, row: Row) -> dict[str, Any]:
+    return {
+        name: msgspec.to_builtins(getattr(row, name)) for name in collection.wire_names
+    }
+
+
+def _digest(collection: Collection, sent: Mapping[str, Any]) -> str:
+    said = msgspec.json.encode([collection.name, sorted(sent.items())])
+    return hashlib.sha256(said).hexdigest()

@@ -1,0 +1,1 @@
+"""Tests of cfmessenger/data, over both dialects wherever a database is meant."""

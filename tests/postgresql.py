@@ -1,0 +1,95 @@
+"""A PostgreSQL of the tests' own: made, started on a Unix socket, and gone at the end.
+
+Needs Debian's package `postgresql` (or its binaries on the path); without it whoever
+asks is skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_numbers = itertools.count(1)
+_PACKAGED = "usr/lib/postgresql/*/bin/pg_ctl"
+
+
+class PostgreSQL:
+    """One cluster. Its databases are made by `database`; everybody may do anything."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries = binaries
+        self.folder = folder
+        self._data = folder / "data"
+
+    def start(self) -> None:
+        self._call("initdb", "--no-sync", "-A", "trust", "-E", "UTF8", "-U", "cfm")
+        self.run()
+
+    def run(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
+        log = str(self.folder / "log")
+        self._call("pg_ctl", "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        self._call("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def database(self) -> str:
+        """The URL of a new and empty database."""
+        name = f"cfm{next(_numbers)}"
+        self._call("createdb", "-h", str(self.folder), "-U", "cfm", name)
+        return f"postgresql://cfm@/{name}?host={self.folder}"
+
+    def _call(self, program: str, *arguments: str) -> None:
+        result = subprocess.run(
+            [str(self._binaries / program), *arguments],
+            env={"PATH": os.environ["PATH"], "PGDATA": str(self._data)},
+            user=unprivileged(),
+            group=None,
+            extra_groups=[] if os.geteuid() == 0 else None,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
+            stderr=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
+            timeout=60,
+        )
+        assert result.returncode == 0, (program, result.stdout, result.stderr)
+
+
+def unprivileged() -> int | None:
+    """Who runs it: PostgreSQL refuses to be root's."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def binaries() -> Path | None:
+    """Where initdb and pg_ctl are; Debian keeps them off the path."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    packaged = sorted(Path("/").glob(_PACKAGED))
+    return packaged[-1].parent if packaged else None
+
+
+@contextmanager
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """Started; skips the test when there is nothing to start."""
+    where = binaries()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed (Debian: the package postgresql)")
+    # Not pytest's tmp_path: a Unix socket's path must stay under 104 bytes.
+    with tempfile.TemporaryDirectory(prefix="cfm-pg-") as name:
+        if (user := unprivileged()) is not None:
+            os.chown(name, user, -1)
+        server = PostgreSQL(where, Path(name))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
