@@ -1,7 +1,7 @@
 """The outermost layer: request id, body limit, headers, access log, the last catch.
 
 Pure ASGI. Every HTTP answer and every refused handshake passes here and leaves with an
-`X-Request-Id` and the API's security headers; what escaped the application becomes a
+`X-Request-Id` and the security headers; what escaped the application becomes a
 500 envelope without a word of what it was. The access log is ours because uvicorn's
 prints the query string, where session ids are. A WebSocket is logged when its handshake
 is answered; its frames pass unlooked at.
@@ -29,12 +29,15 @@ _CLIENT_GONE = 499  # nginx's: the client did not wait for its answer
 _LOGGED_PATH = 256
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_SECURITY: Headers = [
+SECURITY: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
+"""On every answer, unless an endpoint says one of them itself (a page's own policy)."""
 _CORS: Headers = [
     (b"access-control-expose-headers", b"ETag, X-Request-Id, Retry-After, Location"),
 ]
@@ -115,9 +118,8 @@ class _Exchange:
         given = dict(scope["headers"])
         origin = given.get(b"origin")
         self._origin = origin if origin is not None and origin in origins else None
-        self._added: Headers = [(b"x-request-id", self.request_id.encode())]
+        self._added: Headers = [(b"x-request-id", self.request_id.encode()), *SECURITY]
         if scope["path"].startswith("/api/"):
-            self._added += _SECURITY
             if origins:
                 self._added.append((b"vary", b"Origin"))
             if self._origin is not None:
@@ -176,7 +178,9 @@ class _Exchange:
         kind = message["type"]
         if kind.endswith("response.start"):
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._added]
+            given = list(message.get("headers", ()))
+            said = {name for name, _ in given}
+            message["headers"] = given + [h for h in self._added if h[0] not in said]
         elif kind == "websocket.accept":
             self.status = 101
             message["headers"] = [*message.get("headers", ()), *self._added[:1]]

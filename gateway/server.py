@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -41,7 +42,9 @@ from websockets.server import ServerProtocol
 from cfmessenger.errors import CloseCode
 from cfmessenger.settings import Settings
 from gateway import metrics
-from gateway.envelope import choose_request_id, failure
+from gateway.door import Door, connections_allowed
+from gateway.envelope import RETRY_AFTER_S, choose_request_id, failure
+from gateway.middleware import SECURITY
 
 CONNECTION = "cfmessenger.connection"
 """Key of `scope["extensions"]`: the `GuardedWebSocket` that carries this socket."""
@@ -64,6 +67,11 @@ LINGER_S = 2.0
 """How long a peer has to read why it is thrown out. Closing at once, with its bytes
 still coming, would make TCP throw the answer away."""
 MAX_UNREAD_PONGS = 64 * 1024
+LOGGED_PER_S = 20
+"""Lines a second about malformed requests, which cost whoever sends them nothing."""
+
+# RFC 9112 §3.2: an invalid Host is a 400, for what is built from it may be believed.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 # Level and filter are on our own logger: uvicorn's, at INFO, prints the URL of every
 # handshake with its query, and websockets', at DEBUG, every header.
@@ -90,9 +98,10 @@ def server_config(
     """The one way we run uvicorn. `app` is an application or its import string.
 
     Logging is left as it is; the process configures it. Clients' addresses are taken
-    from `X-Forwarded-For` only behind the proxies of the settings.
+    from `X-Forwarded-For` only behind the proxies of the settings. An address may have
+    as many other connections as it may have sockets.
     """
-    return uvicorn.Config(
+    config = _Config(
         app,
         host=settings.host if host is None else host,
         port=settings.port if port is None else port,
@@ -112,6 +121,16 @@ def server_config(
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),
     )
+    config.door = Door(
+        per_address=settings.max_sockets_per_address,
+        in_all=connections_allowed(),
+        proxies=settings.trusted_proxies,
+    )
+    return config
+
+
+class _Config(uvicorn.Config):
+    door: Door
 
 
 class _Quiet(logging.Filter):
@@ -121,6 +140,31 @@ class _Quiet(logging.Filter):
 
 
 _quiet.addFilter(_Quiet())
+
+
+class _Sampled(logging.Filter):
+    """So many lines a second, and how many there would have been besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = self._lines = self._unsaid = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines > LOGGED_PER_S:
+            self._unsaid += 1
+            return False
+        if self._unsaid:
+            record.msg = f"{record.getMessage()} ({self._unsaid} more before it)"
+            record.args = None
+            self._unsaid = 0
+        return True
+
+
+log.addFilter(_Sampled())
 
 
 class _Timer:
@@ -171,6 +215,8 @@ def _check_head(request: h11.Request) -> None:
     for name, value in request.headers:
         if len(name) + len(value) > MAX_HEADER_LINE:
             raise h11.RemoteProtocolError("header too long", 431)
+        if name == b"host" and not _HOST.match(value):
+            raise h11.RemoteProtocolError("no such host", 400)
         names.add(name)
     # Whoever is in front of us may have believed the other one (request smuggling).
     if b"content-length" in names and b"transfer-encoding" in names:
@@ -193,14 +239,23 @@ class GuardedHTTP(H11Protocol):
         self.access_log = False  # ours is middleware.py's
         self._reading = _Timer(self.loop)
         self._writing = _Timer(self.loop)
+        self._door = cast(_Config, config).door
+        self._admitted: str | None = None
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
+        address = self.client[0] if self.client else None
+        self._admitted = self._door.admit(address, len(self.connections))
+        if self._admitted is None:
+            metrics.REFUSED_CONNECTIONS.labels("crowd").inc()
+            self._refuse(503)
+            return
         self._reading.set(REQUEST_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
         self._reading.drop()
         self._writing.drop()
         super().connection_lost(exc)
@@ -226,6 +281,7 @@ class GuardedHTTP(H11Protocol):
         self._writing.drop()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._leave()
         self._reading.drop()
         super().handle_websocket_upgrade(event)
 
@@ -237,6 +293,9 @@ class GuardedHTTP(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()  # half an answer is under way
             return
+        self._refuse(status)
+
+    def _refuse(self, status: int) -> None:
         body, headers = _refusal(status, self.headers or [])
         head = h11.Response(
             status_code=status,
@@ -246,6 +305,11 @@ class GuardedHTTP(H11Protocol):
         for part in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(part) or b"")
         self.transport.close()
+
+    def _leave(self) -> None:
+        if self._admitted is not None:
+            self._door.leave(self._admitted)
+            self._admitted = None
 
     def _should_upgrade(self) -> bool:
         # Anything else stays an ordinary request, and the application refuses it.
@@ -298,8 +362,6 @@ class _Handshake(ServerProtocol):
         body, raw = _refusal(int(status), given)
         headers = Headers([(n.decode(), v.decode()) for n, v in raw])
         headers["Connection"] = "close"
-        if status == 503:
-            headers["Retry-After"] = "1"
         if status == 426:
             headers["Upgrade"] = "websocket"
             headers["Sec-WebSocket-Version"] = "13"
@@ -439,8 +501,12 @@ def _refusal(
     code, message = _MALFORMED.get(status, _MALFORMED[400])
     request_id = choose_request_id(given)
     body = failure(code, message, request_id)
-    return body, [
+    headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"x-request-id", request_id.encode()),
+        *SECURITY,
     ]
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    return body, headers

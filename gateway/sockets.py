@@ -29,6 +29,7 @@ from cfmessenger.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.ids import PRESENCE, connection_id, gateway_id
 from cfmessenger.link import text_frame
+from cfmessenger.login_rate import subject
 from cfmessenger.namespace import Namespace
 from cfmessenger.protocol import HISTORY_FRAME, Status, history_frame
 from cfmessenger.settings import Settings
@@ -192,7 +193,8 @@ class Sockets:
 
     async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
         """Accept an admitted socket and stay until it is gone."""
-        address = scope["client"][0] if scope.get("client") else ""
+        # As logins are counted: whoever has one IPv6 address has a /64 of them.
+        address = subject(scope["client"][0] if scope.get("client") else None)
         name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
         login_id = admission.session.login_id
         stub = self._stub(name)

@@ -26,6 +26,7 @@ from cfmessenger import asgi, log_format
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
+from gateway.door import raise_file_limit
 from gateway.server import server_config
 from gateway.sockets import Sockets
 
@@ -69,6 +70,7 @@ def gateway() -> None:
     """Serve HTTP and WebSockets on the socket that was inherited."""
     settings = settings_or_exit()
     log_format.configure(settings.log_level, settings.log_format)
+    raise_file_limit()
     try:
         uvloop.run(_serve_gateway(settings))
     except SettingsError as error:
