@@ -34,6 +34,9 @@ TRAPS = {
         "cluster/test_nodes.py::test_a_node_that_was_frozen_wakes_up_to_nothing",
         "cluster/test_fencing.py::test_a_room_that_continues_after_it_was_taken_over",
         "cluster/test_fencing.py::test_a_frozen_room_is_replaced_and_shows_nothing",
+        "cluster/test_pools.py::test_a_pool_that_continues_after_it_was_taken_over",
+        "cluster/test_pools.py::test_a_frozen_pool_is_replaced_and_shows_nothing",
+        "actors/test_pool.py::test_the_second_of_a_name_supersedes_the_first",
         "gateway/test_stub.py::test_an_older_incarnation_has_nothing_to_say",
     ),
     2: trap(

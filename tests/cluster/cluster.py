@@ -158,11 +158,18 @@ class Cluster:
         self.nodes.remove(node)
         self.start_worker_node().wait_started()
 
-    def start_gateway(self) -> GatewayProcess:
-        """One more; `wait_ready` is the caller's."""
+    def start_namespace(self, socket: str) -> Process:
+        """One more namespace server, as another node has it; `wait_ready` is the
+        caller's."""
+        env = self.env | {"CFMX_NAMESPACE": f"unix:{self.folder / socket}"}
+        return self._driver(["-m", "cfmessenger", "namespace"], env)
+
+    def start_gateway(self, socket: str = "namespace.sock") -> GatewayProcess:
+        """One more, at this namespace server; `wait_ready` is the caller's."""
         number = next(self._numbers)
         log = self._logs / f"gateway-{number}.log"
-        gateway = GatewayProcess(self.env, number, log)
+        env = self.env | {"CFMX_NAMESPACE": f"unix:{self.folder / socket}"}
+        gateway = GatewayProcess(env, number, log)
         self._extra.append(gateway)
         return gateway
 
@@ -219,8 +226,12 @@ class Visit(Node):
 
     async def conjure(self, room: str, **settings: Any) -> Address:
         """Make the room's actor with these `HostSettings`; nobody may have before."""
+        return await self.conjure_actor(f"room:{room}", **settings)
+
+    async def conjure_actor(self, name: str, **settings: Any) -> Address:
+        """The same for any actor, a pool's as well."""
         orders = msgspec.json.encode({"settings": settings}).decode()
-        return await self._conjurer.resolve(f"room:{room}", orders)
+        return await self._conjurer.resolve(name, orders)
 
     async def block(self, room: str, seconds: float) -> None:
         """Block the event loop of the room's actor, which was conjured."""
@@ -248,6 +259,12 @@ class Visit(Node):
                 return room
             self.cluster.signal(at.pid, signal.SIGKILL)
         raise AssertionError("no room was put on this node in 20 tries")
+
+    def epoch(self, room: str) -> int:
+        """The newest epoch that anybody took; for a room that lived."""
+        with self.cluster.admin() as client:
+            found = client.xinfo_stream(keys.log(f"room:{room}"))
+        return int(found["last-generated-id"].partition(b"-")[0])
 
     def stored(self, room: str) -> list[tuple[int, int, dict[str, Any]]]:
         """Epoch, seq and event of everything in a room's log."""

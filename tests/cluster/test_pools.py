@@ -30,15 +30,18 @@ Place = Callable[[Mode, int], Awaitable[Placement]]
 
 SILENT = 57
 USERS = 12
-SLEEPLESS = {"hibernate_after": 60.0}
 SOON_S = 20.0
 """A cold actor starts within, and an old one ends, on a machine with much to do."""
 
 
 @pytest.fixture
-async def place(visit: Visit) -> AsyncIterator[Place]:
-    yield visit.names.place
-    await visit.names.place("dedicated", 1)
+async def place(cluster: Cluster) -> AsyncIterator[Place]:
+    """Asked for before `visit`, so that at the end its sockets are closed first: else
+    each of its rooms would become a process."""
+    names = NamespaceClient(cluster.env["CFMX_NAMESPACE"])
+    yield names.place
+    await names.place("dedicated", 1)
+    await names.close()
 
 
 def rooms_in(actors: int) -> list[str]:
@@ -56,6 +59,14 @@ async def two_in(visit: Visit, room: str, number: int) -> tuple[Socket, Socket]:
     return await visit.enter(one, room), await visit.enter(two, room, gateway=1)
 
 
+async def sleepless(visit: Visit) -> int:
+    """The process of a new `rooms:0` whose rooms stay awake."""
+    old = (await visit.address(new_room())).pid
+    visit.cluster.signal(old, signal.SIGKILL)
+    await eventually(lambda: gone(old))
+    return (await visit.conjure_actor("rooms:0", hibernate_after=60.0)).pid
+
+
 def lines(socket: Socket) -> int:
     """How many people were said to have come or left."""
     return len(socket.of("system"))
@@ -65,10 +76,10 @@ def lines(socket: Socket) -> int:
 
 
 async def test_of_a_dead_pool_only_rooms_with_something_to_say_come_back(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     await place("pooled", 1)
-    old = await visit.conjure_actor("rooms:0", **SLEEPLESS)
+    old = await sleepless(visit)
     silent = [new_room() for _ in range(SILENT)]
     seated = {room: await two_in(visit, room, n) for n, room in enumerate(silent)}
     for one, two in seated.values():
@@ -76,10 +87,8 @@ async def test_of_a_dead_pool_only_rooms_with_something_to_say_come_back(
         await two.wait("chat")
     crowds = [await Crowd.enter(visit, new_room()) for _ in range(3)]
     talking = {f"room:{crowd.room}" for crowd in crowds}
-    assert {each.pid for each in await visit.names.describe() if each.sockets} >= {
-        old.pid
-    }
-    assert (await visit.address(silent[0])).pid == old.pid
+    awake = {n for n, at in (await visit.described()).items() if at.pid == old}
+    assert awake == talking | {f"room:{room}" for room in silent}
     cut = silent[-1]
     said_before = append_unshown(cluster, cut)
     told = {room: [lines(each) for each in both] for room, both in seated.items()}
@@ -89,7 +98,7 @@ async def test_of_a_dead_pool_only_rooms_with_something_to_say_come_back(
             await stack.enter_async_context(crowd.talking(30))
         for crowd in crowds:
             await crowd.until_acked(30)
-        cluster.signal(old.pid, signal.SIGKILL)
+        cluster.signal(old, signal.SIGKILL)
         for crowd in crowds:
             await crowd.until_acked(60, SOON_S)
         # What was appended and not shown is found by looking, and shown.
@@ -134,7 +143,7 @@ def append_unshown(cluster: Cluster, room: str) -> str:
 
 
 async def test_a_pool_is_killed_again_and_again(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     """Its marker's epoch rises; every room is one line of history."""
     await place("pooled", 1)
@@ -164,11 +173,14 @@ async def test_a_pool_is_killed_again_and_again(
 
 
 async def test_rooms_move_while_people_talk(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     """Dedicated, and through pools of three sizes, and back."""
     rooms = [*rooms_in(3), new_room()]
     crowds = [await Crowd.enter(visit, room) for room in rooms]
+    silent = new_room()
+    one, two = await two_in(visit, silent, 5)
+    told = [lines(each) for each in (one, two)]
     before = {room: (await visit.address(room)).pid for room in rooms}
     changes: list[tuple[Mode, int]] = [
         ("pooled", 2),
@@ -199,6 +211,10 @@ async def test_rooms_move_while_people_talk(
             await eventually(lambda left=left: all(map(gone, left)), SOON_S)
             felt.append(f"{mode} {size} {longest_since(crowds, began):.2f} s")
     assert set(pools) == {"rooms:0", "rooms:1", "rooms:2"}
+    assert f"room:{silent}" not in await visit.described(), "it follows nobody"
+    await one.say("still here")
+    await two.wait("chat", content="still here")
+    assert [lines(each) for each in (one, two)] == told
     refused = sum(len(crowd.refused) for crowd in crowds)
     for crowd in crowds:
         await crowd.insist()
@@ -231,7 +247,7 @@ def longest_since(crowds: list[Crowd], began: float) -> float:
 
 
 async def test_it_changes_to_and_fro_faster_than_it_spreads(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     """Rooms that are called back before they have left, or arrived."""
     crowds = [await Crowd.enter(visit, room, people=2) for room in rooms_in(2)]
@@ -268,7 +284,7 @@ def second(cluster: Cluster, visit: Visit) -> Iterator[Process]:
 
 
 async def test_a_namespace_server_that_has_not_heard_of_it_soon_has(
-    cluster: Cluster, visit: Visit, place: Place, second: Process
+    cluster: Cluster, place: Place, visit: Visit, second: Process
 ) -> None:
     await place("pooled", 2)
     late = NamespaceClient(f"unix:{cluster.folder / 'second.sock'}")
@@ -308,7 +324,7 @@ async def test_a_namespace_server_that_has_not_heard_of_it_soon_has(
 
 
 async def test_a_frozen_pool_is_replaced_and_shows_nothing(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     """As it happens: gateways notice, the namespace ends it, a new one starts."""
     await place("pooled", 1)
@@ -368,11 +384,11 @@ async def usurper(
 
 
 async def test_a_pool_that_continues_after_it_was_taken_over(
-    cluster: Cluster, visit: Visit, place: Place
+    cluster: Cluster, place: Place, visit: Visit
 ) -> None:
     """Its marker ends all of it, also rooms that nobody has woken elsewhere."""
     made = await place("pooled", 1)
-    old = (await visit.conjure_actor("rooms:0", **SLEEPLESS)).pid
+    old = await sleepless(visit)
     room, untouched = new_room(), new_room()
     crowd = await Crowd.enter(visit, room)
     one, two = await two_in(visit, untouched, 5)
