@@ -198,13 +198,16 @@ async def wake(
 
     One after the other with `pause_s` between, and `sleep_s` of silence before the
     second words; with 0 there are none, for servers whose rooms never sleep. One more
-    room is awake all the time, so that what any room needs is not counted as theirs.
+    room is awake all the time, so that what any room needs is not counted as theirs;
+    and what else sleeps in the meantime does so in both readings of a pair.
     """
     tally = Tally()
     members: list[Member] = []
     new_s: list[float] = []
     async with _room_awake(server), AsyncExitStack() as stack:
-        before = await _memory_bytes(server, quiet_s)
+        none_awake = await _memory_bytes(server, quiet_s)
+        await asyncio.sleep(sleep_s)
+        none_asleep = await _memory_bytes(server, quiet_s) if sleep_s else none_awake
         for n in range(rooms):
             began = time.perf_counter()
             place = joined(server, [(a_room(), n)], tally)
@@ -212,22 +215,27 @@ async def wake(
             await _answer(members[-1], tally)
             new_s.append(time.perf_counter() - began)
             await asyncio.sleep(pause_s)
-        awake = await _memory_bytes(server, quiet_s) - before
+        for member in members:
+            await _answer(member, tally)  # the first may be asleep again
+        await asyncio.sleep(quiet_s)
+        awake = server.meter.memory_bytes() - none_awake
         figures = {
             "new_p50_ms": 1e3 * quantile(sorted(new_s), 0.5),
             "kib_per_room": awake / 1024 / rooms,
         }
         if sleep_s:
             await asyncio.sleep(sleep_s)
-            asleep = await _memory_bytes(server, quiet_s) - before
-            figures["kib_per_room_asleep"] = asleep / 1024 / rooms
+            asleep = await _memory_bytes(server, quiet_s) - none_asleep
             woken_s = []
             for member in members:
                 woken_s.append(await _answer(member, tally))
                 await asyncio.sleep(pause_s)
             woken_s.sort()
-            figures["woken_p50_ms"] = 1e3 * quantile(woken_s, 0.5)
-            figures["woken_p99_ms"] = 1e3 * quantile(woken_s, 0.99)
+            figures |= {
+                "woken_p50_ms": 1e3 * quantile(woken_s, 0.5),
+                "woken_p99_ms": 1e3 * quantile(woken_s, 0.99),
+                "kib_per_room_asleep": asleep / 1024 / rooms,
+            }
         _verify(tally, [])
     return figures
 
