@@ -12,23 +12,21 @@ so that a newer mirror of the same epoch replaces an older one and a lower epoch
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from libvalkey import pack_command
-
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
-from cfmessenger.storage.resp import ReplyError, RespConnection
+from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
 READ_TIMEOUT_S = 2.0
 PAGE = 1000
 
-_MULTI = pack_command(("MULTI",))
-_EXEC = pack_command(("EXEC",))
+_MULTI, _EXEC = pack([("MULTI",)]), pack([("EXEC",)])
 _FIELD = b"e"
+_XADD = b"*8\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$6\r\nMAXLEN\r\n$1\r\n~\r\n$%d\r\n%b\r\n"
+_ENTRY = b"%b$%d\r\n%b\r\n$1\r\ne\r\n$%d\r\n%b\r\n"
 _FINAL, _LIVE = b"final", b"live"
 
 
@@ -127,7 +125,6 @@ class ValkeyLog:
         self._length = str(log_length).encode()
         self._connection: RespConnection | None = None
         self._connecting: asyncio.Task[RespConnection] | None = None
-        self.last_reply_at = time.monotonic()
 
     def close(self) -> None:
         """Drop the connection; writes in flight have an unknown outcome."""
@@ -137,8 +134,6 @@ class ValkeyLog:
         self._connecting = None
 
     async def _connect(self) -> RespConnection:
-        if self._connection is not None and not self._connection.lost:
-            return self._connection
         if self._connecting is None:
             self._connecting = asyncio.create_task(RespConnection.open(self._url))
             self._connecting.add_done_callback(self._connected)
@@ -160,20 +155,19 @@ class ValkeyLog:
     ) -> list[Any]:
         """Commands and their replies in one round trip; for the adapters beside
         this."""
-        return await self._send(
-            b"".join(map(pack_command, commands)), len(commands), timeout_s
-        )
+        return await self._send(pack(commands), len(commands), timeout_s)
 
     async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
-        try:
-            async with asyncio.timeout(timeout_s):
-                connection = await self._connect()
-                answer = await connection.send(packed, replies)
-        except TimeoutError as error:
-            self.close()  # a reply that comes later belongs to nobody
-            raise Unavailable(message="Valkey did not answer in time.") from error
-        self.last_reply_at = time.monotonic()
-        return answer
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        connection = self._connection
+        if connection is None or connection.lost:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._connect()
+            except TimeoutError as error:
+                self.close()
+                raise Unavailable(message="Valkey cannot be reached.") from error
+        return await connection.send(packed, replies, deadline)
 
     async def activate(self, name: str) -> Activated:
         log, mirror = keys.log(name), keys.mirror(name)
@@ -210,14 +204,16 @@ class ValkeyLog:
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         packed: list[bytes] = []
         for name, epoch, events in commits:
-            head = (b"XADD", keys.log(name), b"MAXLEN", b"~", self._length)
+            key = keys.log(name).encode()
+            head = _XADD % (len(key), key, len(self._length), self._length)
             # A single XADD is atomic as it is; only several need the MULTI.
             if len(events) > 1:
                 packed.append(_MULTI)
-            packed += [
-                pack_command((*head, f"{epoch}-{seq}", _FIELD, event))
-                for seq, event in events
-            ]
+            for seq, event in events:
+                entry_id = b"%d-%d" % (epoch, seq)
+                packed.append(
+                    _ENTRY % (head, len(entry_id), entry_id, len(event), event)
+                )
             if len(events) > 1:
                 packed.append(_EXEC)
         sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]

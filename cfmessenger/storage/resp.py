@@ -10,6 +10,7 @@ that talks to Valkey (sessions, tickets, rates) uses valkey-py through `valkey_k
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from libvalkey import Reader, ReplyError, pack_command
 
 from cfmessenger.errors import Unavailable
 
-__all__ = ["Endpoint", "ReplyError", "RespConnection", "parse_url"]
+__all__ = ["Endpoint", "ReplyError", "RespConnection", "pack", "parse_url"]
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -57,19 +58,35 @@ def parse_url(url: str) -> Endpoint:
     return Endpoint(None, host, port, tls, username, password, database)
 
 
+def pack(commands: Sequence[tuple[Any, ...]]) -> bytes:
+    """Commands as bytes for the wire."""
+    return b"".join(map(pack_command, commands))
+
+
+class _Batch(NamedTuple):
+    future: asyncio.Future[list[Any]]
+    replies: int
+    deadline: float
+
+
 class RespConnection(asyncio.Protocol):
     """One connection, strictly first in, first out.
 
     Not for concurrent use from several loops. When it is lost, every batch in flight
-    fails with `Unavailable`, and `on_lost` is called once.
+    fails with `Unavailable`, and `on_lost` is called once. It drops itself when a batch
+    has no reply by its deadline: a reply that comes later belongs to nobody.
     """
 
     def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
         self._reader = Reader()
-        self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self._waiting: deque[_Batch] = deque()
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
         self._on_lost = on_lost
+        # One timer for all batches, set when it must ring earlier and looked at when it
+        # rings: nearly every batch is answered long before, so nearly none sets it.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self.lost = False
 
     @classmethod
@@ -111,22 +128,47 @@ class RespConnection(asyncio.Protocol):
             if isinstance(reply, ReplyError):
                 raise reply
 
-    def execute(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
+    def execute(
+        self, commands: Sequence[tuple[Any, ...]], deadline: float = math.inf
+    ) -> asyncio.Future[list[Any]]:
         """Send commands in one write; the future holds their replies, in order.
 
         An error reply is a `ReplyError` in the list, never raised.
         """
-        return self.send(b"".join(map(pack_command, commands)), len(commands))
+        return self.send(pack(commands), len(commands), deadline)
 
-    def send(self, packed: bytes, replies: int) -> asyncio.Future[list[Any]]:
-        """Send commands that are already packed and expect this many replies."""
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    def send(
+        self, packed: bytes, replies: int, deadline: float = math.inf
+    ) -> asyncio.Future[list[Any]]:
+        """Send commands that are already packed and expect this many replies.
+
+        `deadline` is loop time.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
         if self.lost or self._transport is None:
             future.set_exception(Unavailable(message="Valkey is not connected."))
             return future
-        self._waiting.append((future, replies))
+        self._waiting.append(_Batch(future, replies, deadline))
+        if deadline < self._timer_at:
+            self._set_timer(loop, deadline)
         self._transport.write(packed)
         return future
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = loop.call_at(at, self._check_deadlines, loop)
+
+    def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, self._timer_at = None, math.inf
+        first = min((batch.deadline for batch in self._waiting), default=math.inf)
+        if first <= loop.time():
+            self._fail("Valkey did not answer in time.")
+            self.close()
+        elif first < math.inf:
+            self._set_timer(loop, first)
 
     def close(self) -> None:
         """Drop the connection at once; what is in flight fails as of unknown
@@ -142,18 +184,23 @@ class RespConnection(asyncio.Protocol):
         replies, waiting = self._replies, self._waiting
         while waiting and (reply := self._reader.gets()) is not False:
             replies.append(reply)
-            if len(replies) < waiting[0][1]:
+            if len(replies) < waiting[0].replies:
                 continue
-            future, _ = waiting.popleft()
+            future = waiting.popleft().future
             if not future.done():
                 future.set_result(replies)
             replies = self._replies = []
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _fail(self, why: str) -> None:
         self.lost = True
-        for future, _ in self._waiting:
-            if not future.done():
-                future.set_exception(Unavailable(message="Valkey went away."))
+        for batch in self._waiting:
+            if not batch.future.done():
+                batch.future.set_exception(Unavailable(message=why))
         self._waiting.clear()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("Valkey went away.")
+        if self._timer is not None:
+            self._timer.cancel()
         if self._on_lost is not None:
             self._on_lost()

@@ -91,6 +91,27 @@ async def test_a_break_fails_all_that_is_in_flight(valkey_url: str) -> None:
             await connection.execute([("PING",)])
 
 
+async def test_what_has_no_reply_by_its_deadline_ends_the_connection(
+    valkey_url: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with proxied(valkey_url) as proxy:
+        connection = await RespConnection.open(proxy.url)
+        ping = [("PING",)]
+        answered = connection.execute(ping, loop.time() + 0.05)
+        assert await answered == [b"PONG"]
+        proxy.stall()
+        late = connection.execute(ping, loop.time() + 60)
+        sooner = connection.execute(ping, loop.time() + 0.2)
+        patient = connection.execute(ping)
+        with pytest.raises(Unavailable, match="in time"):
+            await asyncio.wait_for(sooner, 10)
+        assert connection.lost
+        for other in (late, patient):
+            with pytest.raises(Unavailable):
+                await other
+
+
 async def test_closing_fails_what_is_in_flight(valkey_url: str) -> None:
     connection = await RespConnection.open(valkey_url)
     flying = connection.execute([("PING",)])
