@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,11 +23,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey_kv import require_version
-from gateway import data, endpoints, sockets
+from gateway import data, sockets
+from gateway.docs import pages
+from gateway.docs.collections import on_collections
+from gateway.docs.operation import Endpoint
 from gateway.envelope import Refusal, refuse
 from gateway.fanout import ServerTap
 from gateway.hub import Data, Hub, RoomLog, Services
 from gateway.middleware import Edge
+from gateway.operations import OPERATIONS
 
 
 class _RoomConvertor(Convertor[str]):
@@ -45,8 +49,6 @@ class _RoomConvertor(Convertor[str]):
 register_url_convertor("room", _RoomConvertor())
 
 logger = logging.getLogger("cfmessenger.gateway")
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -73,7 +75,10 @@ def create_app(
     # Nothing is at `/api/users/`, and a redirect is no envelope.
     app.router.redirect_slashes = False
     app.router.default = _not_found
-    app.state.services = Services.build(settings, hub, log, sql)
+    services = Services.build(settings, hub, log, sql)
+    collections = {} if services.store is None else services.store.collections
+    app.state.services = services
+    app.state.pages = pages.build([*OPERATIONS, *on_collections(collections)])
     return app
 
 
@@ -83,35 +88,19 @@ _ROW_METHODS = ["GET", "PATCH", "DELETE"]
 def routes() -> list[BaseRoute]:
     """Every path there is. A room's id may hold anything, so that it can be refused."""
     return [
-        _get("/api/config", endpoints.config),
-        _post("/api/auth/login", endpoints.login),
-        _post("/api/auth/refresh", endpoints.refresh),
-        _post("/api/auth/logout", endpoints.logout),
-        _get("/api/auth/me", endpoints.me),
-        _post("/api/auth/ticket", endpoints.ticket),
-        _get("/api/users", endpoints.users),
-        _get("/api/auth/accounts", endpoints.users),
-        _get("/api/rooms", endpoints.room_list),
-        _get("/api/rooms/{id:room}/messages", endpoints.messages),
-        _post("/api/presence", endpoints.presence),
+        *(Route(one.path, one.endpoint, methods=[one.method]) for one in OPERATIONS),
         Route("/api/data/{collection}", data.rows, methods=["GET", "POST"]),
         Route("/api/data/{collection}/{id}", data.row, methods=_ROW_METHODS),
         WebSocketRoute("/api/ws/room/{id:room}", _Asgi(sockets.room_socket)),
         WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
-        _get("/api/ws/room/{id:room}", endpoints.upgrade_required),
-        _get("/api/ws/presence", endpoints.upgrade_required),
-        _get("/healthz", endpoints.healthz),
-        _get("/readyz", endpoints.readyz),
-        _get("/metrics", endpoints.metrics_text),
+        _get("/docs", pages.page),
+        _get("/docs/page.css", pages.style),
+        _get("/docs/page.mjs", pages.script),
     ]
 
 
 def _get(path: str, endpoint: Endpoint) -> Route:
     return Route(path, endpoint, methods=["GET"])
-
-
-def _post(path: str, endpoint: Endpoint) -> Route:
-    return Route(path, endpoint, methods=["POST"])
 
 
 class _Asgi:

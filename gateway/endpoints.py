@@ -8,10 +8,10 @@ Nothing here knows sockets, links or Ray, and no request keeps state in this pro
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -24,7 +24,7 @@ from cfmessenger.sessions import Session
 from cfmessenger.storage.valkey_kv import ask, reachable
 from cfmessenger.turnstile import LONGEST_TOKEN
 from cfmessenger.users import Profile
-from gateway import metrics, rooms
+from gateway import metrics, payloads, rooms
 from gateway.admission import Presented, bearer_tokens, identify
 from gateway.envelope import ok
 from gateway.hub import Services
@@ -42,12 +42,15 @@ HISTORY_LIMIT = 100
 _T = TypeVar("_T")
 
 
+Token = Annotated[str, Meta(max_length=LONGEST_TOKEN)]
+
+
 class LoginRequest(msgspec.Struct, rename={"user_id": "userId"}):
     """Who wants in, and the proof that it is a person, under either name."""
 
     user_id: Annotated[str, Meta(min_length=1, max_length=64)]
-    token: str | None = None
-    response: str | None = msgspec.field(default=None, name="cf-turnstile-response")
+    token: Token | None = None
+    response: Token | None = msgspec.field(default=None, name="cf-turnstile-response")
 
 
 class PresenceRequest(msgspec.Struct, rename={"display_name": "displayName"}):
@@ -172,7 +175,7 @@ def profile_of(services: Services, session: Session) -> Profile:
 async def config(request: Request) -> Response:
     """GET /api/config"""
     site_key = services_of(request).settings.turnstile_site_key
-    return ok({"TURNSTILE_SITE_KEY": site_key or ""})
+    return ok(payloads.Config(site_key or ""))
 
 
 async def login(request: Request) -> Response:
@@ -180,8 +183,6 @@ async def login(request: Request) -> Response:
     services = services_of(request)
     wanted = await body_of(request, LoginRequest)
     token = wanted.token or wanted.response or ""
-    if len(token) > LONGEST_TOKEN:
-        raise ProtocolError("VALIDATION_ERROR", _RULES["token"], field="token")
     if not token:
         raise ProtocolError("TURNSTILE_REQUIRED")
     address = address_of(request)
@@ -196,12 +197,7 @@ async def login(request: Request) -> Response:
     hint = services.settings.location_hint
     session_id, session = await services.sessions.create(profile.id, hint)
     return ok(
-        {
-            "sessionId": session_id,
-            "user": user,
-            "expiresAt": session.expires_at,
-            "locationHint": session.location_hint,
-        }
+        payloads.LoggedIn(session_id, user, session.expires_at, session.location_hint)
     )
 
 
@@ -215,7 +211,7 @@ async def refresh(request: Request) -> Response:
     if fresh is None:
         raise ProtocolError("AUTH_EXPIRED")
     session_id, session = fresh
-    return ok({"sessionId": session_id, "expiresAt": session.expires_at})
+    return ok(payloads.Refreshed(session_id, session.expires_at))
 
 
 async def logout(request: Request) -> Response:
@@ -225,7 +221,7 @@ async def logout(request: Request) -> Response:
     await services.sessions.logout(session)
     # The other gateways hear it from Valkey; ours need not wait for that.
     await services.hub.close_login(session.login_id, CloseCode.LOGGED_OUT, "logged out")
-    return ok({"success": True})
+    return ok(payloads.LoggedOut())
 
 
 async def me(request: Request) -> Response:
@@ -241,7 +237,7 @@ async def ticket(request: Request) -> Response:
     services = services_of(request)
     session = await session_of(request)
     drawn, expires_at = await services.tickets.draw(session)
-    return ok({"ticket": drawn, "expiresAt": expires_at})
+    return ok(payloads.DrawnTicket(drawn, expires_at))
 
 
 # People and rooms.
@@ -281,10 +277,8 @@ async def messages(request: Request) -> Response:
     rooms.enter(room, session.user_id, services)
     wanted = HISTORY_LIMIT if limit is None else min(max(limit, 1), HISTORY_LIMIT)
     shown, next_before = await rooms.history(services, room.id, before, wanted)
-    data: dict[str, Any] = {"messages": shown}
-    if next_before is not None:
-        data["nextBefore"] = next_before
-    return ok(data)
+    earlier = UNSET if next_before is None else next_before
+    return ok(payloads.MessagePage(shown, earlier))
 
 
 def _query_number(
@@ -310,7 +304,7 @@ async def presence(request: Request) -> Response:
         session.user_id, wanted.status, wanted.display_name
     )
     name = wanted.display_name or profile.display_name
-    return ok({"status": wanted.status, "displayName": name})
+    return ok(payloads.ShownPresence(wanted.status, name))
 
 
 # WebSocket paths without a WebSocket, and operation.

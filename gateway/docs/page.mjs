@@ -1,0 +1,467 @@
+// Draws the reference from the two documents that this gateway serves. No framework and
+// no markup from strings: text goes into text nodes, so nothing in a document is code.
+
+const page = { contents: byId("contents"), main: byId("content"), find: byId("find") };
+
+function byId(id) {
+  return document.getElementById(id);
+}
+
+/** An element: `el("p", { class: "soft" }, "text", child)`. Empty children are left out. */
+function el(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== false) made.setAttribute(key, value);
+  }
+  made.append(...children.flat(3).filter((child) => child !== undefined && child !== ""));
+  return made;
+}
+
+/** Text with `code` and [links](/path) as the documents' descriptions have them. */
+function rich(text = "") {
+  const parts = text.split(/(`[^`]+`|\[[^\]]+\]\([^)]+\)|\*[^*\s]+\*)/);
+  return parts.map((part) => {
+    const link = /^\[([^\]]+)\]\((\/[^)]*)\)$/.exec(part);
+    if (link) return el("a", { href: link[2] }, link[1]);
+    if (/^`.+`$/.test(part)) return el("code", {}, part.slice(1, -1));
+    if (/^\*[^*]+\*$/.test(part)) return el("em", {}, part.slice(1, -1));
+    return part;
+  });
+}
+
+function paragraphs(text = "") {
+  return text.split(/\n\n+/).map((each) => el("p", {}, rich(each.replace(/\n/g, " "))));
+}
+
+function block(text) {
+  const copy = el("button", { type: "button", class: "copy" }, "Copy");
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 1500);
+  });
+  const pre = el("pre", { tabindex: "0" }, el("code", {}, text));
+  return el("div", { class: "block" }, pre, copy);
+}
+
+function json(value) {
+  return block(typeof value === "string" ? value : JSON.stringify(value, null, 2));
+}
+
+function fold(title, ...content) {
+  return el("details", {}, el("summary", {}, title), content);
+}
+
+// Schemas.
+
+/** A reader of one document's schemas: references followed, `allOf` put together. */
+function schemas(document) {
+  const follow = (schema) => {
+    if (!schema?.$ref) return schema ?? {};
+    const path = schema.$ref.slice(2).split("/");
+    const found = path.reduce((at, key) => at[key.replaceAll("~1", "/")], document);
+    return { name: path.at(-1), ...follow(found) };
+  };
+  const whole = (given) => {
+    const schema = follow(given);
+    const parts = (schema.allOf ?? []).map(whole);
+    return parts.reduce(
+      (sum, part) => ({
+        ...part,
+        ...sum,
+        properties: merged(sum.properties, part.properties),
+        required: [...(sum.required ?? []), ...(part.required ?? [])],
+      }),
+      schema,
+    );
+  };
+  const merged = (one = {}, two = {}) => {
+    const sum = { ...one };
+    for (const [key, value] of Object.entries(two)) sum[key] = { ...sum[key], ...value };
+    return sum;
+  };
+  return whole;
+}
+
+function typeOf(given, whole) {
+  const schema = whole(given);
+  if (schema.anyOf) return schema.anyOf.map((each) => typeOf(each, whole)).join(" or ");
+  if ("const" in schema) return JSON.stringify(schema.const);
+  if (schema.enum) {
+    const shown = schema.enum.slice(0, 8).map((each) => JSON.stringify(each));
+    const left = schema.enum.length - shown.length;
+    return shown.join(" | ") + (left ? ` | ${left} more` : "");
+  }
+  if (schema.type === "array") return `${typeOf(schema.items, whole)}[]`;
+  return schema.name ?? schema.type ?? "any";
+}
+
+function limits(given, whole) {
+  const schema = whole(given);
+  const one = schema.anyOf ? whole(schema.anyOf[0]) : schema;
+  const said = [];
+  const range = (low, high, unit) => {
+    if (low === undefined && high === undefined) return;
+    const [from, to] = [low, high].map((each) => each?.toLocaleString("en"));
+    const text = to === undefined ? `at least ${from}` : from === undefined ? `at most ${to}` : `${from} to ${to}`;
+    said.push(`${text}${unit}`);
+  };
+  range(one.minLength, one.maxLength, " characters");
+  range(one.minItems, one.maxItems, " items");
+  const huge = Math.abs(one.minimum) > 1e14;
+  range(huge ? undefined : one.minimum, one.maximum > 1e14 ? undefined : one.maximum, "");
+  if (one.default !== undefined && one.default !== null) said.push(`default ${JSON.stringify(one.default)}`);
+  const pattern = one.pattern && one.pattern.length < 60 ? one.pattern.replace(/\(\?!.*?\)\$?$/, "$") : undefined;
+  return [
+    said.length ? el("span", { class: "rule soft" }, said.join(", ")) : "",
+    pattern ? el("span", { class: "rule" }, el("code", {}, pattern)) : "",
+  ];
+}
+
+const DEPTH = ["", "nested", "nested two", "nested three"];
+
+/** What a client must send is marked, and what it may not be told. */
+function need(sent, required) {
+  if (sent) return required ? el("span", { class: "need" }, "required") : "";
+  return required ? "" : el("span", { class: "maybe" }, "optional");
+}
+
+function rows(given, whole, sent, depth = 0) {
+  const schema = whole(given);
+  const required = new Set(schema.required);
+  return Object.entries(schema.properties ?? {}).flatMap(([name, property]) => {
+    const inner = whole(property);
+    const below = inner.type === "array" ? whole(inner.items) : inner;
+    const row = el("tr", { class: DEPTH[depth] || undefined },
+      el("th", { scope: "row" }, el("code", {}, name),
+        need(sent, required.has(name))),
+      el("td", { class: "type" }, typeOf(property, whole)),
+      el("td", {}, rich(property.description ?? inner.description ?? ""), limits(property, whole)));
+    const deeper = depth < 3 && below.properties ? rows(below, whole, sent, depth + 1) : [];
+    return [row, ...deeper];
+  });
+}
+
+function fields(given, whole, sent = false) {
+  const body = rows(given, whole, sent);
+  if (!body.length) return el("p", { class: "soft" }, "No fields.");
+  return table(["Field", "Type", "Rule"], body);
+}
+
+function table(titles, body) {
+  const head = el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)));
+  return el("div", { class: "scroll" },
+    el("table", { class: /type|where/i.test(titles[1]) ? "fields" : undefined }, el("thead", {}, head), el("tbody", {}, body)));
+}
+
+function shape(given, whole, sent = false) {
+  const schema = whole(given);
+  if (schema.type !== "array") return fields(schema, whole, sent);
+  return [el("p", {}, "A list of ", el("code", {}, typeOf(schema.items, whole)), ":"), fields(schema.items, whole)];
+}
+
+// HTTP.
+
+const ACCESS = { none: "No session", optional: "Session optional", session: "Session", socket: "Session or ticket" };
+
+function access(operation) {
+  const wanted = operation.security ?? [];
+  if (!wanted.length) return "none";
+  if (wanted.some((each) => !Object.keys(each).length)) return "optional";
+  return wanted.length > 1 ? "socket" : "session";
+}
+
+function curl(method, path, operation) {
+  const query = (operation.parameters ?? []).filter((one) => one.in === "query" && one.example != null).slice(0, 2);
+  let url = path;
+  for (const one of operation.parameters ?? []) {
+    if (one.in === "path") url = url.replace(`{${one.name}}`, encodeURIComponent(one.example));
+  }
+  if (access(operation) === "socket") {
+    return `python -m websockets "${location.origin.replace(/^http/, "ws")}${url}?ticket=$TICKET"`;
+  }
+  const asked = query.map((one) => `${one.name}=${encodeURIComponent(one.example)}`).join("&");
+  const lines = [`curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}"${location.origin}${url}${asked ? `?${asked}` : ""}"`];
+  if (access(operation) !== "none") lines.push('-H "Authorization: Bearer $SESSION"');
+  const body = operation.requestBody?.content["application/json"].example;
+  if (body) {
+    lines.push("-H 'Content-Type: application/json'");
+    lines.push(`-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`);
+  }
+  return lines.join(" \\\n  ");
+}
+
+function parameters(operation, whole) {
+  const given = operation.parameters ?? [];
+  if (!given.length) return [];
+  const body = given.map((one) => el("tr", {},
+    el("th", { scope: "row" }, el("code", {}, one.name),
+      need(true, one.required)),
+    el("td", { class: "type" }, `${one.in}, ${typeOf(one.schema, whole)}`),
+    el("td", {}, rich(one.description), limits(one.schema, whole))));
+  return [el("h4", {}, "Parameters"), table(["Name", "Where", "Rule"], body)];
+}
+
+function refusals(operation, openapi) {
+  const everywhere = new Set(openapi["x-everywhere"]);
+  const own = [], shared = [];
+  for (const [status, given] of Object.entries(operation.responses)) {
+    const response = given.$ref ? openapi.components.responses[given.$ref.split("/").at(-1)] : given;
+    const examples = response.content?.["application/json"]?.examples ?? {};
+    for (const [code, example] of Object.entries(examples)) {
+      (everywhere.has(code) ? shared : own).push({ status, code, example });
+    }
+  }
+  const line = ({ status, code, example }) => el("tr", {},
+    el("th", { scope: "row" }, status), el("td", {}, el("code", {}, code)), el("td", {}, example.summary));
+  const parts = [];
+  if (own.length) {
+    parts.push(el("h4", {}, "Errors"), table(["Status", "Code", "Meaning"], own.map(line)));
+    parts.push(fold("Example of an error", json(own[0].example.value)));
+  }
+  const title = ["Errors everywhere ", el("span", { class: "soft" }, `(${shared.length})`)];
+  parts.push(fold(title, table(["Status", "Code", "Meaning"], shared.map(line))));
+  return parts;
+}
+
+function answer(operation, openapi, whole) {
+  const status = Object.keys(operation.responses).find((each) => /^[12]/.test(each));
+  if (!status) return [el("p", { class: "soft" }, "Always refused.")];
+  const response = operation.responses[status];
+  const headers = Object.keys(response.headers ?? {}).filter((name) => name !== "X-Request-Id");
+  const title = el("h4", {}, `Answer ${status}`);
+  const with_ = headers.length ? el("p", {}, "With ", headers.flatMap((name, i) => [i ? ", " : "", el("code", {}, name)]), ".") : "";
+  const [media, content] = Object.entries(response.content ?? {})[0] ?? [];
+  if (!content) return [title, el("p", {}, rich(response.description))];
+  const data = whole(content.schema).properties?.data;
+  return [
+    title,
+    data ? el("p", {}, el("code", {}, "data"), " of the envelope:") : el("p", {}, el("code", {}, media)),
+    with_,
+    data ? shape(data, whole) : "",
+    content.example === undefined ? "" : fold("Example of an answer", json(content.example)),
+  ];
+}
+
+function endpoint(path, method, operation, openapi, whole) {
+  const body = operation.requestBody?.content["application/json"];
+  return card(operation.operationId, {
+    head: [el("span", { class: `method ${method}` }, method.toUpperCase()), heading(operation.operationId, path),
+      el("span", { class: "access" }, ACCESS[access(operation)])],
+    body: [
+      el("p", {}, rich(operation.summary)),
+      operation.description ? paragraphs(operation.description) : "",
+      parameters(operation, whole),
+      body ? [el("h4", {}, "Request body"), shape(body.schema, whole, true), fold("Example of a request", json(body.example))] : "",
+      answer(operation, openapi, whole),
+      refusals(operation, openapi),
+      el("h4", {}, access(operation) === "socket" ? "Try it" : "With curl"),
+      block(curl(method, path, operation)),
+    ],
+  });
+}
+
+function heading(id, text) {
+  return el("h3", {}, el("a", { href: `#${id}` }, text));
+}
+
+function card(id, { head, body }) {
+  return el("article", { id }, el("div", { class: "head" }, head), body);
+}
+
+// WebSockets.
+
+function messageCard(channelName, action, reference, answers, asyncapi, whole) {
+  const name = reference.$ref.split("/").at(-1);
+  const message = asyncapi.components.messages[name];
+  const id = `${channelName}-${name}`;
+  const told = answers.map((each) => el("code", {}, each.$ref.split(".").at(-1)));
+  return card(id, {
+    head: [
+      el("span", { class: `method ${action}` }, action === "receive" ? "to server" : "to client"),
+      heading(id, message.title),
+    ],
+    body: [
+      el("p", {}, rich(message.summary)),
+      el("p", {}, rich(message.description)),
+      told.length ? el("p", {}, "Answered with ", told, ".") : "",
+      fields(message.payload, whole, action === "receive"),
+      fold("Example", json(message.examples[0].payload)),
+    ],
+  });
+}
+
+function socket(name, channel, asyncapi, whole) {
+  const operations = Object.values(asyncapi.operations)
+    .filter((each) => each.channel.$ref.endsWith(`/${name}`));
+  const draw = (action, message, answers = []) => messageCard(name, action, message, answers, asyncapi, whole);
+  const sent = operations.filter((each) => each.action === "receive")
+    .flatMap((each) => each.messages.map((one) => draw("receive", one, each.reply?.messages)));
+  const told = operations.flatMap((each) => (each.action === "send" ? each.messages : each.reply?.messages ?? []))
+    .map((one) => draw("send", one));
+  const query = channel.bindings?.ws?.query;
+  return {
+    id: `socket-${name}`,
+    title: `${channel.title} socket`,
+    lead: [
+      el("p", {}, el("code", {}, channel.address)),
+      paragraphs(channel.description),
+      query ? [el("h4", {}, "Query"), fields(query, whole, true)] : "",
+    ],
+    cards: [...sent, ...told],
+  };
+}
+
+function closing(asyncapi) {
+  const line = (each) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, each.code)),
+    el("td", { class: "type" }, each.reconnect ? "reconnect" : "final"), el("td", {}, each.description));
+  const refused = (each) => el("tr", {}, el("th", { scope: "row" }, each.status),
+    el("td", {}, el("code", {}, each.code)), el("td", {}, each.description));
+  const answered = ([code, each]) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, code)),
+    el("td", { class: "type" }, each.retryable ? "retry" : "final"), el("td", {}, each.description));
+  const one = (id, title, titles, body) => card(id, { head: [heading(id, title)], body: [table(titles, body)] });
+  return {
+    id: "codes",
+    title: "Codes of the sockets",
+    lead: [],
+    cards: [
+      one("close-codes", "Close codes", ["Code", "Then", "Meaning"], asyncapi["x-close-codes"].map(line)),
+      one("error-codes", "Codes of error frames", ["Code", "Then", "Meaning"], Object.entries(asyncapi["x-error-codes"]).map(answered)),
+      one("handshake-codes", "Refused handshakes", ["Status", "Code", "Meaning"], asyncapi["x-handshake-errors"].map(refused)),
+    ],
+  };
+}
+
+// The page.
+
+function sections(openapi, asyncapi) {
+  const [http, ws] = [schemas(openapi), schemas(asyncapi)];
+  const all = Object.entries(openapi.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ path, method, operation })));
+  return [
+    ...openapi.tags.map((tag) => ({
+      id: `tag-${tag.name.toLowerCase().replace(/\W+/g, "-")}`,
+      title: tag.name,
+      lead: paragraphs(tag.description),
+      cards: all.filter((each) => each.operation.tags.includes(tag.name))
+        .map((each) => endpoint(each.path, each.method, each.operation, openapi, http)),
+    })),
+    ...Object.entries(asyncapi.channels).map(([name, channel]) => socket(name, channel, asyncapi, ws)),
+    closing(asyncapi),
+  ];
+}
+
+function entry(article) {
+  const label = article.querySelector(".method");
+  const title = article.querySelector("h3").textContent;
+  const mark = label ? el("span", { class: label.className }, SHORT[label.textContent] ?? label.textContent) : "";
+  return el("li", {}, el("a", { href: `#${article.id}` }, mark, title.replace(/^\/api/, "")));
+}
+
+const SHORT = { "to server": "send", "to client": "receive", DELETE: "DEL" };
+
+function draw(openapi, asyncapi) {
+  byId("version").textContent = openapi.info.version;
+  const about = el("section", { id: "about" },
+    el("h1", {}, "HTTP and WebSocket reference"),
+    paragraphs(openapi.info.description),
+    el("p", { class: "soft" }, "For machines: ",
+      el("a", { href: "/api/openapi.json" }, "OpenAPI 3.1"), ", ",
+      el("a", { href: "/api/asyncapi.json" }, "AsyncAPI 3.0"), "."));
+  const drawn = sections(openapi, asyncapi).map(({ id, title, lead, cards }) => {
+    const section = el("section", { id, "aria-labelledby": `${id}-title` },
+      el("h2", { id: `${id}-title` }, title), lead, cards);
+    const list = el("div", { class: "part" }, el("h2", {}, title), el("ul", {}, cards.map(entry)));
+    return { section, list };
+  });
+  const first = drawn.findIndex(({ section }) => section.id.startsWith("socket-"));
+  const sockets = el("section", { id: "sockets" }, el("h1", {}, "WebSockets"), paragraphs(asyncapi.info.description));
+  const parts = drawn.map(({ section }) => section);
+  page.main.replaceChildren(about, ...parts.slice(0, first), sockets, ...parts.slice(first),
+    el("p", { id: "nothing", hidden: "" }, "Nothing found."));
+  page.contents.replaceChildren(...drawn.map(({ list }) => list));
+}
+
+/** Shows what contains every word; everything when there are none. */
+function search() {
+  const words = page.find.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const article of page.main.querySelectorAll("article")) {
+    article.text ??= article.textContent.toLowerCase();
+    article.hidden = !words.every((word) => article.text.includes(word));
+    shown += article.hidden ? 0 : 1;
+    const link = page.contents.querySelector(`a[href="#${CSS.escape(article.id)}"]`);
+    link.parentElement.hidden = article.hidden;
+  }
+  for (const part of [...page.contents.children]) part.hidden = !part.querySelector("li:not([hidden])");
+  for (const section of page.main.querySelectorAll("section")) {
+    section.hidden = words.length > 0 && !section.querySelector("article:not([hidden])");
+  }
+  byId("nothing").hidden = shown > 0;
+  byId("found").textContent = words.length ? `${shown} found` : "";
+}
+
+function keys(event) {
+  const typing = event.target.closest("input");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    page.find.select();
+  } else if (event.key === "Escape" && typing) {
+    page.find.value = "";
+    search();
+  } else if (event.key === "Enter" && typing) {
+    page.contents.querySelector("li:not([hidden]) a")?.focus();
+  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && event.target.closest("nav li")) {
+    const links = [...page.contents.querySelectorAll("li:not([hidden]) a")].filter((each) => each.offsetParent);
+    const next = links[links.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1)];
+    if (next) {
+      event.preventDefault();
+      next.focus();
+    }
+  }
+}
+
+function follow() {
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      page.contents.querySelector("[aria-current]")?.removeAttribute("aria-current");
+      page.contents.querySelector(`a[href="#${CSS.escape(target.id)}"]`)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-15% 0px -75% 0px" });
+  for (const article of page.main.querySelectorAll("article")) seen.observe(article);
+}
+
+function theme() {
+  const button = byId("theme");
+  const dark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const show = () => button.setAttribute("aria-pressed", String(dark()));
+  const kept = localStorage.getItem("theme");
+  if (kept) document.documentElement.dataset.theme = kept;
+  show();
+  button.addEventListener("click", () => {
+    const next = dark() ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("theme", next);
+    show();
+  });
+}
+
+async function load(path) {
+  const response = await fetch(path);
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+theme();
+try {
+  const [openapi, asyncapi] = await Promise.all([load("/api/openapi.json"), load("/api/asyncapi.json")]);
+  draw(openapi, asyncapi);
+  follow();
+  page.find.addEventListener("input", search);
+  document.addEventListener("keydown", keys);
+  // The target did not exist when the browser looked for it.
+  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+} catch (error) {
+  byId("state").textContent = `The documents cannot be shown (${error.message}).`;
+}
