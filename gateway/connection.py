@@ -102,9 +102,8 @@ class Connection:
 
     # From the client.
 
-    def _on_text(self, text: str) -> None:
+    def _on_text(self, data: bytes) -> None:
         self.heard_at = self._sockets.loop.time()
-        data = text.encode()
         if len(data) > MAX_FRAME_BYTES:
             error = ProtocolError("TOO_LARGE", id=frame_id(data))
             self.told(text_frame(protocol.error_frame(error)), fault=True)

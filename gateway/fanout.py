@@ -60,7 +60,7 @@ class Wire:
     def take_over(
         self,
         *,
-        on_text: Callable[[str], None],
+        on_text: Callable[[bytes], None],
         on_binary: Callable[[], None],
         on_alive: Callable[[], None],
         on_slow: Callable[[], None],
@@ -70,6 +70,7 @@ class Wire:
         protocol: Any = self._protocol
         before: asyncio.Queue[Any] = protocol.queue
         protocol.queue = _Inbox(on_text, on_binary, on_lost)
+        protocol.on_text = on_text  # uvicorn's own does not know of it
         # It pauses reading after each message unless it believes that it has already.
         paused, protocol.read_paused = protocol.read_paused, True
         answer_ping = protocol.handle_ping
@@ -125,7 +126,7 @@ class _Inbox:
 
     def __init__(
         self,
-        on_text: Callable[[str], None],
+        on_text: Callable[[bytes], None],
         on_binary: Callable[[], None],
         on_lost: Callable[[int], None],
     ) -> None:
@@ -140,7 +141,7 @@ class _Inbox:
             if text is None:
                 self._on_binary()
             else:
-                self._on_text(text)
+                self._on_text(text.encode())
         elif kind == "websocket.disconnect":
             self._on_lost(event.get("code", 1006))
 

@@ -37,7 +37,10 @@ from websockets.exceptions import (
 )
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.speedups import apply_mask
+from websockets.streams import StreamReader
 
 from cfmessenger.errors import CloseCode
 from cfmessenger.settings import Settings
@@ -131,6 +134,9 @@ def server_config(
 
 class _Config(uvicorn.Config):
     door: Door
+
+
+_BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 
 class _Quiet(logging.Filter):
@@ -368,12 +374,34 @@ class _Handshake(ServerProtocol):
         return Response(int(status), HTTPStatus(status).phrase, headers, body)
 
 
+def plain_text(data: bytes) -> bytes | None:
+    """The text, if `data` is just what a client nearly always sends: one whole frame,
+    masked, unfragmented, below 64 KiB and UTF-8. None leaves it to the library, faults
+    included."""
+    size = len(data)
+    if size < 8 or data[0] != 0x81:
+        return None
+    start, length = 6, data[1] - 0x80
+    if length == 126:
+        start, length = 8, int.from_bytes(data[2:4], "big")
+    if size != start + length or data[1] == 0xFF:
+        return None
+    text = apply_mask(data[start:], data[start - 4 : start])
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return None
+    return text
+
+
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket by websockets' sans-I/O protocol, limited.
 
     For the application, beyond ASGI: `transport` (to write ready-made frames),
-    `last_heard` (loop time of the latest bytes from the client, pongs included) and
-    `fail` (to close with a code at once).
+    `last_heard` (loop time of the latest bytes from the client, pongs included),
+    `on_text` (set it to get the usual frame without the library's help) and `fail` (to
+    close with a code at once).
     """
 
     def __init__(
@@ -387,6 +415,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.logger = _quiet
         self.conn = _Handshake(max_size=config.ws_max_size, logger=_quiet)
         self.last_heard = self.loop.time()
+        self.on_text: Callable[[bytes], None] | None = None
         self._second = 0
         self._pings = 0
         self._unanswered = _Timer(self.loop)
@@ -397,9 +426,24 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_heard = self.loop.time()
+        if self.on_text is not None and self._between_messages():
+            text = plain_text(data)
+            if text is not None:
+                self.on_text(text)
+                return
         super().data_received(data)
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
             self._refuse_unreadable(self.conn.handshake_exc)
+
+    def _between_messages(self) -> bool:
+        """Nothing that came before is still with the library."""
+        conn = self.conn
+        handshake: Any = conn.parser  # goes on as the parser of frames
+        return (
+            conn.state is State.OPEN
+            and conn.current_size is None
+            and handshake.gi_yieldfrom.gi_yieldfrom.gi_code is _BETWEEN_FRAMES
+        )
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)

@@ -432,8 +432,10 @@ def upgrade(path: str, token: str, *more: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """A client's frame with an all-zero mask."""
+def masked(
+    opcode: int, payload: bytes, *, fin: bool = True, mask: bytes = bytes(4)
+) -> bytes:
+    """A client's frame."""
     head = bytes([(0x80 if fin else 0) | opcode])
     size = len(payload)
     if size < 126:
@@ -442,4 +444,4 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
         head += bytes([0xFE]) + size.to_bytes(2, "big")
     else:
         head += bytes([0xFF]) + size.to_bytes(8, "big")
-    return head + bytes(4) + payload
+    return head + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))

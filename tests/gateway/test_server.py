@@ -13,8 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cfmessenger.settings import Settings
 from gateway import server
-from gateway.server import CONNECTION, GuardedWebSocket, server_config
+from gateway.server import CONNECTION, GuardedWebSocket, plain_text, server_config
 from tests.gateway.edge import Gateway, serving, settings_for
+from tests.gateway.live import masked
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 UPGRADE = f"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}"
@@ -389,6 +390,32 @@ async def test_a_message_in_too_many_pieces(edge: Gateway, first: bytes) -> None
             await socket.send(pieces())
             await socket.recv()
         assert socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        masked(1, b"12345678", fin=False),
+        masked(0, b"12345678"),
+        masked(2, b"12345678"),
+        masked(9, b"12345678"),
+        b"\xc1" + masked(1, b"12345678")[1:],  # a reserved bit
+        b"\x81\x0812345678",  # not masked
+        b"\x81\x7e\x00\x0812345678",
+        masked(1, b"x" * 127)[:1] + b"\xff" + bytes(4) + b"x" * 127,  # 64-bit size
+        masked(1, b"12345678")[:-1],
+        masked(1, b"12345678") + b"\x81",
+        masked(1, b"12345678") * 2,
+        masked(1, b"x" * 65_536),
+        masked(1, b"12345678\xff"),
+        masked(1, b"\xed\xa0\x80" * 3),  # a surrogate
+        b"",
+        b"\x81",
+    ],
+)
+def test_what_is_not_plain_text_is_left_to_the_library(frame: bytes) -> None:
+    assert plain_text(frame) is None
+    assert plain_text(masked(1, b"12345678")) == b"12345678"
 
 
 async def test_more_than_ten_pings_a_second_are_abuse(edge: Gateway) -> None:

@@ -152,7 +152,7 @@ class Edge(asyncio.Protocol):
         self.calls: dict[str, Any] | None = None
         self.lost = False
         self._buffer = b""
-        self._early: list[str] = []
+        self._early: list[bytes] = []
         self._greeted = False
 
     def connection_made(self, transport: Any) -> None:
@@ -173,9 +173,9 @@ class Edge(asyncio.Protocol):
             hello = msgspec.json.decode(text)
             self.gateway.world.loop.create_task(self._serve(hello))
         elif self.calls is None:
-            self._early.append(text.decode())
+            self._early.append(text)
         else:
-            self.calls["on_text"](text.decode())
+            self.calls["on_text"](text)
 
     async def _serve(self, hello: dict[str, Any]) -> None:
         world, user = self.gateway.world, hello["user"]
