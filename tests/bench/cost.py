@@ -223,8 +223,8 @@ def _page(rows: list[str], costs: Costs) -> str:
             "Planned, on nodes of 16 cores and 64 GiB that may be 60 % busy and 70 % "
             "full; Valkey on a machine of its own:",
             "",
-            "| demand | gateways (cores) | actors (cores) | GiB: gateways, actors, Valkey"
-            " | Valkey: appends/s, share of its thread | nodes | first limit |",
+            "| demand | gateways (cores) | actors (cores) | GiB: gateways, actors, "
+            "Valkey | Valkey: appends/s, share of a thread | nodes | first limit |",
             "|---|---|---|---|---|---|---|",
             *plans,
         ]
