@@ -24,6 +24,7 @@ from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey_kv import require_version
 from gateway import data, sockets
+from gateway import pages as web
 from gateway.docs import pages
 from gateway.docs.collections import on_collections
 from gateway.docs.operation import Endpoint
@@ -79,6 +80,7 @@ def create_app(
     collections = {} if services.store is None else services.store.collections
     app.state.services = services
     app.state.pages = pages.build([*OPERATIONS, *on_collections(collections)])
+    app.state.web = web.build(settings.turnstile_site_key or "")
     return app
 
 
@@ -96,6 +98,8 @@ def routes() -> list[BaseRoute]:
         _get("/docs", pages.page),
         _get("/docs/page.css", pages.style),
         _get("/docs/page.mjs", pages.script),
+        _get("/", web.serve),
+        _get("/web/{version}/{path:path}", web.serve),
     ]
 
 

@@ -1,0 +1,227 @@
+// The contact list: oneself, the people, the bots, the rooms.
+
+import { announce, roving } from "./a11y.js";
+import { drawing, el, iconButton, name, redraw, setText } from "./dom.js";
+import { STATUS_NAMES } from "./store.js";
+
+const MAX_NAME = 50;
+const STATUS_WORDS = { ...STATUS_NAMES, offline: "Offline" };
+
+export class Contacts {
+  #store;
+  #actions;
+  #rows = new Map();
+  #groups = [];
+  #queued = false;
+
+  /** `actions`: `open(roomId)`, `presence(status, displayName)`, `signOut()`. */
+  constructor(store, actions) {
+    this.#store = store;
+    this.#actions = actions;
+    this.#groups = [
+      this.#group("rooms", "Rooms"),
+      this.#group("online", "Online"),
+      this.#group("bots", "Bots"),
+      this.#group("offline", "Offline"),
+    ];
+    this.search = el("input", {
+      type: "search",
+      placeholder: "Find a contact",
+      "aria-label": "Find a contact",
+      autocomplete: "off",
+      spellcheck: "false",
+      "data-focus": true,
+      oninput: () => this.#found(),
+    });
+    this.element = el(
+      "div",
+      { class: "contacts" },
+      this.#myself(),
+      el("div", { class: "find" }, this.search),
+      el("div", { class: "groups" }, this.#groups.map(({ element }) => element)),
+    );
+    for (const event of ["people", "rooms", "unread"]) store.on(event, () => this.#soon());
+    store.on("me", () => this.#showMe());
+    this.#showMe();
+    this.#draw();
+  }
+
+  // Oneself.
+
+  #myself() {
+    const { me } = this.#store;
+    this.statusIcon = drawing("s-online", "status");
+    this.statusBox = el(
+      "select",
+      { class: "mystatus", "aria-label": "My status", onchange: () => this.#choose() },
+      Object.entries(STATUS_NAMES).map(([value, label]) => el("option", { value }, label)),
+    );
+    this.nameButton = el("button", {
+      type: "button",
+      class: "myname",
+      title: "Change my display name",
+      onclick: () => this.#editName(true),
+    });
+    this.nameBox = el("input", {
+      class: "myname",
+      "aria-label": "My display name",
+      maxlength: String(MAX_NAME),
+      dir: "auto",
+      hidden: true,
+      onblur: () => this.#editName(false),
+      onkeydown: (event) => {
+        if (event.isComposing) return;
+        if (event.key === "Enter") this.#rename();
+        if (event.key === "Enter" || event.key === "Escape") {
+          event.stopPropagation();
+          this.#editName(false, true);
+        }
+      },
+    });
+    return el(
+      "div",
+      { class: "me" },
+      drawing(`a-${me.avatarId}`, "avatar big"),
+      el(
+        "div",
+        { class: "mine" },
+        this.nameButton,
+        this.nameBox,
+        el("div", { class: "choose" }, this.statusIcon, this.statusBox),
+        me.personalMessage && el("p", { class: "psm", dir: "auto" }, me.personalMessage),
+      ),
+      iconButton("i-exit", "Sign out", () => this.#actions.signOut(), "icon signout"),
+    );
+  }
+
+  #showMe() {
+    const { me, status } = this.#store;
+    this.statusBox.value = status;
+    redraw(this.statusIcon, `s-${status}`);
+    this.nameButton.replaceChildren(name(me.displayName));
+    this.nameButton.setAttribute("aria-label", `${me.displayName}, change my display name`);
+  }
+
+  #choose() {
+    this.#actions.presence(this.statusBox.value, this.#store.me.displayName);
+    announce(`You are now ${STATUS_NAMES[this.statusBox.value]}`);
+  }
+
+  #editName(editing, refocus = false) {
+    this.nameBox.hidden = !editing;
+    this.nameButton.hidden = editing;
+    if (editing) {
+      this.nameBox.value = this.#store.me.displayName;
+      this.nameBox.select();
+      this.nameBox.focus();
+    } else if (refocus) this.nameButton.focus();
+  }
+
+  #rename() {
+    // What the server would refuse: control and direction-override characters.
+    const wanted = this.nameBox.value.replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "").trim();
+    if (wanted && wanted !== this.#store.me.displayName) {
+      this.#actions.presence(this.#store.status, wanted);
+      announce(`Your name is now ${wanted}`);
+    }
+  }
+
+  // The list.
+
+  #group(id, title) {
+    const count = el("span", { class: "count" });
+    const list = el("ul", {});
+    const element = el(
+      "details",
+      { class: "group", "data-group": id, open: true },
+      el("summary", {}, title, " ", count),
+      list,
+    );
+    const settle = roving(list, () => [...list.querySelectorAll("button")]);
+    return { id, element, count, list, settle };
+  }
+
+  #soon() {
+    if (this.#queued) return;
+    this.#queued = true;
+    queueMicrotask(() => {
+      this.#queued = false;
+      this.#draw();
+    });
+  }
+
+  #found() {
+    this.#draw();
+    const shown = this.element.querySelectorAll(".groups button").length;
+    announce(`${shown} found`);
+  }
+
+  #draw() {
+    const wanted = this.search.value;
+    const people = this.#store.contacts(wanted);
+    const letters = wanted.trim().toLowerCase();
+    const rooms = this.#store.publicRooms.filter((room) => room.name.toLowerCase().includes(letters));
+    const is = (group) => (person) =>
+      group === (person.isAiBot ? "bots" : person.status === "offline" ? "offline" : "online");
+    const focused = document.activeElement;
+    for (const { id, element, count, list, settle } of this.#groups) {
+      const rows =
+        id === "rooms"
+          ? rooms.map((room) => this.#row(`room:${room.id}`, room.id, room))
+          : people.filter(is(id)).map((each) => this.#row(each.id, this.#store.directRoom(each.id), each));
+      setText(count, `(${rows.length})`);
+      element.hidden = !rows.length;
+      // Touched only where the order changed: a moved element loses the focus.
+      rows.forEach((row, at) => {
+        if (list.children[at] !== row) list.insertBefore(row, list.children[at] ?? null);
+      });
+      while (list.children.length > rows.length) list.lastChild.remove();
+      settle();
+    }
+    if (focused !== document.activeElement && focused?.isConnected && this.element.contains(focused)) {
+      focused.focus();
+    }
+  }
+
+  #row(key, roomId, { displayName, name: roomName, status, personalMessage, avatarId }) {
+    let row = this.#rows.get(key);
+    if (!row) {
+      row = this.#makeRow(key, roomId, avatarId);
+      this.#rows.set(key, row);
+    }
+    const { parts } = row;
+    const title = displayName ?? roomName;
+    const unread = this.#store.unread(roomId);
+    setText(parts.name, title);
+    setText(parts.psm, personalMessage ? ` – ${personalMessage}` : "");
+    if (status) {
+      redraw(parts.status, `s-${status}`);
+      row.dataset.status = status;
+    }
+    parts.badge.hidden = !unread;
+    setText(parts.badge, unread ? String(unread) : "");
+    const said = [title, status && STATUS_WORDS[status], personalMessage, unread && `${unread} unread`];
+    parts.button.setAttribute("aria-label", said.filter(Boolean).join(", "));
+    return row;
+  }
+
+  #makeRow(key, roomId, avatarId) {
+    const icon = avatarId ?? (roomId === "music" ? "music" : "room");
+    const parts = {
+      status: drawing("s-online", "status"),
+      name: name("", "name"),
+      psm: el("bdi", { class: "psm" }),
+      badge: el("span", { class: "badge" }),
+    };
+    parts.button = el(
+      "button",
+      { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick: () => this.#actions.open(roomId) },
+      el("span", { class: "face" }, drawing(`a-${icon}`, "avatar"), avatarId && parts.status),
+      el("span", { class: "line" }, parts.name, parts.psm),
+      parts.badge,
+    );
+    const row = el("li", { "data-contact": key }, parts.button);
+    row.parts = parts;
+    return row;
+  }
+}

@@ -1,0 +1,235 @@
+// The application: signed out or signed in, and what belongs to the whole of it.
+
+import { announce, popover } from "./a11y.js";
+import { Contacts } from "./contacts.js";
+import { Conversation } from "./conversation.js";
+import { el, iconButton, redraw, setText } from "./dom.js";
+import { clearToasts, notificationsAreOn, setNotifications, tell, titleCount } from "./notify.js";
+import { Messenger, otherIn, Outbox, Session } from "./protocol.js";
+import { showSignIn } from "./signin.js";
+import { play, setSound, soundIsOn } from "./sounds.js";
+import { Store } from "./store.js";
+import { Desktop } from "./windows.js";
+
+const root = document.getElementById("desktop");
+const BY_ITSELF = 8; // conversations that open without being asked for
+const RELOAD_MS = 60_000;
+const QUIET_MS = 4000;
+
+class App {
+  #conversations = new Map();
+  #timers = [];
+  #connected = 0;
+
+  constructor(session, status) {
+    this.session = session;
+    this.store = new Store(session);
+    this.messenger = new Messenger(session);
+    this.desktop = new Desktop(root);
+    if (status && status !== this.store.status) this.store.setMe(status, this.store.me.displayName);
+    if (this.store.status !== "online" || this.store.renamed) {
+      this.messenger.setPresence(this.store.status, this.store.renamed);
+    }
+    this.contacts = new Contacts(this.store, {
+      open: (roomId) => this.open(roomId),
+      presence: (wanted, displayName) => {
+        this.store.setMe(wanted, displayName);
+        this.messenger.setPresence(wanted, this.store.renamed);
+      },
+      signOut: () => session.signOut().catch(() => {}),
+    });
+    const { clientWidth, clientHeight } = this.desktop.stage;
+    this.list = this.desktop.open({
+      id: "contacts",
+      title: "Contacts",
+      icon: "logo",
+      content: this.contacts.element,
+      at: { x: clientWidth - 324, y: 16, width: 300, height: Math.max(320, Math.min(clientHeight - 36, 660)) },
+    });
+    this.#tray();
+    this.#listen();
+    this.messenger.start();
+    this.#load().then(() => this.#restore());
+  }
+
+  open(roomId, options) {
+    const known = this.#conversations.get(roomId);
+    if (known) {
+      if (options?.active !== false) known.window.activate();
+      return known;
+    }
+    const made = new Conversation(this, roomId, options);
+    this.#conversations.set(roomId, made);
+    this.#remember();
+    return made;
+  }
+
+  closed(conversation) {
+    conversation.close();
+    this.#conversations.delete(conversation.roomId);
+    this.#remember();
+  }
+
+  #listen() {
+    const { messenger, store } = this;
+    messenger.on("presence", (news) => store.presence(news));
+    messenger.on("notification", ({ message }) => this.#notification(message));
+    messenger.on("connection", (state) => this.#connection(state));
+    messenger.on("ended", ({ reason }) => this.#end(reason));
+    store.on("me", () => {
+      messenger.adoptPresence(store.status, store.renamed);
+      for (const each of this.#conversations.values()) each.refresh();
+    });
+    for (const event of ["people", "rooms"]) {
+      store.on(event, () => {
+        for (const each of this.#conversations.values()) each.refresh();
+      });
+    }
+    store.on("unread", ({ roomId, count }) => {
+      titleCount(store.unreadTotal);
+      this.#conversations.get(roomId)?.window.flag(count);
+    });
+    store.on("came", ({ person }) => this.#came(person));
+    document.addEventListener("visibilitychange", this.#looked);
+    addEventListener("focus", this.#looked);
+    this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
+  }
+
+  #looked = () => {
+    for (const each of this.#conversations.values()) each.looked();
+  };
+
+  async #load() {
+    try {
+      await this.store.load();
+    } catch {
+      // Presence brings us back here when there is a connection.
+    }
+  }
+
+  /** The conversations this tab had, and those that owe somebody a line. */
+  #restore() {
+    const ids = new Set(Outbox.rooms(this.session.user.id));
+    try {
+      for (const id of JSON.parse(sessionStorage.getItem(this.#openKey)) ?? []) ids.add(id);
+    } catch {
+      sessionStorage.removeItem(this.#openKey);
+    }
+    for (const id of ids) this.open(id, { active: false });
+  }
+
+  #remember() {
+    sessionStorage.setItem(this.#openKey, JSON.stringify([...this.#conversations.keys()]));
+  }
+
+  get #openKey() {
+    return `cfm.open.${this.session.user.id}`;
+  }
+
+  #notification(message) {
+    const { roomId, senderId } = message;
+    if (senderId === this.session.user.id || this.#conversations.has(roomId)) return;
+    if (this.#conversations.size < BY_ITSELF) this.open(roomId, { active: false });
+    else {
+      this.store.setUnread(roomId, this.store.unread(roomId) + 1);
+      const sender = this.store.person(otherIn(roomId, this.session.user.id));
+      const open = () => this.open(roomId);
+      tell({ title: message.displayName, text: message.content, icon: `a-${sender?.avatarId ?? "person"}`, tag: roomId, sound: "message", open });
+      announce(`${message.displayName} says: ${message.content}`);
+    }
+  }
+
+  #came(person) {
+    // Not for everyone who was here already when this page came.
+    if (performance.now() - this.#connected < QUIET_MS) return;
+    const open = () => this.open(this.store.directRoom(person.id));
+    tell({ title: person.displayName, text: "is now online", icon: `a-${person.avatarId}`, tag: person.id, sound: "online", open });
+    announce(`${person.displayName} is now online`);
+  }
+
+  // The tray: connection, sound, notifications, keyboard.
+
+  #tray() {
+    this.light = el("span", { class: "light", "aria-hidden": "true" });
+    this.words = el("span", { class: "words", role: "status" });
+    this.retry = el("button", { type: "button", class: "link", hidden: true, onclick: () => this.messenger.retryNow() }, "Try now");
+    const connection = el("div", { class: "connection", "data-connection": "connecting" }, this.light, this.words, this.retry);
+    this.connection = connection;
+    const toggle = (icons, label, isOn, set) => {
+      const button = iconButton(icons[0], label, async () => show(await set(!isOn())));
+      const show = (on) => {
+        redraw(button.firstChild, icons[on ? 0 : 1]);
+        button.setAttribute("aria-pressed", String(on));
+      };
+      show(isOn());
+      return button;
+    };
+    const sound = toggle(["i-sound", "i-mute"], "Sound", soundIsOn, (on) => {
+      setSound(on);
+      return on;
+    });
+    const bell = toggle(["i-bell", "i-belloff"], "Notifications", notificationsAreOn, setNotifications);
+    const keys = iconButton("i-keys", "Keyboard", () => {});
+    const help = el("div", { class: "menu help", role: "group", "aria-label": "Keyboard" }, SHORTCUTS(), el("button", { type: "button", onclick: () => closeHelp() }, "Close"));
+    const closeHelp = popover(keys, help);
+    this.time = el("time", { class: "clock" });
+    const tick = () => setText(this.time, new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+    tick();
+    this.#timers.push(setInterval(tick, 10_000));
+    this.desktop.tray.replaceChildren(connection, sound, bell, el("div", { class: "menubox" }, keys, help), this.time);
+  }
+
+  #connection({ state, retryAt }) {
+    if (state === "open" && this.connection.dataset.connection !== "open") {
+      if (!this.#connected) play("signIn");
+      this.#connected = performance.now();
+      this.#load();
+    }
+    this.connection.dataset.connection = state;
+    this.retry.hidden = state !== "waiting";
+    const words = { open: "Connected", connecting: "Connecting…", waiting: "Reconnecting…", offline: "Offline" };
+    setText(this.words, words[state] ?? "");
+    if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - Date.now()) / 1000)} s`;
+  }
+
+  #end(reason) {
+    for (const timer of this.#timers) clearInterval(timer);
+    document.removeEventListener("visibilitychange", this.#looked);
+    removeEventListener("focus", this.#looked);
+    this.store.close();
+    this.desktop.close();
+    this.#conversations.clear();
+    if (reason === "signed-out") sessionStorage.removeItem(this.#openKey);
+    titleCount(0);
+    clearToasts();
+    signedOut(reason);
+  }
+}
+
+const SHORTCUTS = () =>
+  el(
+    "dl",
+    {},
+    [
+      ["Enter", "send; Shift+Enter: a new line"],
+      ["F6", "next window; Shift+F6: the one before"],
+      ["Arrows", "move in lists, menus and the bar"],
+      ["Ctrl+Alt+arrows", "move a window; with Shift: resize it"],
+      ["Esc", "close a menu, then the conversation"],
+    ].map(([keys, what]) => el("div", {}, el("dt", {}, keys), el("dd", {}, what))),
+  );
+
+function signedIn(session, status) {
+  document.body.classList.add("inside");
+  new App(session, status);
+}
+
+function signedOut(reason) {
+  document.body.classList.remove("inside");
+  showSignIn(root, { reason, entered: signedIn });
+}
+
+const stored = Session.stored();
+if (stored) signedIn(stored);
+else signedOut();
+performance.mark("interactive");

@@ -1,0 +1,65 @@
+// Telling somebody who is looking elsewhere: title, sound, toast, system notification.
+
+import { drawing, el, name } from "./dom.js";
+import { play } from "./sounds.js";
+
+const KEY = "cfm.notifications";
+const TOAST_MS = 6000;
+const TOASTS = 3;
+const toasts = document.getElementById("toasts");
+
+export function notificationsAreOn() {
+  return (
+    "Notification" in globalThis &&
+    Notification.permission === "granted" &&
+    localStorage.getItem(KEY) === "on"
+  );
+}
+
+/** Asks for permission where it is needed; returns whether they are on now. */
+export async function setNotifications(wanted) {
+  localStorage.setItem(KEY, wanted ? "on" : "off");
+  if (wanted && "Notification" in globalThis && Notification.permission !== "granted") {
+    await Notification.requestPermission();
+  }
+  return notificationsAreOn();
+}
+
+export function titleCount(count) {
+  document.title = count ? `(${count}) CF Messenger` : "CF Messenger";
+}
+
+/** Something from a person. `text` is plain; `open` is called when it is clicked. */
+export function tell({ title, text, icon, tag, sound, open }) {
+  if (sound) play(sound);
+  toast({ title, text, icon, open });
+  if (!document.hidden || !notificationsAreOn()) return;
+  const shown = new Notification(title, { body: text, tag });
+  shown.onclick = () => {
+    window.focus();
+    shown.close();
+    open();
+  };
+}
+
+export function clearToasts() {
+  toasts.replaceChildren();
+}
+
+// For the eye and the pointer: readers hear the same from the live region, and the
+// keyboard reaches the conversation in the bar.
+function toast({ title, text, icon, open }) {
+  const made = el(
+    "div",
+    { class: "toast", "aria-hidden": "true" },
+    drawing(icon, "avatar"),
+    el("p", {}, el("strong", {}, name(title)), el("span", { dir: "auto" }, text)),
+  );
+  made.addEventListener("click", () => {
+    made.remove();
+    open();
+  });
+  toasts.append(made);
+  while (toasts.childElementCount > TOASTS) toasts.firstChild.remove();
+  setTimeout(() => made.remove(), TOAST_MS);
+}

@@ -1,0 +1,37 @@
+// The server's clock, measured by ping and pong.
+//
+// Runs on `performance.now()`, so somebody who sets this machine's clock moves nothing.
+// Of the latest samples the one with the shortest way counts: its error is at most half
+// of that way.
+
+const KEPT = 8;
+
+export class Clock {
+  #samples = [];
+  #offset = performance.timeOrigin; // until measured, this machine's own idea
+
+  /** The server's time now, in Unix milliseconds. */
+  now() {
+    return performance.now() + this.#offset;
+  }
+
+  /** A pong: `sent` is the `t` that the ping carried, `timestamp` the server's time. */
+  measured(sent, timestamp) {
+    const received = performance.now();
+    const way = received - sent;
+    if (!(way >= 0) || !Number.isFinite(timestamp)) return;
+    this.#samples.push({ way, offset: timestamp + way / 2 - received });
+    if (this.#samples.length > KEPT) this.#samples.shift();
+    this.#offset = this.#samples.reduce((a, b) => (b.way < a.way ? b : a)).offset;
+  }
+
+  /** Whether anything was measured yet. */
+  get known() {
+    return this.#samples.length > 0;
+  }
+
+  /** The machine may have slept or moved: measure anew. */
+  forget() {
+    this.#samples = [];
+  }
+}

@@ -1,0 +1,16 @@
+// Events without a DOM: what the client module tells whoever listens.
+
+export class Emitter {
+  #listeners = new Map();
+
+  /** Calls `listener(detail)` for every `type` from now on; returns how to stop. */
+  on(type, listener) {
+    const all = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, all.add(listener));
+    return () => all.delete(listener);
+  }
+
+  emit(type, detail) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) listener(detail);
+  }
+}

@@ -1,0 +1,345 @@
+// One room: its socket, its resume point and its outbox.
+
+import { call } from "./api.js";
+import { Emitter } from "./emitter.js";
+import { Outbox } from "./outbox.js";
+import { LiveSocket } from "./socket.js";
+
+const PAGE = 50;
+const TYPING_AGAIN_MS = 2000;
+const TYPING_GONE_MS = 4000;
+const SETTLE_MS = 2000;
+const PATIENCE_MS = 6000;
+const RANK = { sent: 1, delivered: 2, read: 3 };
+
+/**
+ * Emits
+ *  - `messages` {messages, live}: new ones, in seq order, each exactly once;
+ *  - `pending` {line}, `failed` {line}, `dropped` {id}: what the outbox does;
+ *  - `status` {message}: a receipt upgraded it;
+ *  - `receipt` {ackId, status, senderId}: the same, as it came;
+ *  - `typing` {names}, `participants` {participants}, `system` {content, timestamp};
+ *  - `gap`: messages in between are no longer kept; `rewound`: the room begins anew;
+ *  - `refused` {kind, code, message, retryAfterMs}: a nudge, a wink or a status;
+ *  - `state` {state, retryAt?}, `final` {code}.
+ */
+export class Room extends Emitter {
+  /** Messages by seq. */
+  messages = new Map();
+  participants = [];
+  /** Where the page before the oldest message ends; undefined: nothing is before. */
+  before = undefined;
+  #messenger;
+  #session;
+  #socket;
+  #lastSeq = undefined;
+  #settled = false; // what came before is known: the outbox may speak
+  #flying = undefined; // the id whose echo is awaited
+  #waitTimer = 0;
+  #typists = new Map();
+  #typingSent = 0;
+  #acked = new Map();
+  #failures = 0;
+
+  constructor(id, messenger) {
+    super();
+    this.id = id;
+    this.#messenger = messenger;
+    this.#session = messenger.session;
+    this.outbox = new Outbox(this.#session.user.id, id);
+    this.#socket = new LiveSocket(() => this.#url(), messenger.clock);
+    this.#socket.on("open", () => this.#opened());
+    this.#socket.on("frame", (frame) => this.#frame(frame));
+    this.#socket.on("state", (state) => this.#state(state));
+    this.#socket.on("final", (why) => this.emit("final", why));
+  }
+
+  get state() {
+    return this.#socket.state;
+  }
+
+  get isDirect() {
+    return this.id.startsWith("dm_");
+  }
+
+  open() {
+    this.#socket.start();
+  }
+
+  close() {
+    clearTimeout(this.#waitTimer);
+    for (const { timer } of this.#typists.values()) clearTimeout(timer);
+    this.#socket.stop();
+  }
+
+  retryNow() {
+    this.#socket.retryNow();
+  }
+
+  /** Says it now or as soon as possible, once. */
+  say(content) {
+    this.typing(false);
+    return this.#enqueue({ type: "chat", content, id: newId() });
+  }
+
+  /** Only while connected: a nudge that comes later is a nuisance. */
+  nudge() {
+    return this.#socket.isOpen && this.#enqueue({ type: "nudge", id: newId() }, false);
+  }
+
+  wink(winkId) {
+    const frame = { type: "wink", winkId, id: newId() };
+    return this.#socket.isOpen && this.#enqueue(frame, false);
+  }
+
+  /** Gives up on a line that failed. */
+  discard(id) {
+    if (this.outbox.remove(id)) this.emit("dropped", { id });
+  }
+
+  typing(isTyping) {
+    const now = Date.now();
+    if (isTyping ? now - this.#typingSent < TYPING_AGAIN_MS : !this.#typingSent) return;
+    this.#typingSent = isTyping && this.#settled ? now : 0;
+    if (this.#settled) this.#socket.send({ type: "typing", isTyping });
+  }
+
+  presence(status, displayName) {
+    this.#socket.send({ type: "presence", status, displayName });
+  }
+
+  /** Tells the author; only what is news, and never about a line of one's own. */
+  acknowledge(message, status) {
+    if (message.senderId === this.#session.user.id) return;
+    const told = Math.max(RANK[message.status] ?? 1, this.#acked.get(message.id) ?? 1);
+    if (RANK[status] <= told) return;
+    const { id: ackId } = message;
+    if (this.#socket.send({ type: "ack", ackId, status })) {
+      this.#acked.set(ackId, RANK[status]);
+    }
+  }
+
+  /** Loads the page before the oldest message; false when there is none. */
+  async older() {
+    if (!this.before) return false;
+    const path = `/api/rooms/${this.id}/messages?before=${this.before}&limit=${PAGE}`;
+    const { messages, nextBefore } = await this.#session.call("GET", path);
+    this.before = nextBefore;
+    this.#take(messages, false);
+    return messages.length > 0;
+  }
+
+  async #url() {
+    // A browser is not told why a handshake was refused: ask the same over HTTP.
+    if (this.#failures >= 2) await this.#whyNot();
+    this.#failures += 1;
+    const ticket = await this.#messenger.ticket();
+    const since = this.#lastSeq === undefined ? "" : `&since=${this.#lastSeq}`;
+    return `${socketBase()}/api/ws/room/${this.id}?ticket=${ticket}${since}`;
+  }
+
+  async #whyNot() {
+    const { sessionId } = this.#session;
+    try {
+      await call("GET", `/api/rooms/${this.id}/messages?limit=1`, { sessionId });
+    } catch (error) {
+      error.final = [400, 403, 404].includes(error.status);
+      if (error.final) throw error;
+    }
+  }
+
+  #opened() {
+    this.#failures = 0;
+    this.#settled = false;
+    this.#flying = undefined;
+    this.#typingSent = 0;
+    const resumed = this.#lastSeq !== undefined;
+    // Without a `since` an empty room sends no history at all.
+    if (!resumed) this.#wait(SETTLE_MS, () => this.#settle());
+    this.#messenger.introduce(this);
+  }
+
+  #state(state) {
+    if (state.state !== "open") {
+      this.#settled = false;
+      clearTimeout(this.#waitTimer);
+      for (const userId of [...this.#typists.keys()]) this.#stopsTyping(userId);
+    }
+    this.emit("state", state);
+  }
+
+  #frame(frame) {
+    switch (frame.type) {
+      case "history":
+        if (frame.lastSeq < this.#lastSeq && !this.#settled) this.#rewind(frame);
+        if (frame.gap) this.emit("gap");
+        if (this.#lastSeq === undefined) this.before = earliest(frame.messages);
+        this.#take(frame.messages, false);
+        this.#lastSeq ??= frame.lastSeq;
+        if (this.#lastSeq >= frame.lastSeq) this.#settle();
+        else if (frame.gap && !frame.messages.length) {
+          this.#lastSeq = frame.lastSeq;
+          this.#settle();
+        }
+        break;
+      case "chat":
+      case "nudge":
+      case "wink":
+        this.#stopsTyping(frame.senderId);
+        this.#take([frame], true);
+        break;
+      case "participants":
+        this.participants = frame.participants;
+        this.emit("participants", frame);
+        if (this.#lastSeq === undefined) this.#settle();
+        break;
+      case "typing":
+        if (frame.isTyping) this.#startsTyping(frame);
+        else this.#stopsTyping(frame.senderId);
+        break;
+      case "delivery_status":
+        this.#receipt(frame);
+        break;
+      case "system":
+        this.emit("system", frame);
+        break;
+      case "error":
+        this.#refused(frame);
+        break;
+      case "session_expiring":
+        this.#session.refresh().catch(() => {});
+        break;
+    }
+  }
+
+  #take(messages, live) {
+    const fresh = messages.filter(({ seq }) => !this.messages.has(seq));
+    for (const message of fresh) {
+      this.messages.set(message.seq, message);
+      if (message.seq > (this.#lastSeq ?? 0)) this.#lastSeq = message.seq;
+    }
+    if (fresh.length) this.emit("messages", { messages: fresh, live });
+    // An answer to a repeat is the original echo: seen before, and still an answer.
+    for (const message of messages) {
+      if (message.senderId === this.#session.user.id) this.#answered(message.id);
+    }
+  }
+
+  // The server has forgotten what we know: its disk was replaced by an older one.
+  #rewind({ lastSeq }) {
+    this.messages.clear();
+    this.before = lastSeq ? lastSeq + 1 : undefined;
+    this.#lastSeq = lastSeq;
+    this.emit("rewound");
+  }
+
+  #receipt(frame) {
+    this.emit("receipt", frame);
+    for (const message of [...this.messages.values()].reverse()) {
+      if (message.id !== frame.ackId || message.senderId === frame.senderId) continue;
+      if ((RANK[frame.status] ?? 0) > (RANK[message.status] ?? 1)) {
+        message.status = frame.status;
+        this.emit("status", { message });
+      }
+      return;
+    }
+  }
+
+  // The outbox: one line at a time, so that the order typed is the order kept.
+
+  #enqueue(frame, kept = true) {
+    const line = this.outbox.add(frame, { kept });
+    this.emit("pending", { line });
+    this.#next();
+    return line;
+  }
+
+  #settle() {
+    if (this.#settled || !this.#socket.isOpen) return;
+    this.#settled = true;
+    this.#next();
+  }
+
+  #next() {
+    const line = this.outbox.head;
+    if (!line || !this.#settled || this.#flying) return;
+    if (!this.#socket.send(line.frame)) return;
+    this.#flying = line.frame.id;
+    this.#wait(PATIENCE_MS, () => this.#again());
+  }
+
+  #again(delayMs = 0) {
+    this.#flying = undefined;
+    if (delayMs) this.#wait(delayMs, () => this.#next());
+    else this.#next();
+  }
+
+  #answered(id) {
+    this.outbox.remove(id);
+    if (this.#flying !== id) return;
+    clearTimeout(this.#waitTimer);
+    this.#again();
+  }
+
+  #refused(frame) {
+    const line = this.outbox.lines.find(({ frame: { id } }) => id === frame.id);
+    if (!line) return this.emit("refused", { kind: "other", ...frame });
+    clearTimeout(this.#waitTimer);
+    if (line.frame.type !== "chat" && frame.code === "RATE_LIMITED") {
+      this.outbox.remove(frame.id);
+      this.emit("dropped", { id: frame.id });
+      this.emit("refused", { kind: line.frame.type, ...frame });
+      this.#again();
+    } else if (frame.retryable) {
+      this.emit("delayed", { line, retryAfterMs: frame.retryAfterMs ?? 1000 });
+      this.#flying = frame.id; // nothing overtakes it
+      this.#wait((frame.retryAfterMs ?? 1000) + Math.random() * 250, () => this.#again());
+    } else {
+      this.outbox.fail(frame.id, frame.message);
+      this.emit("failed", { line });
+      this.#again();
+    }
+  }
+
+  #wait(ms, work) {
+    clearTimeout(this.#waitTimer);
+    this.#waitTimer = setTimeout(work, ms);
+  }
+
+  // Who types. The server says so when somebody stops; a timer is for a lost line.
+
+  #startsTyping({ senderId, displayName }) {
+    clearTimeout(this.#typists.get(senderId)?.timer);
+    const timer = setTimeout(() => this.#stopsTyping(senderId), TYPING_GONE_MS);
+    this.#typists.set(senderId, { displayName, timer });
+    this.#tellTyping();
+  }
+
+  #stopsTyping(userId) {
+    const typist = this.#typists.get(userId);
+    if (!typist) return;
+    clearTimeout(typist.timer);
+    this.#typists.delete(userId);
+    this.#tellTyping();
+  }
+
+  #tellTyping() {
+    const names = [...this.#typists.values()].map(({ displayName }) => displayName);
+    this.emit("typing", { names });
+  }
+}
+
+/** An id that no other tab, device or visit of this user will choose. */
+function newId() {
+  const random = crypto.getRandomValues(new Uint32Array(3));
+  return `w-${Date.now().toString(36)}-${Array.from(random, (n) => n.toString(36)).join("")}`;
+}
+
+export function socketBase() {
+  return location.origin.replace(/^http/, "ws");
+}
+
+function earliest(messages) {
+  const seq = messages[0]?.seq;
+  return seq > 1 ? seq : undefined;
+}

@@ -1,0 +1,208 @@
+// A WebSocket that comes back.
+//
+// Reconnects with full jitter, the first delay included: after a restart of the server
+// its clients must not return in one wave. Follows the close codes of wire.md §6, notices
+// a dead line by pings of its own while the page is looked at, and goes at once when the
+// network returns or the page is shown again.
+
+import { Emitter } from "./emitter.js";
+
+const BASE_MS = 1000;
+const CAP_MS = 15_000;
+const STABLE_MS = 5000;
+const OPEN_PATIENCE_MS = 10_000;
+const PING_EVERY_MS = 20_000;
+const PONG_PATIENCE_MS = 8000;
+const FIRST_PINGS_MS = [0, 150, 300, 600];
+
+/** What a close code asks of a client: "again", "later" (overload) or "never". */
+export function policyOf(code) {
+  if (code === 1013) return "later";
+  if (code >= 4500 && code <= 4999) return "never";
+  // A fault of this client's own: the same again would loop.
+  if ([1002, 1003, 1007, 1008, 1009, 1010].includes(code)) return "never";
+  return "again";
+}
+
+/**
+ * Emits `open`, `frame` (parsed), `state` {state, retryAt?} and `final` {code}.
+ * States: connecting, open, waiting (for `retryAt`, Unix ms), offline, closed.
+ *
+ * `dial()` returns the URL to connect to (a fresh ticket each time); it throws an
+ * `ApiError`, whose `final` property says that no later attempt can succeed.
+ */
+export class LiveSocket extends Emitter {
+  state = "closed";
+  #dial;
+  #clock;
+  #socket = null;
+  #attempt = 0;
+  #timers = new Set();
+  #pongDue = 0;
+  #stopped = true;
+
+  constructor(dial, clock) {
+    super();
+    this.#dial = dial;
+    this.#clock = clock;
+  }
+
+  start() {
+    this.#stopped = false;
+    addEventListener("online", this.#onOnline);
+    addEventListener("offline", this.#onOffline);
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    this.#connect();
+  }
+
+  /** For good. */
+  stop(code = 1000) {
+    this.#stopped = true;
+    removeEventListener("online", this.#onOnline);
+    removeEventListener("offline", this.#onOffline);
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    this.#drop(code);
+    this.#become("closed");
+  }
+
+  get isOpen() {
+    return this.state === "open";
+  }
+
+  /** Sends a frame if the socket is open; says whether it did. */
+  send(frame) {
+    if (!this.isOpen) return false;
+    this.#socket.send(JSON.stringify(frame));
+    return true;
+  }
+
+  /** Do not wait any longer. */
+  retryNow() {
+    if (this.state !== "waiting") return;
+    this.#clear();
+    this.#connect();
+  }
+
+  async #connect() {
+    if (!navigator.onLine) return this.#become("offline");
+    this.#become("connecting");
+    let url;
+    try {
+      url = await this.#dial();
+    } catch (error) {
+      if (this.#stopped || this.state !== "connecting") return;
+      if (error.final) this.#end(error.code);
+      else this.#retry(error.retryAfterS * 1000);
+      return;
+    }
+    if (this.#stopped || this.state !== "connecting") return;
+    const socket = new WebSocket(url);
+    this.#socket = socket;
+    const mine = (handler) => (event) => socket === this.#socket && handler(event);
+    socket.onopen = mine(() => this.#opened());
+    socket.onmessage = mine(({ data }) => this.#received(data));
+    socket.onclose = mine(({ code }) => this.#lost(code));
+    this.#later(OPEN_PATIENCE_MS, () => this.#lost(1006));
+  }
+
+  #opened() {
+    this.#clear();
+    this.#become("open");
+    this.#later(STABLE_MS, () => (this.#attempt = 0));
+    for (const ms of FIRST_PINGS_MS) this.#later(ms, () => this.#ping());
+    this.#keepPinging();
+    this.emit("open");
+  }
+
+  #received(data) {
+    clearTimeout(this.#pongDue);
+    this.#pongDue = 0;
+    const frame = JSON.parse(data);
+    if (frame.type === "pong") this.#clock.measured(frame.t, frame.timestamp);
+    this.emit("frame", frame);
+  }
+
+  #lost(code) {
+    this.#drop();
+    const policy = policyOf(code);
+    if (policy === "never") this.#end(code);
+    else this.#retry(policy === "later" ? 2000 : 0);
+  }
+
+  #end(code) {
+    this.stop();
+    this.emit("final", { code });
+  }
+
+  #retry(atLeastMs = 0) {
+    if (!navigator.onLine) return this.#become("offline");
+    const ceiling = Math.min(CAP_MS, BASE_MS * 2 ** Math.min(this.#attempt++, 10));
+    const delay = atLeastMs + Math.random() * ceiling;
+    this.#later(delay, () => this.#connect());
+    this.#become("waiting", Date.now() + delay);
+  }
+
+  #keepPinging() {
+    this.#later(PING_EVERY_MS * (0.75 + Math.random() / 2), () => {
+      // A hidden page's timers are slow; the server's own pings are answered without us.
+      if (!document.hidden) this.#ping();
+      this.#keepPinging();
+    });
+  }
+
+  #ping() {
+    this.send({ type: "ping", t: performance.now() });
+    this.#pongDue ||= setTimeout(() => this.#lost(1006), PONG_PATIENCE_MS);
+  }
+
+  #drop(code = 1000) {
+    this.#clear();
+    clearTimeout(this.#pongDue);
+    this.#pongDue = 0;
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(code);
+  }
+
+  #become(state, retryAt) {
+    this.state = state;
+    this.emit("state", { state, retryAt });
+  }
+
+  #later(ms, work) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      work();
+    }, ms);
+    this.#timers.add(timer);
+  }
+
+  #clear() {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
+  #onOnline = () => {
+    if (this.state !== "offline") return this.#check();
+    // A building's worth of clients may have got its network back.
+    this.#attempt = 0;
+    this.#retry();
+  };
+
+  #onOffline = () => {
+    this.#drop();
+    this.#become("offline");
+  };
+
+  #onVisibility = () => {
+    if (!document.hidden) this.#check();
+  };
+
+  /** After a sleep or a change of network: is this line still alive? */
+  #check() {
+    if (this.isOpen) {
+      this.#clock.forget();
+      this.#ping();
+    } else this.retryNow();
+  }
+}

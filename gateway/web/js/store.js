@@ -1,0 +1,184 @@
+// What this page knows: people, rooms, unread counts, read marks, choices.
+//
+// Read marks live in localStorage, so the tabs of one person agree on what was read.
+
+import { call, directRoom, Emitter, otherIn } from "./protocol.js";
+
+const RANK = { online: 0, busy: 1, away: 2, offline: 3 };
+
+export const STATUS_NAMES = {
+  online: "Online",
+  busy: "Busy",
+  away: "Away",
+  offline: "Appear offline",
+};
+
+/** Emits `people`, `rooms`, `unread` {roomId, count}, `me`, `came` {person}. */
+export class Store extends Emitter {
+  people = new Map();
+  publicRooms = [];
+  #unread = new Map();
+  #session;
+  #synced = false;
+
+  constructor(session) {
+    super();
+    this.#session = session;
+    this.me = { ...session.user };
+    const kept = read(this.#key("me"));
+    this.status = kept?.status ?? "online";
+    if (kept?.displayName) this.me.displayName = kept.displayName;
+    this.renamed = kept?.displayName;
+    addEventListener("storage", this.#onStorage);
+  }
+
+  close() {
+    removeEventListener("storage", this.#onStorage);
+  }
+
+  /** Everybody and every room, with what is unread. */
+  async load() {
+    const [people, rooms] = await Promise.all([
+      call("GET", "/api/users"),
+      this.#session.call("GET", "/api/rooms"),
+    ]);
+    const before = this.people;
+    this.people = new Map(people.map((person) => [person.id, person]));
+    for (const person of people) {
+      const known = before.get(person.id);
+      if (known && this.#synced && !person.isAiBot) {
+        person.status = known.status;
+        person.displayName = known.displayName;
+      }
+    }
+    this.publicRooms = rooms.filter(({ type }) => type === "group");
+    for (const { id, unreadCount } of rooms) {
+      if (!id.startsWith("dm_")) continue;
+      if (!this.#unread.has(id)) this.setUnread(id, unreadCount);
+    }
+    this.emit("people");
+    this.emit("rooms");
+  }
+
+  /** Statuses as presence tells them; those it does not name are offline if `whole`. */
+  presence({ people, whole }) {
+    const seen = new Map(people.map((person) => [person.id, person]));
+    for (const person of this.people.values()) {
+      const now = seen.get(person.id);
+      if (!now && (!whole || person.isAiBot)) continue;
+      const status = now?.status ?? "offline";
+      const came = this.#synced && person.status === "offline" && status !== "offline";
+      person.status = status;
+      if (now?.displayName) person.displayName = now.displayName;
+      if (person.id === this.me.id) !whole && this.#follow(person);
+      else if (came) this.emit("came", { person });
+    }
+    this.#synced ||= whole;
+    this.emit("people");
+  }
+
+  setMe(status, displayName) {
+    this.status = status;
+    if (displayName !== this.me.displayName) this.renamed = displayName;
+    this.me.displayName = displayName;
+    write(this.#key("me"), { status, displayName: this.renamed });
+    this.emit("me");
+  }
+
+  person(id) {
+    return this.people.get(id) ?? (id === this.me.id ? this.me : undefined);
+  }
+
+  /** People but oneself: those who are there first, then by name. */
+  contacts(wanted = "") {
+    const letters = wanted.trim().toLowerCase();
+    return [...this.people.values()]
+      .filter(({ id }) => id !== this.me.id)
+      .filter(({ displayName, personalMessage = "" }) =>
+        `${displayName} ${personalMessage}`.toLowerCase().includes(letters),
+      )
+      .sort(
+        (a, b) =>
+          RANK[a.status] - RANK[b.status] || a.displayName.localeCompare(b.displayName),
+      );
+  }
+
+  directRoom(userId) {
+    return directRoom(this.me.id, userId);
+  }
+
+  /** What a room is called and who is on the other side of a direct one. */
+  roomOf(roomId) {
+    const other = this.person(otherIn(roomId, this.me.id));
+    const room = this.publicRooms.find(({ id }) => id === roomId);
+    return { other, title: other?.displayName ?? room?.name ?? roomId };
+  }
+
+  unread(roomId) {
+    return this.#unread.get(roomId) ?? 0;
+  }
+
+  get unreadTotal() {
+    return [...this.#unread.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** How many messages of others nobody here has looked at. */
+  setUnread(roomId, count) {
+    if (this.unread(roomId) === count) return;
+    this.#unread.set(roomId, count);
+    this.emit("unread", { roomId, count });
+  }
+
+  readMark(roomId) {
+    return read(this.#key(`read.${roomId}`)) ?? 0;
+  }
+
+  /** All up to `seq` was looked at, here or by another tab. */
+  markRead(roomId, seq) {
+    if (seq > this.readMark(roomId)) write(this.#key(`read.${roomId}`), seq);
+    this.setUnread(roomId, 0);
+  }
+
+  /** What was typed and not sent. */
+  draft(roomId) {
+    return read(this.#key(`draft.${roomId}`)) ?? "";
+  }
+
+  keepDraft(roomId, text) {
+    write(this.#key(`draft.${roomId}`), text || undefined);
+  }
+
+  #follow(person) {
+    // Chosen in another tab or on another device.
+    if (person.status === this.status && person.displayName === this.me.displayName) return;
+    this.setMe(person.status, person.displayName);
+  }
+
+  #key(name) {
+    return `cfm.${name}.${this.#session.user.id}`;
+  }
+
+  #onStorage = ({ key }) => {
+    const start = "cfm.read.";
+    if (!key?.startsWith(start)) return;
+    const roomId = key.slice(start.length, -this.#session.user.id.length - 1);
+    if (this.#key(`read.${roomId}`) === key) this.setUnread(roomId, 0);
+  };
+}
+
+function read(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function write(key, value) {
+  try {
+    if (value === undefined) localStorage.removeItem(key);
+    else localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // A full disk costs memory of choices, nothing else.
+  }
+}

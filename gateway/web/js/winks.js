@@ -1,0 +1,81 @@
+// Playing winks: at the server's moment, on every screen at once, each key once.
+
+import { announce } from "./a11y.js";
+import { calm, el } from "./dom.js";
+import { play } from "./sounds.js";
+import { LENGTH_S, nameOf, sceneOf, WINKS } from "./wink_scenes.js";
+
+const STILL_S = 1.6; // the moment a picture without motion shows
+const KEYS_KEPT = 200;
+const played = new Set();
+
+/**
+ * Plays a wink message over `place` when `clock` shows its `playAt`. One that is over is
+ * not played; one that has begun is joined where it is.
+ */
+export function playWink(message, place, clock) {
+  const { winkId, playAt, playbackKey } = message;
+  if (!playAt || !playbackKey || played.has(playbackKey)) return;
+  const wait = playAt - clock.now();
+  if (wait < -LENGTH_S * 1000) return;
+  played.add(playbackKey);
+  if (played.size > KEYS_KEPT) played.delete(played.values().next().value);
+  setTimeout(() => begin(winkId, playAt, playbackKey, place, clock), Math.max(0, wait));
+}
+
+function begin(winkId, playAt, playbackKey, place, clock) {
+  const canvas = el("canvas", { class: "wink", "aria-hidden": "true", "data-wink": winkId });
+  canvas.dataset.playbackKey = playbackKey;
+  canvas.dataset.startedAt = performance.timeOrigin + performance.now();
+  place.append(canvas);
+  play("wink");
+  const draw = painter(canvas, sceneOf(winkId, playbackKey));
+  const frame = () => {
+    const t = (clock.now() - playAt) / 1000;
+    if (t >= LENGTH_S || !canvas.isConnected) return canvas.remove();
+    draw(Math.max(0, calm.matches ? STILL_S : t));
+    requestAnimationFrame(frame);
+  };
+  frame();
+  // A hidden page draws no frames; the wink is over there too.
+  setTimeout(() => canvas.remove(), LENGTH_S * 1000 + 500);
+  announce(`Wink: ${nameOf(winkId)}`);
+}
+
+function painter(canvas, scene) {
+  const g = canvas.getContext("2d");
+  return (t) => {
+    const { clientWidth: w, clientHeight: h } = canvas;
+    const scale = Math.min(devicePixelRatio, 2);
+    if (canvas.width !== Math.round(w * scale)) canvas.width = Math.round(w * scale);
+    if (canvas.height !== Math.round(h * scale)) canvas.height = Math.round(h * scale);
+    g.setTransform(scale, 0, 0, scale, 0, 0);
+    g.clearRect(0, 0, w, h);
+    g.save();
+    scene(g, t, w, h);
+    g.restore();
+  };
+}
+
+/** The menu: a picture of each, `choose(id)` when one is taken. */
+export function winkMenu(choose) {
+  return Object.entries(WINKS).map(([id, [label]]) => {
+    const picture = el("canvas", { "aria-hidden": "true", width: "96", height: "72" });
+    const button = el(
+      "button",
+      { type: "button", "data-wink": id, onclick: () => choose(id) },
+      picture,
+      el("span", {}, label),
+    );
+    // Drawn when it is first seen: most people never open the menu.
+    button.paint = () => {
+      const g = picture.getContext("2d");
+      g.clearRect(0, 0, 96, 72);
+      g.save();
+      g.scale(0.4, 0.4);
+      sceneOf(id, "5eed5eed")(g, STILL_S, 240, 180);
+      g.restore();
+    };
+    return button;
+  });
+}
