@@ -1,10 +1,10 @@
-"""Serving the web client: the page at `/`, and its parts under one name of their content.
+"""Serving the web client: the page at `/`, and its parts under a name of their content.
 
 Every file of `gateway/web` is read once, when the gateway starts. The parts live under
 `/web/<version>/`, where the version is a hash over all of them: modules import each
 other by relative paths, so one name covers the whole graph without a build step, and
-each part may be kept for ever. The page itself is asked about each time (ETag) and names
-every module with its integrity, so nothing runs that the page did not mean.
+each part may be kept for ever. The page itself is asked about each time (ETag) and
+names every module with its integrity, so nothing runs that the page did not mean.
 
 A page from one release and parts from another never mix: an unknown version is a 404.
 """
@@ -151,8 +151,7 @@ def _with_parts(page: str, root: str, bodies: dict[str, bytes]) -> str:
     ]
     # A module's integrity is checked where it is fetched first: all of them here.
     lines += [
-        f'<link rel="modulepreload" href="{root}{name}" '
-        f'integrity="{_integrity(body)}">'
+        f'<link rel="modulepreload" href="{root}{name}" integrity="{_integrity(body)}">'
         for name, body in bodies.items()
         if name.endswith(".js")
     ]

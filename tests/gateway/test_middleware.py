@@ -41,7 +41,8 @@ async def test_any_other_is_replaced_by_a_new_uuid(
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/nothing", "/api/users/", "/api", "/", "/api/config/x", "/%00"]
+    "path",
+    ["/api/nothing", "/api/users/", "/api", "/index.html", "/api/config/x", "/%00"],
 )
 async def test_nothing_there(edge: Gateway, path: str) -> None:
     async with edge.client() as http:

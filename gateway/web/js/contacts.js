@@ -84,7 +84,7 @@ export class Contacts {
       drawing(`a-${me.avatarId}`, "avatar big"),
       el(
         "div",
-        { class: "mine" },
+        { class: "self" },
         this.nameButton,
         this.nameBox,
         el("div", { class: "choose" }, this.statusIcon, this.statusBox),

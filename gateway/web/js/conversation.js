@@ -127,7 +127,17 @@ export class Conversation {
     this.toStatus = drawing(`s-${other?.status ?? "online"}`, "status");
     this.away = el("p", { class: "awaynote", hidden: true });
     const to = el("p", { class: "to" }, el("span", { class: "soft" }, "To: "), other && this.toStatus, this.toName, " ", this.toMessage);
-    return el("div", { class: "head" }, to, this.away);
+    return el("div", { class: "head" }, el("div", { class: "top" }, to, !other && this.#peopleButton()), this.away);
+  }
+
+  // Where there is no place for the list beside the messages.
+  #peopleButton() {
+    const toggle = () => {
+      const shown = this.element.classList.toggle("showside");
+      this.people.setAttribute("aria-expanded", String(shown));
+    };
+    this.people = el("button", { type: "button", class: "people", "aria-expanded": "false", onclick: toggle }, drawing("i-people"), " People");
+    return this.people;
   }
 
   #side(other, me) {

@@ -71,8 +71,9 @@ export class Desktop {
     const width = Math.min(540, w - 40);
     const height = Math.min(480, h - 40);
     const n = this.#placed++;
-    const spread = Math.max(1, w - width - 40);
-    return { width, height, x: 24 + ((n * 210) % spread), y: 20 + ((n * 68) % Math.max(1, h - height - 10)) };
+    // Beside the contact list, as long as there is room.
+    const spread = Math.max(60, w - width - 360);
+    return { width, height, x: 20 + ((n * 190) % spread), y: 16 + ((n * 76) % Math.max(60, h - height - 10)) };
   }
 
   #roles() {

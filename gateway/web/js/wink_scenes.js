@@ -83,7 +83,7 @@ function fireworks(chance) {
     y: 0.14 + chance() * 0.4,
     start: i * 0.38,
     hue: chance() * 360,
-    sparks: range(44, () => ({ angle: chance() * TAU, speed: 0.25 + chance() * 0.75 })),
+    sparks: range(70, () => ({ angle: chance() * TAU, speed: 0.25 + chance() * 0.75 })),
   }));
   return (g, t, w, h) => {
     g.fillStyle = `rgb(8 12 40 / ${0.82 * presence(t)})`;
@@ -103,7 +103,7 @@ function fireworks(chance) {
         const reach = ease(blown * 0.9) * speed * Math.min(w, h) * 0.36;
         const px = x * w + Math.cos(angle) * reach;
         const py = y * h + Math.sin(angle) * reach + blown * blown * 38;
-        disc(g, px, py, 2.6 * fade + 0.4, `hsl(${hue + speed * 50} 100% 68% / ${fade})`);
+        disc(g, px, py, 3.6 * fade + 0.5, `hsl(${hue + speed * 50} 100% 68% / ${fade})`);
       }
     }
   };

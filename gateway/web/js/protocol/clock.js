@@ -18,8 +18,8 @@ export class Clock {
   /** A pong: `sent` is the `t` that the ping carried, `timestamp` the server's time. */
   measured(sent, timestamp) {
     const received = performance.now();
-    const way = received - sent;
-    if (!(way >= 0) || !Number.isFinite(timestamp)) return;
+    const way = Math.max(0, received - sent); // `t` travels in whole milliseconds
+    if (!Number.isFinite(way + timestamp)) return;
     this.#samples.push({ way, offset: timestamp + way / 2 - received });
     if (this.#samples.length > KEPT) this.#samples.shift();
     this.#offset = this.#samples.reduce((a, b) => (b.way < a.way ? b : a)).offset;

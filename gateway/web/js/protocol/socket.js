@@ -151,7 +151,7 @@ export class LiveSocket extends Emitter {
   }
 
   #ping() {
-    this.send({ type: "ping", t: performance.now() });
+    this.send({ type: "ping", t: Math.round(performance.now()) });
     this.#pongDue ||= setTimeout(() => this.#lost(1006), PONG_PATIENCE_MS);
   }
 
