@@ -292,3 +292,18 @@ async def test_postgresql_goes_and_comes_back(postgresql: PostgreSQL) -> None:
     await store.ping()
     assert await page(store) == ([], None)
     await store.aclose()
+
+
+async def test_postgresql_stands_still(postgresql: PostgreSQL) -> None:
+    """A silent server is one that is away; it may come to itself again."""
+    store = Store(postgresql.database())
+    await store.start([])
+    await store.ping()
+    postgresql.freeze()
+    try:
+        with pytest.raises(Unavailable):
+            await store.ping()
+    finally:
+        postgresql.thaw()
+    await store.ping()
+    await store.aclose()
