@@ -89,7 +89,7 @@ async def test_w2_a_page_runs_nothing_but_our_own(edge: Gateway) -> None:
         assert "<script>" not in page.text and "onclick=" not in page.text
 
 
-async def test_w1_w5_what_a_client_sends_comes_back_in_no_header(edge: Gateway) -> None:
+async def test_w5_what_a_client_sends_comes_back_in_no_header(edge: Gateway) -> None:
     evil = "https://evil.example"
     async with edge.client() as http:
         for name in ("Origin", "X-Request-Id", "Access-Control-Request-Headers"):
