@@ -297,8 +297,8 @@ function socket(name, channel, asyncapi, whole) {
   const draw = (action, message, answers = []) => messageCard(name, action, message, answers, asyncapi, whole);
   const sent = operations.filter((each) => each.action === "receive")
     .flatMap((each) => each.messages.map((one) => draw("receive", one, each.reply?.messages)));
-  const told = operations.flatMap((each) => (each.action === "send" ? each.messages : each.reply?.messages ?? []))
-    .map((one) => draw("send", one));
+  const told = operations.filter((each) => each.action === "send").flatMap((each) => each.messages);
+  told.push(...operations.flatMap((each) => each.reply?.messages ?? []));
   const query = channel.bindings?.ws?.query;
   return {
     id: `socket-${name}`,
@@ -308,7 +308,7 @@ function socket(name, channel, asyncapi, whole) {
       paragraphs(channel.description),
       query ? [el("h4", {}, "Query"), fields(query, whole, true)] : "",
     ],
-    cards: [...sent, ...told],
+    cards: [...sent, ...told.map((one) => draw("send", one))],
   };
 }
 
@@ -461,7 +461,7 @@ try {
   page.find.addEventListener("input", search);
   document.addEventListener("keydown", keys);
   // The target did not exist when the browser looked for it.
-  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ behavior: "instant" });
 } catch (error) {
   byId("state").textContent = `The documents cannot be shown (${error.message}).`;
 }

@@ -86,8 +86,14 @@ _REFINED: dict[tuple[str, str], JSON] = {
     ("Wink", "id"): _OWN_ID,
     ("SetPresence", "displayName"): _NAME,
     ("UpdatePresence", "displayName"): _NAME,
-    ("PresenceRequest", "displayName"): _NAME
-    | {"type": "string", "minLength": 1, "maxLength": MAX_DISPLAY_NAME},
+    ("PresenceRequest", "displayName"): {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": MAX_DISPLAY_NAME}
+            | {"pattern": _NAME["pattern"]},
+            {"type": "null"},
+        ],
+        "description": _NAME["description"],
+    },
     ("UserRowChange", "displayName"): _NAME,
     ("NewOrder", "currency"): {"enum": sorted(CURRENCIES)},
     ("OrderChange", "currency"): {"enum": sorted(CURRENCIES)},
@@ -117,8 +123,6 @@ def components(*kinds: Any) -> dict[str, JSON]:
                 _never_null(rule)
             rule |= _EVERYWHERE.get(field, {})
             if (refined := _REFINED.get((name, field))) is not None:
-                if "type" in refined:  # the type alone says it badly
-                    rule.clear()
                 rule |= refined
     return dict(sorted(found.items()))
 
