@@ -1,6 +1,8 @@
 """Starting on a database: empty, by many at once, and with another list than before."""
 
 import asyncio
+import fcntl
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +163,20 @@ async def test_a_start_that_changes_nothing_writes_nothing(
     before = await on(url, lambda c: c.execute(select(users)).all())
     await schema.prepare(url, people)
     assert await on(url, lambda c: c.execute(select(users)).all()) == before
+
+
+async def test_a_start_waits_for_one_that_is_making_the_file(tmp_path: Path) -> None:
+    """Whose file is not in WAL yet, and that switch would fail instead of waiting."""
+    file = tmp_path / "m.sqlite3"
+    with Path(f"{file}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        making = sqlite3.connect(file, isolation_level=None)
+        making.execute("BEGIN IMMEDIATE")
+        start = asyncio.create_task(schema.prepare(f"sqlite:///{file}", []))
+        await asyncio.wait({start}, timeout=0.5)
+        making.execute("ROLLBACK")
+        making.close()
+    await start
 
 
 async def test_sqlite_is_set_up_as_promised(tmp_path: Path) -> None:
