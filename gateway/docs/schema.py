@@ -71,6 +71,8 @@ _MESSAGES = {"items": reference("Message")}
 _EVERYWHERE: dict[str, JSON] = {
     "timestamp": _TIME,
     "expiresAt": _TIME,
+    "createdAt": _TIME,
+    "updatedAt": _TIME,
     "playAt": _TIME | {"description": "When to start the wink: ms, server's clock."},
     "seq": _SEQ,
     "lastSeq": {"minimum": 0},
