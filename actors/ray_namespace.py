@@ -89,7 +89,11 @@ class ObjectActor:
                 listen = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
                 settings = msgspec.structs.replace(self._settings, listen=listen)
                 host = Host(settings, self._ended)
-                await host.start()
+                try:
+                    await host.start()
+                except BaseException:
+                    await host.close()
+                    raise
                 self._host = host
         if self._host.leaving:
             return b""
@@ -231,9 +235,9 @@ class RayNamespace:
         if not 1 <= size <= MAX_POOL:
             raise Unavailable("VALIDATION_ERROR", f"size: 1 to {MAX_POOL}.")
         made = self._adopt(await self._generation.change(mode, size))
-        raw = msgspec.msgpack.encode(made)
-        calls = await self._call_all("place", raw)
-        await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
+        with contextlib.suppress(Unavailable):  # who is not told will look
+            calls = await self._call_all("place", msgspec.msgpack.encode(made))
+            await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
         return made
 
     async def resolve(self, name: str, hint: str | None = None) -> Address:

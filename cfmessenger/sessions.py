@@ -12,9 +12,11 @@ may raise `Unavailable`. Times are integer milliseconds since 1970.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from valkey.asyncio import Valkey
@@ -25,6 +27,8 @@ from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.valkey_kv import ask, reachable
 
+logger = logging.getLogger("cfmessenger.sessions")
+
 REVOKED_CHANNEL = keys.REVOKED_CHANNEL
 """A login id is published here when its session was ended on purpose."""
 
@@ -32,12 +36,18 @@ LONGEST_MS = 12 * 3600 * 1000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
 _SLIDE_PARTS = 20  # "written at most every TTL/20"
 _PRUNE_ABOVE = 32  # remembered tokens of a user before dead ones are looked for
+_REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
+_REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
 _FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
 
 
 def token_hash(token: str) -> str:
     """What Valkey and logs may know of a token: its SHA-256 in hex."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+Record = dict[bytes, bytes]
+"""A session's hash in Valkey, empty if there is none."""
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -56,7 +66,9 @@ class Sessions:
     """Makes, finds, prolongs and ends sessions.
 
     `replica` serves `revalidate` alone. What it does not know is asked of the primary
-    before it counts as gone, so a lagging replica never ends a session.
+    before it counts as gone, so a lagging replica never ends a session; and one that
+    is away, or not in step with its primary, is not asked again for a while, so that
+    it keeps no ended session alive either.
     """
 
     def __init__(
@@ -68,7 +80,8 @@ class Sessions:
         clock: Callable[[], int] | None = None,
     ) -> None:
         self._kv = kv
-        self._replica = replica or kv
+        self._replica = replica
+        self._replica_rests_until = 0.0
         self._ttl_ms = int(ttl_s * 1000)
         self._clock = clock or Clock().now
 
@@ -187,20 +200,45 @@ class Sessions:
         """
         if not sessions:
             return {}
-        with reachable():
-            async with self._replica.pipeline(transaction=False) as pipe:
-                for session in sessions:
-                    pipe.hgetall(keys.session(session.token_hash))
-                records = await pipe.execute()
+        hashes = [session.token_hash for session in sessions]
+        records = await self._from_replica(hashes)
+        if records is None:
+            records = await self._records(self._kv, hashes)
         found: dict[str, Session | None] = {}
         for session, record in zip(sessions, records, strict=True):
             live = self._live(session.token_hash, record)
             if live is not None:
-                found[session.login_id] = live
+                # What we wrote last may not have reached the replica yet.
+                known = session.expires_at > live.expires_at
+                found[session.login_id] = session if known else live
         lost = [session for session in sessions if session.login_id not in found]
         if lost:
             found |= await self._follow(lost)
         return found
+
+    async def _from_replica(self, hashes: Sequence[str]) -> list[Record] | None:
+        """The records as the replica has them; None: it is not to be asked."""
+        if self._replica is None or time.monotonic() < self._replica_rests_until:
+            return None
+        try:
+            with reachable():
+                state = await self._replica.info("replication")
+            if _in_step(state):
+                return await self._records(self._replica, hashes)
+            why = "it is not in step with its primary"
+        except Unavailable as problem:
+            why = str(problem.__cause__)
+        self._replica_rests_until = time.monotonic() + _REPLICA_REST_S
+        logger.warning("the replica is left alone for a while: %s", why)
+        return None
+
+    async def _records(self, kv: Valkey, hashes: Sequence[str]) -> list[Record]:
+        with reachable():
+            async with kv.pipeline(transaction=False) as pipe:
+                for hashed in hashes:
+                    pipe.hgetall(keys.session(hashed))
+                records: list[Record] = await pipe.execute()
+        return records
 
     async def _follow(self, lost: Sequence[Session]) -> dict[str, Session | None]:
         """Looks for logins by the user's remembered tokens, on the primary."""
@@ -221,11 +259,7 @@ class Sessions:
         )
         if not hashes:
             return found
-        with reachable():
-            async with self._kv.pipeline(transaction=False) as pipe:
-                for hashed in hashes:
-                    pipe.hgetall(keys.session(hashed))
-                records = await pipe.execute()
+        records = await self._records(self._kv, hashes)
         for hashed, record in zip(hashes, records, strict=True):
             live = self._live(hashed, record)
             if live is not None:
@@ -244,7 +278,7 @@ class Sessions:
         if dead:
             await ask(self._kv, "SREM", index, *dead)
 
-    def _live(self, hashed: str, record: dict[bytes, bytes]) -> Session | None:
+    def _live(self, hashed: str, record: Record) -> Session | None:
         if len(record) < len(_FIELDS):
             return None
         text = {name.decode(): value.decode() for name, value in record.items()}
@@ -261,6 +295,17 @@ class Sessions:
         # that jumped, a restore from an old file) is as dead as one it did.
         end = min(session.expires_at, session.started_at + LONGEST_MS)
         return session if self._clock() < end else None
+
+
+def _in_step(replication: Mapping[str, object]) -> bool:
+    """What `INFO replication` says: a replica that hears its primary now."""
+    silence = replication.get("master_last_io_seconds_ago", -1)
+    return (
+        replication.get("role") == "slave"
+        and replication.get("master_link_status") == "up"
+        and isinstance(silence, int)
+        and 0 <= silence <= _REPLICA_SILENCE_S
+    )
 
 
 def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:

@@ -45,6 +45,8 @@ class Connection:
         "_faults",
         "_sockets",
         "_tasks",
+        "_waiter",
+        "address",
         "attachment",
         "catching_up",
         "conn",
@@ -64,6 +66,7 @@ class Connection:
         login: Login,
         room: Stub,
         attachment: Attachment,
+        address: str,
     ) -> None:
         self.conn = attachment.conn
         self.user_id = attachment.user_id
@@ -74,7 +77,9 @@ class Connection:
         self.wire = wire
         self.write: Callable[[bytes], None] = wire.write
         self.heard_at = sockets.loop.time()
-        self.ended: asyncio.Future[int] = sockets.loop.create_future()
+        self.ended: int | None = None  # the code
+        self.address = address  # that it counts for
+        self._waiter: asyncio.Future[None] | None = None
         self._sockets = sockets
         self._faults: deque[float] | None = None
         self._tasks: set[asyncio.Task[None]] | None = None  # most sockets need none
@@ -89,10 +94,10 @@ class Connection:
         self.conn = conn
         self.attachment = replace(self.attachment, conn=conn)
 
-    def start(self, since: int | None) -> None:
-        """Take over the wire and enter."""
+    def start(self, since: int | None) -> bool:
+        """Take over the wire and enter; whether ASGI's call may end before we do."""
         self.room.open(self, self.attachment, since, greeted=False)
-        self.wire.take_over(
+        return self.wire.take_over(
             on_text=self._on_text,
             on_binary=self._on_binary,
             on_alive=self._on_alive,
@@ -156,15 +161,24 @@ class Connection:
 
     def end(self, code: int, reason: str) -> None:
         """Close with a code of wire.md §6."""
-        if not self.ended.done():
+        if self.ended is None:
             self.wire.close(code, reason)
             self._leave(code)
 
+    async def gone(self) -> None:
+        """Returns once it has ended."""
+        if self.ended is None:
+            self._waiter = self._sockets.loop.create_future()
+            await self._waiter
+
     def _leave(self, code: int) -> None:
         # At once: a transport that is closed must not be in anybody's fan-out.
-        if not self.ended.done():
-            self.ended.set_result(code)
+        if self.ended is None:
+            self.ended = code
             self._sockets.leave(self)
+            metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
         for task in tuple(self._tasks or ()):
             task.cancel()
 
@@ -221,7 +235,3 @@ class Connection:
         except Exception:
             logger.exception("a socket failed")
             self.end(CloseCode.INTERNAL_ERROR, "internal error")
-
-    def count_end(self) -> None:
-        """The socket is gone for good."""
-        metrics.SOCKETS_CLOSED.labels(str(int(self.ended.result()))).inc()

@@ -20,11 +20,16 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 
+from gateway.server import GuardedWebSocket
+
 SERVER_KEY = "cfm.server"
 HIGH_WATER = 2**20
 """Unsent bytes after which a socket is a slow consumer (wire.md §6: 1013)."""
 
 _PING = b"\x89\x00"
+# One for all: nothing but ASGI's `send` waits for it.
+_WRITABLE = asyncio.Event()
+_WRITABLE.set()
 
 
 class ServerTap:
@@ -65,12 +70,18 @@ class Wire:
         on_alive: Callable[[], None],
         on_slow: Callable[[], None],
         on_lost: Callable[[int], None],
-    ) -> None:
-        """From here on frames come to these; what ASGI had not read yet comes first."""
+    ) -> bool:
+        """From here on frames come to these; what ASGI had not read yet comes first.
+
+        True if the socket stays open when the application's call ends.
+        """
         protocol: Any = self._protocol
         before: asyncio.Queue[Any] = protocol.queue
         protocol.queue = _Inbox(on_text, on_binary, on_lost)
-        protocol.on_text = on_text  # uvicorn's own does not know of it
+        protocol.writable = _WRITABLE
+        stays = isinstance(protocol, GuardedWebSocket)
+        if stays:
+            protocol.stay(on_text)
         # It pauses reading after each message unless it believes that it has already.
         paused, protocol.read_paused = protocol.read_paused, True
         answer_ping = protocol.handle_ping
@@ -87,6 +98,7 @@ class Wire:
             protocol.queue.put_nowait(before.get_nowait())
         if paused:
             self._transport.resume_reading()
+        return stays
 
     def ping(self) -> None:
         """Send a WebSocket ping; the pong shows as `on_alive`."""

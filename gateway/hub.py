@@ -108,7 +108,10 @@ class Services:
         # A client connects when it is first used, so an unused one costs nothing.
         replica = connect(settings.valkey_replica_url or settings.valkey_url)
         sessions = Sessions(
-            kv, ttl_s=settings.session_ttl, replica=replica, clock=clock.now
+            kv,
+            ttl_s=settings.session_ttl,
+            replica=replica if settings.valkey_replica_url else None,
+            clock=clock.now,
         )
         directory = Directory.load(settings.users)
         store, names = (None, None) if sql is None else sql(kv, directory)

@@ -133,5 +133,5 @@ class Logins:
             return
         login.warned_at = expires_at
         frame = text_frame(protocol.encode(protocol.SessionExpiring(expires_at)))
-        for connection in login.connections:
+        for connection in tuple(login.connections):
             connection.write(frame)

@@ -37,7 +37,7 @@ from websockets.exceptions import (
 )
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
 from websockets.streams import StreamReader
@@ -137,6 +137,15 @@ class _Config(uvicorn.Config):
 
 
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
+
+
+class _Stays:
+    """In place of a timer: uvicorn closes whoever has none when the call ends."""
+
+    def cancel(self) -> None: ...
+
+
+_STAYS = cast(asyncio.TimerHandle, _Stays())
 
 
 class _Quiet(logging.Filter):
@@ -374,6 +383,11 @@ class _Handshake(ServerProtocol):
         return Response(int(status), HTTPStatus(status).phrase, headers, body)
 
 
+def _rests_in(parser: Any) -> Any:
+    """The generator that a parser waits in."""
+    return parser.gi_yieldfrom
+
+
 def plain_text(data: bytes) -> bytes | None:
     """The text, if `data` is just what a client nearly always sends: one whole frame,
     masked, unfragmented, below 64 KiB and UTF-8. None leaves it to the library, faults
@@ -399,9 +413,8 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket by websockets' sans-I/O protocol, limited.
 
     For the application, beyond ASGI: `transport` (to write ready-made frames),
-    `last_heard` (loop time of the latest bytes from the client, pongs included),
-    `on_text` (set it to get the usual frame without the library's help) and `fail` (to
-    close with a code at once).
+    `last_heard` (loop time of the latest bytes from the client, pongs included), `stay`
+    (to outlive the application's call) and `fail` (to close with a code at once).
     """
 
     def __init__(
@@ -438,11 +451,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def _between_messages(self) -> bool:
         """Nothing that came before is still with the library."""
         conn = self.conn
-        handshake: Any = conn.parser  # goes on as the parser of frames
         return (
             conn.state is State.OPEN
             and conn.current_size is None
-            and handshake.gi_yieldfrom.gi_yieldfrom.gi_code is _BETWEEN_FRAMES
+            and _rests_in(conn.parser).gi_code is _BETWEEN_FRAMES
         )
 
     def handle_connect(self, event: Request) -> None:
@@ -460,11 +472,35 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             # Refused with an answer of its own, which uvicorn would call incomplete.
             self.handshake_complete = True
         if message["type"] == "websocket.accept":
-            # For hours from here on, and nobody asks again.
-            del self.request, self.response
-            cast(_Handshake, self.conn).offered_headers = None
+            self._forget_handshake()
         if self.handshake_complete:
             self._unanswered.drop()
+
+    def _forget_handshake(self) -> None:
+        """What nobody asks for again must not be kept for hours."""
+        del self.request, self.response
+        conn = cast(_Handshake, self.conn)
+        conn.offered_headers = None
+        frames = _rests_in(conn.parser)
+        if _rests_in(frames).gi_code is _BETWEEN_FRAMES:
+            # The same parser without the one around it, which holds the request.
+            conn.parser = Protocol.parse(conn)
+            next(conn.parser)
+
+    def stay(self, on_text: Callable[[bytes], None]) -> None:
+        """The application's call may end: the socket lives until somebody closes it.
+
+        `on_text` gets the usual frame without the library's help.
+        """
+        self.on_text = on_text
+        self.close_timer = _STAYS
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        if self.close_timer is _STAYS:
+            self.close_timer = None
+        if self.on_text is not None:
+            del self.scope
 
     def handle_ping(self) -> None:
         if self.close_sent:

@@ -16,7 +16,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 from msgspec import convert
 from msgspec.structs import replace
@@ -192,29 +192,41 @@ class Sockets:
     # Handshakes.
 
     async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
-        """Accept an admitted socket and stay until it is gone."""
+        """Accept an admitted socket; stay until it is gone if the server needs it."""
         # As logins are counted: whoever has one IPv6 address has a /64 of them.
         address = subject(scope["client"][0] if scope.get("client") else None)
         name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
         login_id = admission.session.login_id
         stub = self._stub(name)
-        with stub.wanted(), self._counted(address, login_id):
+        with stub.wanted():
+            # From before the first wait, so that a crowd at the door counts too.
+            self._count(address, login_id, 1)
+            connection = None
             try:
                 self._check_capacity(address, login_id)
                 stub.hint = stub.hint or admission.session.location_hint
                 await stub.reach()
+                connection = await self._accept(admission, scope, send, stub, address)
             except Unavailable as problem:
                 await refuse(send, Refusal.from_error(problem))
+            finally:
+                if connection is None:
+                    self._count(address, login_id, -1)
+            if connection is None:
                 return
-            connection = await self._accept(admission, scope, send, stub)
-            with self._registered(connection):
-                connection.start(admission.since)
-                self._logins.settle(connection)
-                await connection.ended
-        connection.count_end()
+            self._register(connection)
+            stays = connection.start(admission.since)
+            self._logins.settle(connection)
+        if not stays:
+            await connection.gone()
 
     async def _accept(
-        self, admission: Admission, scope: Scope, send: Send, stub: Stub
+        self,
+        admission: Admission,
+        scope: Scope,
+        send: Send,
+        stub: Stub,
+        address: str,
     ) -> Connection:
         user = self._services.directory.get(admission.session.user_id)
         assert user is not None, "a session belongs to a person of the directory"
@@ -226,7 +238,7 @@ class Sockets:
         conn = connection_id(self.gateway, next(self._numbers))
         attachment = Attachment(conn, user.id, user.display_name, status)
         login = self._logins.of(admission.session)
-        return Connection(self, wire, login, stub, attachment)
+        return Connection(self, wire, login, stub, attachment, address)
 
     def _check_capacity(self, address: str, login_id: str) -> None:
         per_address = self._settings.max_sockets_per_address
@@ -242,42 +254,31 @@ class Sockets:
         raw = await ask(self._services.kv, "HGET", keys.presence(user_id), "status")
         return convert(raw.decode(), Status) if raw else "online"
 
-    @contextlib.contextmanager
-    def _counted(self, address: str, login_id: str) -> Iterator[None]:
-        """From before the first wait, so that a crowd at the door counts too."""
+    def _count(self, address: str, login_id: str, change: int) -> None:
         counts = ((self._addresses, address), (self._per_login, login_id))
         for counter, key in counts:
-            counter[key] += 1
-        try:
-            yield
-        finally:
-            for counter, key in counts:
-                counter[key] -= 1
-                if not counter[key]:
-                    del counter[key]
+            counter[key] += change
+            if not counter[key]:
+                del counter[key]
 
-    @contextlib.contextmanager
-    def _registered(self, connection: Connection) -> Iterator[None]:
-        kind = "presence" if connection.room.name == PRESENCE else "room"
+    def _register(self, connection: Connection) -> None:
         self._connections[connection.conn] = connection
         connection.login.connections.add(connection)
-        metrics.SOCKETS.labels(kind).inc()
+        metrics.SOCKETS.labels(_kind(connection)).inc()
         registry = self._stub(PRESENCE)
         if connection.room is not registry:
             # A room socket counts for presence too, and is told nothing by it.
             unwatched = replace(connection.attachment, watch=False)
             registry.open(connection, unwatched, None, greeted=True)
-        try:
-            yield
-        finally:
-            metrics.SOCKETS.labels(kind).dec()
-            self._logins.forget(connection)
-            self._connections.pop(connection.conn, None)
 
     def leave(self, connection: Connection) -> None:
-        """A socket is gone from the rooms; what else it held goes with its task."""
+        """A socket is gone."""
         connection.room.close(connection)
         self._stub(PRESENCE).close(connection)
+        metrics.SOCKETS.labels(_kind(connection)).dec()
+        self._count(connection.address, connection.login.session.login_id, -1)
+        self._logins.forget(connection)
+        self._connections.pop(connection.conn, None)
 
     # Stubs.
 
@@ -406,6 +407,10 @@ class Sockets:
         while True:
             await self._logins.tick(time.time_ns() // 1_000_000, self.loop.time())
             await asyncio.sleep(1.0)
+
+
+def _kind(connection: Connection) -> str:
+    return "presence" if connection.room.name == PRESENCE else "room"
 
 
 async def room_socket(scope: Scope, receive: Receive, send: Send) -> None:

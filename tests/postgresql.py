@@ -10,12 +10,14 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 _numbers = itertools.count(1)
@@ -31,7 +33,10 @@ class PostgreSQL:
         self._data = folder / "data"
 
     def start(self) -> None:
-        self._call("initdb", "--no-sync", "-A", "trust", "-E", "UTF8", "-U", "cfm")
+        # Sorts as people do, so that a test sees who relies on the order of bytes.
+        locale = ("--locale-provider=icu", "--icu-locale=en", "--locale=C")
+        usual = ("--no-sync", "-A", "trust", "-E", "UTF8", "-U", "cfm")
+        self._call("initdb", *usual, *locale)
         self.run()
 
     def run(self) -> None:
@@ -41,6 +46,18 @@ class PostgreSQL:
 
     def stop(self) -> None:
         self._call("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def freeze(self) -> None:
+        """Every process of it stops where it is."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        head = int((self._data / "postmaster.pid").read_text().split()[0])
+        for process in [psutil.Process(head), *psutil.Process(head).children()]:
+            process.send_signal(number)
 
     def database(self) -> str:
         """The URL of a new and empty database."""

@@ -45,9 +45,16 @@ ROWS: dict[str, str] = {
     "1 rooms": "GET /api/rooms: public, and the caller's direct rooms with unread",
     "1 messages": "GET /api/rooms/{id}/messages: pages, clamped; wakes nobody",
     "1 presence": "POST /api/presence",
+    "1 data list": "GET, POST /api/data/{collection}: items or the row; 401, 403, 404",
+    "1 data row": "GET, PATCH, DELETE /api/data/{collection}/{id}: the row; refusals",
+    "1 data pages": "filters, sort, nextCursor; VALIDATION_ERROR names the field",
+    "1 data preconditions": "ETag, If-Match (412), If-None-Match (304)",
+    "1 data retry": "Idempotency-Key: a retried POST is one row",
+    "1 data names": "a changed display name is what is shown next, at every gateway",
     "1 sockets": "GET /api/ws/…: 101, and the refusals in their order",
     "1 capacity": "503 AT_CAPACITY (Retry-After)",
     "1 operation": "GET /healthz, /readyz, /metrics",
+    "1 documents": "GET /api/openapi.json, /api/asyncapi.json, from the same types",
     "1 presenting": "Bearer, ?ticket=, subprotocols (only cfm.v1 echoed), ?sessionId=",
     "1 disagree": "two that disagree are 401",
     "1 origin": "absent is fine; a present one must be ours or in the list",
@@ -123,8 +130,6 @@ ROWS: dict[str, str] = {
 }
 
 NOT_YET: dict[str, str] = {
-    "1 data": "/api/data is a later issue",
-    "1 documents": "/api/openapi.json, /api/asyncapi.json are a later issue",
     "6 1001": "the client's to send; we say 1012 when we go",
     "6 4503": "nobody loses the right to a room while they are in it",
     "3 seq (node)": "a move to another node is the next issue's",

@@ -42,6 +42,13 @@ _FOREIGN = frozenset(
     }
 )
 
+# Where grpc can be imported, `ray start` also starts the Ray Client's server, on a fixed
+# port, and has no switch against it. Ray itself does without grpc's Python package.
+_COMMAND = (
+    "import sys; sys.modules['grpc'] = None; "
+    "from ray.scripts.scripts import main; main()"
+)
+
 _NODE_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Actors at nice 15 starve beside gateways at 0.
@@ -149,7 +156,7 @@ class LocalRay:
         # As many workers at once as are kept warm, not as many as there are cores.
         env["RAY_worker_maximum_startup_concurrency"] = str(startup)
         return Launch(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", *self._flags()],
+            [sys.executable, "-c", _COMMAND, "start", *self._flags()],
             env,
             # Its processes overwrite their environment (titles): this is how a later
             # start recognises them.

@@ -31,6 +31,9 @@ from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.users import Profile
 
+PING_S = 2.0
+"""Whoever asks whether we are ready does not wait for long."""
+
 KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an Idempotency-Key is remembered."""
 
@@ -74,9 +77,10 @@ class Store:
         await schema.prepare(self._url, profiles)
 
     async def ping(self) -> None:
-        """Raises `Unavailable` unless the database answers."""
-        async with self._reading() as connection:
-            await connection.execute(text("SELECT 1"))
+        """Raises `Unavailable` unless the database answers soon."""
+        with reachable():
+            async with asyncio.timeout(PING_S), self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
 
     async def aclose(self) -> None:
         """Gives back every connection."""

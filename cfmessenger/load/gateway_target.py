@@ -23,7 +23,7 @@ from picows import (
 )
 
 from cfmessenger.client.envelope import api_error
-from cfmessenger.client.errors import ApiError, Unreachable
+from cfmessenger.client.errors import Unreachable
 
 if TYPE_CHECKING:
     from .desk import Person
@@ -162,6 +162,3 @@ async def try_room(url: str, room: str | None, session_id: str) -> None:
     probe = Socket(lambda _: None, lambda _: None, lambda _: None, lambda _: None)
     await dial(url, path, session_id, probe, slow=False)
     probe.close()
-
-
-__all__ = ["ApiError", "GatewayCarrier", "Socket", "dial", "try_room"]

@@ -53,7 +53,7 @@ async def _one(client: Client, user_id: str, tell: Callable[[str], None]) -> Ses
 async def presented(client: Client, tokens: list[str]) -> list[Session]:
     """Sessions that somebody else began, where a login needs a real Turnstile.
 
-    Raises `ApiError` for one that is not valid.
+    Raises `SessionEnded` for one that is not valid.
     """
     sessions = []
     for token in tokens:

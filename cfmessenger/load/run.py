@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from cfmessenger.client.errors import ApiError, Unreachable
+from cfmessenger.client.errors import ClientError
 from cfmessenger.client.session import Client
 
 from . import desk, oracle, people
@@ -98,7 +98,7 @@ async def run(
             workers = await stack.enter_async_context(launcher.launch(plan.workers))
             job = _Run(plan, workers, watch, show)
             return await job.run(crowd, wishes, launcher.kind)
-    except (ApiError, Unreachable) as error:
+    except ClientError as error:
         raise Failure(f"{error.message}{hint(error.code)}") from None
 
 
@@ -124,7 +124,7 @@ async def _crowd(
             keeping.cancel()
             if not wishes.sessions:
                 for session in sessions:
-                    with contextlib.suppress(ApiError, Unreachable):
+                    with contextlib.suppress(ClientError):
                         await session.logout()
 
 

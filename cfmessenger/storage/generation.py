@@ -75,7 +75,8 @@ class Generation:
 
 
 def _next(found: _Stored | None, mode: Mode, size: int, seed: str) -> _Stored:
-    if found is not None and (found.mode, found.size) == (mode, size):
+    same = found is not None and found.mode == mode
+    if found is not None and same and (mode == "dedicated" or found.size == size):
         return msgspec.structs.replace(found, seed=seed)  # nothing moves
     number = found.number + 1 if found is not None else 1
     return _Stored(mode=mode, size=size, number=number, seed=seed)

@@ -234,14 +234,14 @@ def _public_path(path: str) -> str:
 
 
 def _parameter(one: Parameter) -> JSON:
-    return {
+    described = {
         "name": one.name,
         "in": one.where,
         "description": one.description,
         "required": one.where == "path",
         "schema": one.schema,
-        "example": one.example,
     }
+    return described if one.example is None else described | {"example": one.example}
 
 
 def _responses(each: Operation, refusals: dict[str, JSON]) -> JSON:

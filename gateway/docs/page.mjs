@@ -99,6 +99,7 @@ function typeOf(given, whole) {
 function limits(given, whole) {
   const schema = whole(given);
   const one = schema.anyOf ? whole(schema.anyOf[0]) : schema;
+  if (/^must be /.test(one.description ?? "")) return []; // it is all in the words
   const said = [];
   const range = (low, high, unit) => {
     if (low === undefined && high === undefined) return;
@@ -116,6 +117,11 @@ function limits(given, whole) {
     said.length ? el("span", { class: "rule soft" }, said.join(", ")) : "",
     pattern ? el("span", { class: "rule" }, el("code", {}, pattern)) : "",
   ];
+}
+
+/** A rule as the refusal words it, without its "must be". */
+function worded(rule = "") {
+  return rule.replace(/^must be (.)/, (_, first) => first.toUpperCase());
 }
 
 const DEPTH = ["", "nested", "nested two", "nested three"];
@@ -136,7 +142,7 @@ function rows(given, whole, sent, depth = 0) {
       el("th", { scope: "row" }, el("code", {}, name),
         need(sent, required.has(name))),
       el("td", { class: "type" }, typeOf(property, whole)),
-      el("td", {}, rich(property.description ?? inner.description ?? ""), limits(property, whole)));
+      el("td", {}, rich(worded(property.description ?? inner.description)), limits(property, whole)));
     const deeper = depth < 3 && below.properties ? rows(below, whole, sent, depth + 1) : [];
     return [row, ...deeper];
   });
@@ -297,8 +303,8 @@ function socket(name, channel, asyncapi, whole) {
   const draw = (action, message, answers = []) => messageCard(name, action, message, answers, asyncapi, whole);
   const sent = operations.filter((each) => each.action === "receive")
     .flatMap((each) => each.messages.map((one) => draw("receive", one, each.reply?.messages)));
-  const told = operations.flatMap((each) => (each.action === "send" ? each.messages : each.reply?.messages ?? []))
-    .map((one) => draw("send", one));
+  const told = operations.filter((each) => each.action === "send").flatMap((each) => each.messages);
+  told.push(...operations.flatMap((each) => each.reply?.messages ?? []));
   const query = channel.bindings?.ws?.query;
   return {
     id: `socket-${name}`,
@@ -308,7 +314,7 @@ function socket(name, channel, asyncapi, whole) {
       paragraphs(channel.description),
       query ? [el("h4", {}, "Query"), fields(query, whole, true)] : "",
     ],
-    cards: [...sent, ...told],
+    cards: [...sent, ...told.map((one) => draw("send", one))],
   };
 }
 
@@ -458,10 +464,12 @@ try {
   const [openapi, asyncapi] = await Promise.all([load("/api/openapi.json"), load("/api/asyncapi.json")]);
   draw(openapi, asyncapi);
   follow();
+  page.find.value = new URLSearchParams(location.search).get("q") ?? "";
+  search();
   page.find.addEventListener("input", search);
   document.addEventListener("keydown", keys);
   // The target did not exist when the browser looked for it.
-  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ behavior: "instant" });
 } catch (error) {
   byId("state").textContent = `The documents cannot be shown (${error.message}).`;
 }

@@ -23,16 +23,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# What every answer carries besides is the middleware's.
 _HEADERS = {
     "Cache-Control": "no-cache",  # kept, and asked about each time
     "Content-Security-Policy": POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_DATA_HEADERS = {"Cache-Control": "no-cache"}  # the rest is every API answer's
+_DATA_HEADERS = {"Cache-Control": "no-cache"}
 _PARTS = {
     "page.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",

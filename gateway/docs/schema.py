@@ -71,6 +71,8 @@ _MESSAGES = {"items": reference("Message")}
 _EVERYWHERE: dict[str, JSON] = {
     "timestamp": _TIME,
     "expiresAt": _TIME,
+    "createdAt": _TIME,
+    "updatedAt": _TIME,
     "playAt": _TIME | {"description": "When to start the wink: ms, server's clock."},
     "seq": _SEQ,
     "lastSeq": {"minimum": 0},
@@ -86,8 +88,14 @@ _REFINED: dict[tuple[str, str], JSON] = {
     ("Wink", "id"): _OWN_ID,
     ("SetPresence", "displayName"): _NAME,
     ("UpdatePresence", "displayName"): _NAME,
-    ("PresenceRequest", "displayName"): _NAME
-    | {"type": "string", "minLength": 1, "maxLength": MAX_DISPLAY_NAME},
+    ("PresenceRequest", "displayName"): {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": MAX_DISPLAY_NAME}
+            | {"pattern": _NAME["pattern"]},
+            {"type": "null"},
+        ],
+        "description": _NAME["description"],
+    },
     ("UserRowChange", "displayName"): _NAME,
     ("NewOrder", "currency"): {"enum": sorted(CURRENCIES)},
     ("OrderChange", "currency"): {"enum": sorted(CURRENCIES)},
@@ -117,8 +125,6 @@ def components(*kinds: Any) -> dict[str, JSON]:
                 _never_null(rule)
             rule |= _EVERYWHERE.get(field, {})
             if (refined := _REFINED.get((name, field))) is not None:
-                if "type" in refined:  # the type alone says it badly
-                    rule.clear()
                 rule |= refined
     return dict(sorted(found.items()))
 

@@ -3,7 +3,7 @@
 Interleaved: for every row each contestant in turn, then the next row, and all of that
 once a repetition, so that what the machine does meanwhile meets all of them. Every
 measurement gets a server that has just been started. Exit code 0, 1 when there are no
-figures at all, 130 when it was interrupted.
+figures at all, 130 when it was interrupted; what there is by then is shown and kept.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ class Run:
             row: sizes for row, sizes in self._plan.items() if row in rows
         }
         self._repetitions = options.repetitions or (1 if options.quick else 3)
+        self._started_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         self._samples: list[Sample] = []
         self._failures: list[Failure] = []
         self._missing: dict[str, str] = {}
 
-    async def measure(self) -> Result:
+    async def measure(self) -> None:
         """All of it, with a line on stderr for each step."""
-        started_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         steps = [
             (repetition, row, contestant)
             for repetition in range(1, self._repetitions + 1)
@@ -118,8 +118,11 @@ class Run:
                 f"{at:3}/{len(steps)} {repetition} {row:7} {contestant.key:15} {said}"
                 f"  [{left / 60:.0f} min left]\n"
             )
+
+    def result(self) -> Result:
+        """What has been measured so far."""
         return Result(
-            started_at=started_at,
+            started_at=self._started_at,
             machine=machine.facts(),
             versions=machine.versions(),
             plan=self._plan,
@@ -178,30 +181,35 @@ def write(result: Result) -> None:
         path.write_text(page.replaced(path.read_text(), block))
 
 
-async def _until_signalled(measuring: Coroutine[Any, Any, Result]) -> Result:
+async def _until_signalled(measuring: Coroutine[Any, Any, None]) -> None:
     """SIGTERM ends the server under test and its files as Ctrl-C does."""
     task = asyncio.ensure_future(measuring)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
+    await task
 
 
 def main() -> int:
     """Measure or read, show, write; the exit code."""
     options = arguments()
+    interrupted = False
     if options.read:
         decode = msgspec.json.Decoder(Result).decode
         result = merged([decode(path.read_bytes()) for path in options.read])
     else:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        run = Run(options)
         try:
-            result = uvloop.run(_until_signalled(Run(options).measure()))
+            uvloop.run(_until_signalled(run.measure()))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            return INTERRUPTED
+            interrupted = True
+        result = run.result()
     if options.json:
         encoded = msgspec.json.encode(result)
         options.json.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
     sys.stdout.write(show(result) + "\n")
+    if interrupted:
+        return INTERRUPTED
     if options.write:
         write(result)
     return 0 if result.samples else 1

@@ -134,8 +134,7 @@ def machine(result: Result) -> str:
 def page(result: Result) -> str:
     """The generated section of BENCHMARKS.md."""
     parts = [
-        f"Measured {result.started_at}, {result.repetitions} repetitions: the median, "
-        "and in brackets the least and the greatest.",
+        f"Measured {result.started_at}; {_times(result)}",
         machine(result),
         table(
             ["contestant", "what a message is when it is seen"],
@@ -157,8 +156,22 @@ def page(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def _times(result: Result) -> str:
+    if result.repetitions == 1:
+        return "once, so there is no spread."
+    return (
+        f"{result.repetitions} repetitions: the median, and in brackets the least and "
+        "the greatest."
+    )
+
+
 def _sizes(result: Result, row: str) -> Sizes:
     return FULL[row] | result.plan.get(row, {})
+
+
+def _median(result: Result) -> str:
+    count = result.repetitions
+    return f"median of {count}" if count > 1 else "one repetition"
 
 
 def excerpt(result: Result) -> str:
@@ -187,7 +200,7 @@ def excerpt(result: Result) -> str:
         [
             table(head, lines),
             f"{where.get('CPU', 'unknown CPU')}, {where.get('cores', '?')} cores, "
-            f"{where.get('memory', '?')}; median of {result.repetitions}. Ours is "
+            f"{where.get('memory', '?')}; {_median(result)}. Ours is "
             "durable (fsync before anybody sees a message), the peers store nothing. "
             "All rows, spreads and how to repeat it: [BENCHMARKS.md](BENCHMARKS.md).",
         ]

@@ -74,8 +74,8 @@ ROWS = (
         "Many rooms, busy",
         "{rooms:.0f} rooms of {per_room:.0f} sockets, {rate:,.0f} messages a second "
         "over all of them for {seconds:.0f} s, whether the server keeps up or not. "
-        "Latency counts from when a message should have gone. Where fewer than that "
-        "were delivered a second, the latency is a queue's.",
+        "Latency counts from when a message should have gone; who falls behind has "
+        "none.",
     ),
     Row(
         "calm",

@@ -107,8 +107,8 @@ def ratios(
 def merged(results: Sequence[Result]) -> Result:
     """Several runs as one: each run's repetitions of a row follow the earlier ones.
 
-    For a machine that one can have for minutes at a time only. Machine and versions are
-    the last run's. Raises ValueError if there are none.
+    For a machine that one can have for minutes at a time only. `started_at` names every
+    run's; machine and versions are the last one's. Raises ValueError if there are none.
     """
     if not results:
         raise ValueError("expected a result")
@@ -125,7 +125,7 @@ def merged(results: Sequence[Result]) -> Result:
         entrants |= {entrant.key: entrant for entrant in each.entrants}
     return msgspec.structs.replace(
         results[-1],
-        started_at=results[0].started_at,
+        started_at=", ".join(sorted({each.started_at for each in results})),
         plan=plan,
         repetitions=max(done.values(), default=0),
         entrants=list(entrants.values()),

@@ -89,7 +89,7 @@ def test_runs_are_joined_so_that_no_ratio_is_taken_across_them() -> None:
     assert values(joined.samples, "r", "b", "f") == {3: 3.0}
     assert values(joined.samples, "other", "a", "f") == {1: 9.0}
     assert ratios(joined.samples, "r", "f", "a", "b") is None
-    assert joined.repetitions == 3 and joined.started_at == "a"
+    assert joined.repetitions == 3 and joined.started_at == "a, b"
     assert [each.key for each in joined.entrants] == ["a", "b"]
     assert [each.repetition for each in joined.failures] == [1, 3, 3]
     with pytest.raises(ValueError, match="expected a result"):

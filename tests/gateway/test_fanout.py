@@ -5,6 +5,7 @@ change with it, and nothing else.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +18,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 from websockets.asyncio.client import ClientConnection
+from websockets.http11 import Request
 
 from cfmessenger.link import text_frame
+from gateway import server
 from gateway.fanout import HIGH_WATER, ServerTap, Wire
 from tests.gateway.edge import Gateway, serving, settings_for
 from tests.gateway.live import dial, eventually, masked, upgrade
@@ -44,8 +47,8 @@ class Taken:
         self.events: list[Any] = []
         self.gone = asyncio.get_running_loop().create_future()
 
-    def take(self) -> None:
-        self.wire.take_over(
+    def take(self) -> bool:
+        return self.wire.take_over(
             on_text=self.events.append,
             on_binary=lambda: self.events.append("binary"),
             on_alive=lambda: self.events.append(None),
@@ -68,6 +71,7 @@ class Taker:
         self.hold.set()
         self.accepted = asyncio.Event()
         self.problem: Exception | None = None
+        self.stays = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -79,8 +83,8 @@ class Taker:
             await self.hold.wait()
             taken = Taken(scope)
             self.taken.append(taken)
-            taken.take()
-            await taken.gone
+            if not taken.take() or self.stays:
+                await taken.gone
         except ClientDisconnected as problem:
             self.problem = problem
 
@@ -126,6 +130,51 @@ async def test_frames_are_handed_over_in_the_call_that_parsed_them(
         await client.close(1000)
         assert await app.taken[0].gone == 1000
         assert set(app.taken[0].events[6:]) <= {1000, 1005}
+
+
+async def test_an_open_socket_keeps_nothing_of_its_handshake(valkey_url: str) -> None:
+    async with taker(valkey_url) as (app, edge):
+        client = await browser(edge)
+        await eventually(lambda: app.taken)
+        protocol = app.taken[0].wire._protocol
+        await eventually(lambda: not protocol.tasks)
+        requests = [x for x in gc.get_objects() if type(x) is Request]
+        assert requests == [client.request]
+        assert not hasattr(protocol, "scope")
+        await client.close()
+        await app.taken[0].gone
+
+
+async def test_an_application_may_stay_all_the_same(valkey_url: str) -> None:
+    async with taker(valkey_url) as (app, edge):
+        app.stays = True
+        for close in (True, False):
+            client = await browser(edge)
+            await client.send("still here")
+            await eventually(lambda: app.taken and app.taken[0].events)
+            taken = app.taken.pop()
+            if close:
+                taken.wire.close(4501, "")
+                await client.wait_closed()
+                assert client.close_code == 4501
+            else:
+                await client.close()
+            await taken.gone
+
+
+async def test_under_another_protocol_of_uvicorns_the_call_must_stay(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "GuardedWebSocket", WebSocketsSansIOProtocol)
+    async with taker(valkey_url) as (app, edge):
+        client = await browser(edge)
+        await client.send("one")
+        await eventually(lambda: app.taken and app.taken[0].events)
+        assert app.taken[0].events == [b"one"]
+        app.taken[0].wire.write(text_frame(b"two"))
+        assert await client.recv() == "two"
+        await client.close()
+        await app.taken[0].gone
 
 
 async def test_a_text_is_the_same_however_it_arrives(valkey_url: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cfmessenger.client.session import Client
 from cfmessenger.load.local_workers import LocalLauncher
 from cfmessenger.load.plan import Scenario
 from cfmessenger.load.result import Progress, Result
@@ -237,6 +238,25 @@ async def test_a_login_over_the_rate_waits_for_it(valkey_url: str) -> None:
         result = await load("idle", url, tell=told.append, sockets=4, duration_s=0.2)
     assert result.counts["connected"] == 4
     assert "CFM_LOGIN_RATE" in told[0]
+
+
+async def test_sessions_that_somebody_else_began_are_used_and_live_on(
+    valkey_url: str,
+) -> None:
+    async with gateway(valkey_url) as url, Client(url) as client:
+        session = await client.login("user_3")
+        wishes = Wishes(sessions=[session.session_id])
+        result = await load("fanout", url, wishes=wishes, sockets=3, rate=30.0)
+        assert (await session.me()).id == "user_3"
+    sound(result, sockets=3, rooms=1)
+
+
+async def test_a_session_that_is_not_valid_is_told_before_any_load(
+    valkey_url: str,
+) -> None:
+    async with gateway(valkey_url) as url:
+        with pytest.raises(Failure, match="not valid"):
+            await load("fanout", url, wishes=Wishes(sessions=["x" * 40]))
 
 
 async def test_an_unknown_user_is_refused(valkey_url: str) -> None:

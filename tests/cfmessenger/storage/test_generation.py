@@ -167,3 +167,12 @@ async def test_a_valkey_that_is_not_there_is_unavailable() -> None:
             await Generation(log).change("pooled", 1)
     finally:
         log.close()
+
+
+async def test_the_size_of_a_pool_means_nothing_to_dedicated_rooms(
+    opened: Open,
+) -> None:
+    generation = opened()
+    first = await generation.change("dedicated", 1)
+    assert await generation.change("dedicated", 7) == first
+    assert (await generation.change("pooled", 7)).number == first.number + 1

@@ -1,0 +1,94 @@
+"""Every gateway's directory follows what people call themselves."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from cfmessenger.data.names import Names
+from cfmessenger.data.store import Store
+from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.users import Directory
+from tests.cfmessenger.data.conftest import Pair
+from tests.gateway.live import eventually
+
+
+@asynccontextmanager
+async def gateway(store: Store, url: str) -> AsyncIterator[tuple[Names, Directory]]:
+    kv, directory = connect(url), Directory.load()
+    names = Names(store, kv, directory)
+    async with names.following(lambda: 0):
+        yield names, directory
+    await kv.aclose(close_connection_pool=True)
+
+
+async def rename(store: Store, user_id: str, name: str, **more: Any) -> None:
+    users = store.collections["users"]
+    change = {"display_name": name, **more}
+    await store.change(users, user_id, user_id, change, 1, lambda revision: True)
+
+
+def called(directory: Directory, user_id: str) -> str:
+    found = directory.person(user_id)
+    assert found is not None and found in directory.people
+    return found.display_name
+
+
+async def test_here_at_once_and_elsewhere_soon(pair: Pair, valkey_url: str) -> None:
+    async with gateway(pair[0], valkey_url) as (names, here):
+        async with gateway(pair[1], valkey_url) as (_, there):
+            order = [each.id for each in here]
+            await rename(pair[0], "user_3", "Trillian", personal_message="so long")
+            await names.changed("user_3")
+            assert called(here, "user_3") == "Trillian"
+            assert here.person("user_3").personal_message == "so long"  # type: ignore[union-attr]
+            await eventually(lambda: called(there, "user_3") == "Trillian")
+            assert [each.id for each in here] == [each.id for each in there] == order
+
+
+async def test_what_was_changed_before_is_known_at_the_start(
+    pair: Pair, valkey_url: str
+) -> None:
+    await rename(pair[0], "user_4", "Early")
+    async with gateway(pair[1], valkey_url) as (_, directory):
+        assert called(directory, "user_4") == "Early"
+
+
+async def test_what_was_never_told_is_found_at_the_next_look(
+    pair: Pair, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changed the row died before telling."""
+    monkeypatch.setattr("cfmessenger.data.names.LOOK_AGAIN_S", 0.02)
+    async with gateway(pair[1], valkey_url) as (_, directory):
+        await rename(pair[0], "user_5", "Quiet")
+        await eventually(lambda: called(directory, "user_5") == "Quiet")
+
+
+async def test_valkey_away_takes_nothing_from_a_change(
+    pair: Pair, valkey_url: str
+) -> None:
+    directory = Directory.load()
+    names = Names(pair[0], connect("unix:///nowhere/at/all"), directory)
+    await rename(pair[0], "user_6", "Alone")
+    await names.changed("user_6")
+    assert called(directory, "user_6") == "Alone"
+
+
+async def test_names_that_follow_fast_end_with_the_last(
+    pair: Pair, valkey_url: str
+) -> None:
+    async with gateway(pair[0], valkey_url) as (names, here):
+        async with gateway(pair[1], valkey_url) as (_, there):
+            for number in range(10):
+                await rename(pair[0], "user_7", f"Name {number}")
+                await names.changed("user_7")
+            assert called(here, "user_7") == "Name 9"
+            await eventually(lambda: called(there, "user_7") == "Name 9")
+
+
+def test_somebody_who_is_not_on_the_list_is_passed_over() -> None:
+    directory = Directory.load()
+    directory.learn({"stranger": ("X", None)})
+    assert directory.get("stranger") is None
+    assert len(directory.people) == 20
