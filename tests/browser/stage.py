@@ -147,6 +147,12 @@ class Person:
             "data-connection", "open"
         )
 
+    async def rename(self, display_name: str) -> None:
+        await self.page.locator("button.myname").click()
+        box = self.page.get_by_role("textbox", name="My display name")
+        await box.fill(display_name)
+        await box.press("Enter")
+
     async def open(self, room_id: str) -> None:
         """Opens a room from the contact list and waits until it is connected."""
         await self.page.locator(f'button.contact[data-room="{room_id}"]').click()

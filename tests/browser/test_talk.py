@@ -29,9 +29,7 @@ async def test_signing_in_is_seen_with_its_status(stage: Stage) -> None:
 
     await late.page.get_by_label("My status").select_option("away")
     await expect(contact).to_have_attribute("data-status", "away")
-    await late.page.locator("button.myname").click()
-    await late.page.get_by_label("My display name").fill("Tom, really")
-    await late.page.get_by_label("My display name").press("Enter")
+    await late.rename("Tom, really")
     await expect(contact).to_contain_text("Tom, really")
     # A person keeps the name over a reload, and others go on seeing it.
     await late.page.reload()
@@ -142,9 +140,7 @@ async def test_what_is_typed_is_never_markup(stage: Stage) -> None:
     evil = '<img src=x onerror="window.pwned=1">'
     attacker = await (await stage.person("user_10")).sign_in()
     victim = await (await stage.person("user_11")).sign_in()
-    await attacker.page.locator("button.myname").click()
-    await attacker.page.get_by_label("My display name").fill(evil)
-    await attacker.page.get_by_label("My display name").press("Enter")
+    await attacker.rename(evil)
     await expect(victim.page.locator('[data-contact="user_10"]')).to_contain_text(evil)
     for person in (attacker, victim):
         await person.open("general")

@@ -1,6 +1,6 @@
 // Emoticons: what is typed, what it is called, and which drawing it becomes.
 
-import { drawing } from "./dom.js";
+import { drawing, el } from "./dom.js";
 
 /** `[drawing, name, code, other codes…]`; the first code is what the menu types. */
 export const EMOTICONS = [
@@ -39,10 +39,12 @@ const codes = [...BY_CODE.keys()].sort((a, b) => b.length - a.length).map(escape
 // Alone or at a word's edge: "http://", "10:30" and "(8)00" stay what they are.
 const FIND = new RegExp(`(?<![\\w:/])(${codes.join("|")})(?![\\w/])`, "g");
 
-/** The text as nodes: emoticons drawn, named for readers, the rest as it is. */
+/** The text as nodes: emoticons drawn, named for readers, and copied as typed. */
 export function withEmoticons(text) {
   return text.split(FIND).map((part) => {
     const found = BY_CODE.get(part);
-    return found ? drawing(`e-${found.id}`, "emoticon", found.name) : part;
+    if (!found) return part;
+    const code = el("span", { class: "unseen", "aria-hidden": "true" }, part);
+    return el("span", {}, drawing(`e-${found.id}`, "emoticon", found.name), code);
   });
 }

@@ -19,7 +19,8 @@ const QUIET_MS = 4000;
 class App {
   #conversations = new Map();
   #timers = [];
-  #connected = 0;
+  #connected = false;
+  #quietUntil = 0;
 
   constructor(session, status) {
     this.session = session;
@@ -140,8 +141,8 @@ class App {
   }
 
   #came(person) {
-    // Not for everyone who was here already when this page came.
-    if (performance.now() - this.#connected < QUIET_MS) return;
+    // After a restart of the server everybody comes: that is no news.
+    if (performance.now() < this.#quietUntil) return;
     const open = () => this.open(this.store.directRoom(person.id));
     tell({ title: person.displayName, text: "is now online", icon: `a-${person.avatarId}`, tag: person.id, sound: "online", open });
     announce(`${person.displayName} is now online`);
@@ -181,8 +182,9 @@ class App {
 
   #connection({ state, retryAt }) {
     if (state === "open" && this.connection.dataset.connection !== "open") {
-      if (!this.#connected) play("signIn");
-      this.#connected = performance.now();
+      if (this.#connected) this.#quietUntil = performance.now() + QUIET_MS;
+      else play("signIn");
+      this.#connected = true;
       this.#load();
     }
     this.connection.dataset.connection = state;

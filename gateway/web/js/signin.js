@@ -51,7 +51,7 @@ export function showSignIn(root, { reason, entered }) {
       "header",
       { class: "titlebar" },
       drawing("logo", "glyph"),
-      el("h2", {}, "Welcome"),
+      el("p", { class: "title" }, "Welcome"),
     ),
     el(
       "div",
@@ -60,7 +60,7 @@ export function showSignIn(root, { reason, entered }) {
       el("div", {}, el("h1", { id: "sign-in-title" }, "CF Messenger"), el("p", {}, "Nudge someone. It is 2005 somewhere.")),
     ),
     reason && el("p", { class: "reason", role: "status" }, REASONS[reason]),
-    el("h3", { id: "who" }, "Who are you?"),
+    el("h2", { id: "who" }, "Who are you?"),
     search,
     list,
     el("div", { class: "choice" }, el("label", { for: "sign-in-status" }, "Sign in as"), status),
