@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
+from gateway.pages import TURNSTILE_HOST, policy
 from tests.browser.stage import PHONE, Person, Stage, direct
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
@@ -52,6 +53,48 @@ async def test_axe_finds_nothing(stage: Stage) -> None:
     await stage.contexts[0].set_offline(True)
     await expect(liam.page.locator(".banner:visible")).not_to_have_count(0)
     assert await violations(liam) == []
+
+
+async def test_the_proof_of_a_person(stage: Stage) -> None:
+    """Cloudflare's widget with a real key, a stand-in that says so with a test key."""
+    sam = await stage.person("user_14")
+    key = "3x00000000000000000000FF"
+
+    async def config(route: Route) -> None:
+        await route.fulfill(json={"success": True, "data": {"TURNSTILE_SITE_KEY": key}})
+
+    await sam.page.route("**/api/config", config)
+    await sam.visit()
+    await sam.page.get_by_text("Sam the Man").click()
+    button = sam.page.get_by_role("button", name="Sign in", exact=True)
+    await expect(sam.page.get_by_text("Nobody is being checked.")).to_be_visible()
+    await expect(button).to_be_disabled()
+    await sam.page.get_by_label("I am a person").check()
+    await expect(button).to_be_enabled()
+
+    # The page as it is with a real key, and a script in the place of Cloudflare's.
+    key = "0x4AAAAAAAreal"
+    asked: list[str] = []
+
+    async def page(route: Route) -> None:
+        answer = await route.fetch()
+        headers = answer.headers | {"content-security-policy": policy(key)}
+        await route.fulfill(response=answer, headers=headers)
+
+    async def script(route: Route) -> None:
+        asked.append(route.request.url)
+        body = "turnstile={render:(_,o)=>setTimeout(o.callback,9,'solved'),reset(){}}"
+        await route.fulfill(body=body, content_type="text/javascript")
+
+    await sam.page.route(sam.url + "/", page)
+    await sam.page.route(f"{TURNSTILE_HOST}/**", script)
+    await sam.visit()
+    await sam.page.get_by_text("Sam the Man").click()
+    async with sam.page.expect_request("**/api/auth/login") as login:
+        await button.click()
+    assert (await login.value).post_data_json["token"] == "solved"
+    assert asked == [f"{TURNSTILE_HOST}/turnstile/v0/api.js?render=explicit"]
+    await sam.connected()
 
 
 async def test_a_keyboard_is_enough(stage: Stage) -> None:

@@ -200,8 +200,8 @@ export class Contacts {
     }
     parts.badge.hidden = !unread;
     setText(parts.badge, unread ? String(unread) : "");
-    const said = [title, status && STATUS_WORDS[status], personalMessage, unread && `${unread} unread`];
-    parts.button.setAttribute("aria-label", said.filter(Boolean).join(", "));
+    setText(parts.said, status ? `, ${STATUS_WORDS[status]}` : "");
+    setText(parts.news, unread ? " unread" : "");
     return row;
   }
 
@@ -212,13 +212,16 @@ export class Contacts {
       name: name("", "name"),
       psm: el("bdi", { class: "psm" }),
       badge: el("span", { class: "badge" }),
+      said: el("span", { class: "unseen" }),
+      news: el("span", { class: "unseen" }),
     };
     parts.button = el(
       "button",
       { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick: () => this.#actions.open(roomId) },
       el("span", { class: "face" }, drawing(`a-${icon}`, "avatar"), avatarId && parts.status),
-      el("span", { class: "line" }, parts.name, parts.psm),
+      el("span", { class: "line" }, parts.name, parts.said, parts.psm),
       parts.badge,
+      parts.news,
     );
     const row = el("li", { "data-contact": key }, parts.button);
     row.parts = parts;

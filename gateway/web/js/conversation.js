@@ -184,8 +184,8 @@ export class Conversation {
   }
 
   #messages({ messages, live }) {
-    this.transcript.add(messages);
     this.transcript.setEarlier(this.#room.before !== undefined);
+    this.transcript.add(messages);
     const others = messages.filter(({ senderId }) => senderId !== this.#store.me.id);
     for (const message of messages) {
       if (message.isWink) playWink(message, this.window.element, this.#app.messenger.clock);

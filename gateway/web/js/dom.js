@@ -54,4 +54,5 @@ export function setText(element, text) {
 }
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
+export const touch = matchMedia("(pointer: coarse)");
 export const phone = matchMedia("(max-width: 700px)");

@@ -102,7 +102,7 @@ class App {
 
   async #load() {
     try {
-      await this.store.load();
+      await this.store.load((roomId) => this.#conversations.has(roomId));
     } catch {
       // Presence brings us back here when there is a connection.
     }

@@ -36,8 +36,8 @@ export class Store extends Emitter {
     removeEventListener("storage", this.#onStorage);
   }
 
-  /** Everybody and every room, with what is unread. */
-  async load() {
+  /** Everybody and every room, with what is unread where `isOpen(roomId)` is false. */
+  async load(isOpen) {
     const [people, rooms] = await Promise.all([
       call("GET", "/api/users"),
       this.#session.call("GET", "/api/rooms"),
@@ -54,7 +54,7 @@ export class Store extends Emitter {
     this.publicRooms = rooms.filter(({ type }) => type === "group");
     for (const { id, unreadCount } of rooms) {
       if (!id.startsWith("dm_")) continue;
-      if (!this.#unread.has(id)) this.setUnread(id, unreadCount);
+      if (!isOpen(id)) this.setUnread(id, unreadCount);
     }
     this.emit("people");
     this.emit("rooms");

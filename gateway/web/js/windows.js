@@ -4,7 +4,7 @@
 // windows, Ctrl+Alt+arrows move the active one, with Shift they resize it.
 
 import { announce, roving } from "./a11y.js";
-import { drawing, el, iconButton, phone, redraw, setText } from "./dom.js";
+import { drawing, el, iconButton, phone, redraw, setText, touch } from "./dom.js";
 
 const STEP = 24;
 const EDGE = 60; // this much of a window always stays in sight
@@ -68,12 +68,13 @@ export class Desktop {
 
   #nextPlace() {
     const { clientWidth: w, clientHeight: h } = this.stage;
-    const width = Math.min(540, w - 40);
-    const height = Math.min(480, h - 40);
+    const width = Math.min(500, w - 40);
+    const height = Math.min(450, h - 40);
     const n = this.#placed++;
     // Beside the contact list, as long as there is room.
     const spread = Math.max(60, w - width - 360);
-    return { width, height, x: 20 + ((n * 190) % spread), y: 16 + ((n * 76) % Math.max(60, h - height - 10)) };
+    const drop = Math.max(60, h - height - 20);
+    return { width, height, x: 20 + ((n % 3) * spread) / 2, y: 16 + ((n % 4) * drop) / 3 };
   }
 
   #roles() {
@@ -138,6 +139,7 @@ class Win {
     );
     this.taskIcon = drawing(icon, "glyph");
     this.badge = el("span", { class: "badge", hidden: true });
+    this.news = el("span", { class: "unseen" });
     this.taskTitle = el("bdi", { class: "label" }, title);
     this.task = el(
       "button",
@@ -145,6 +147,7 @@ class Win {
       this.taskIcon,
       this.taskTitle,
       this.badge,
+      this.news,
     );
     this.task.addEventListener("click", () => {
       if (desktop.active === this && !phone.matches) this.minimise();
@@ -173,7 +176,8 @@ class Win {
   }
 
   focus() {
-    const wanted = this.element.querySelector("[data-focus]");
+    // Where a keyboard on the screen would come up, it comes when it is asked for.
+    const wanted = touch.matches ? undefined : this.element.querySelector("[data-focus]");
     if (!this.element.contains(document.activeElement)) (wanted ?? this.element).focus();
   }
 
@@ -203,7 +207,7 @@ class Win {
     this.badge.hidden = !count;
     setText(this.badge, count ? String(count) : "");
     this.task.classList.toggle("flashing", count > 0);
-    this.task.setAttribute("aria-label", count ? `${this.taskTitle.textContent}, ${count} new` : this.taskTitle.textContent);
+    setText(this.news, count ? " new" : "");
   }
 
   show() {

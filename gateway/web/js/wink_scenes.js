@@ -86,7 +86,7 @@ function fireworks(chance) {
     sparks: range(70, () => ({ angle: chance() * TAU, speed: 0.25 + chance() * 0.75 })),
   }));
   return (g, t, w, h) => {
-    g.fillStyle = `rgb(8 12 40 / ${0.82 * presence(t)})`;
+    g.fillStyle = `rgb(8 12 40 / ${0.93 * presence(t)})`;
     g.fillRect(0, 0, w, h);
     g.globalCompositeOperation = "lighter";
     for (const { x, y, start, hue, sparks } of shots) {

@@ -51,6 +51,7 @@ export class LiveSocket extends Emitter {
     this.#stopped = false;
     addEventListener("online", this.#onOnline);
     addEventListener("offline", this.#onOffline);
+    navigator.connection?.addEventListener("change", this.#onChange);
     document.addEventListener("visibilitychange", this.#onVisibility);
     this.#connect();
   }
@@ -60,6 +61,7 @@ export class LiveSocket extends Emitter {
     this.#stopped = true;
     removeEventListener("online", this.#onOnline);
     removeEventListener("offline", this.#onOffline);
+    navigator.connection?.removeEventListener("change", this.#onChange);
     document.removeEventListener("visibilitychange", this.#onVisibility);
     this.#drop(code);
     this.#become("closed");
@@ -193,6 +195,8 @@ export class LiveSocket extends Emitter {
     this.#drop();
     this.#become("offline");
   };
+
+  #onChange = () => this.#check();
 
   #onVisibility = () => {
     if (!document.hidden) this.#check();
