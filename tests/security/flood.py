@@ -274,7 +274,11 @@ async def half_open(scene: Scene, count: int) -> AsyncIterator[Crowd]:
 
 @asynccontextmanager
 async def deaf(scene: Scene, count: int) -> AsyncIterator[Crowd]:
-    """Clients that read nothing, in the people's room and in one that is very busy."""
+    """Clients that read nothing, in the people's room and in one that is very busy.
+
+    Those in the busy one are closed with 1013 once the kernel's buffer (4 MiB) and our
+    1 MiB are full, and their connections cut 10 s later: until then they are `left`.
+    """
     crowd = Crowd()
     loop = asyncio.get_running_loop()
     for n in range(count):
