@@ -24,7 +24,7 @@ HELP: dict[str, dict[str, str]] = {
         "valkey_url": "A Valkey (8.1 or newer) to use.",
         "valkey_replica_url": "Where open sockets' sessions are checked again.",
         "fsync": "`always`: on disk before it is shown; `everysec` may lose a second.",
-        "database_url": "PostgreSQL for users and orders.",
+        "database_url": "`postgresql://…` or `sqlite:///path`, for users and orders.",
         "log_length": "Messages kept in a room, at least 1000.",
     },
     "Actors": {

@@ -42,8 +42,8 @@ _FOREIGN = frozenset(
     }
 )
 
-# Where grpc can be imported, `ray start` also starts the Ray Client's server, on a fixed
-# port, and has no switch against it. Ray itself does without grpc's Python package.
+# Where grpc can be imported, `ray start` also starts the Ray Client's server, on a
+# fixed port, and has no switch against it. Ray itself does without that package.
 _COMMAND = (
     "import sys; sys.modules['grpc'] = None; "
     "from ray.scripts.scripts import main; main()"

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -168,14 +169,15 @@ async def test_a_start_that_changes_nothing_writes_nothing(
 async def test_a_start_waits_for_one_that_is_making_the_file(tmp_path: Path) -> None:
     """Whose file is not in WAL yet, and that switch would fail instead of waiting."""
     file = tmp_path / "m.sqlite3"
-    with Path(f"{file}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        making = sqlite3.connect(file, isolation_level=None)
-        making.execute("BEGIN IMMEDIATE")
-        start = asyncio.create_task(schema.prepare(f"sqlite:///{file}", []))
-        await asyncio.wait({start}, timeout=0.5)
-        making.execute("ROLLBACK")
-        making.close()
+    lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    making = sqlite3.connect(file, isolation_level=None)
+    making.execute("BEGIN IMMEDIATE")
+    start = asyncio.create_task(schema.prepare(f"sqlite:///{file}", []))
+    await asyncio.wait({start}, timeout=0.5)
+    making.execute("ROLLBACK")
+    making.close()
+    os.close(lock)
     await start
 
 
