@@ -37,6 +37,8 @@ PATHS = {
     "/docs": {"GET"},
     "/docs/page.css": {"GET"},
     "/docs/page.mjs": {"GET"},
+    "/": {"GET"},
+    "/web/{version}/{path}": {"GET"},
 }
 
 
