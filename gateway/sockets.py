@@ -251,7 +251,7 @@ class Sockets:
             raise Unavailable("AT_CAPACITY")
 
     async def _status_of(self, user_id: str) -> Status:
-        raw = await ask(self._services.kv, "HGET", keys.presence(user_id), "status")
+        raw = await self.log.ask("HGET", keys.presence(user_id), "status")
         return convert(raw.decode(), Status) if raw else "online"
 
     def _count(self, address: str, login_id: str, change: int) -> None:

@@ -157,6 +157,11 @@ class ValkeyLog:
         this."""
         return await self._send(pack(commands), len(commands), timeout_s)
 
+    async def ask(self, *command: Any) -> Any:
+        """One command and its reply; an error reply is `Unavailable` too."""
+        (reply,) = await self.execute([command])
+        return _checked(reply)
+
     async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + timeout_s
         connection = self._connection
@@ -246,9 +251,8 @@ class ValkeyLog:
 
     async def mirror(self, name: str) -> bytes | None:
         """The last snapshot, whoever wrote it: for readers that wake nobody."""
-        command = ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1")
-        (reply,) = await self.execute([command])
-        return self._mirror(reply[0]).data if _checked(reply) else None
+        found = await self.ask("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1")
+        return self._mirror(found[0]).data if found else None
 
     async def page(
         self, name: str, before: int | None, limit: int
@@ -262,15 +266,13 @@ class ValkeyLog:
             if before <= 1:
                 return []
             top = f"{await self._epoch_of(name, before - 1)}-{before - 1}"
-        command = ("XREVRANGE", keys.log(name), top, "-", "COUNT", str(count))
-        (reply,) = await self.execute([command])
-        return _entries(_checked(reply))[::-1]
+        found = await self.ask("XREVRANGE", keys.log(name), top, "-", "COUNT", count)
+        return _entries(found)[::-1]
 
     async def after(self, name: str, seq: int, count: int) -> list[Entry]:
         start = f"{await self._epoch_of(name, seq + 1)}-{seq + 1}"
-        command = ("XRANGE", keys.log(name), start, "+", "COUNT", str(count))
-        (reply,) = await self.execute([command])
-        return _entries(_checked(reply))
+        found = await self.ask("XRANGE", keys.log(name), start, "+", "COUNT", count)
+        return _entries(found)
 
     async def _epoch_of(self, name: str, seq: int) -> int:
         """The epoch that wrote `seq`, or would: the lowest one that reached it.
@@ -279,13 +281,12 @@ class ValkeyLog:
         newest epoch answers at once, and 20 probes settle a million wakes.
         """
         low, high = 0, await self.epoch(name)
-        (reply,) = await self.execute([self._last_of(name, high)])
-        if not _checked(reply) or _entries(reply)[0].seq < seq:
+        found = _entries(await self.ask(*self._last_of(name, high)))
+        if not found or found[0].seq < seq:
             return high
         probe = high - 1
         while low < high:
-            (reply,) = await self.execute([self._last_of(name, probe)])
-            found = _entries(_checked(reply))
+            found = _entries(await self.ask(*self._last_of(name, probe)))
             if found and found[0].seq >= seq:
                 high = found[0].epoch
             else:

@@ -416,3 +416,10 @@ async def test_an_old_seq_is_found_in_few_round_trips(
     before = len(proxy.sent)
     assert [e.seq for e in await far.after(name, 20, 1)] == [21]
     assert len(proxy.sent) - before <= 14
+
+
+async def test_a_command_by_itself_answers_or_raises(log: ValkeyLog) -> None:
+    assert await log.ask("HSET", "cfm:test:asked", "status", "busy") in (0, 1)
+    assert await log.ask("HGET", "cfm:test:asked", "status") == b"busy"
+    with pytest.raises(Unavailable, match="refused"):
+        await log.ask("INCR", "cfm:test:asked")
