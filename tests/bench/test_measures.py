@@ -78,7 +78,7 @@ async def test_a_server_that_loses_a_message_has_no_figures(
 ) -> None:
     monkeypatch.setattr(measures, "DRAIN_S", 0.2)
     async with peer(loses=5) as server:
-        with pytest.raises(Broken, match="of 3. deliveries came"):
+        with pytest.raises(Broken, match="of [0-9]+ deliveries came"):
             await paced(server, rooms=1, per_room=2, rate=100, warm_s=0.05, seconds=0.1)
 
 

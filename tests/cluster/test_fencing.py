@@ -103,7 +103,9 @@ async def test_a_room_that_continues_after_it_was_taken_over(
             await crowd.answered()
             # The third activation is the gateways' own; it ends the usurper.
             await caller.until_ended()
-        assert caller.visitor.goodbyes[-1].reason == "duplicate_activation"
+        # `reset`: so slow a machine that its gateway was taken for dead before.
+        last = caller.visitor.goodbyes[-1].reason
+        assert last in ("duplicate_activation", "reset")
     assert set(said) <= crowd.acked.keys()
     assert watched.refused and watched.refused[0][0] == 1, watched.tried
     assert {epoch for epoch, seq in watched.tried if seq} >= {1, 2, 3}

@@ -104,8 +104,9 @@ async def test_of_a_dead_pool_only_rooms_with_something_to_say_come_back(
         # What was appended and not shown is found by looking, and shown.
         for each in seated[cut]:
             await each.wait("chat", content=said_before)
-        awake = set(await visit.described())
-        assert {n for n in awake if n.startswith("room:")} == talking | {f"room:{cut}"}
+        # The one that was only looked for may be asleep again by now.
+        awake = {n for n in await visit.described() if n.startswith("room:")}
+        assert talking <= awake <= talking | {f"room:{cut}"}
     for crowd in crowds:
         await crowd.insist()
         await crowd.judge()
