@@ -38,10 +38,10 @@ from tests.bench.model import (
 from tests.bench.page import replaced
 
 PAGE = Path(__file__).parents[2] / "deploy" / "CAPACITY.md"
-WARM_S, SECONDS = 1.5, 5.0
-SOCKETS = (4, 16, 64, 200)  # in one room
+WARM_S, SECONDS = 1.0, 4.0
+SOCKETS = (4, 20, 60, 200)  # in one room
 RATE_OF_SOCKETS = 200.0
-ROOMS = (5, 25, 100, 400)  # of four sockets
+ROOMS = (10, 100, 400)  # of four sockets
 RATE_OF_ROOMS = 400.0
 RATES = (100.0, 400.0, 1500.0)  # over 50 rooms of four
 GATEWAYS = (1, 2, 4)
