@@ -170,7 +170,7 @@ def _integrity(body: bytes) -> str:
 async def serve(request: Request) -> Response:
     """GET / and GET /web/{version}/{path}"""
     parts: dict[str, Part] = request.app.state.web
-    part = parts.get(request.url.path)
+    part = parts.get(request.scope["path"])
     if part is None:
         raise ProtocolError("NOT_FOUND")
     return part.answer(request)

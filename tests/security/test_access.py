@@ -30,6 +30,8 @@ PUBLIC = {
     "/docs",
     "/docs/page.css",
     "/docs/page.mjs",
+    "/",
+    "/web/{version}/{path:path}",
 }
 """All that a stranger may ask. Whatever else there is, or comes, asks who one is."""
 
