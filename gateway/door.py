@@ -5,7 +5,7 @@ that are not WebSockets (yet) are counted by the address they come from; sockets
 limits of their own (gateway.sockets). A trusted proxy stands for many clients and is
 not counted. In all there are as many as the process may have files, less a reserve: a
 crowd must not keep the gateway from reaching Valkey and its actors. Counting alone; the
-refusing is server.py's.
+refusing is http_protocol.py's.
 """
 
 from __future__ import annotations

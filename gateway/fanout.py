@@ -20,7 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 
-from gateway.server import GuardedWebSocket
+from gateway.websocket_protocol import GuardedWebSocket
 
 SERVER_KEY = "cfm.server"
 HIGH_WATER = 2**20

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "actors/warm_pool.py": {"actors", "msgspec", "ray"},
     "gateway/": {"gateway", "msgspec", "starlette", "uvicorn"},
     "gateway/metrics.py": {"prometheus_client"},
-    "gateway/server.py": {"gateway", "starlette", "uvicorn", "h11", "websockets"},
+    "gateway/http_protocol.py": {"gateway", "uvicorn", "h11"},
+    "gateway/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
 }
 
 

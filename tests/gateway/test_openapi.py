@@ -14,7 +14,7 @@ from gateway.app import routes
 from gateway.docs import openapi
 from gateway.docs.collections import on_collections
 from gateway.operations import OPERATIONS
-from gateway.server import _MALFORMED
+from gateway.refusals import MALFORMED
 from tests.gateway.edge import gateway
 from tests.wire_rows import wire
 
@@ -139,7 +139,7 @@ def test_an_endpoint_names_every_code_of_its_row(document: Json, name: str) -> N
 
 def test_what_is_refused_below_the_application_is_named_as_it_is() -> None:
     for code, (status, message) in openapi.BELOW.items():
-        assert _MALFORMED[status] == (code, message)
+        assert MALFORMED[status] == (code, message)
 
 
 def test_every_example_fits_its_schema(document: Json) -> None:

@@ -12,8 +12,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cfmessenger.settings import Settings
-from gateway import server
-from gateway.server import CONNECTION, GuardedWebSocket, plain_text, server_config
+from gateway import http_protocol, websocket_protocol
+from gateway.server import server_config
+from gateway.websocket_protocol import CONNECTION, GuardedWebSocket, plain_text
 from tests.gateway.edge import Gateway, serving, settings_for
 from tests.gateway.live import masked
 
@@ -126,7 +127,7 @@ def enveloped(answer: bytes, status: int, code: str) -> dict[str, str]:
 async def test_a_request_that_does_not_come_to_its_end(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.1)
+    monkeypatch.setattr(http_protocol, "REQUEST_S", 0.1)
     async with echoing(valkey_url) as edge:
         loop = asyncio.get_running_loop()
         before = loop.time()
@@ -138,7 +139,7 @@ async def test_a_request_that_does_not_come_to_its_end(
 async def test_a_body_that_goes_on_after_its_answer(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "LINGER_S", 0.1)
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.1)
 
     async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -165,7 +166,7 @@ async def test_a_body_that_goes_on_after_its_answer(
 async def test_a_head_that_drips_has_the_same_deadline(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    monkeypatch.setattr(http_protocol, "REQUEST_S", 0.2)
     async with echoing(valkey_url) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
         writer.write(b"GET / HTTP/1.1\r\n")
@@ -181,8 +182,8 @@ async def test_a_head_that_drips_has_the_same_deadline(
 async def test_a_connection_between_requests_and_a_socket_are_let_be(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.05)
-    monkeypatch.setattr(server, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(http_protocol, "REQUEST_S", 0.05)
+    monkeypatch.setattr(websocket_protocol, "HANDSHAKE_S", 0.05)
     async with echoing(valkey_url) as edge:
         url = f"ws://127.0.0.1:{edge.port}/"
         async with edge.client() as http, connect(url, proxy=None) as socket:
@@ -197,7 +198,7 @@ async def test_a_connection_between_requests_and_a_socket_are_let_be(
 async def test_a_handshake_that_nobody_answers(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_S", 0.1)
+    monkeypatch.setattr(websocket_protocol, "HANDSHAKE_S", 0.1)
     async with echoing(valkey_url) as edge:
         request = f"GET /never HTTP/1.1\r\n{UPGRADE}{VERSION}\r\n".encode()
         assert await edge.raw(request) == b""
@@ -208,7 +209,7 @@ async def test_a_handshake_that_nobody_answers(
 async def test_an_answer_that_nobody_reads(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STALLED_WRITE_S", 0.1)
+    monkeypatch.setattr(http_protocol, "STALLED_WRITE_S", 0.1)
 
     given_up = asyncio.Event()
 

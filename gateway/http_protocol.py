@@ -1,0 +1,188 @@
+"""uvicorn's HTTP/1.1 protocol, hardened: deadlines, and no two readings of one request.
+
+Bare uvicorn waits for ever for a request's head and lets Content-Length and
+Transfer-Encoding contradict each other (reliability.md D6). Knows no endpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from gateway import metrics
+from gateway.door import Door
+from gateway.refusals import LINGER_S, Timer, log, quiet, refusal
+
+REQUEST_S = 10.0
+"""From the connection (or a request's first byte) to the request's last byte."""
+STALLED_WRITE_S = 30.0
+"""How long an HTTP client may leave an answer unread."""
+
+MAX_HEAD = 32 * 1024
+MAX_HEADERS = 100
+MAX_HEADER_LINE = 8 * 1024 - 64  # below what websockets refuses
+MAX_TARGET = 4 * 1024
+
+# RFC 9112 §3.2: an invalid Host is a 400, for what is built from it may be believed.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
+
+
+class Doored(Protocol):
+    """uvicorn's configuration with the door that all connections pass."""
+
+    door: Door
+
+
+class _StrictConnection(h11.Connection):
+    """h11 plus the refusals it leaves out; `fault` is why the last event failed."""
+
+    fault: h11.RemoteProtocolError | None = None
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_head(event)
+        except h11.RemoteProtocolError as error:
+            self.fault = error
+            raise
+        return event
+
+
+def _check_head(request: h11.Request) -> None:
+    if len(request.target) > MAX_TARGET:
+        raise h11.RemoteProtocolError("target too long", 414)
+    if len(request.headers) > MAX_HEADERS:
+        raise h11.RemoteProtocolError("too many headers", 431)
+    names = set()
+    for name, value in request.headers:
+        if len(name) + len(value) > MAX_HEADER_LINE:
+            raise h11.RemoteProtocolError("header too long", 431)
+        if name == b"host" and not _HOST.match(value):
+            raise h11.RemoteProtocolError("no such host", 400)
+        names.add(name)
+    # Whoever is in front of us may have believed the other one (request smuggling).
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise h11.RemoteProtocolError("two framings", 400)
+
+
+class GuardedHTTP(H11Protocol):
+    """HTTP/1.1 by h11, with deadlines for reading a request and writing its answer."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = _StrictConnection(h11.SERVER, MAX_HEAD)
+        self.logger = quiet
+        self.access_log = False  # ours is middleware.py's
+        self._reading = Timer(self.loop)
+        self._writing = Timer(self.loop)
+        self._door = cast(Doored, config).door
+        self._admitted: str | None = None
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        address = self.client[0] if self.client else None
+        self._admitted = self._door.admit(address, len(self.connections))
+        if self._admitted is None:
+            metrics.REFUSED_CONNECTIONS.labels("crowd").inc()
+            self._refuse(503)
+            return
+        self._reading.set(REQUEST_S, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._reading.drop()
+        self._writing.drop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._settle()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            # Answered before its end (413): the rest is thrown away for a while.
+            self._reading.drop()
+            self._reading.set(LINGER_S, self._too_slow)
+        self._settle()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing.set(STALLED_WRITE_S, self._unread)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._writing.drop()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._leave()
+        self._reading.drop()
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        fault = cast(_StrictConnection, self.conn).fault
+        status = 400 if fault is None else fault.error_status_hint
+        metrics.REFUSED_CONNECTIONS.labels("malformed").inc()
+        log.info("malformed request: %s", fault)
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # half an answer is under way
+            return
+        self._refuse(status)
+
+    def _refuse(self, status: int) -> None:
+        body, headers = refusal(status, self.headers or [])
+        head = h11.Response(
+            status_code=status,
+            headers=[*headers, (b"connection", b"close")],
+            reason=HTTPStatus(status).phrase.encode(),
+        )
+        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
+
+    def _leave(self) -> None:
+        if self._admitted is not None:
+            self._door.leave(self._admitted)
+            self._admitted = None
+
+    def _should_upgrade(self) -> bool:
+        # Anything else stays an ordinary request, and the application refuses it.
+        return (
+            self._get_upgrade() == b"websocket"
+            and self.scope["method"] == "GET"
+            and self.scope["http_version"] == "1.1"
+        )
+
+    def _settle(self) -> None:
+        """A request that is under way has a deadline, an idle connection uvicorn's."""
+        if self.transport.get_protocol() is not self:
+            return  # it was an upgrade, and h11 never heard how it went on
+        state = self.conn.their_state
+        if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):
+            self._reading.set(REQUEST_S, self._too_slow)
+        elif state is not h11.IDLE or self.cycle is not None:
+            self._reading.drop()
+
+    def _too_slow(self) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("slow_request").inc()
+        self.transport.abort()
+
+    def _unread(self) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("unread_answer").inc()
+        self.transport.abort()
