@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import random
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
@@ -129,6 +129,7 @@ class Links:
         self._placement = Placement()
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._closed = False
         self._killing: set[asyncio.Task[None]] = set()
         self.next_input = itertools.count(1).__next__
         self.next_turn = itertools.count(1).__next__
@@ -167,6 +168,8 @@ class Links:
         found = self._links.get(address.key)
         if found is not None and not found.lost:
             return found
+        if self._closed:
+            raise Unavailable(message="The gateway closes.")
         task = self._opening.get(address.key)
         if task is None:
             task = asyncio.create_task(self._open(address))
@@ -184,6 +187,11 @@ class Links:
         except (OSError, TimeoutError) as error:
             opened.abort()
             raise Unavailable(message="The actor cannot be reached.") from error
+        except asyncio.CancelledError:
+            opened.abort()  # nobody else knows it yet
+            if self._closed:
+                raise Unavailable(message="The gateway closes.") from None
+            raise
         if opened.gateway != self._gateway:  # renamed meanwhile
             opened.abort()
             raise Unavailable(message="The gateway has a new name.")
@@ -207,11 +215,14 @@ class Links:
         self._pools.clear()
 
     async def close(self) -> None:
-        """Drop every link."""
+        """Drop every link, those that are being opened too; there will be no more."""
+        self._closed = True
+        under_way: list[asyncio.Task[Any]] = [*self._opening.values()]
         if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            under_way.append(self._watching)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         self._drop()
 
     async def _watch(self) -> None:

@@ -163,6 +163,8 @@ class Sockets:
         with contextlib.suppress(Unavailable):
             await self._heartbeat.resign()
         await self._stop_work()
+        for stub in self._stubs.values():
+            stub.end()
         await self.links.close()
         self.log.close()
 

@@ -327,6 +327,11 @@ class Stub:
             self._reviving = asyncio.create_task(self._reach_again())
             self._reviving.add_done_callback(self._revived)
 
+    def end(self) -> None:
+        """The gateway goes: reach for the object no more."""
+        if self._reviving is not None:
+            self._reviving.cancel()
+
     def _revived(self, task: asyncio.Task[None]) -> None:
         if self._reviving is task:
             self._reviving = None

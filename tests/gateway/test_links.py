@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -135,6 +135,31 @@ async def test_a_process_that_does_not_say_welcome(
     async with actor() as process, gateway(names) as ends, server:
         port = server.sockets[0].getsockname()[1]
         names.where = msgspec.structs.replace(process.address, port=port)
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
+
+
+async def test_closing_ends_what_is_being_opened_and_opens_nothing_more() -> None:
+    names, came, left = Names(), asyncio.Event(), asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        with suppress(ConnectionResetError):
+            while await reader.read(1000):
+                pass
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with actor() as process, gateway(names) as ends, server:
+        port = server.sockets[0].getsockname()[1]
+        names.where = msgspec.structs.replace(process.address, port=port)
+        waiting = asyncio.create_task(ends.to("room:x", None))
+        await came.wait()
+        await ends.close()
+        with pytest.raises(Unavailable):
+            await waiting
+        await asyncio.wait_for(left.wait(), 2)
         with pytest.raises(Unavailable):
             await ends.to("room:x", None)
 

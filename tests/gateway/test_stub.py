@@ -106,8 +106,7 @@ async def desk() -> AsyncIterator[Desk]:
         try:
             yield here
         finally:
-            if here.stub._reviving is not None:
-                here.stub._reviving.cancel()
+            here.stub.end()
             await links.close()
 
 
