@@ -9,6 +9,7 @@ finished JSON, encoded once. Must not import the machines, nor do anything.
 
 import msgspec
 
+from .bots.talk import Answer, Question
 from .protocol import Status
 
 
@@ -123,6 +124,36 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     status: Status | None
 
 
+class Think(msgspec.Struct, frozen=True, gc=False):
+    """Find an answer; it comes back as the notification `Answered`, or never."""
+
+    question: Question
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Add to a figure of a bot's day. Best effort."""
+
+    bot_id: str
+    figure: str
+    amount: int = 1
+
+
+class Spent(msgspec.Struct, frozen=True, gc=False):
+    """Show what of the day's answers is used up: by all, and by this person."""
+
+    day: int
+    total: int
+    user_id: str
+    count: int
+
+
+class Online(msgspec.Struct, frozen=True, gc=False):
+    """Write `bots:active`, which holds until the time `until`. Best effort."""
+
+    bot_ids: tuple[str, ...]
+    until: int
+
+
 Effect = (
     Append
     | Broadcast
@@ -135,6 +166,10 @@ Effect = (
     | Notify
     | Touch
     | Record
+    | Think
+    | Count
+    | Spent
+    | Online
 )
 
 
@@ -153,7 +188,65 @@ class DirectMessage(msgspec.Struct, frozen=True, gc=False, tag="direct"):
     message: bytes
 
 
-Notification = StatusChanged | DirectMessage
+class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
+    """A room committed a message that speaks to a bot."""
+
+    question: Question
+
+
+class Composing(msgspec.Struct, frozen=True, gc=False, tag="composing"):
+    """The answer to a question is under way."""
+
+    room_id: str
+    seq: int
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
+    """A question was thought about for `latency_ms`; None: it is not to be answered."""
+
+    room_id: str
+    seq: int
+    answer: Answer | None
+    latency_ms: int
+
+
+class RotationDue(msgspec.Struct, frozen=True, gc=False, tag="rotation"):
+    """It may be a new hour, or nobody knows which bots are on."""
+
+
+class BotTyping(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
+    """A bot writes in a room, which shows it for a while."""
+
+    bot_id: str
+    display_name: str
+
+
+class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
+    """A bot answers the message `seq` of a room; at most once, whatever happens."""
+
+    bot_id: str
+    display_name: str
+    seq: int
+    content: str
+
+
+class BotsOnline(msgspec.Struct, frozen=True, gc=False, tag="bots"):
+    """The bots that are on now, ids and display names, and no others."""
+
+    bots: tuple[tuple[str, str], ...]
+
+
+Notification = (
+    StatusChanged
+    | DirectMessage
+    | Asked
+    | Composing
+    | Answered
+    | RotationDue
+    | BotTyping
+    | BotSays
+    | BotsOnline
+)
 
 encode_notification = msgspec.msgpack.Encoder().encode
 decode_notification = msgspec.msgpack.Decoder[Notification](Notification).decode

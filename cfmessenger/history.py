@@ -139,6 +139,11 @@ class History:
             self._whole = None
         return True
 
+    def latest(self, count: int) -> list[bytes]:
+        """The newest `count` events of the buffer, oldest first."""
+        first = max(0, len(self._buffer) - count)
+        return [self._buffer[i].event for i in range(first, len(self._buffer))]
+
     def reaches(self, since: int, seq: int) -> bool:
         """Whether everything after `since` up to `seq`, the last, is in the buffer."""
         return seq - since <= len(self._buffer)

@@ -14,6 +14,9 @@ from .errors import ProtocolError
 PRESENCE = "presence:global"
 """The object that is the PresenceRoom."""
 
+DIRECTOR = "bots:director"
+"""The object that decides which bots are on and which of them answers."""
+
 # `(?!\n)$` and not `\Z`: the same pattern is published as JSON Schema, where `$` is
 # the very end; Python's `$` alone would let a final newline through.
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}(?!\n)$"

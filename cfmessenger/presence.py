@@ -17,11 +17,13 @@ from . import protocol
 from .effects import (
     Attach,
     Attachment,
+    BotsOnline,
     Broadcast,
     DirectMessage,
     Effect,
     Record,
     Send,
+    StatusChanged,
     Subscribe,
     decode_notification,
 )
@@ -53,6 +55,7 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
     changed: list[str]
     untold: list[str]
     due: int | None
+    bots: list[Participant] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -74,6 +77,7 @@ class Presence:
         self.receipts_changed = False
         self._roster = Roster()
         self._chosen: dict[str, Chosen] = {}
+        self._bots: dict[str, Participant] = {}  # who is in rotation
         # What watchers have been told, and of whom they may have to be told again.
         self._shown: dict[str, Participant] = {}
         self._changed: dict[str, None] = {}
@@ -223,12 +227,25 @@ class Presence:
             return []  # of another version; these are best effort
         if isinstance(told, DirectMessage):
             return self._pass_on(told)
+        if isinstance(told, BotsOnline):
+            self._rotate(now, told)
+            return []
+        if not isinstance(told, StatusChanged):
+            return []
         person = self._roster.people.get(told.user_id)
         if person is None:
             # `POST /api/presence` before connecting.
             self._choose(now, told.user_id, told.status, told.display_name)
             return []
         return self._set(now, person, told.status, told.display_name)
+
+    def _rotate(self, now: int, told: BotsOnline) -> None:
+        """Bots come and go like people who hold no socket."""
+        bots = {bot: Participant(bot, name, "online") for bot, name in told.bots}
+        if bots != self._bots:
+            self._changed |= dict.fromkeys([*self._bots, *bots])
+            self._bots = bots
+            self._tick_soon(now)
 
     def _set(
         self, now: int, person: Person, status: Status, display_name: str | None
@@ -311,6 +328,8 @@ class Presence:
         ]
 
     def _visible(self, user_id: str) -> Participant | None:
+        if user_id in self._bots:
+            return self._bots[user_id]
         person = self._roster.people.get(user_id)
         # "`offline` sent by the user means shown offline."
         if person is None or person.status == "offline":
@@ -338,6 +357,7 @@ class Presence:
                 list(self._changed),
                 list(self._untold),
                 self._due,
+                list(self._bots.values()),
             )
         )
 
@@ -353,6 +373,8 @@ class Presence:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return presence
         presence._chosen = saved.chosen
+        presence._bots = {bot.id: bot for bot in saved.bots}
+        presence._changed = dict.fromkeys(presence._bots)
         presence.absent = set(saved.gateways)
         if clean:
             presence._roster.restore(saved.roster)

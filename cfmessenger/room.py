@@ -16,12 +16,17 @@ from typing import Self
 import msgspec
 
 from . import mirror, protocol
+from .bots.asking import question_of
+from .bots.mentions import names_of
 from .compose import compose
 from .effects import (
     Append,
+    Asked,
     Attach,
     Attachment,
     Behind,
+    BotSays,
+    BotTyping,
     Broadcast,
     DirectMessage,
     Effect,
@@ -31,11 +36,12 @@ from .effects import (
     StatusChanged,
     Subscribe,
     Touch,
+    decode_notification,
     encode_notification,
 )
 from .errors import ProtocolError
 from .history import History
-from .ids import PRESENCE, direct_users, gateway_of
+from .ids import DIRECTOR, PRESENCE, direct_users, gateway_of
 from .protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
 from .ratelimit import UserRates
 from .rollcall import RollCall
@@ -47,10 +53,14 @@ ACKS_MS = 1_000
 
 
 class RoomRules(msgspec.Struct, frozen=True, gc=False):
-    """What an operator may change: rates as (count, seconds), count 0 = unlimited."""
+    """What an operator may change: rates as (count, seconds), count 0 = unlimited.
+
+    `bots`: id and display name of those who can be spoken to.
+    """
 
     chat_rate: tuple[int, int] = (20, 10)
     nudge_rate: tuple[int, int] = (3, 10)
+    bots: tuple[tuple[str, str], ...] = ()
 
 
 class Room:
@@ -72,6 +82,7 @@ class Room:
         self.read_marks: dict[str, int] = {}
         self._id = room_id
         self._direct = direct_users(room_id)
+        self._bots = names_of(rules.bots) if rules.bots else None
         self._timestamp = 0
         self._history = History()
         self._roster = Roster()
@@ -278,7 +289,14 @@ class Room:
         rates.record(sender_id, now)
         at, seq = self._time(now), self.seq + 1
         name = person.display_name
-        return self._commit(compose(frame, own_id, self._id, sender_id, name, at, seq))
+        message = compose(frame, own_id, self._id, sender_id, name, at, seq)
+        if self._bots is None or not isinstance(frame, Chat):
+            return self._commit(message)
+        asked = question_of(message, self._bots, self._direct, self._history)
+        effects = self._commit(message)
+        if asked is not None:
+            effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
+        return effects
 
     def _commit(self, message: Message) -> list[Effect]:
         event, seq, at = protocol.encode(message), message.seq, message.timestamp
@@ -328,8 +346,29 @@ class Room:
         return effects
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:
-        """Rooms are told nothing by other objects."""
+        """The director tells what bots do here; nobody else tells rooms anything."""
+        try:
+            told = decode_notification(notification)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []  # of another version; these are best effort
+        if isinstance(told, BotTyping):
+            shown = self._typists.report(now, told.bot_id, told.display_name, "", True)
+            return self._show(shown)
+        if isinstance(told, BotSays):
+            return self._answer(now, told)
         return []
+
+    def _answer(self, now: int, told: BotSays) -> list[Effect]:
+        bot, name, own_id = told.bot_id, told.display_name, f"re.{told.seq}"
+        effects = self._show(self._typists.report(now, bot, name, "", False))
+        self._history.forget(now)
+        if self._history.find(bot, own_id) is not None:
+            return effects
+        at, seq = self._time(now), self.seq + 1
+        frame = Chat(told.content)
+        return effects + self._commit(
+            compose(frame, own_id, self._id, bot, name, at, seq)
+        )
 
     # Typing.
 

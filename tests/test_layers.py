@@ -8,7 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MACHINES = {
     f"cfmessenger/{name}.py"
-    for name in "room presence protocol ratelimit effects errors ids".split()
+    for name in (
+        "room presence protocol ratelimit effects errors ids bots/director".split()
+    )
 }
 IMPURE_MODULES = set(
     "asyncio datetime logging os random secrets socket threading time uuid".split()
@@ -77,9 +79,17 @@ def test_state_machines_and_all_they_use_know_no_clock_no_chance_no_waiting() ->
             assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), name
         for module in imported(name, trees[name]):
             if module.startswith("cfmessenger."):
-                path = f"cfmessenger/{module.split('.')[1]}.py"
-                assert path in trees, f"{name} uses {path}"
+                path = next((p for p in _files(module) if p in trees), None)
+                assert path is not None, f"{name} uses {module}"
                 seen += [path] if path not in seen else []
+
+
+def _files(module: str) -> Iterator[str]:
+    """Where a module may be, or what it is a name of: the longest path first."""
+    parts = module.split(".")
+    for size in range(len(parts), 1, -1):
+        yield "/".join(parts[:size]) + ".py"
+        yield "/".join(parts[:size]) + "/__init__.py"
 
 
 def test_every_module_says_what_it_is_for() -> None:

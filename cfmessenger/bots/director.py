@@ -1,0 +1,333 @@
+"""Director: the object behind the bots, as a pure state machine.
+
+Owns who is in rotation and who may be answered: it reserves an answer durably before
+anybody thinks about it, lets one question of a room be thought about at a time, and
+says each answer once. Has the verbs of `Room`, so that one shell runs both; thinking
+itself is the shell's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
+
+What was thought about when a life ended is never answered: spent, and none rather than
+two.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+
+from ..effects import (
+    Answered,
+    Append,
+    Asked,
+    Attachment,
+    BotSays,
+    BotTyping,
+    Composing,
+    Count,
+    Effect,
+    Notification,
+    Notify,
+    Online,
+    RotationDue,
+    Spent,
+    Think,
+    decode_notification,
+    encode_notification,
+)
+from ..ids import gateway_of
+from .floor import Floor
+from .ledger import Ledger, LedgerRow
+from .rotation import Rotation, RotationRow
+from .talk import Question
+
+SLACK_MS = 60_000
+"""So long `bots:active` holds into the next hour, in which it is replaced."""
+
+ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
+
+
+class Budget(msgspec.Struct, frozen=True, gc=False):
+    """How much the bots may say: personas in rotation, answers a day in all and to one
+    person, answers at a time in one room. 0: no limit (no bots, for `active`)."""
+
+    active: int = 4
+    day: int = 10_000
+    user: int = 50
+    room: int = 1
+
+
+class Persona(msgspec.Struct, frozen=True, gc=False):
+    """What the director knows of a bot."""
+
+    id: str
+    display_name: str
+
+
+class Reserved(msgspec.Struct, frozen=True, gc=False, tag="reserved", rename="camel"):
+    """In the log: an answer is spent."""
+
+    timestamp: int
+    room_id: str
+    seq: int
+    bot_id: str
+    user_id: str
+
+
+class Rotated(msgspec.Struct, frozen=True, gc=False, tag="rotated", rename="camel"):
+    """In the log: these bots are on in this hour."""
+
+    timestamp: int
+    slot: int
+    active: tuple[str, ...]
+
+
+class Told(msgspec.Struct, frozen=True, gc=False, tag="told", rename="camel"):
+    """In the log: somebody was told that it is enough for today."""
+
+    timestamp: int
+    whom: str
+
+
+Event = Reserved | Rotated | Told
+
+_encode_event = msgspec.json.Encoder().encode
+_decode_event = msgspec.json.Decoder[Event](Event).decode
+
+
+class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
+    seq: int
+    rotation: RotationRow
+    ledger: LedgerRow
+    gateways: list[str]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+
+
+class Director:
+    """Attributes for the shell are those of `Room`. No sockets are held here."""
+
+    sockets = 0
+
+    def __init__(self, personas: Sequence[Persona], budget: Budget) -> None:
+        """A director that remembers nothing. `personas` in the directory's order."""
+        self.epoch = self.previous_epoch = 0
+        self.crashed = False
+        self.seq = 0
+        self.gateways: set[str] = set()
+        self.receipts_changed = False
+        self.absent: set[str] = set()
+        self._names = {each.id: each.display_name for each in personas}
+        self._rotation = Rotation([each.id for each in personas], budget.active)
+        self._ledger = Ledger(budget.day, budget.user)
+        self._floor = Floor(budget.room)
+
+    @property
+    def alarm_at(self) -> int | None:
+        """When `alarm` wants to be called; set while anybody thinks, so that it stays
+        awake."""
+        return self._floor.next_end
+
+    def events_after(self, seq: int) -> list[bytes] | None:
+        """Nobody is shown its log."""
+        return []
+
+    # Gateways, which only carry questions here.
+
+    def connect(
+        self,
+        now: int,
+        attachment: Attachment,
+        since: int | None,
+        greeted: bool = False,
+    ) -> list[Effect]:
+        """No socket belongs here."""
+        self.gateways.add(gateway_of(attachment.conn))
+        return []
+
+    def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:
+        """No socket belongs here."""
+        return []
+
+    def close(self, now: int, conn: str) -> list[Effect]:
+        """No socket belongs here."""
+        return []
+
+    def attach(
+        self, now: int, gateway: str, attachments: list[Attachment]
+    ) -> list[Effect]:
+        """A gateway has a question, or wants to know who is on."""
+        self.gateways.add(gateway)
+        return []
+
+    def missed(self, gateway: str) -> None:
+        """There is nothing to miss."""
+
+    def detach(self, now: int, gateway: str) -> list[Effect]:
+        """A gateway is dead."""
+        self.gateways.discard(gateway)
+        return []
+
+    # What it is told.
+
+    def notify(self, now: int, notification: bytes) -> list[Effect]:
+        """A room asks, a gateway's clock struck, or somebody has thought."""
+        try:
+            told: Notification = decode_notification(notification)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []  # of another version; these are best effort
+        if isinstance(told, Asked):
+            return self._asked(now, told.question)
+        if isinstance(told, Composing):
+            return self._composing(told)
+        if isinstance(told, Answered):
+            return self._answered(now, told)
+        if isinstance(told, RotationDue):
+            return self._rotate(now) or [self._online()]
+        return []
+
+    def _rotate(self, now: int) -> list[Effect]:
+        due = self._rotation.due(now)
+        if due is None:
+            return []
+        slot, active = due
+        came = [bot for bot in active if bot not in self._rotation.active]
+        new_hour = slot > self._rotation.slot
+        self._rotation.turn(slot, active)
+        effects: list[Effect] = [self._log(Rotated(now, slot, active)), self._online()]
+        effects += [Count(bot, "rotations") for bot in (active if new_hour else came)]
+        return effects
+
+    def _online(self) -> Online:
+        ends = self._rotation.ends_at(self._rotation.slot)
+        return Online(self._rotation.active, ends + SLACK_MS)
+
+    def _asked(self, now: int, question: Question) -> list[Effect]:
+        bot, user, room = question.bot_id, question.asked_by, question.room_id
+        if bot not in self._names:
+            return []
+        effects = self._rotate(now)
+        effects.append(Count(bot, "mentions"))
+        if bot not in self._rotation.active:
+            return [*effects, Count(bot, "refused_off_duty")]
+        if self._floor.knows(room, question.seq):
+            return [*effects, Count(bot, "refused_repeated")]
+        refusal = self._ledger.refusal(now, user)
+        if refusal is not None:
+            whom = f"room:{room}" if refusal == "quota_day" else f"user:{user}"
+            effects.append(Count(bot, f"refused_{refusal}"))
+            return effects + self._enough(now, whom, question)
+        if self._floor.full(room):
+            return [*effects, Count(bot, "refused_busy")]
+        self._ledger.reserve(now, user)
+        effects.append(self._log(Reserved(now, room, question.seq, bot, user)))
+        ledger = self._ledger
+        effects.append(Spent(ledger.day, ledger.total, user, ledger.by_user[user]))
+        if self._floor.join(now, question):
+            effects.append(Think(question))
+        return effects
+
+    def _enough(self, now: int, whom: str, question: Question) -> list[Effect]:
+        if not self._ledger.tell(now, whom):
+            return []
+        return [self._log(Told(now, whom)), self._say(question, ENOUGH)]
+
+    def _say(self, question: Question, text: str) -> Notify:
+        bot = question.bot_id
+        says = BotSays(bot, self._names[bot], question.seq, text)
+        return Notify(f"room:{question.room_id}", encode_notification(says))
+
+    def _composing(self, told: Composing) -> list[Effect]:
+        question = self._floor.has(told.room_id, told.seq)
+        if question is None:
+            return []
+        bot = question.bot_id
+        typing = BotTyping(bot, self._names[bot])
+        return [Notify(f"room:{told.room_id}", encode_notification(typing))]
+
+    def _answered(self, now: int, told: Answered) -> list[Effect]:
+        question = self._floor.has(told.room_id, told.seq)
+        if question is None:
+            return []  # given up, or of an earlier life
+        bot, answer = question.bot_id, told.answer
+        effects: list[Effect]
+        if answer is None:
+            effects = [Count(bot, "refused_off")]
+        else:
+            figure = "replies" if answer.outcome == "ok" else "excuses"
+            effects = [
+                self._say(question, answer.text),
+                Count(bot, figure),
+                Count(bot, "latency_ms", told.latency_ms),
+                Count(bot, "latency_count"),
+            ]
+            if answer.tokens:
+                effects.append(Count(bot, "tokens", answer.tokens))
+        return effects + self._next(now, question)
+
+    def _next(self, now: int, question: Question) -> list[Effect]:
+        following = self._floor.leave(now, question.room_id, question.seq)
+        return [] if following is None else [Think(following)]
+
+    # The alarm: what is thought about for too long is given up.
+
+    def alarm(self, now: int) -> list[Effect]:
+        """Give the floor to who waits behind an answer that never came."""
+        effects: list[Effect] = []
+        for question in self._floor.overdue(now):
+            effects.append(Count(question.bot_id, "refused_lost"))
+            effects += self._next(now, question)
+        return effects
+
+    # The log, sleep and wake.
+
+    def _log(self, event: Event) -> Append:
+        self.seq += 1
+        self.receipts_changed = True  # the mirror follows, so that no log need be long
+        return Append(self.seq, _encode_event(event))
+
+    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
+        """Take an event of the log above `seq`, in order, before anything else."""
+        self.seq = seq
+        found = _decode_event(event)
+        if isinstance(found, Reserved):
+            self._ledger.reserve(found.timestamp, found.user_id)
+        elif isinstance(found, Rotated):
+            self._rotation.turn(found.slot, found.active)
+        else:
+            self._ledger.tell(found.timestamp, found.whom)
+
+    def snapshot(self) -> bytes:
+        """The director at rest. Who is thinking is not in it: that is in memory."""
+        rotation, ledger = self._rotation, self._ledger
+        told = sorted(ledger.told)
+        return _encode(
+            _Snapshot(
+                self.seq,
+                RotationRow(rotation.slot, rotation.active, rotation.line),
+                LedgerRow(ledger.day, ledger.total, ledger.by_user, told),
+                sorted(self.gateways),
+            )
+        )
+
+    @classmethod
+    def restore(
+        cls, personas: Sequence[Persona], budget: Budget, snapshot: bytes, clean: bool
+    ) -> Self:
+        """The director as it was; `replay` brings what the log has above its `seq`.
+
+        A snapshot of another version gives one that remembers nothing.
+        """
+        director = cls(personas, budget)
+        try:
+            saved = _decode(snapshot)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return director
+        director.seq = saved.seq
+        director._rotation.restore(saved.rotation)
+        ledger, kept = director._ledger, saved.ledger
+        ledger.day, ledger.total = kept.day, kept.total
+        ledger.by_user, ledger.told = kept.by_user, set(kept.told)
+        if clean:
+            director.gateways = set(saved.gateways)
+        return director

@@ -1,0 +1,58 @@
+"""Rotation: which personas are online, hour by hour.
+
+Owns the rule: each hour (UTC) the least recently active come first. They stand in line,
+and whoever was on goes to its end, so that nobody has two turns more than another.
+Deterministic: who replays the rotations chooses as the one that lived.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+SLOT_MS = 3_600_000
+
+
+class Rotation:
+    """`active` are on since the hour `slot`; `line` is all of them, the next first."""
+
+    def __init__(self, bots: Sequence[str], count: int) -> None:
+        self.slot = -1
+        self.active: tuple[str, ...] = ()
+        self.line = tuple(bots)
+        self._count = min(count, len(self.line))
+
+    def due(self, now: int) -> tuple[int, tuple[str, ...]] | None:
+        """The hour and who is on in it, if that is not what is known already.
+
+        A clock that goes back changes nothing.
+        """
+        slot = now // SLOT_MS
+        fits = len(self.active) == self._count and set(self.active) <= set(self.line)
+        if slot <= self.slot and fits:
+            return None
+        return max(slot, self.slot), self.line[: self._count]
+
+    def turn(self, slot: int, active: Sequence[str]) -> None:
+        """These are on now."""
+        self.slot, self.active = slot, tuple(active)
+        others = [bot for bot in self.line if bot not in self.active]
+        self.line = (*others, *(bot for bot in self.active if bot in self.line))
+
+    def restore(self, row: "RotationRow") -> None:
+        """Go on from a snapshot; who is new since comes first, who left is gone."""
+        self.slot, self.active = row.slot, row.active
+        new = [bot for bot in self.line if bot not in row.line]
+        self.line = (*new, *(bot for bot in row.line if bot in self.line))
+
+    @staticmethod
+    def ends_at(slot: int) -> int:
+        """When the next hour begins, in ms."""
+        return (slot + 1) * SLOT_MS
+
+
+class RotationRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A `Rotation` in a snapshot."""
+
+    slot: int
+    active: tuple[str, ...]
+    line: tuple[str, ...]

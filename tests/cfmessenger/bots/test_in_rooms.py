@@ -1,0 +1,194 @@
+"""Bots as a room and the registry see them: asked, typing, answering, on and off."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cfmessenger import effects as fx
+from cfmessenger.bots.talk import Question, Utterance
+from cfmessenger.presence import Presence
+from cfmessenger.room import Room, RoomRules
+from tests.cfmessenger.audience import Audience
+
+DORIS = ("bot_dialup", "Dial-Up Doris")
+BOTS = (DORIS, ("bot_mixtape", "DJ Rewind"))
+RULES = RoomRules(chat_rate=(0, 1), bots=BOTS)
+
+
+def talking(room_id: str = "general", rules: RoomRules = RULES) -> Audience:
+    there = Audience(Room(room_id, rules))
+    there.enter("a.1", "user_1")
+    there.enter("b.1", "user_2")
+    there.rest()
+    there.forget()
+    return there
+
+
+def questions(there: Audience) -> list[Question]:
+    return [each.question for each in there.notified if isinstance(each, fx.Asked)]
+
+
+def test_a_mention_asks_once_it_is_committed_and_brings_what_was_said_before() -> None:
+    there = talking()
+    for n in range(14):
+        there.chat("b.1", f"line {n}")
+    effects = there.chat("a.1", "well, @dialup?", "m1")
+    kinds = [type(effect) for effect in effects]
+    assert kinds == [fx.Append, fx.Broadcast, fx.Notify]
+    assert effects[2].target == "bots:director"  # type: ignore[union-attr]
+    (asked,) = questions(there)
+    assert (asked.room_id, asked.seq, asked.bot_id) == ("general", 15, "bot_dialup")
+    assert (asked.asked_by, asked.display_name) == ("user_1", "User 1")
+    assert asked.text == "well, @dialup?"
+    said = [f"line {n}" for n in range(2, 14)]
+    assert [line.text for line in asked.history] == said
+    assert asked.history[0] == Utterance("user_2", "User 2", "line 2")
+
+
+def test_a_repeated_message_is_one_question() -> None:
+    there = talking()
+    there.chat("a.1", "@dialup", "m1")
+    there.chat("a.1", "@dialup", "m1")
+    assert len(questions(there)) == 1
+
+
+def test_a_direct_room_needs_no_mention_and_hears_no_other_bot() -> None:
+    there = talking("dm_bot_mixtape__user_1")
+    there.chat("a.1", "hello, @dialup")
+    assert [each.bot_id for each in questions(there)] == ["bot_mixtape"]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "nudge"},
+        {"type": "wink", "winkId": "dialup"},
+        {"type": "chat", "content": "dialup"},
+        {"type": "typing", "isTyping": True},
+    ],
+)
+def test_nothing_else_asks(frame: dict[str, Any]) -> None:
+    there = talking()
+    there.say("a.1", frame)
+    assert questions(there) == []
+
+
+def test_without_bots_nobody_is_asked() -> None:
+    there = talking(rules=RoomRules())
+    there.chat("a.1", "@dialup")
+    assert questions(there) == []
+
+
+def test_a_bot_types_and_answers_and_its_answer_asks_nobody() -> None:
+    there = talking()
+    there.chat("a.1", "@dialup", "m1")
+    there.forget()
+    there.notify(fx.BotTyping("bot_dialup", "Dial-Up Doris"))
+    says = fx.BotSays("bot_dialup", "Dial-Up Doris", 1, "Is it on? @mixtape knows.")
+    there.notify(says)
+    for conn in ("a.1", "b.1"):
+        on, off, said = there.take(conn)
+        assert (on["type"], on["senderId"], on["isTyping"]) == (
+            "typing",
+            DORIS[0],
+            True,
+        )
+        assert (off["type"], off["isTyping"]) == ("typing", False)
+        assert (said["type"], said["id"], said["seq"]) == ("chat", "re.1", 2)
+        assert (said["senderId"], said["displayName"]) == DORIS
+        assert said["content"] == says.content
+    assert questions(there) == []
+    assert [append.seq for append in there.appended] == [1, 2]
+
+
+def test_an_answer_that_comes_twice_is_said_once() -> None:
+    there = talking()
+    there.chat("a.1", "@dialup")
+    for _ in range(2):
+        there.notify(fx.BotSays("bot_dialup", "Dial-Up Doris", 1, "yes"))
+    assert [append.seq for append in there.appended] == [1, 2]
+    # Also to a room that slept, and to one that died.
+    room = there.machine
+    assert isinstance(room, Room)
+    slept = Room.restore("general", RULES, room.snapshot(), clean=True)
+    died = Room("general", RULES)
+    for append in there.appended:
+        died.replay(there.now, 1, append.seq, append.event)
+    again = fx.encode_notification(fx.BotSays("bot_dialup", "Doris", 1, "no"))
+    assert slept.notify(there.now, again) == died.notify(there.now, again) == []
+
+
+def test_typing_of_a_bot_ends_by_itself() -> None:
+    there = talking()
+    there.notify(fx.BotTyping("bot_dialup", "Dial-Up Doris"))
+    there.wait(3_000)
+    on, off = there.take("a.1")
+    assert (on["isTyping"], off["isTyping"]) == (True, False)
+
+
+def test_a_room_passes_over_what_is_not_for_it() -> None:
+    there = talking()
+    assert there.notify(fx.StatusChanged("user_1", "busy")) == []
+    room = there.machine
+    assert room.notify(there.now, b"\xc1") == []
+
+
+# The registry.
+
+
+def test_bots_in_rotation_come_and_go_like_people() -> None:
+    there = Audience(Presence())
+    there.enter("a.1", "user_1")
+    there.rest()
+    there.forget()
+    there.notify(fx.BotsOnline(BOTS))
+    there.rest()
+    assert [(f["type"], f["userId"]) for f in there.take("a.1")] == [
+        ("presence_join", "bot_dialup"),
+        ("presence_join", "bot_mixtape"),
+    ]
+    there.enter("a.2", "user_2")
+    there.rest()
+    sync = there.take("a.2")[-1]
+    assert {(who["id"], who["status"]) for who in sync["participants"]} >= {
+        ("bot_dialup", "online"),
+        ("bot_mixtape", "online"),
+    }
+    there.forget()
+    there.notify(fx.BotsOnline(BOTS))  # every gateway says so
+    there.notify(fx.BotsOnline(BOTS[1:]))
+    there.rest()
+    (gone,) = there.take("a.1")
+    assert (gone["type"], gone["userId"], gone["status"]) == (
+        "presence_update",
+        "bot_dialup",
+        "offline",
+    )
+    assert there.records == [("user_1", "online"), ("user_2", "online")]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_the_registry_knows_them_after_a_sleep_and_after_a_crash(clean: bool) -> None:
+    there = Audience(Presence())
+    there.notify(fx.BotsOnline(BOTS))
+    there.rest()
+    presence = there.machine
+    assert isinstance(presence, Presence)
+    again = Audience(Presence.restore(presence.snapshot(), clean=clean))
+    again.enter("a.1", "user_1")
+    again.rest()
+    sync = again.take("a.1")[-1]
+    assert {who["id"] for who in sync["participants"]} == {
+        "bot_dialup",
+        "bot_mixtape",
+        "user_1",
+    }
+
+
+def test_a_snapshot_from_before_there_were_bots_can_be_read() -> None:
+    presence = Presence()
+    old = msgspec.msgpack.decode(presence.snapshot())
+    del old["bots"]
+    again = Presence.restore(msgspec.msgpack.encode(old), clean=True)
+    assert again.snapshot() == presence.snapshot()
