@@ -15,7 +15,8 @@ THINKING_MS = 40_000
 
 LINE = 16
 LINES = 1_000
-"""Questions that may wait in one room, and in as many as this in all."""
+"""Questions that may wait in one room; that may wait, and that may be thought about, in
+all."""
 
 Key = tuple[str, int]
 
@@ -51,7 +52,7 @@ class Floor:
     def full(self, room_id: str) -> bool:
         """Nobody may join the line of this room."""
         if self._free(room_id):
-            return False
+            return len(self._thinking) >= LINES
         line = self._lines.get(room_id, ())
         return len(line) >= LINE or self._waiting >= LINES
 
