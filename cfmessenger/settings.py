@@ -137,6 +137,7 @@ class Settings(
     bots_active: Count = 4
     bot_quota_day: Count = 10_000
     bot_quota_user: Count = 50
+    bot_quota_room: Positive = 1
     ai_base_url: str | None = None  # None: scripted
     ai_model: str | None = None
     ai_key: str | None = None
@@ -187,6 +188,8 @@ class Settings(
             raise SettingsError(
                 "CFM_VALKEY_REPLICA_URL: needs CFM_VALKEY_URL to be set too"
             )
+        if self.ai_base_url and not self.ai_model:
+            raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")
         if self.loopback:
             return
         if not self.turnstile_secret_key:

@@ -49,12 +49,13 @@ HELP: dict[str, dict[str, str]] = {
         "turnstile_url": "Where it is checked.",
         "turnstile_hostnames": "Host names a solution may be for; none: any.",
     },
-    "Bots (of no effect yet)": {
-        "bots_active": "Personas in rotation at a time.",
+    "Bots": {
+        "bots_active": "Personas in rotation at a time; 0: no bots.",
         "bot_quota_day": "Answers of all bots in a day.",
         "bot_quota_user": "Answers to one person in a day.",
+        "bot_quota_room": "Answers being thought of in one room at a time.",
         "ai_base_url": "An OpenAI-compatible server that answers for the bots.",
-        "ai_model": "Its model.",
+        "ai_model": "Its model; needed with CFM_AI_BASE_URL.",
         "ai_key": "Its key; no flag, as it is secret.",
     },
     "Operation": {

@@ -13,7 +13,7 @@ NAMES = """
     TRUSTED_PROXIES MAX_SOCKETS_PER_SESSION MAX_SOCKETS_PER_ADDRESS MAX_ACTIVE_ROOMS
     TURNSTILE_SITE_KEY TURNSTILE_SECRET_KEY TURNSTILE_URL TURNSTILE_HOSTNAMES
     LOCATION_HINT LOCATION_STRICT OPEN_ROOMS USERS BOTS_ACTIVE BOT_QUOTA_DAY
-    BOT_QUOTA_USER AI_BASE_URL AI_MODEL AI_KEY CRASH_AT
+    BOT_QUOTA_USER BOT_QUOTA_ROOM AI_BASE_URL AI_MODEL AI_KEY CRASH_AT
 """.split()
 
 EVERYTHING = {
@@ -54,6 +54,7 @@ EVERYTHING = {
     "CFM_BOTS_ACTIVE": "2",
     "CFM_BOT_QUOTA_DAY": "10",
     "CFM_BOT_QUOTA_USER": "1",
+    "CFM_BOT_QUOTA_ROOM": "2",
     "CFM_AI_BASE_URL": "https://user:hush5@ai.example/v1",
     "CFM_AI_MODEL": "small",
     "CFM_AI_KEY": "hush6",
@@ -91,6 +92,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert not settings.open_rooms
     bots = settings.bots_active, settings.bot_quota_day, settings.bot_quota_user
     assert bots == (4, 10_000, 50)
+    assert settings.bot_quota_room == 1
     assert settings.pool_size >= 1
 
 
@@ -161,6 +163,8 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("AI_MODEL", "a\nb", "expected text without control characters"),
         ("RAY_ADDRESS", "auto", "needs CFM_VALKEY_URL"),
         ("VALKEY_REPLICA_URL", "unix:///tmp/r.sock", "needs CFM_VALKEY_URL"),
+        ("BOT_QUOTA_ROOM", "0", "expected `int` >= 1"),
+        ("AI_BASE_URL", "http://127.0.0.1:11434/v1", "needs CFM_AI_MODEL"),
     ],
 )
 def test_a_bad_value_is_refused_naming_variable_and_expectation(
