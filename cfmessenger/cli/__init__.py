@@ -28,6 +28,9 @@ _COMMANDS = {
     "placement": _Entry(
         "cfmessenger.cli.placement:placement", "Show or change where rooms live."
     ),
+    "bots": _Entry(
+        "cfmessenger.cli.bots:bots", "Show the bots, or switch them off and on."
+    ),
     "load": _Entry("cfmessenger.cli.load:load", "Make load on it, and check it."),
     # Processes which `up` starts and supervises.
     "gateway": _Entry("cfmessenger.cli.serve:gateway", "", hidden=True),

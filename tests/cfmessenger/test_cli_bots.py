@@ -1,0 +1,143 @@
+"""`cfmessenger bots` against a Valkey that is there, and one that is not."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import valkey
+
+from cfmessenger import keys
+from cfmessenger.cli.runtime import RuntimeFolder
+from cfmessenger.users import Directory
+
+BOTS = Directory.load().bots
+FIRST, SECOND = BOTS[0], BOTS[1]
+
+
+async def bots(*args: str, folder: Path, **env: str) -> tuple[int, str, str]:
+    """Exit code and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cfmessenger", "bots", *args),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.getcwd(),
+            "COLUMNS": "200",
+            **env,
+        },
+    )
+    async with asyncio.timeout(20):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+def stored(empty_valkey: str, admin_valkey: valkey.Valkey) -> valkey.Valkey:
+    """A day on which the first bot was busy."""
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    figures = {
+        "rotations": 2,
+        "mentions": 12,
+        "replies": 8,
+        "refused_quota_user": 3,
+        "refused_busy": 1,
+        "tokens": 512,
+        "latency_ms": 20_000,
+        "latency_count": 8,
+    }
+    admin_valkey.hset(
+        keys.bots_metrics(today),
+        mapping={f"{FIRST.id}:{name}": amount for name, amount in figures.items()},
+    )
+    admin_valkey.set(keys.bots_quota(today), 11)
+    admin_valkey.sadd(keys.BOTS_ACTIVE, FIRST.id)
+    return admin_valkey
+
+
+async def test_the_table_has_a_row_for_every_persona(
+    stored: valkey.Valkey, valkey_url: str, tmp_path: Path
+) -> None:
+    code, out, err = await bots(folder=tmp_path, CFM_VALKEY_URL=valkey_url)
+    assert (code, err) == (0, "")
+    rows = {
+        line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line
+    }
+    assert set(rows) == {bot.id for bot in BOTS}
+    cells = [cell.strip() for cell in rows[FIRST.id].split("│")[1:-1]]
+    assert cells == [
+        FIRST.id,
+        FIRST.display_name,
+        "yes (2 today)",
+        "12",
+        "8",
+        "1 busy, 3 quota_user",
+        "512",
+        "2.5 s",
+        "0.08 %",
+    ]
+    assert "no (0 today)" in rows[SECOND.id]
+    assert out.endswith("bots are on; 11 of 10000 answers used today\n")
+
+
+async def test_rows_for_programs(
+    stored: valkey.Valkey, valkey_url: str, tmp_path: Path
+) -> None:
+    code, out, _ = await bots("--json", folder=tmp_path, CFM_VALKEY_URL=valkey_url)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(rows) == len(BOTS)
+    assert rows[0] == {
+        "id": FIRST.id,
+        "displayName": FIRST.display_name,
+        "inRotation": True,
+        "rotations": 2,
+        "mentions": 12,
+        "replies": 8,
+        "refusals": {"quota_user": 3, "busy": 1},
+        "tokens": 512,
+        "meanLatencyMs": 2500,
+        "quota": 0.08,
+    }
+    assert rows[1]["meanLatencyMs"] is None and not rows[1]["inRotation"]
+
+
+async def test_the_switch_is_found_through_the_data_folder(
+    stored: valkey.Valkey, valkey_url: str, tmp_path: Path
+) -> None:
+    """As `up` leaves it there; nothing but the folder is needed."""
+    runtime = RuntimeFolder(tmp_path / ".cfmessenger")
+    runtime.open()
+    try:
+        (runtime.path / "valkey.url").write_text(valkey_url)
+        assert await bots("off", folder=tmp_path) == (0, "bots are off\n", "")
+        assert stored.get(keys.BOT_ENABLED) == b"0"
+        _, out, _ = await bots("--json", folder=tmp_path)
+        assert not any(json.loads(line)["inRotation"] for line in out.splitlines())
+        assert await bots("on", folder=tmp_path) == (0, "bots are on\n", "")
+        assert stored.get(keys.BOT_ENABLED) == b"1"
+    finally:
+        runtime.remove()
+
+
+async def test_without_a_messenger_it_says_so(tmp_path: Path) -> None:
+    for args in ((), ("off",)):
+        code, out, err = await bots(*args, folder=tmp_path)
+        assert (code, out) == (1, "")
+        assert err == "cfmessenger: No messenger runs on this data folder.\n"
+
+
+async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    code, out, err = await bots("perhaps", folder=tmp_path)
+    assert (code, out) == (2, "") and "Usage: " in err
+    code, out, err = await bots(folder=tmp_path, CFM_BOT_QUOTA_ROOM="0")
+    assert (code, out) == (3, "") and "CFM_BOT_QUOTA_ROOM" in err
+    code, _, err = await bots(
+        folder=tmp_path, CFM_USERS="/nowhere", CFM_VALKEY_URL="unix:///x"
+    )
+    assert code == 3 and "CFM_USERS" in err
