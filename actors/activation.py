@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from actors.gates import OutputGate, Step
@@ -19,8 +19,10 @@ from actors.kinds import Machine, kind_of
 from actors.loading import load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
+from actors.thinking import Thinking
 from cfmessenger import effects as fx
 from cfmessenger import link
+from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of
 from cfmessenger.storage.log import Commit, Fenced
@@ -59,7 +61,8 @@ class Activation:
         self.state = State.STARTING
         self.seats: dict[str, Seat] = {}
         self._around = around
-        self._kind = kind_of(name, around.rules)
+        bots = around.mind.bots if around.mind is not None else None
+        self._kind = kind_of(name, around.rules, bots)
         self._machine: Machine = self._kind.fresh()
         self._gate: OutputGate[Seat] = OutputGate()
         self._release = Release(self.seats, self._elsewhere)
@@ -72,6 +75,7 @@ class Activation:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._thinking: Thinking | None = None
 
     @property
     def epoch(self) -> int:
@@ -91,6 +95,7 @@ class Activation:
     def idle_for(self, now_s: float) -> float:
         """Seconds (loop time) without an event; 0 while anything is pending."""
         busy = not self._gate.idle or self._machine.alarm_at is not None
+        busy = busy or (self._thinking is not None and self._thinking.busy)
         return 0.0 if busy or self._waiting else now_s - self._touched_at
 
     # Birth, and rebirth after a reset.
@@ -168,6 +173,7 @@ class Activation:
         append, and the gateways bring back what is not covered.
         """
         logger.warning("%s resets, epoch %d", self.name, self.epoch)
+        self._forget_thoughts()
         self._gate.drop()
         self._release.call(())
         self._goodbye("reset")
@@ -322,8 +328,56 @@ class Activation:
             derived.record(effect.user_id, effect.status, gateway)
         elif type(effect) is fx.Touch:
             derived.touch(self.name, effect.users, effect.timestamp)
+        elif type(effect) is fx.Count:
+            derived.count(effect.day, effect.bot_id, effect.figure, effect.amount)
+        elif type(effect) is fx.Spent:
+            derived.spent(effect.day, effect.user_id, effect.count)
+        elif type(effect) is fx.Active:
+            derived.activate_bots(effect.bot_ids)
+        elif type(effect) is fx.Think:
+            self._think(effect.question, gateway)
         else:
             raise AssertionError(f"unknown effect {type(effect).__name__}")
+
+    # Thinking, which a director does.
+
+    def _think(self, question: Question, gateway: str | None) -> None:
+        around = self._around
+        assert around.mind is not None, "a director without bots"
+        if self._thinking is None:
+            self._thinking = Thinking(
+                around.mind,
+                around.derived.bots_enabled,
+                around.clock,
+                lambda typing: self._occur([typing]),
+                self._answered,
+            )
+        if gateway is not None:
+            self._release.route(f"room:{question.room_id}", gateway)
+        self._thinking.begin(question)
+
+    def _answered(self, question: Question, answer: Answer) -> None:
+        now = self._around.clock.now()
+        answered = fx.Answered(
+            question.room_id,
+            question.seq,
+            question.bot_id,
+            answer,
+            max(0, now - question.timestamp),
+        )
+        if self.state is State.RUNNING and not self._parting:
+            self._touched_at = self._around.loop.time()
+            self._occur(self._machine.notify(now, fx.encode_notification(answered)))
+
+    def _occur(self, effects: Sequence[fx.Effect]) -> None:
+        """Something that no gateway caused."""
+        if self.state is State.RUNNING and not self._parting:
+            self._gate.hold(Step(effects, None, 0))
+            self._flush_soon()
+
+    def _forget_thoughts(self) -> None:
+        if self._thinking is not None:
+            self._thinking.cancel()
 
     # The alarm.
 
@@ -363,6 +417,7 @@ class Activation:
             if reason == "idle":
                 return False
             self._parting = True
+            self._forget_thoughts()
             if not await self._settled(reason):
                 return False
             if not self._gate.idle:
@@ -370,6 +425,7 @@ class Activation:
                 self._end("storage_failed")
                 return True
         self.state = State.CLOSING
+        self._forget_thoughts()
         try:
             data = self._machine.snapshot()
             self._around.reached("before_mirror")
@@ -451,6 +507,7 @@ class Activation:
     def vanish(self) -> None:
         """Be dead at once, for a process that plays its own death."""
         self.state = State.GONE
+        self._forget_thoughts()
         self._gate.drop()
         self.seats.clear()
         if self._timer is not None:
@@ -473,6 +530,7 @@ class Activation:
             return
         self._goodbye(reason)
         self.state = State.GONE
+        self._forget_thoughts()
         self.seats.clear()
         self._waiting.clear()
         self._gate.drop()

@@ -19,13 +19,16 @@ from collections.abc import Awaitable, Callable
 from typing import Self, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.activation import Activation
 from actors.memory import Slack
 from actors.surroundings import Surroundings
+from actors.thinking import Bots, Mind
 from cfmessenger import link
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import DIRECTOR
 from cfmessenger.namespace import Address
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.room import RoomRules
@@ -33,6 +36,7 @@ from cfmessenger.settings import Settings
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.users import Directory
 
 logger = logging.getLogger("cfmessenger.host")
 
@@ -66,6 +70,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     crash_at: str = ""  # tests: `before_append:3` dies at the third
     actor: str | None = None  # its own name; None: any object may live here
     placement: Placement = Placement()  # to begin with
+    bots: Bots | None = None  # None: there are none
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -78,12 +83,40 @@ class HostSettings(msgspec.Struct, frozen=True):
             chat_rate=(settings.chat_rate.count, settings.chat_rate.seconds),
             nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
             crash_at=settings.crash_at or "",
+            bots=_bots_of(settings),
         )
+
+    def for_actor(self, actor: str, placement: Placement) -> Self:
+        """These settings for one actor: secrets go where they are needed."""
+        bots = self.bots
+        if bots is not None and actor != DIRECTOR:
+            bots = replace(bots, ai_key=None)
+        return replace(self, actor=actor, placement=placement, bots=bots)
 
     @property
     def rules(self) -> RoomRules:
         """The room's share of it."""
-        return RoomRules(chat_rate=self.chat_rate, nudge_rate=self.nudge_rate)
+        return RoomRules(
+            chat_rate=self.chat_rate,
+            nudge_rate=self.nudge_rate,
+            bots=self.bots.names if self.bots else (),
+        )
+
+
+def _bots_of(settings: Settings) -> Bots | None:
+    personas = Directory.load(settings.users).bots if settings.bots_active else ()
+    if not personas:
+        return None
+    return Bots(
+        personas,
+        active=settings.bots_active,
+        quota_day=settings.bot_quota_day,
+        quota_user=settings.bot_quota_user,
+        quota_room=settings.bot_quota_room,
+        ai_base_url=settings.ai_base_url,
+        ai_model=settings.ai_model,
+        ai_key=settings.ai_key,
+    )
 
 
 class Peer(asyncio.Protocol):
@@ -204,8 +237,14 @@ class Host(Surroundings):
         # Its own connection: what is slow there must not cut off a commit.
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
         self._generation = Generation(self._aside)
-        derived = DerivedKeys(self._aside)
-        super().__init__(self._log, derived, settings.rules, Clock(), self._aside)
+        super().__init__(
+            self._log,
+            DerivedKeys(self._aside),
+            settings.rules,
+            Clock(),
+            self._aside,
+            Mind(settings.bots) if settings.bots else None,
+        )
 
     async def start(self) -> None:
         """Listen. Takes no object's epoch yet.
@@ -332,6 +371,8 @@ class Host(Surroundings):
             self._server.close()
         for peer in tuple(self.peers):
             peer.abort()
+        if self.mind is not None:
+            await self.mind.aclose()
         assert isinstance(self.derived, DerivedKeys)
         await self.derived.flush()
         self._log.close()

@@ -1,5 +1,5 @@
 """Which machine lives behind which name: `room:<id>` a Room, `presence:global` the
-registry.
+registry, `bots:director` the director.
 
 One shell runs every kind of object, so this is the only place of the runtime that knows
 them by name.
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from actors.thinking import Bots
+from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.effects import Attachment, Effect
-from cfmessenger.ids import PRESENCE
+from cfmessenger.ids import DIRECTOR, PRESENCE
 from cfmessenger.presence import Presence
 from cfmessenger.room import Room, RoomRules
 
@@ -65,8 +67,10 @@ class Kind(NamedTuple):
     restore: Callable[[bytes, bool], Machine]
 
 
-def kind_of(name: str, rules: RoomRules) -> Kind:
+def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
     """The kind behind a name. Raises ValueError for a name that is none."""
+    if name == DIRECTOR and bots is not None:
+        return _director(bots)
     if name == PRESENCE:
         return Kind(Presence, lambda data, clean: Presence.restore(data, clean=clean))
     if name.startswith(ROOM):
@@ -76,3 +80,12 @@ def kind_of(name: str, rules: RoomRules) -> Kind:
             lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
         )
     raise ValueError(f"no kind of object is called {name!r}")
+
+
+def _director(bots: Bots) -> Kind:
+    personas = [Persona(*names) for names in bots.names]
+    budget = Budget(bots.active, bots.quota_day, bots.quota_user, bots.quota_room)
+    return Kind(
+        lambda: Director(personas, budget),
+        lambda data, clean: Director.restore(personas, budget, data, clean=clean),
+    )

@@ -49,7 +49,7 @@ class LocalNamespace:
     async def _make(self, actor: str) -> tuple[Host, str]:
         settings = self._settings
         if self._placement is not None:
-            settings = replace(settings, actor=actor, placement=self._placement)
+            settings = settings.for_actor(actor, self._placement)
         host = Host(settings)
         try:
             await host.start()

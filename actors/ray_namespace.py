@@ -292,9 +292,7 @@ class RayNamespace:
             self._making.discard(name)
 
     def _make(self, name: str, where: dict[str, Any]) -> Any:
-        settings = msgspec.structs.replace(
-            self._settings, actor=name, placement=self._placement or Placement()
-        )
+        settings = self._settings.for_actor(name, self._placement or Placement())
         actor = self._class.options(
             name=name,
             namespace=RAY_NAMESPACE,

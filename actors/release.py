@@ -21,6 +21,9 @@ from cfmessenger.ids import gateway_of
 MAX_KEPT = 1000
 """Items that wait for one gateway on its way back."""
 
+MAX_ROUTES = 1000
+"""Objects of which is known by which gateway to notify them."""
+
 
 class Peer(Protocol):
     """A gateway's end of a link."""
@@ -81,6 +84,7 @@ class Release:
         # Gateways that are called back to an object that woke, and what is passing
         # meanwhile and no gap will bring them.
         self._called: dict[str, list[link.Item]] = {}
+        self._routes: dict[str, str] = {}  # target → gateway
         self._run: list[bytes] = []  # consecutive broadcasts, framed
         self._run_seq = 0
         self._bytes = 0
@@ -133,6 +137,13 @@ class Release:
     def call(self, gateways: Collection[str]) -> None:
         """Keep what passes for these until they are seated, or are given up."""
         self._called = {gateway: [] for gateway in gateways}
+
+    def route(self, target: str, gateway: str) -> None:
+        """What is for this object goes by this gateway, which has to do with it."""
+        self._routes.pop(target, None)
+        self._routes[target] = gateway
+        if len(self._routes) > MAX_ROUTES:
+            del self._routes[next(iter(self._routes))]
 
     def _comes_again(self, origin: Seat | None) -> str | None:
         """The gateway of a seat that is another's by now: it says all of it again."""
@@ -220,7 +231,8 @@ class Release:
         self._end_run()
         seat = step.origin
         if seat is None or self._again is not None:
-            seat = next(iter(self._seats.values()), None)
+            seat = self._seats.get(self._routes.get(effect.target, ""))
+            seat = seat or next(iter(self._seats.values()), None)
         if seat is not None:
             seat.items.append(link.Forward(effect.target, effect.payload))
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from actors.committer import Committer
+from actors.thinking import Mind
 from cfmessenger.clock import Clock
 from cfmessenger.room import RoomRules
 from cfmessenger.storage.log import Log
@@ -20,6 +21,10 @@ class Derived(Protocol):
     def record(self, user_id: str, status: str | None, gateway: str | None) -> None: ...
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...
     def call_gateways(self, gateways: set[str], name: str) -> None: ...
+    def count(self, day: int, bot_id: str, figure: str, amount: int) -> None: ...
+    def spent(self, day: int, user_id: str | None, count: int) -> None: ...
+    def activate_bots(self, bot_ids: tuple[str, ...]) -> None: ...
+    async def bots_enabled(self) -> bool: ...
     async def living(self, gateways: set[str]) -> set[str]: ...
     async def everyone(self) -> set[str]: ...
 
@@ -34,6 +39,7 @@ class Surroundings:
         rules: RoomRules,
         clock: Clock,
         loads: Log | None = None,
+        mind: Mind | None = None,
     ) -> None:
         self.log = log
         # Whoever wakes reads through this: a slow load must not cut off a commit.
@@ -41,6 +47,7 @@ class Surroundings:
         self.derived = derived
         self.rules = rules
         self.clock = clock
+        self.mind = mind  # None: there are no bots
         self.committer = Committer(log)
         self.loop = asyncio.get_running_loop()
 

@@ -131,27 +131,26 @@ class Think(msgspec.Struct, frozen=True, gc=False):
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
-    """Add to a figure of a bot's day. Best effort."""
+    """Add to a figure of a bot's day (days since 1970). Best effort."""
 
+    day: int
     bot_id: str
     figure: str
     amount: int = 1
 
 
 class Spent(msgspec.Struct, frozen=True, gc=False):
-    """Show what of the day's answers is used up: by all, and by this person."""
+    """Show how many of a day's answers are used up, by this person or by all (None)."""
 
     day: int
-    total: int
-    user_id: str
+    user_id: str | None
     count: int
 
 
-class Online(msgspec.Struct, frozen=True, gc=False):
-    """Write `bots:active`, which holds until the time `until`. Best effort."""
+class Active(msgspec.Struct, frozen=True, gc=False):
+    """Write `bots:active`: these are in rotation, and no others. Best effort."""
 
     bot_ids: tuple[str, ...]
-    until: int
 
 
 Effect = (
@@ -169,7 +168,7 @@ Effect = (
     | Think
     | Count
     | Spent
-    | Online
+    | Active
 )
 
 
@@ -194,19 +193,13 @@ class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
     question: Question
 
 
-class Composing(msgspec.Struct, frozen=True, gc=False, tag="composing"):
-    """The answer to a question is under way."""
-
-    room_id: str
-    seq: int
-
-
 class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
-    """A question was thought about for `latency_ms`; None: it is not to be answered."""
+    """A question was thought about. Without text the outcome says why not."""
 
     room_id: str
     seq: int
-    answer: Answer | None
+    bot_id: str
+    answer: Answer
     latency_ms: int
 
 
@@ -215,10 +208,11 @@ class RotationDue(msgspec.Struct, frozen=True, gc=False, tag="rotation"):
 
 
 class BotTyping(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
-    """A bot writes in a room, which shows it for a while."""
+    """A bot writes in a room, which shows it for a while, or stopped."""
 
     bot_id: str
     display_name: str
+    is_typing: bool
 
 
 class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
@@ -230,7 +224,7 @@ class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
     content: str
 
 
-class BotsOnline(msgspec.Struct, frozen=True, gc=False, tag="bots"):
+class BotsActive(msgspec.Struct, frozen=True, gc=False, tag="bots"):
     """The bots that are on now, ids and display names, and no others."""
 
     bots: tuple[tuple[str, str], ...]
@@ -240,12 +234,11 @@ Notification = (
     StatusChanged
     | DirectMessage
     | Asked
-    | Composing
     | Answered
     | RotationDue
     | BotTyping
     | BotSays
-    | BotsOnline
+    | BotsActive
 )
 
 encode_notification = msgspec.msgpack.Encoder().encode

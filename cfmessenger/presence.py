@@ -17,7 +17,7 @@ from . import protocol
 from .effects import (
     Attach,
     Attachment,
-    BotsOnline,
+    BotsActive,
     Broadcast,
     DirectMessage,
     Effect,
@@ -227,7 +227,7 @@ class Presence:
             return []  # of another version; these are best effort
         if isinstance(told, DirectMessage):
             return self._pass_on(told)
-        if isinstance(told, BotsOnline):
+        if isinstance(told, BotsActive):
             self._rotate(now, told)
             return []
         if not isinstance(told, StatusChanged):
@@ -239,7 +239,7 @@ class Presence:
             return []
         return self._set(now, person, told.status, told.display_name)
 
-    def _rotate(self, now: int, told: BotsOnline) -> None:
+    def _rotate(self, now: int, told: BotsActive) -> None:
         """Bots come and go like people who hold no socket."""
         bots = {bot: Participant(bot, name, "online") for bot, name in told.bots}
         if bots != self._bots:

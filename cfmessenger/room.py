@@ -352,8 +352,8 @@ class Room:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []  # of another version; these are best effort
         if isinstance(told, BotTyping):
-            shown = self._typists.report(now, told.bot_id, told.display_name, "", True)
-            return self._show(shown)
+            bot, name = told.bot_id, told.display_name
+            return self._show(self._typists.report(now, bot, name, "", told.is_typing))
         if isinstance(told, BotSays):
             return self._answer(now, told)
         return []

@@ -26,6 +26,7 @@ from cfmessenger.turnstile import LONGEST_TOKEN
 from cfmessenger.users import Profile
 from gateway import metrics, payloads, rooms
 from gateway.admission import Presented, bearer_tokens, identify
+from gateway.bots import in_rotation
 from gateway.envelope import ok
 from gateway.hub import Services
 
@@ -247,13 +248,10 @@ async def users(request: Request) -> Response:
     """GET /api/users, GET /api/auth/accounts"""
     services = services_of(request)
     people = await with_status(services, list(services.directory.people))
-    active = await ask(services.kv, "SMEMBERS", keys.BOTS_ACTIVE)
-    in_rotation = [
-        bot.with_status("online")
-        for bot in services.directory.bots
-        if bot.id.encode() in active
-    ]
-    return ok([*people, *in_rotation])
+    found = await in_rotation(
+        services.kv, services.directory, services.settings.bots_active
+    )
+    return ok([*people, *(bot.with_status("online") for bot in found)])
 
 
 async def room_list(request: Request) -> Response:

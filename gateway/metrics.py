@@ -9,6 +9,7 @@ files there, and any gateway's /metrics sums them all, whoever defined them.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -19,6 +20,8 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -50,11 +53,6 @@ SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )
 FRAMES_RECEIVED = Counter("cfm_frames_received", "Frames that clients sent.", ("kind",))
-COVERED_SECONDS = Histogram(
-    "cfm_input_covered_seconds",
-    "From a frame's arrival to its being committed, answered or passed on.",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
 DELIVERIES = Counter(
     "cfm_deliveries", "Frames written to client sockets (messages times recipients)."
 )
@@ -66,6 +64,48 @@ COVERED_SECONDS = Histogram(
 DELIVERED_BYTES = Counter("cfm_delivered_bytes", "Bytes written to client sockets.")
 
 
+class BotFigures:
+    """Today's figures of the bots, as this process last read them in Valkey.
+
+    Counted there for the whole cluster, so they are not summed over processes; each
+    begins again at midnight (UTC), as a counter may. The bots are a closed set.
+    """
+
+    def __init__(self) -> None:
+        self._figures: Mapping[str, Mapping[str, int]] = {}
+
+    def show(self, figures: Mapping[str, Mapping[str, int]]) -> None:
+        """By bot, then by figure (`replies`, `refused_quota`)."""
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known beforehand."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One counter a figure; refusals are one, by their reason."""
+        families: dict[str, CounterMetricFamily] = {}
+        for bot, figures in sorted(self._figures.items()):
+            for figure, amount in sorted(figures.items()):
+                name, refused, reason = figure.partition("refused_")
+                if figure == "latency_ms":
+                    name, value = "latency_seconds", amount / 1000
+                else:
+                    name, value = "refusals" if refused else figure, float(amount)
+                labels = ("bot", "reason") if refused else ("bot",)
+                family = families.get(name)
+                if family is None:
+                    family = families[name] = CounterMetricFamily(
+                        f"cfm_bot_{name}", "Of the bots today, in all.", labels=labels
+                    )
+                family.add_metric([bot, reason] if refused else [bot], value)
+        return families.values()
+
+
+BOTS = BotFigures()
+REGISTRY.register(BOTS)
+
+
 def exposition() -> bytes:
     """The text of /metrics: the sum over the node's processes, or this one alone."""
     directory = os.environ.get(DIRECTORY_VARIABLE)
@@ -73,6 +113,7 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     node = CollectorRegistry()
     MultiProcessCollector(node)  # type: ignore[no-untyped-call]
+    node.register(BOTS)
     return generate_latest(node)
 
 

@@ -37,6 +37,7 @@ from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import ask
 from gateway import metrics
 from gateway.admission import Admission, authorise_upgrade
+from gateway.bots import BotWatch
 from gateway.connection import Connection
 from gateway.envelope import Refusal, refuse
 from gateway.fanout import Wire
@@ -75,6 +76,7 @@ class Sockets:
         self._connections: dict[str, Connection] = {}
         self._addresses: Counter[str] = Counter()  # sockets, handshakes included
         self._per_login: Counter[str] = Counter()
+        self._watchers = 0  # presence sockets
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -101,7 +103,13 @@ class Sockets:
             self._heartbeat.beat,
         ):
             self._spawn(work)
+        self._watch_bots()
         logger.info("gateway %s is up", self.gateway)
+
+    def _watch_bots(self) -> None:
+        kv, directory = self._services.kv, self._services.directory
+        if self._settings.bots_active and directory.bots:
+            self._spawn(BotWatch(kv, directory, self, self.clock).watch)
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(self._for_ever(work))
@@ -268,6 +276,7 @@ class Sockets:
         connection.login.connections.add(connection)
         metrics.SOCKETS.labels(_kind(connection)).inc()
         registry = self._stub(PRESENCE)
+        self._watchers += _kind(connection) == "presence"
         if connection.room is not registry:
             # A room socket counts for presence too, and is told nothing by it.
             unwatched = replace(connection.attachment, watch=False)
@@ -277,10 +286,24 @@ class Sockets:
         """A socket is gone."""
         connection.room.close(connection)
         self._stub(PRESENCE).close(connection)
+        self._watchers -= _kind(connection) == "presence"
         metrics.SOCKETS.labels(_kind(connection)).dec()
         self._count(connection.address, connection.login.session.login_id, -1)
         self._logins.forget(connection)
         self._connections.pop(connection.conn, None)
+
+    # What the bots ask for.
+
+    def object(self, name: str) -> Stub:
+        """An object that is to be told something, whether or not it has sockets here.
+
+        It is forgotten again when it went to sleep and nobody needs it.
+        """
+        return self._stub(name)
+
+    def watched(self) -> Stub | None:
+        """The presence registry, if somebody here watches it."""
+        return self._stub(PRESENCE) if self._watchers else None
 
     # Stubs.
 

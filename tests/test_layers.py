@@ -20,6 +20,7 @@ IMPURE_MODULES = set(
 MAY_IMPORT = {
     "cfmessenger/": {"msgspec"},
     "cfmessenger/asgi.py": {"*"},
+    "cfmessenger/bots/remote.py": {"msgspec", "httpx2"},
     "cfmessenger/cli/": {"*"},
     "cfmessenger/client/": {"msgspec", "httpx2", "websockets"},
     "cfmessenger/data/": {"alembic", "asyncpg", "msgspec", "sqlalchemy"},

@@ -15,18 +15,16 @@ from typing import Self
 import msgspec
 
 from ..effects import (
+    Active,
     Answered,
     Append,
     Asked,
     Attachment,
     BotSays,
-    BotTyping,
-    Composing,
     Count,
     Effect,
     Notification,
     Notify,
-    Online,
     RotationDue,
     Spent,
     Think,
@@ -35,12 +33,9 @@ from ..effects import (
 )
 from ..ids import gateway_of
 from .floor import Floor
-from .ledger import Ledger, LedgerRow
+from .ledger import DAY_MS, Ledger, LedgerRow
 from .rotation import Rotation, RotationRow
 from .talk import Question
-
-SLACK_MS = 60_000
-"""So long `bots:active` holds into the next hour, in which it is replaced."""
 
 ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
 
@@ -178,12 +173,10 @@ class Director:
             return []  # of another version; these are best effort
         if isinstance(told, Asked):
             return self._asked(now, told.question)
-        if isinstance(told, Composing):
-            return self._composing(told)
         if isinstance(told, Answered):
             return self._answered(now, told)
         if isinstance(told, RotationDue):
-            return self._rotate(now) or [self._online()]
+            return self._rotate(now) or [Active(self._rotation.active)]
         return []
 
     def _rotate(self, now: int) -> list[Effect]:
@@ -194,35 +187,33 @@ class Director:
         came = [bot for bot in active if bot not in self._rotation.active]
         new_hour = slot > self._rotation.slot
         self._rotation.turn(slot, active)
-        effects: list[Effect] = [self._log(Rotated(now, slot, active)), self._online()]
-        effects += [Count(bot, "rotations") for bot in (active if new_hour else came)]
+        effects: list[Effect] = [self._log(Rotated(now, slot, active)), Active(active)]
+        turns = active if new_hour else came
+        effects += [_count(now, bot, "rotations") for bot in turns]
         return effects
-
-    def _online(self) -> Online:
-        ends = self._rotation.ends_at(self._rotation.slot)
-        return Online(self._rotation.active, ends + SLACK_MS)
 
     def _asked(self, now: int, question: Question) -> list[Effect]:
         bot, user, room = question.bot_id, question.asked_by, question.room_id
         if bot not in self._names:
             return []
         effects = self._rotate(now)
-        effects.append(Count(bot, "mentions"))
+        effects.append(_count(now, bot, "mentions"))
         if bot not in self._rotation.active:
-            return [*effects, Count(bot, "refused_off_duty")]
+            return [*effects, _count(now, bot, "refused_off_duty")]
         if self._floor.knows(room, question.seq):
-            return [*effects, Count(bot, "refused_repeated")]
+            return [*effects, _count(now, bot, "refused_repeated")]
         refusal = self._ledger.refusal(now, user)
         if refusal is not None:
             whom = f"room:{room}" if refusal == "quota_day" else f"user:{user}"
-            effects.append(Count(bot, f"refused_{refusal}"))
+            effects.append(_count(now, bot, f"refused_{refusal}"))
             return effects + self._enough(now, whom, question)
         if self._floor.full(room):
-            return [*effects, Count(bot, "refused_busy")]
+            return [*effects, _count(now, bot, "refused_busy")]
         self._ledger.reserve(now, user)
         effects.append(self._log(Reserved(now, room, question.seq, bot, user)))
         ledger = self._ledger
-        effects.append(Spent(ledger.day, ledger.total, user, ledger.by_user[user]))
+        effects.append(Spent(ledger.day, None, ledger.total))
+        effects.append(Spent(ledger.day, user, ledger.by_user[user]))
         if self._floor.join(now, question):
             effects.append(Think(question))
         return effects
@@ -237,32 +228,24 @@ class Director:
         says = BotSays(bot, self._names[bot], question.seq, text)
         return Notify(f"room:{question.room_id}", encode_notification(says))
 
-    def _composing(self, told: Composing) -> list[Effect]:
-        question = self._floor.has(told.room_id, told.seq)
-        if question is None:
-            return []
-        bot = question.bot_id
-        typing = BotTyping(bot, self._names[bot])
-        return [Notify(f"room:{told.room_id}", encode_notification(typing))]
-
     def _answered(self, now: int, told: Answered) -> list[Effect]:
         question = self._floor.has(told.room_id, told.seq)
         if question is None:
             return []  # given up, or of an earlier life
         bot, answer = question.bot_id, told.answer
         effects: list[Effect]
-        if answer is None:
-            effects = [Count(bot, "refused_off")]
+        if not answer.text:
+            effects = [_count(now, bot, f"refused_{answer.outcome}")]
         else:
             figure = "replies" if answer.outcome == "ok" else "excuses"
             effects = [
                 self._say(question, answer.text),
-                Count(bot, figure),
-                Count(bot, "latency_ms", told.latency_ms),
-                Count(bot, "latency_count"),
+                _count(now, bot, figure),
+                _count(now, bot, "latency_ms", told.latency_ms),
+                _count(now, bot, "latency_count"),
             ]
             if answer.tokens:
-                effects.append(Count(bot, "tokens", answer.tokens))
+                effects.append(_count(now, bot, "tokens", answer.tokens))
         return effects + self._next(now, question)
 
     def _next(self, now: int, question: Question) -> list[Effect]:
@@ -275,7 +258,7 @@ class Director:
         """Give the floor to who waits behind an answer that never came."""
         effects: list[Effect] = []
         for question in self._floor.overdue(now):
-            effects.append(Count(question.bot_id, "refused_lost"))
+            effects.append(_count(now, question.bot_id, "refused_lost"))
             effects += self._next(now, question)
         return effects
 
@@ -331,3 +314,7 @@ class Director:
         if clean:
             director.gateways = set(saved.gateways)
         return director
+
+
+def _count(now: int, bot: str, figure: str, amount: int = 1) -> Count:
+    return Count(now // DAY_MS, bot, figure, amount)

@@ -18,7 +18,6 @@ import httpx2
 import msgspec
 
 from cfmessenger.bots.breaker import Breaker
-from cfmessenger.bots.replier import Model
 from cfmessenger.bots.scripted import excuse_of
 from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.bots.wording import messages, tidy
@@ -36,6 +35,17 @@ MAX_BYTES = 256 * 1024
 """Of one answer, as it comes over the wire."""
 
 _STREAM_END = b"[DONE]"
+
+
+class Model(msgspec.Struct, frozen=True):
+    """Which server and which of its models. `repr` hides the key."""
+
+    base_url: str
+    name: str
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self.base_url!r}, {self.name!r})"
 
 
 class _Piece(msgspec.Struct):
@@ -136,6 +146,10 @@ class Remote:
         self._breaker.failed(self._clock())
         logger.warning("the model gave no answer: %s", problem)
         return Answer(excuse_of(persona, question), 0, problem.outcome)
+
+    async def aclose(self) -> None:
+        """See `Replier`."""
+        await self._http.aclose()
 
     async def _ask(
         self, persona: Profile, question: Question, composing: Callable[[], None]

@@ -1,25 +1,12 @@
-"""The port behind which a bot thinks, and which adapter the settings mean."""
+"""The port behind which a bot thinks. Adapters: `scripted` and `remote`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
 from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.users import Profile
-
-
-class Model(msgspec.Struct, frozen=True):
-    """An OpenAI-compatible server. `repr` hides the key."""
-
-    base_url: str
-    name: str
-    key: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Model({self.base_url!r}, {self.name!r})"
 
 
 class Replier(Protocol):
@@ -39,14 +26,3 @@ class Replier(Protocol):
     async def aclose(self) -> None:
         """Gives back connections."""
         ...
-
-
-def replier_for(model: Model | None) -> Replier:
-    """The model's, or the scripts that need none; the other one is not imported."""
-    if model is None:
-        from cfmessenger.bots.scripted import Scripted
-
-        return Scripted()
-    from cfmessenger.bots.remote import Remote
-
-    return Remote(model)

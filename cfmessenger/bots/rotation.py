@@ -44,11 +44,6 @@ class Rotation:
         new = [bot for bot in self.line if bot not in row.line]
         self.line = (*new, *(bot for bot in row.line if bot in self.line))
 
-    @staticmethod
-    def ends_at(slot: int) -> int:
-        """When the next hour begins, in ms."""
-        return (slot + 1) * SLOT_MS
-
 
 class RotationRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A `Rotation` in a snapshot."""

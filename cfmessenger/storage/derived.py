@@ -1,8 +1,9 @@
 """Keys that follow from what objects know: written behind, best effort, rebuildable.
 
-`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, and the call
-that makes other gateways re-attach to an object that woke. Nobody waits for these
-writes and no promise of wire.md rests on them; the log is the truth.
+`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, what the bots
+did and who of them is there, and the call that makes other gateways re-attach to an
+object that woke. Nobody waits for these writes and no promise of wire.md rests on them;
+the log is the truth.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ logger = logging.getLogger("cfmessenger.derived")
 HEARTBEAT_TTL_S = 90
 MAX_WAITING = 10_000
 ROOMS_KEPT = 1000
+BOT_DAY_TTL_S = 48 * 3600
+BOTS_ACTIVE_TTL_S = 3600 + 300
+"""The hour of a rotation, and time for the next one to replace it."""
 
 
 class DerivedKeys:
@@ -52,6 +56,27 @@ class DerivedKeys:
             key = keys.user_rooms(user)
             moved = ("ZADD", key, "GT", timestamp, room_id)
             self._add(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
+
+    def count(self, day: int, bot_id: str, figure: str, amount: int) -> None:
+        """Add to one of a bot's figures of a day (days since 1970)."""
+        key = keys.bots_metrics(_date(day))
+        added = ("HINCRBY", key, f"{bot_id}:{figure}", amount)
+        self._add(added, ("EXPIRE", key, BOT_DAY_TTL_S))
+
+    def spent(self, day: int, user_id: str | None, count: int) -> None:
+        """So many answers of the day were used, by one person or in all."""
+        key = keys.bots_quota(_date(day), user_id)
+        self._add(("SET", key, count, "EX", BOT_DAY_TTL_S))
+
+    def activate_bots(self, bot_ids: tuple[str, ...]) -> None:
+        """These and no others are in rotation; at no moment nobody is."""
+        key = keys.BOTS_ACTIVE
+        put = [("SADD", key, *bot_ids), ("EXPIRE", key, BOTS_ACTIVE_TTL_S)]
+        self._add(("MULTI",), ("DEL", key), *(put if bot_ids else ()), ("EXEC",))
+
+    async def bots_enabled(self) -> bool:
+        """Nobody has switched the bots off. Raises `Unavailable`."""
+        return bool(await self._log.ask("GET", keys.BOT_ENABLED) != b"0")
 
     def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back."""
@@ -97,3 +122,8 @@ class DerivedKeys:
         """Wait until what is collected was sent, at most as long as a read takes."""
         if self._task is not None:
             await self._task
+
+
+def _date(day: int) -> str:
+    """`2026-01-31`, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))

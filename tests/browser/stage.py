@@ -47,6 +47,7 @@ class Up:
             "CFM_LOGIN_RATE": "0",
             "CFM_CHAT_RATE": "0",
             "CFM_WARM_WORKERS": "2",
+            "CFM_BOTS_ACTIVE": "9",  # all, so that the hour does not matter
             "COLUMNS": "200",
         }
         with (self.folder / "stderr").open("ab") as errors:

@@ -170,3 +170,24 @@ async def test_what_is_typed_is_never_markup(stage: Stage) -> None:
     assert await text.evaluate("e => getComputedStyle(e).direction") == "rtl"
     for person in (attacker, victim):
         assert await person.page.evaluate("window.pwned") is None
+
+
+async def test_three_bots_are_talked_to(stage: Stage) -> None:
+    (maya,) = await stage.signed_in("user_1")
+    said = []
+    for bot in ("bot_dialup", "bot_mixtape", "bot_penpal"):
+        contact = maya.page.locator(f'[data-contact="{bot}"]')
+        await expect(contact).to_have_attribute("data-status", "online")
+        room = direct(bot, "user_1")
+        await maya.open(room)
+        await maya.say(room, "hello! what do you know about modems?")
+        await expect(maya.room(room).locator(".typing")).to_contain_text("is typing")
+        await expect(maya.lines(room)).to_have_count(2)
+        said.append((await maya.texts(room))[-1])
+        await maya.window(room).get_by_role("button", name="Close").click()
+    assert len(set(said)) == 3
+    # In a public room it is who is mentioned.
+    await maya.open("general")
+    await maya.say("general", "@Dial-Up Doris are you here as well?")
+    answer = maya.lines("general").filter(has_text="Dial-Up Doris").last
+    await expect(answer).not_to_contain_text("are you here")

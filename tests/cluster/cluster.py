@@ -43,6 +43,7 @@ SETTINGS = {
     "CFM_DRAIN_S": "2",
     "CFM_LOG_FORMAT": "json",
     "CFM_WARM_WORKERS": "2",
+    "CFM_BOTS_ACTIVE": "0",  # test_bots has servers of its own
 }
 
 # A node is given up after some 2 s when it refuses and 6 s when it hangs, so that tests

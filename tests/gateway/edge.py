@@ -130,6 +130,7 @@ def settings_for(valkey_url: str, **more: str) -> Settings:
         "CFM_TRUSTED_PROXIES": "127.0.0.1",
         "CFM_DATA_DIR": str(Path("/nonexistent")),
         "CFM_DRAIN_S": "1",
+        "CFM_BOTS_ACTIVE": "0",  # who is there and what is awake is counted
     }
     return Settings.load(env | {f"CFM_{name.upper()}": v for name, v in more.items()})
 

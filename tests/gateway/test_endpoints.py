@@ -21,7 +21,7 @@ PERSON = {"userId": "user_1", "token": "any"}
 
 @pytest.fixture(scope="module")
 async def edge(valkey_url: str) -> AsyncIterator[Gateway]:
-    async with gateway(valkey_url) as running:
+    async with gateway(valkey_url, bots_active="4") as running:
         yield running
 
 
@@ -340,6 +340,26 @@ async def test_people_with_live_status_then_the_bots_in_rotation(
     required = {"id", "email", "displayName", "avatarId", "status", "isAiBot"}
     assert all(required <= set(user) for user in listed)
     assert all(None not in user.values() for user in listed)
+
+
+async def test_bots_that_are_switched_off_are_not_listed(fresh: Gateway) -> None:
+    kv = fresh.services.kv
+    await ask(kv, "SADD", keys.BOTS_ACTIVE, fresh.services.directory.bots[0].id)
+    for enabled, expected in (("0", 0), ("1", 1)):
+        await ask(kv, "SET", keys.BOT_ENABLED, enabled)
+        async with fresh.client() as http:
+            listed = data_of(await http.get("/api/users"))
+        assert sum(user["isAiBot"] for user in listed) == expected
+
+
+async def test_without_bots_none_is_listed_whatever_is_remembered(
+    valkey_url: str, empty_valkey: str
+) -> None:
+    async with gateway(valkey_url, bots_active="0") as edge, edge.client() as http:
+        bot = edge.services.directory.bots[0].id
+        await ask(edge.services.kv, "SADD", keys.BOTS_ACTIVE, bot)
+        listed = data_of(await http.get("/api/users"))
+    assert not any(user["isAiBot"] for user in listed)
 
 
 # GET /api/rooms

@@ -71,3 +71,21 @@ async def test_no_label_comes_from_a_client(valkey_url: str) -> None:
     assert value(text, f"cfm_http_requests_total{{{labels}}}") >= 1
     names = set(re.findall(r"^(cfm_\w+?)(?:_bucket)?{?", text, re.M))
     assert all(not name.endswith(("_ms", "_milliseconds")) for name in names)
+
+
+def test_what_the_bots_did_is_told_as_read_and_not_summed(tmp_path: Path) -> None:
+    showing = f"""
+from gateway import metrics
+figures = {{"replies": 3, "latency_ms": 4500, "refused_busy": 1, "refused_off": 2}}
+metrics.BOTS.show({{"bot_b": figures, "bot_a": {{"mentions": 5}}}})
+{READING}"""
+    run(COUNTING, tmp_path, "3")
+    text = run(showing, tmp_path)
+    assert value(text, 'cfm_bot_replies_total{bot="bot_b"}') == 3
+    assert value(text, 'cfm_bot_mentions_total{bot="bot_a"}') == 5
+    assert value(text, 'cfm_bot_latency_seconds_total{bot="bot_b"}') == 4.5
+    refused = 'cfm_bot_refusals_total{{bot="bot_b",reason="{}"}}'
+    assert value(text, refused.format("busy")) == 1
+    assert value(text, refused.format("off")) == 2
+    assert value(text, "cfm_deliveries_total") == 3, "beside the sums"
+    assert "cfm_bot" not in run(READING, tmp_path), "another process read nothing"

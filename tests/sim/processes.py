@@ -118,7 +118,7 @@ class GatewayProcess:
         world = self.world
         services: Any = SimpleNamespace(
             settings=SimpleNamespace(
-                max_sockets_per_address=0, max_sockets_per_session=0
+                max_sockets_per_address=0, max_sockets_per_session=0, bots_active=0
             ),
             sessions=_Sessions(),
             kv=FakeKv(),

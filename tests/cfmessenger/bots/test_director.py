@@ -46,7 +46,7 @@ class Stage:
                 self.thinking.append(effect.question)
             elif isinstance(effect, fx.Count):
                 self.counts[effect.figure] += effect.amount
-            elif isinstance(effect, fx.Online):
+            elif isinstance(effect, fx.Active):
                 self.online = effect.bot_ids
             elif isinstance(effect, fx.Notify):
                 told = decode_notification(effect.payload)
@@ -59,8 +59,9 @@ class Stage:
         return self.tell(fx.Asked(question))
 
     def answer(self, question: Question, text: str | None = "yo") -> Any:
-        answer = None if text is None else Answer(text, 7)
-        return self.tell(fx.Answered(question.room_id, question.seq, answer, 100))
+        answer = Answer("", 0, "off") if text is None else Answer(text, 7)
+        room, seq, bot = question.room_id, question.seq, question.bot_id
+        return self.tell(fx.Answered(room, seq, bot, answer, 100))
 
     def alarm(self) -> None:
         self.take(self.director.alarm(self.now))
@@ -104,9 +105,7 @@ def test_a_rotation_is_logged_once_and_told_as_often_as_it_is_asked_for() -> Non
     there = Stage(Budget(active=2))
     assert len(there.log) == 1
     (online,) = there.tell(fx.RotationDue())
-    assert isinstance(online, fx.Online)
-    assert online.bot_ids == ("bot_0", "bot_1")
-    assert online.until == START + HOUR + 60_000
+    assert online == fx.Active(("bot_0", "bot_1"))
     there.now -= 5 * HOUR  # a clock that goes back
     (again,) = there.tell(fx.RotationDue())
     assert again == online
@@ -141,16 +140,13 @@ def test_a_question_is_reserved_thought_about_and_answered_once() -> None:
     there = Stage()
     effects = there.ask(5)
     kinds = [type(effect) for effect in effects]
-    assert kinds == [fx.Count, fx.Append, fx.Spent, fx.Think]
-    assert effects[2] == fx.Spent(START // DAY, 1, "user_1", 1)
+    assert kinds == [fx.Count, fx.Append, fx.Spent, fx.Spent, fx.Think]
+    assert effects[2] == fx.Spent(START // DAY, None, 1)
+    assert effects[3] == fx.Spent(START // DAY, "user_1", 1)
     (question,) = there.thinking
-    (typing,) = there.tell(fx.Composing("r", 5))
-    assert typing.target == "room:r"
-    assert decode_notification(typing.payload) == fx.BotTyping("bot_0", "Bot 0")
     there.answer(question)
     there.answer(question)
     assert there.said == [("room:r", fx.BotSays("bot_0", "Bot 0", 5, "yo"))]
-    assert there.tell(fx.Composing("r", 5)) == []
     assert there.counts["mentions"] == there.counts["replies"] == 1
     assert there.counts["tokens"] == 7
     assert there.counts["latency_ms"] == 100
@@ -301,7 +297,7 @@ def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
         if kind == "ask":
             seq += 1
             for effect in there.ask(seq, f"user_{what}", f"r{more}"):
-                if isinstance(effect, fx.Spent):
+                if isinstance(effect, fx.Spent) and effect.user_id is not None:
                     spent[effect.day, effect.user_id] += 1
         elif kind == "answer" and there.thinking:
             question = there.thinking[what % len(there.thinking)]

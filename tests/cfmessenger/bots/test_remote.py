@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger.bots.breaker import FAILURES, OPEN_S, Breaker
-from cfmessenger.bots.remote import Remote
-from cfmessenger.bots.replier import Model, replier_for
+from cfmessenger.bots.remote import Model, Remote
+from cfmessenger.bots.repliers import replier_for
 from cfmessenger.bots.scripted import Scripted, excuse_of
 from cfmessenger.bots.talk import Answer, Question, Utterance
 from cfmessenger.bots.wording import messages, one_line, tidy
@@ -140,8 +140,8 @@ async def test_a_server_that_keeps_failing_is_left_in_peace() -> None:
 
 
 async def test_the_settings_choose() -> None:
-    assert isinstance(replier_for(None), Scripted)
-    chosen = replier_for(Model("http://127.0.0.1:1/v1", "m", KEY))
+    assert isinstance(replier_for(None, None, None), Scripted)
+    chosen = replier_for("http://127.0.0.1:1/v1", "m", KEY)
     assert isinstance(chosen, Remote)
     await chosen.aclose()
     assert KEY not in repr(Model("http://127.0.0.1:1/v1", "m", KEY))

@@ -1,0 +1,218 @@
+"""Thinking: what a director has asked for and a machine must not do, which is to wait.
+
+Owns the tasks in which a bot's answer comes about: the look at the switch before and
+after, the typing indicator, a human pace. How many there are is bounded, and they end
+with the activation whose they are. Must not know who may be answered (the director
+decides) nor how (a `Replier` does); the latter, with all that it needs for HTTP, is
+loaded when the first question comes and in no other process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import msgspec
+
+from cfmessenger.bots.replier import Replier
+from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.clock import Clock
+from cfmessenger.effects import BotTyping, Notify, encode_notification
+from cfmessenger.errors import Unavailable
+from cfmessenger.users import Profile
+
+logger = logging.getLogger("cfmessenger.thinking")
+
+AT_ONCE = 64
+WAITING = 256
+"""Behind these; whoever comes then is refused."""
+
+SWITCH_TIMEOUT_S = 0.5
+MS_A_CHARACTER = 40
+FASTEST_MS, SLOWEST_MS = 1000, 4000
+REFRESH_S = 2.5
+"""A typing indicator goes out after three seconds by itself."""
+
+REFRESHES = 4
+
+
+class Bots(msgspec.Struct, frozen=True):
+    """What an actor process must know of the bots; travels in its constructor.
+
+    Only the director's has the key of the AI server.
+    """
+
+    personas: tuple[Profile, ...]
+    active: int = 4
+    quota_day: int = 10_000
+    quota_user: int = 50
+    quota_room: int = 1
+    ai_base_url: str | None = None
+    ai_model: str | None = None
+    ai_key: str | None = None
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Ids and display names, which is all that a room needs."""
+        return tuple((bot.id, bot.display_name) for bot in self.personas)
+
+
+def _load(bots: Bots) -> Replier:
+    from cfmessenger.bots.repliers import replier_for
+
+    return replier_for(bots.ai_base_url, bots.ai_model, bots.ai_key)
+
+
+class Mind:
+    """The replier of a process, made when it is first needed, and the personas."""
+
+    def __init__(
+        self, bots: Bots, load: Callable[[Bots], Replier] | None = None
+    ) -> None:
+        self.bots = bots
+        self._load = load or _load
+        self._replier: Replier | None = None
+        self.personas = {bot.id: bot for bot in bots.personas}
+
+    @property
+    def replier(self) -> Replier:
+        """Loads it the first time."""
+        if self._replier is None:
+            self._replier = self._load(self.bots)
+        return self._replier
+
+    async def aclose(self) -> None:
+        """Gives back what the replier holds."""
+        if self._replier is not None:
+            await self._replier.aclose()
+            self._replier = None
+
+
+Show = Callable[[Notify], None]
+Answered = Callable[[Question, Answer], None]
+
+
+class Thinking:
+    """The questions that one activation has in mind.
+
+    `show` takes a typing indicator, `answered` gets an answer for every question that
+    was begun, unless `cancel` comes first. An answer without text is none: its
+    `outcome` says why (`off`, `overloaded`, `gone`, `failed`).
+    """
+
+    def __init__(
+        self,
+        mind: Mind,
+        enabled: Callable[[], Awaitable[bool]],
+        clock: Clock,
+        show: Show,
+        answered: Answered,
+    ) -> None:
+        self._mind = mind
+        self._enabled = enabled
+        self._clock = clock
+        self._show = show
+        self._answered = answered
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Somebody waits for an answer."""
+        return bool(self._tasks)
+
+    def begin(self, question: Question) -> None:
+        """Think about it, as soon as it is its turn."""
+        if len(self._tasks) >= AT_ONCE + WAITING:
+            self._answered(question, Answer("", outcome="overloaded"))
+            return
+        task = asyncio.create_task(self._think(question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """Think of nothing more; nobody is told."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    async def _think(self, question: Question) -> None:
+        persona = self._mind.personas.get(question.bot_id)
+        if persona is None:  # the list is another than the one it was asked under
+            self._answered(question, Answer("", outcome="gone"))
+            return
+        typing = Typing(self._show, question.room_id, persona)
+        try:
+            answer = await self._find(persona, question, typing)
+        except Exception:
+            # Our bug; but the room would be busy for ever.
+            logger.exception("%s cannot answer", persona.id)
+            answer = Answer("", outcome="failed")
+        if not answer.text:
+            typing.stop()
+        # Not before: whoever looks whether we are busy must find the answer instead.
+        self._answered(question, answer)
+
+    async def _find(
+        self, persona: Profile, question: Question, typing: Typing
+    ) -> Answer:
+        off = Answer("", outcome="off")
+        async with self._turns:
+            if not await self._allowed():
+                return off
+            typing.start()
+            answer = await self._mind.replier.reply(persona, question, typing.refresh)
+        while (left := self._pause_s(question, answer)) > 0:
+            await asyncio.sleep(min(left, REFRESH_S))
+            typing.refresh()
+        return answer if await self._allowed() else off
+
+    def _pause_s(self, question: Question, answer: Answer) -> float:
+        """What a person would still need to type it, counted from the question on."""
+        pace = MS_A_CHARACTER * len(answer.text)
+        pace = min(max(pace, FASTEST_MS), SLOWEST_MS)
+        passed = max(0, self._clock.now() - question.timestamp)
+        return (pace - passed) / 1000
+
+    async def _allowed(self) -> bool:
+        """Bots are not switched off. Who cannot find out says nothing."""
+        try:
+            async with asyncio.timeout(SWITCH_TIMEOUT_S):
+                return await self._enabled()
+        except (Unavailable, TimeoutError):
+            return False
+
+
+class Typing:
+    """One bot's indicator in one room: on, at most `REFRESHES` times again, off."""
+
+    def __init__(self, show: Show, room_id: str, persona: Profile) -> None:
+        said = partial(BotTyping, persona.id, persona.display_name)
+        self._on, self._off = (
+            Notify(f"room:{room_id}", encode_notification(said(is_typing)))
+            for is_typing in (True, False)
+        )
+        self._show = show
+        self._left = REFRESHES
+        self._shown_at: float | None = None
+
+    def start(self) -> None:
+        """It begins to type."""
+        self._shown_at = asyncio.get_running_loop().time()
+        self._show(self._on)
+
+    def refresh(self) -> None:
+        """It is still typing; shown only if nobody would know it otherwise."""
+        now = asyncio.get_running_loop().time()
+        due = self._shown_at is not None and now - self._shown_at >= REFRESH_S
+        if due and self._left:
+            self._left -= 1
+            self._shown_at = now
+            self._show(self._on)
+
+    def stop(self) -> None:
+        """It has nothing to say after all."""
+        if self._shown_at is not None:
+            self._show(self._off)

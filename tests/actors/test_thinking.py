@@ -1,0 +1,287 @@
+"""How an answer comes about: the switch, the indicator, the pace, and the bounds."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from actors import thinking as thinking_module
+from actors.thinking import Bots, Mind, Thinking
+from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.clock import Clock
+from cfmessenger.effects import BotTyping, Notify, decode_notification
+from cfmessenger.errors import Unavailable
+from cfmessenger.users import Directory, Profile
+
+PERSONAS = Directory.load().bots
+BOT = PERSONAS[0]
+
+
+class Slow:
+    """A replier that says what it was asked, when it may."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+        self.asked: list[Question] = []
+        self.cancelled = 0
+        self.closed = False
+        self.news = asyncio.Event()
+        self.composing: Callable[[], None] = lambda: None
+        self.text: str | None = None
+        self.problem: Exception | None = None
+
+    async def reply(
+        self, persona: Profile, question: Question, composing: Callable[[], None]
+    ) -> Answer:
+        self.asked.append(question)
+        self.composing = composing
+        self.news.set()
+        try:
+            await self.may.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.problem is not None:
+            raise self.problem
+        return Answer(self.text or question.text, tokens=7)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    async def until_asked(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.asked) < count:
+                self.news.clear()
+                await self.news.wait()
+
+
+class Desk:
+    """What an activation would do with it, written down."""
+
+    def __init__(self) -> None:
+        self.replier = Slow()
+        self.loaded = 0
+        self.enabled: list[bool | Exception] = []
+        self.looks = 0
+        self.clock = Clock()
+        self.typing: list[tuple[str, bool]] = []
+        self.answers: list[tuple[int, Answer]] = []
+        self.news = asyncio.Event()
+        self.mind = Mind(Bots(PERSONAS), self._load)
+        self.thinking = Thinking(
+            self.mind, self._enabled, self.clock, self._show, self._answered
+        )
+
+    def _load(self, bots: Bots) -> Slow:
+        assert bots.personas == PERSONAS
+        self.loaded += 1
+        return self.replier
+
+    async def _enabled(self) -> bool:
+        self.looks += 1
+        said = self.enabled.pop(0) if self.enabled else True
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def _show(self, effect: Notify) -> None:
+        told = decode_notification(effect.payload)
+        assert isinstance(told, BotTyping)
+        assert (told.bot_id, told.display_name) == (BOT.id, BOT.display_name)
+        self.typing.append((effect.target, told.is_typing))
+
+    def _answered(self, question: Question, answer: Answer) -> None:
+        assert self.thinking.busy or answer.outcome == "overloaded"
+        self.answers.append((question.seq, answer))
+        self.news.set()
+
+    def ask(self, seq: int = 1, text: str = "hello", bot: str = BOT.id) -> None:
+        asked_at = self.clock.now()
+        question = Question("general", seq, bot, "user_1", "Al", text, asked_at)
+        self.thinking.begin(question)
+
+    async def until_answered(self, count: int = 1) -> None:
+        async with asyncio.timeout(10):
+            while len(self.answers) < count:
+                self.news.clear()
+                await self.news.wait()
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [answer.outcome for _, answer in self.answers]
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pace, for tests that are about something else."""
+    monkeypatch.setattr(thinking_module, "FASTEST_MS", 0)
+    monkeypatch.setattr(thinking_module, "SLOWEST_MS", 0)
+
+
+async def test_a_question_is_answered_with_the_indicator_on(brisk: None) -> None:
+    desk = Desk()
+    assert not desk.loaded, "not before somebody asks"
+    desk.ask(3, "what is your name?")
+    await desk.replier.until_asked(1)
+    assert desk.typing == [("room:general", True)]
+    assert desk.thinking.busy
+    desk.replier.may.set()
+    await desk.until_answered()
+    assert desk.answers == [(3, Answer("what is your name?", tokens=7))]
+    await asyncio.sleep(0)
+    assert not desk.thinking.busy
+    assert desk.typing == [("room:general", True)], "the answer itself turns it off"
+    desk.ask(4)
+    await desk.until_answered(2)
+    assert desk.loaded == 1
+    await desk.mind.aclose()
+    assert desk.replier.closed
+
+
+@pytest.mark.parametrize(
+    ("characters", "shortest", "longest"), [(5, 0.1, 0.25), (10, 0.2, 0.35)]
+)
+async def test_it_takes_as_long_as_a_person_would(
+    monkeypatch: pytest.MonkeyPatch, characters: int, shortest: float, longest: float
+) -> None:
+    monkeypatch.setattr(thinking_module, "FASTEST_MS", 100)
+    monkeypatch.setattr(thinking_module, "MS_A_CHARACTER", 20)
+    desk = Desk()
+    desk.replier.may.set()
+    began = asyncio.get_running_loop().time()
+    desk.ask(text="x" * characters)
+    await desk.until_answered()
+    took = asyncio.get_running_loop().time() - began
+    assert shortest - 0.005 <= took < longest
+
+
+@pytest.mark.parametrize(
+    ("characters", "age_ms", "expected"),
+    [
+        (1, 0, 1.0),
+        (50, 0, 2.0),
+        (2048, 0, 4.0),
+        (50, 1500, 0.5),
+        (50, 9000, -7.0),
+        (50, -5000, 2.0),
+    ],
+)
+async def test_the_pace_counts_from_the_question(
+    characters: int, age_ms: int, expected: float
+) -> None:
+    desk = Desk()
+    asked_at = desk.clock.now() - age_ms
+    question = Question("general", 1, BOT.id, "user_1", "Al", "?", asked_at)
+    left = desk.thinking._pause_s(question, Answer("x" * characters))
+    assert left == pytest.approx(expected, abs=0.05)
+
+
+async def test_text_that_arrives_refreshes_the_indicator_four_times_at_most(
+    monkeypatch: pytest.MonkeyPatch, brisk: None
+) -> None:
+    monkeypatch.setattr(thinking_module, "REFRESH_S", 0.02)
+    desk = Desk()
+    desk.ask()
+    await desk.replier.until_asked(1)
+    for _ in range(50):
+        desk.replier.composing()
+    assert len(desk.typing) == 1, "it is on anyway"
+    for _ in range(10):
+        await asyncio.sleep(0.021)
+        for _ in range(20):
+            desk.replier.composing()
+    assert desk.typing == [("room:general", True)] * 5
+    desk.replier.may.set()
+    await desk.until_answered()
+
+
+@pytest.mark.parametrize(
+    "said", [False, Unavailable(), TimeoutError()], ids=["off", "away", "late"]
+)
+async def test_switched_off_nobody_thinks(brisk: None, said: bool | Exception) -> None:
+    desk = Desk()
+    desk.enabled = [said]
+    desk.ask()
+    await desk.until_answered()
+    assert desk.answers == [(1, Answer("", outcome="off"))]
+    assert (desk.replier.asked, desk.typing, desk.loaded) == ([], [], 0)
+
+
+async def test_switched_off_meanwhile_nothing_is_said(brisk: None) -> None:
+    desk = Desk()
+    desk.enabled = [True, False]
+    desk.replier.may.set()
+    desk.ask()
+    await desk.until_answered()
+    assert desk.outcomes == ["off"]
+    assert desk.typing == [("room:general", True), ("room:general", False)]
+
+
+async def test_a_switch_that_does_not_answer_is_off(
+    monkeypatch: pytest.MonkeyPatch, brisk: None
+) -> None:
+    monkeypatch.setattr(thinking_module, "SWITCH_TIMEOUT_S", 0.02)
+    desk = Desk()
+
+    async def never() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    desk.thinking._enabled = never
+    desk.ask()
+    await desk.until_answered()
+    assert desk.outcomes == ["off"]
+
+
+async def test_only_so_many_at_once_and_so_many_behind(
+    monkeypatch: pytest.MonkeyPatch, brisk: None
+) -> None:
+    monkeypatch.setattr(thinking_module, "AT_ONCE", 3)
+    monkeypatch.setattr(thinking_module, "WAITING", 2)
+    desk = Desk()
+    for seq in range(1, 8):
+        desk.ask(seq)
+    assert desk.answers == [(n, Answer("", outcome="overloaded")) for n in (6, 7)]
+    await desk.replier.until_asked(3)
+    await asyncio.sleep(0.01)
+    assert len(desk.replier.asked) == 3
+    desk.replier.may.set()
+    await desk.until_answered(7)
+    assert sorted(seq for seq, _ in desk.answers) == list(range(1, 8))
+    assert desk.outcomes.count("ok") == 5
+    desk.ask(8)
+    await desk.until_answered(8)
+    assert desk.outcomes[-1] == "ok", "there is room again"
+
+
+async def test_cancelled_nobody_is_told_and_nothing_goes_on(brisk: None) -> None:
+    desk = Desk()
+    for seq in range(3):
+        desk.ask(seq)
+    await desk.replier.until_asked(3)
+    desk.thinking.cancel()
+    assert not desk.thinking.busy
+    await asyncio.sleep(0.01)
+    desk.replier.may.set()
+    await asyncio.sleep(0.01)
+    assert (desk.replier.cancelled, desk.answers) == (3, [])
+
+
+async def test_a_bug_of_a_replier_leaves_no_room_busy(
+    brisk: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    desk.replier.may.set()
+    desk.replier.problem = RuntimeError("a bug")
+    desk.ask(text="my secret")
+    await desk.until_answered()
+    assert desk.outcomes == ["failed"]
+    assert desk.typing[-1] == ("room:general", False)
+    assert "a bug" in caplog.text and "my secret" not in caplog.text
+
+
+async def test_a_bot_that_left_the_list_says_nothing(brisk: None) -> None:
+    desk = Desk()
+    desk.ask(bot="bot_who_left")
+    await desk.until_answered()
+    assert desk.outcomes == ["gone"]
