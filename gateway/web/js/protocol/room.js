@@ -38,6 +38,7 @@ export class Room extends Emitter {
   #waitTimer = 0;
   #typists = new Map();
   #typingSent = 0;
+  #typingHeld = 0; // typed before the room could be told
   #acked = new Map();
   #failures = 0;
 
@@ -99,6 +100,7 @@ export class Room extends Emitter {
 
   typing(isTyping) {
     const now = Date.now();
+    this.#typingHeld = isTyping && !this.#settled ? now : 0;
     if (isTyping ? now - this.#typingSent < TYPING_AGAIN_MS : !this.#typingSent) return;
     this.#typingSent = isTyping && this.#settled ? now : 0;
     if (this.#settled) this.#socket.send({ type: "typing", isTyping });
@@ -257,6 +259,7 @@ export class Room extends Emitter {
   #settle() {
     if (this.#settled || !this.#socket.isOpen) return;
     this.#settled = true;
+    if (Date.now() - this.#typingHeld < TYPING_AGAIN_MS) this.typing(true);
     this.#next();
   }
 
