@@ -180,7 +180,7 @@ async def test_three_bots_are_talked_to(stage: Stage) -> None:
         await expect(contact).to_have_attribute("data-status", "online")
         room = direct(bot, "user_1")
         await maya.open(room)
-        await maya.say(room, "hello! what do you know about modems?")
+        await maya.write(room, "hello! what do you know about modems?")
         await expect(maya.room(room).locator(".typing")).to_contain_text("is typing")
         await expect(maya.lines(room)).to_have_count(2)
         said.append((await maya.texts(room))[-1])

@@ -72,9 +72,16 @@ class House:
         (pid,) = [row["pid"] for row in rows if row["name"] == DIRECTOR]
         return int(pid)
 
+    def refused_off(self) -> int:
+        figures = keys.bots_metrics(_today())
+        return int(self.up.valkey().hget(figures, f"{DORIS}:refused_off") or 0)
+
     def spent(self) -> int:
-        today = time.strftime("%Y-%m-%d", time.gmtime())
-        return int(self.up.valkey().get(keys.bots_quota(today, "user_1")) or 0)
+        return int(self.up.valkey().get(keys.bots_quota(_today(), "user_1")) or 0)
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 @pytest.fixture
@@ -134,6 +141,7 @@ async def test_they_are_there_answer_survive_and_are_switched_off(house: House) 
     await eventually(lambda: shown(watcher) == "offline", within=PATIENCE_S)
     assert await house.listed() == set()
     unheard = await ask(al, "are you there?")
+    await eventually(lambda: house.refused_off() == 1, within=PATIENCE_S)
     assert house.run("bots", "on") == "bots are on\n"
     await eventually(lambda: _there(house, 9), within=PATIENCE_S)
     third = await ask(al, "back again?")

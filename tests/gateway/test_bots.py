@@ -193,7 +193,7 @@ async def test_switched_off_they_leave_and_say_nothing(valkey_url: str) -> None:
         room = new_room()
         al = await node.enter("user_2", room)
         await ask(kv, "SET", keys.BOT_ENABLED, "0")
-        await eventually(_sees(watcher, set()), within=1.0)
+        await eventually(_sees(watcher, set()))
         assert await listed(node) == set()
         await al.say(f"@{DJ.id} are you there?")
 
@@ -202,7 +202,7 @@ async def test_switched_off_they_leave_and_say_nothing(valkey_url: str) -> None:
 
         await eventually(refused)
         await ask(kv, "SET", keys.BOT_ENABLED, "1")
-        await eventually(_sees(watcher, ALL), within=1.0)
+        await eventually(_sees(watcher, ALL))
         echo = await al.say(f"@{DJ.id} and now?")
         await answered(al, echo, DJ)
         assert sum(answers(await log_of(node, room)).values()) == 1
@@ -311,14 +311,21 @@ async def test_killed_twenty_times_no_message_has_two_answers(
     async with party(valkey_url, 2) as node:
         rooms = [new_room() for _ in range(20)]
         for n, room in enumerate(rooms):
+            # Some surely before the answer, some surely after it, the others somewhere.
+            parrot.takes_s = 600.0 if n % 4 == 1 else 0.1
             al = await node.enter("user_1", room, gateway=n % 2)
-            await al.say(f"@{DJ.id} are you alive?")
-            await asyncio.sleep(choice.uniform(0.0, 0.25))
+            echo = await al.say(f"@{DJ.id} are you alive?")
+            if n % 4 == 1:
+                await eventually(lambda: parrot.thinking)
+            elif n % 4 == 2:
+                await answered(al, echo, DJ)
+            else:
+                await asyncio.sleep(choice.uniform(0.0, 0.25))
             await node.kill(DIRECTOR if n % 2 else f"room:{room}")
             await al.say("still here")
         logs = [await log_of(node, room) for room in rooms]
         lost = sum(not answers(log) for log in logs)
-        assert 0 < lost < 20, "some were hit in time"
+        assert 5 <= lost <= 15
         await eventually(lambda: parrot.thinking == 0)
         # Nobody's room is busy for ever, and nothing of the past comes back.
         for n, room in enumerate(rooms):
