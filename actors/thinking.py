@@ -163,7 +163,12 @@ class Thinking:
             if not await self._allowed():
                 return off
             typing.start()
-            answer = await self._mind.replier.reply(persona, question, typing.refresh)
+            lasting = asyncio.create_task(typing.last())
+            try:
+                replier = self._mind.replier
+                answer = await replier.reply(persona, question, typing.refresh)
+            finally:
+                lasting.cancel()
         while (left := self._pause_s(question, answer)) > 0:
             await asyncio.sleep(min(left, REFRESH_S))
             typing.refresh()
@@ -211,6 +216,12 @@ class Typing:
             self._left -= 1
             self._shown_at = now
             self._show(self._on)
+
+    async def last(self) -> None:
+        """Whoever thinks for long without a word is shown to, too."""
+        while self._left:
+            await asyncio.sleep(REFRESH_S)
+            self.refresh()
 
     def stop(self) -> None:
         """It has nothing to say after all."""

@@ -237,7 +237,9 @@ class Director:
         if not answer.text:
             effects = [_count(now, bot, f"refused_{answer.outcome}")]
         else:
-            figure = "replies" if answer.outcome == "ok" else "excuses"
+            # An excuse is said, and counts as what it excuses.
+            good = answer.outcome == "ok"
+            figure = "replies" if good else f"refused_{answer.outcome}"
             effects = [
                 self._say(question, answer.text),
                 _count(now, bot, figure),

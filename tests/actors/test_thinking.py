@@ -176,19 +176,20 @@ async def test_the_pace_counts_from_the_question(
     assert left == pytest.approx(expected, abs=0.05)
 
 
-async def test_text_that_arrives_refreshes_the_indicator_four_times_at_most(
-    monkeypatch: pytest.MonkeyPatch, brisk: None
+@pytest.mark.parametrize("pieces", [20, 0], ids=["text arrives", "silence"])
+async def test_the_indicator_is_refreshed_four_times_at_most(
+    monkeypatch: pytest.MonkeyPatch, brisk: None, pieces: int
 ) -> None:
-    monkeypatch.setattr(thinking_module, "REFRESH_S", 0.02)
+    monkeypatch.setattr(thinking_module, "REFRESH_S", 0.15)
     desk = Desk()
     desk.ask()
     await desk.replier.until_asked(1)
-    for _ in range(50):
+    for _ in range(pieces):
         desk.replier.composing()
     assert len(desk.typing) == 1, "it is on anyway"
-    for _ in range(10):
-        await asyncio.sleep(0.021)
-        for _ in range(20):
+    for _ in range(8):
+        await asyncio.sleep(0.16)
+        for _ in range(pieces):
             desk.replier.composing()
     assert desk.typing == [("room:general", True)] * 5
     desk.replier.may.set()

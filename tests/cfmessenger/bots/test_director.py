@@ -219,6 +219,16 @@ def test_switched_off_meanwhile_nothing_is_said() -> None:
     assert [q.seq for q in there.thinking] == [1, 2]
 
 
+def test_an_excuse_is_said_and_counted_as_what_it_excuses() -> None:
+    there = Stage()
+    there.ask(1)
+    excuse = Answer("the line is down", outcome="timeout")
+    there.tell(fx.Answered("r", 1, "bot_0", excuse, 15_000))
+    assert [says.content for _, says in there.said] == ["the line is down"]
+    assert there.counts["refused_timeout"] == 1
+    assert there.counts["replies"] == 0
+
+
 def test_what_is_no_notification_of_ours_is_passed_over() -> None:
     there = Stage()
     assert there.director.notify(there.now, b"\xc1") == []
