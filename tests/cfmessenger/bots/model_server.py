@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -35,10 +35,14 @@ class ModelServer:
         self.news = asyncio.Event()
         self.go_on = asyncio.Event()
         self.url = ""
+        self._served: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._served[task] = writer
         try:
             while await self._one(reader, writer):
                 pass
@@ -46,6 +50,17 @@ class ModelServer:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            del self._served[task]
+
+    async def end(self) -> None:
+        """Every connection is closed, whoever waits on it goes on to its end."""
+        self.go_on.set()
+        for writer in self._served.values():
+            writer.close()
+        if self._served:
+            await asyncio.wait(list(self._served))
 
     async def _one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -121,5 +136,5 @@ async def model_server() -> AsyncIterator[ModelServer]:
     try:
         yield model
     finally:
-        model.go_on.set()
         server.close()
+        await model.end()
