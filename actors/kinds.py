@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from actors.thinking import Bots
 from cfmessenger.bots.director import Budget, Director, Persona
-from cfmessenger.effects import Attachment, Effect
+from cfmessenger.effects import Attachment, BotsActive, Effect, encode_notification
 from cfmessenger.ids import DIRECTOR, PRESENCE
 from cfmessenger.presence import Presence
 from cfmessenger.room import Room, RoomRules
@@ -72,7 +72,7 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
     if name == DIRECTOR and bots is not None:
         return _director(bots)
     if name == PRESENCE:
-        return Kind(Presence, lambda data, clean: Presence.restore(data, clean=clean))
+        return Kind(Presence, lambda data, clean: _registry(data, clean, bots))
     if name.startswith(ROOM):
         room_id = name.removeprefix(ROOM)
         return Kind(
@@ -80,6 +80,14 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
             lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
         )
     raise ValueError(f"no kind of object is called {name!r}")
+
+
+def _registry(data: bytes, clean: bool, bots: Bots | None) -> Presence:
+    presence = Presence.restore(data, clean=clean)
+    if bots is None:
+        # Those of a time with bots, whom nobody else would send away; 0: it is due.
+        presence.notify(0, encode_notification(BotsActive(())))
+    return presence
 
 
 def _director(bots: Bots) -> Kind:

@@ -229,7 +229,7 @@ class Director:
         return Notify(f"room:{question.room_id}", encode_notification(says))
 
     def _answered(self, now: int, told: Answered) -> list[Effect]:
-        question = self._floor.has(told.room_id, told.seq)
+        question = self._floor.question(told.room_id, told.seq)
         if question is None:
             return []  # given up, or of an earlier life
         bot, answer = question.bot_id, told.answer

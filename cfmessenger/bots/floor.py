@@ -39,7 +39,7 @@ class Floor:
             return until
         return None
 
-    def has(self, room_id: str, seq: int) -> Question | None:
+    def question(self, room_id: str, seq: int) -> Question | None:
         """The question, if it is being thought about."""
         found = self._thinking.get((room_id, seq))
         return found[0] if found else None
