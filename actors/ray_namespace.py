@@ -207,7 +207,9 @@ class RayNamespace:
                 await asyncio.sleep(PING_EVERY_S)
                 try:
                     await self.ping()
-                    failed = 0
+                    # The control store may well answer while the only node hangs.
+                    alive = await self._run(self._nodes, PING_TIMEOUT_S)
+                    failed = 0 if alive else failed + 1
                 except Unavailable:
                     failed += 1
         finally:

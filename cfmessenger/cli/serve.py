@@ -1,9 +1,9 @@
 """`cfmessenger gateway` and `cfmessenger namespace`: the processes that `up`
 supervises.
 
-Each says "ready" on the descriptor it was given once it serves, and ends in good order
-on SIGTERM: a gateway turns new sockets away, closes its own in batches and then stops;
-the namespace server puts the node's objects to sleep first.
+Each tells `up` that it is ready, that it lives and why it cannot go on (cli/voice.py),
+and ends in good order on SIGTERM: a gateway turns new sockets away, closes its own in
+batches and then stops; the namespace server puts the node's objects to sleep first.
 """
 
 from __future__ import annotations
@@ -15,34 +15,37 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
+from typing import Any, NoReturn
 
 import click
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
 
 from cfmessenger import asgi, log_format
+from cfmessenger.cli import world
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
+from cfmessenger.cli.runtime import told
+from cfmessenger.cli.service import EXIT_LOST
+from cfmessenger.cli.voice import Voice
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.storage import valkey_kv
 from gateway.door import raise_file_limit
 from gateway.server import server_config
 from gateway.sockets import Sockets
 
 logger = logging.getLogger("cfmessenger.namespace")
 
+CONNECT_S = 20.0
+SILENT = "Ray does not answer"
+
 DRAIN_ROOMS_S = 2.0
 DRAIN_SHARE = 0.6
 """Of `CFM_DRAIN_S`, for closing sockets; the rest is for them to go."""
-
-
-def _ready() -> None:
-    fd = os.environ.get("CFMX_READY_FD")
-    if fd is not None:
-        with contextlib.suppress(OSError):
-            os.write(int(fd), b"ready\n")
-            os.close(int(fd))
 
 
 def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
@@ -50,16 +53,21 @@ def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that drains before it stops: afterwards would be too late."""
+    """uvicorn that says when it serves, and drains before it stops: afterwards would
+    be too late."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, voice: Voice, drain: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._voice = voice
         self._drain = drain
+        self._living: asyncio.Task[None] | None = None  # from the start to the end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
-            _ready()
+            self._living = asyncio.create_task(self._voice.live())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
@@ -71,16 +79,44 @@ def gateway() -> None:
     settings = settings_or_exit()
     log_format.configure(settings.log_level, settings.log_format)
     raise_file_limit()
+    voice = Voice()
     try:
-        uvloop.run(_serve_gateway(settings))
+        uvloop.run(_serve_gateway(settings, voice))
     except SettingsError as error:
-        click.echo(f"cfmessenger: {error}", err=True)
-        sys.exit(EXIT_SETTINGS)
+        _give_up(voice, str(error), EXIT_SETTINGS)
 
 
-async def _serve_gateway(settings: Settings) -> None:
+def _give_up(voice: Voice, why: str, code: int = 1) -> NoReturn:
+    """Ends the process; its reason is told by `up`, or here where there is none."""
+    if not voice.failed(why):
+        click.echo(f"cfmessenger: {why}", err=True)
+    os._exit(code)
+
+
+def _explained(app: Starlette, settings: Settings, voice: Voice) -> None:
+    """Makes a start that fails for a reason in the world say that and nothing more."""
+    start = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def explained(own: Starlette) -> AsyncIterator[Any]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                state = await stack.enter_async_context(start(own))
+            except (Unavailable, valkey_kv.TooOld, OSError):
+                try:
+                    await world.check(settings)
+                except world.Absent as absent:
+                    _give_up(voice, str(absent))
+                raise
+            yield state
+
+    app.router.lifespan_context = explained
+
+
+async def _serve_gateway(settings: Settings, voice: Voice) -> None:
     namespace = asgi.namespace_from(os.environ)
     app = asgi.build(settings, namespace)
+    _explained(app, settings, voice)
     sockets = app.state.services.hub
     assert isinstance(sockets, Sockets)
     loop = asyncio.get_running_loop()
@@ -97,7 +133,7 @@ async def _serve_gateway(settings: Settings) -> None:
         else:
             server.should_exit = server.force_exit = True
 
-    server = _Server(server_config(app, settings), lambda: _soon(loop, begin))
+    server = _Server(server_config(app, settings), voice, lambda: _soon(loop, begin))
     fd = os.environ.get("CFMX_LISTEN_FD")
     listener = [socket.socket(fileno=int(fd))] if fd is not None else None
     await server.serve(listener)
@@ -118,16 +154,28 @@ def namespace() -> None:
     if not address or not url or settings.valkey_url is None:
         click.echo("cfmessenger: the namespace is started by `up`", err=True)
         sys.exit(EXIT_SETTINGS)
+    voice = Voice()
+    # Ray's client would wait for a minute, and more than once.
+    patience = threading.Timer(CONNECT_S, _give_up, (voice, SILENT, EXIT_LOST))
+    patience.daemon = True
+    patience.start()
     try:
         # On the main thread, before our own signal handlers: Ray sets its own.
         RayNamespace.connect(address)
-        asyncio.run(_serve_namespace(settings, url))
+        patience.cancel()
+        asyncio.run(_serve_namespace(settings, url, voice))
+    except SettingsError as error:
+        _give_up(voice, str(error), EXIT_SETTINGS)
     except Unavailable as problem:
-        click.echo(f"cfmessenger: {problem.message}", err=True)
-        sys.exit(1)
+        _give_up(voice, problem.message)
+    except OSError as error:
+        _give_up(voice, told(error))
+    except Exception as error:
+        logger.exception("a bug")
+        _give_up(voice, f"{type(error).__name__}: {error}")
 
 
-async def _serve_namespace(settings: Settings, url: str) -> None:
+async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     from actors.host import HostSettings
     from actors.namespace_server import NamespaceServer
     from actors.ray_namespace import RayNamespace
@@ -154,14 +202,15 @@ async def _serve_namespace(settings: Settings, url: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))
     await server.start()
-    _ready()
+    living = asyncio.create_task(voice.live())
     ends = [asyncio.create_task(each) for each in (asked.wait(), backend.lost())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not asked.is_set():
-        # The rooms may well be alive; whoever starts us again finds them.
-        logger.error("Ray does not answer any more: giving up")
-        os._exit(1)
+        # The rooms may well be alive; whoever starts us again finds them, unless the
+        # Ray is ours to replace: then `up` does that.
+        _give_up(voice, SILENT, EXIT_LOST)
     await server.close()
     with contextlib.suppress(Unavailable):
         await backend.drain(DRAIN_ROOMS_S)
+    living.cancel()
     os._exit(0)  # Ray's threads may wait for a control store that is gone

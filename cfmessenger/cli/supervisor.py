@@ -1,10 +1,13 @@
 """Keeps child processes running, in order, until they are told to stop.
 
-Owns spawning, readiness, restarts with capped backoff, ordered stops and the reaping
-of whatever those children leave behind. Must not know what the children are. A child
-is ready when it says so (a line on an inherited pipe, or its service's own probe); one
-that cannot get ready during the first start makes that start fail, later ones are
-retried for ever.
+Owns spawning, readiness, the watch over those that run, restarts with capped backoff,
+ordered stops and the reaping of whatever those children leave behind. Must not know
+what the children are. A child is ready when it says so (on an inherited pipe, or by its
+service's own probe); one that cannot get ready during the first start makes that start
+fail, later ones are retried for ever. One that lives but does not answer, or whose
+sockets were deleted, is replaced. Whatever fails meanwhile (a full disk, no descriptor
+left, a bug in a probe), there is never a second process of one child, and no child that
+is given up.
 """
 
 from __future__ import annotations
@@ -13,59 +16,53 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from subprocess import Popen
-
-import msgspec
+from typing import NamedTuple
 
 from cfmessenger.cli import process
-from cfmessenger.cli.runtime import ChildRecords
+from cfmessenger.cli.flags import EXIT_SETTINGS
+from cfmessenger.cli.runtime import CHILD, InUse, Refused, told
+from cfmessenger.cli.service import EXIT_LOST, Service, answers, serves
+from cfmessenger.cli.voice import VOICE_FD, Ear
 
 log = logging.getLogger("cfmessenger.up")
 
-READY_FD = "CFMX_READY_FD"
-
 FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 5.0
+# What heals (a disk with space again) shall be noticed soon, and a try costs little.
+LAST_BACKOFF_S = 2.0
 # Having been ready this long, a child that dies starts again without a penalty.
 STEADY_S = 10.0
 START_ATTEMPTS = 3
-PROBE_S = 0.02
+
+# A child is asked each second and replaced after so many silences in a row. Seconds in
+# which we did not get to run ourselves, or in which it waited for the disk, say nothing
+# about it.
+WATCH_S = 1.0
+SILENCES = 15
 
 
 class StartFailed(Exception):
-    """A child did not get ready during the first start; the text says which and why."""
+    """A child did not get ready during the first start; the text says which and why.
 
-
-class Launch(msgspec.Struct, frozen=True):
-    """How to run a child once; asked for anew before each run."""
-
-    command: Sequence[str]
-    env: Mapping[str, str]
-    cwd: Path | None = None
-    inherit: Sequence[int] = ()
-    output: int | None = None  # a descriptor, closed after the spawn; None: our stderr
-
-
-class Service(msgspec.Struct, frozen=True):
-    """A child to keep running.
-
-    `probe` says whether the child serves and is asked until it does; without one the
-    child is expected to write a line to the descriptor in CFMX_READY_FD. It is spawned
-    when all of `needs` are ready, and ended when `follows` ends, because it could not
-    go on without it. `ended` is called with the id of each process that has ended.
+    `code` is what the start is to exit with: 3 for settings, else 1.
     """
 
-    name: str
-    launch: Callable[[], Launch]
-    probe: Callable[[], Awaitable[bool]] | None = None
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
-    ended: Callable[[int], None] | None = None
-    ready_s: float = 30.0
-    death_signal: signal.Signals = signal.SIGKILL
+    def __init__(self, text: str, code: int = 1) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class _Life(NamedTuple):
+    """One run of a child, or an attempt at it, when it is over."""
+
+    why: str
+    ready: bool = False
+    code: int | None = None  # None: it could not be spawned
+    own: bool = False  # `why` is the child's own sentence
+    hopeless: bool = False  # and trying again would change nothing
 
 
 class _Child:
@@ -74,7 +71,9 @@ class _Child:
         self.ready = asyncio.Event()
         self.stopping = False
         self.popen: Popen[bytes] | None = None  # while it runs
-        self.exited: asyncio.Future[int] | None = None
+        self.exited: asyncio.Future[int] | None = None  # of the run that was last begun
+        self.verdict = ""  # why we end this run ourselves
+        self.told = ""  # why it last ended, until it is ready again
         self.task: asyncio.Task[None] | None = None
 
 
@@ -85,8 +84,8 @@ class Supervisor:
     ends whatever is left. Needs the main thread (signals, parent-death).
     """
 
-    def __init__(self, records: ChildRecords) -> None:
-        self._records = records
+    def __init__(self, watch_s: float = WATCH_S) -> None:
+        self._watch_s = watch_s
         self._children: dict[str, _Child] = {}
         self._by_pid: dict[int, _Child] = {}
         self._failed: asyncio.Future[None] | None = None
@@ -174,76 +173,139 @@ class Supervisor:
         while True:
             for need in service.needs:
                 await self._children[need].ready.wait()
-            began, was_ready = loop.time(), False
-            try:
-                was_ready = await self._run(child)
-            except OSError as error:
-                log.error("%s cannot be started: %s", service.name, error)
+            began = loop.time()
+            life = await self._live(child)
             if child.stopping:
                 return
-            steady = was_ready and loop.time() - began > STEADY_S
+            steady = life.ready and loop.time() - began > STEADY_S
             failures = 1 if steady else failures + 1
-            if not was_ready and failures >= START_ATTEMPTS:
-                self._fail(f"{service.name} does not start (tried {failures} times)")
-            pause = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LAST_BACKOFF_S)
-            await asyncio.sleep(pause)
+            self._report(child, life)
+            if not life.ready and (life.hopeless or failures >= START_ATTEMPTS):
+                self._fail(service.name, life, failures)
+            if life.code == EXIT_LOST and service.follows is not None:
+                other = self._children[service.follows]
+                self._condemn(other, f"it does not answer {service.name}")
+            await asyncio.sleep(backoff_s(failures))
 
-    async def _run(self, child: _Child) -> bool:
-        """One life of the child; returns whether it was ready."""
+    async def _live(self, child: _Child) -> _Life:
+        """One life of the child, over when this returns, whatever happens in it."""
         service = child.service
-        exited, pipe = self._spawn(child)
+        assert child.popen is None
         try:
-            waiting = asyncio.create_task(
-                _serves(service.probe) if service.probe else _said_ready(pipe)
-            )
-            try:
-                await asyncio.wait(
-                    (waiting, exited),
-                    timeout=service.ready_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if waiting.done() and not exited.done() and not child.stopping:
-                    waiting.result()
-                    child.ready.set()
-                    log.info("%s is ready", service.name)
-                elif not exited.done() and not child.stopping:
-                    log.error("%s is not ready in time, killing it", service.name)
-                    self._kill(child)
-            finally:
-                waiting.cancel()
-            was_ready = child.ready.is_set()
+            ear, exited = self._spawn(child)
+        except Refused as error:
+            return _Life(str(error), hopeless=True)
+        except InUse as error:
+            return _Life(str(error))
+        except (OSError, subprocess.SubprocessError) as error:
+            return _Life(told(error) if isinstance(error, OSError) else str(error))
+        except Exception as error:
+            log.exception("%s cannot be started", service.name)
+            return _Life(f"{type(error).__name__}: {error}")
+        ready = False
+        try:
+            ready = await self._got_ready(child, ear, exited)
+            if ready:
+                await self._watch(child, ear, exited)
+        except Exception:  # a probe's bug must not leave a process that nobody awaits
+            log.exception("%s cannot be watched", service.name)
+            self._condemn(child, "it cannot be watched")
+        finally:
             code = await exited
-            if not child.stopping:
-                log.error("%s ended (%s)", service.name, _reason(code))
-            return was_ready
-        finally:
-            os.close(pipe)
+            ear.close()
+        if ear.why:
+            return _Life(ear.why, ready, code, True, code == EXIT_SETTINGS)
+        why = child.verdict or _reason(code)
+        if service.reason is not None and (more := service.reason(code)):
+            why = f"{why}: {more}"
+        return _Life(why, ready, code)
 
-    def _spawn(self, child: _Child) -> tuple[asyncio.Future[int], int]:
+    async def _got_ready(
+        self, child: _Child, ear: Ear, exited: asyncio.Future[int]
+    ) -> bool:
         service = child.service
-        launch = service.launch()
-        ours, theirs = os.pipe()
+        waiting = asyncio.create_task(
+            serves(service.probe) if service.probe else ear.ready()
+        )
         try:
-            popen = process.spawn(
-                launch.command,
-                {**launch.env, READY_FD: str(theirs)},
-                death_signal=service.death_signal,
-                cwd=launch.cwd,
-                inherit=(*launch.inherit, theirs),
-                output=launch.output,
+            await asyncio.wait(
+                (waiting, exited),
+                timeout=service.ready_s,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-        except BaseException:
-            os.close(ours)
-            raise
+            if exited.done() or child.stopping:
+                return False
+            if not waiting.done():
+                self._condemn(child, f"not ready within {service.ready_s:g} s")
+                return False
+            waiting.result()
         finally:
-            os.close(theirs)
+            waiting.cancel()
+        child.ready.set()
+        child.told = ""
+        log.info("%s is ready", service.name)
+        return True
+
+    async def _watch(
+        self, child: _Child, ear: Ear, exited: asyncio.Future[int]
+    ) -> None:
+        """Until it has ended or does not answer any more."""
+        service, loop = child.service, asyncio.get_running_loop()
+        period, silences = self._watch_s, 0
+        while not exited.done() and not child.stopping and not child.verdict:
+            began = loop.time()
+            there = service.alive is None or await answers(service.alive, period)
+            rest = began + period - loop.time()
+            await asyncio.wait((exited,), timeout=max(0.0, rest))
+            if ear.heard() and there:
+                silences = 0
+            elif loop.time() - began < 2 * period and not self._waits_for_disk(child):
+                silences += 1
+            if exited.done() or child.stopping:
+                return
+            if service.reached is not None and not service.reached():
+                self._condemn(child, "the files that it is reached by were deleted")
+            elif silences >= SILENCES:
+                self._condemn(child, f"no answer for {silences * period:g} s")
+
+    def _waits_for_disk(self, child: _Child) -> bool:
+        """Ending it would change nothing then, and what it does may yet succeed."""
+        row = process.entry(child.popen.pid) if child.popen else None
+        return row is not None and row.state == "D"
+
+    def _condemn(self, child: _Child, why: str) -> None:
+        """Ends this run of a child; the next begins by itself."""
+        if child.popen is not None and not child.stopping:
+            child.verdict = why
+            self._kill(child)
+
+    def _spawn(self, child: _Child) -> tuple[Ear, asyncio.Future[int]]:
+        service = child.service
+        with ExitStack() as ours:
+            launch = service.launch()
+            for fd in launch.handed:
+                ours.callback(os.close, fd)
             if launch.output is not None:
-                os.close(launch.output)
-        child.popen = popen
-        child.exited = asyncio.get_running_loop().create_future()
+                ours.callback(os.close, launch.output)
+            ear = Ear()
+            ours.callback(os.close, ear.theirs)
+            try:
+                popen = process.spawn(
+                    launch.command,
+                    {**launch.env, VOICE_FD: str(ear.theirs), CHILD: service.name},
+                    death_signal=service.death_signal,
+                    cwd=launch.cwd,
+                    inherit=(*launch.inherit, *launch.handed, ear.theirs),
+                    output=launch.output,
+                )
+            except BaseException:
+                ear.close()
+                raise
+        # From here to the next line there is nothing that could fail.
+        child.popen, child.verdict = popen, ""
         self._by_pid[popen.pid] = child
-        self._records.add(service.name, popen.pid)
-        return child.exited, ours
+        child.exited = asyncio.get_running_loop().create_future()
+        return ear, child.exited
 
     def _end(self, child: _Child, number: signal.Signals) -> None:
         child.stopping = True
@@ -258,8 +320,17 @@ class Supervisor:
             self._sweep(child.popen.pid)
 
     def _sweep(self, session: int) -> None:
-        for row in process.session_members(session):
-            process.send(row, signal.SIGKILL)
+        """Kills a session, whose leader has not been collected, with all that is in it.
+
+        Its group first, for which nothing needs to be opened or read.
+        """
+        try:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(session, signal.SIGKILL)
+            for row in process.session_members(session):
+                process.send(row, signal.SIGKILL)
+        except OSError as error:
+            log.error("what is left of process %d: %s", session, told(error))
 
     def _reap(self) -> None:
         """Collects every child that ended: ours, and orphans that became ours."""
@@ -280,48 +351,45 @@ class Supervisor:
             self._ended(child)
 
     def _ended(self, child: _Child) -> None:
+        """It counts as ended first; what else is to be done may fail."""
         assert child.popen is not None and child.exited is not None
         pid, code = child.popen.pid, child.popen.wait()
         child.popen = None
         child.ready.clear()
-        self._records.remove(child.service.name)
         child.exited.set_result(code)
-        if child.service.ended is not None:
-            child.service.ended(pid)
         for other in self._children.values():
             if other.service.follows == child.service.name and not other.stopping:
                 self._kill(other)
+        if child.service.ended is not None:
+            try:
+                child.service.ended(pid)
+            except OSError as error:
+                log.warning("after the end of %s: %s", child.service.name, told(error))
 
-    def _fail(self, reason: str) -> None:
+    def _report(self, child: _Child, life: _Life) -> None:
+        """Why it ended, once as long as that does not change."""
+        if life.why != child.told and (self._started or life.ready):
+            what = "cannot be started" if life.code is None else "ended"
+            log.error("%s %s: %s", child.service.name, what, life.why)
+        child.told = life.why
+
+    def _fail(self, name: str, life: _Life, failures: int) -> None:
         assert self._failed is not None
-        if not self._started and not self._failed.done():
-            self._failed.set_exception(StartFailed(reason))
+        if self._started or self._failed.done():
+            return
+        code = EXIT_SETTINGS if life.code == EXIT_SETTINGS else 1
+        tried = "" if life.hopeless else f" (tried {failures} times)"
+        text = life.why if life.own else f"{name} does not start{tried}: {life.why}"
+        self._failed.set_exception(StartFailed(text, code))
 
 
-async def _serves(probe: Callable[[], Awaitable[bool]]) -> None:
-    # Another process cannot set an event of ours.
-    while not await probe():  # noqa: ASYNC110
-        await asyncio.sleep(PROBE_S)
-
-
-async def _said_ready(pipe: int) -> None:
-    """Waits for anything on the pipe; its end without a word never is readiness."""
-    loop = asyncio.get_running_loop()
-    said = loop.create_future()
-
-    def readable() -> None:
-        loop.remove_reader(pipe)
-        if os.read(pipe, 64) and not said.done():
-            said.set_result(None)
-
-    loop.add_reader(pipe, readable)
-    try:
-        await said
-    finally:
-        loop.remove_reader(pipe)
+def backoff_s(failures: int) -> float:
+    """The pause after so many failures in a row, 1 or more."""
+    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), LAST_BACKOFF_S)
 
 
 def _reason(code: int) -> str:
-    if code < 0:
-        return signal.Signals(-code).name
+    with suppress(ValueError):  # real-time signals have no name
+        if code < 0:
+            return signal.Signals(-code).name
     return f"exit code {code}"

@@ -18,26 +18,31 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import click
 
 from cfmessenger import log_format
-from cfmessenger.cli import embedded_valkey, local_ray
+from cfmessenger.cli import embedded_valkey, local_ray, world
 from cfmessenger.cli.embedded_valkey import EmbeddedValkey
-from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.flags import EXIT_SETTINGS, with_settings
 from cfmessenger.cli.local_ray import LocalRay
 from cfmessenger.cli.runtime import (
     MARKER,
-    ChildRecords,
     DataFolder,
     InUse,
     Refused,
     RuntimeFolder,
+    end_leftovers,
+    private_folder,
     require_linux,
+    told,
 )
-from cfmessenger.cli.supervisor import Launch, Service, StartFailed, Supervisor
-from cfmessenger.settings import Settings
+from cfmessenger.cli.service import Launch, Service
+from cfmessenger.cli.supervisor import StartFailed, Supervisor
+from cfmessenger.cli.world import Absent
+from cfmessenger.settings import Settings, SettingsError
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -73,8 +78,13 @@ def up(settings: Settings) -> None:
         require_linux()
         with DataFolder(settings.data_dir) as data:
             asyncio.run(Up(settings, data).run())
-    except (InUse, Refused, StartFailed) as error:
+    except (SettingsError, StartFailed, InUse, Refused, Absent) as error:
         click.echo(f"cfmessenger: {error}", err=True)
+        code = error.code if isinstance(error, StartFailed) else 1
+        sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else code)
+    except OSError as error:
+        log.debug("what could not be done", exc_info=True)
+        click.echo(f"cfmessenger: {told(error)}", err=True)
         sys.exit(1)
 
 
@@ -85,25 +95,26 @@ class Up:
         self._settings = settings
         self._data = data
         self._runtime = RuntimeFolder(data.path)
-        self._records = ChildRecords(data.path, self._runtime.path)
-        self._supervisor = Supervisor(self._records)
+        self._supervisor = Supervisor()
         self._valkey: EmbeddedValkey | None = None
         self._ray: LocalRay | None = None
         self._gateways = [f"gateway-{n}" for n in range(settings.gateways)]
         self._metrics = self._runtime.path / "metrics"
+        self._namespace = self._runtime.path / "namespace.sock"
         self._env = self._common_env()
 
     async def run(self) -> None:
         """Start, report, wait for SIGINT or SIGTERM, stop. Raises what up() reports."""
         began = time.monotonic()
-        if orphans := self._records.clear_orphans():
-            log.warning("ended what an earlier start left: %s", ", ".join(orphans))
-        self._runtime.open()
-        self._share_metrics()
+        await world.check(self._settings)
+        if left := end_leftovers(self._runtime.path):
+            log.warning("ended what an earlier start left: %s", ", ".join(left))
         with _listen(self._settings.host, self._settings.port) as listener:
+            self._runtime.open()
             stopping = _on_signals(self._supervisor.kill_all)
-            self._supervisor.open()
             try:
+                self._share_metrics()
+                self._supervisor.open()
                 self._start(listener)
                 ready = asyncio.ensure_future(self._supervisor.ready())
                 await asyncio.wait(
@@ -145,6 +156,7 @@ class Up:
                 needs=tuple(needs),
                 # A Ray driver does not outlive its cluster.
                 follows=local_ray.NAME if self._ray else None,
+                reached=lambda: os.path.exists(self._namespace),
             )
         )
         for number, name in enumerate(self._gateways):
@@ -161,6 +173,8 @@ class Up:
         while not stopping.done():
             if self._ray is not None:
                 self._ray.prune_logs()
+            with suppress(OSError):  # deleted meanwhile: the supervisor notices too
+                self._runtime.keep()
             await asyncio.wait((stopping,), timeout=TIDY_S)
 
     async def _stop(self) -> None:
@@ -182,14 +196,13 @@ class Up:
             **self._settings.to_env(),
             "CFM_DRAIN_S": str(min(self._settings.drain_s, LONGEST_DRAIN_S)),
             MARKER: str(self._runtime.path),
-            NAMESPACE_ADDRESS: f"unix:{self._runtime.path / 'namespace.sock'}",
+            NAMESPACE_ADDRESS: f"unix:{self._namespace}",
         }
 
     def _share_metrics(self) -> None:
         """Lets /metrics of any gateway sum all of them (prometheus-client's way)."""
         shutil.rmtree(self._metrics, ignore_errors=True)
         if len(self._gateways) > 1:
-            self._metrics.mkdir(mode=0o700)
             self._env["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics)
 
     def _forget_metrics(self, pid: int) -> None:
@@ -197,7 +210,12 @@ class Up:
         for gauge in self._metrics.glob(f"gauge_live*_{pid}.db"):
             gauge.unlink(missing_ok=True)
 
+    def _make_folders(self) -> None:
+        private_folder(self._runtime.path)
+        private_folder(self._metrics)
+
     def _launch_namespace(self) -> Launch:
+        self._make_folders()
         env = dict(self._env)
         if self._ray is not None:
             env |= {RAY_ADDRESS: self._ray.address, **self._ray.driver_env}
@@ -206,6 +224,7 @@ class Up:
         return Launch(_ourselves("namespace"), env)
 
     def _launch_gateway(self, listener: socket.socket, number: int) -> Launch:
+        self._make_folders()
         fd = listener.fileno()
         env = {**self._env, LISTEN_FD: str(fd), GATEWAY_NUMBER: str(number)}
         return Launch(_ourselves("gateway"), env, inherit=(fd,))
@@ -231,7 +250,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise Refused(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise Refused(f"cannot listen on {host}:{port}: {told(error)}") from None
     return listener
 
 

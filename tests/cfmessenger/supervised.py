@@ -6,17 +6,27 @@ the test looks at.
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 from pathlib import Path
 
 from cfmessenger.cli import process
-from cfmessenger.cli.runtime import ChildRecords
-from cfmessenger.cli.supervisor import Launch, Service, StartFailed, Supervisor
+from cfmessenger.cli.service import Launch, Service
+from cfmessenger.cli.supervisor import StartFailed, Supervisor
 
-READY = "import os; os.write(int(os.environ['CFMX_READY_FD']), b'ready')\n"
+READY = "import os; os.write(int(os.environ['CFMX_READY_FD']), b'ready\\n')\n"
 SLEEP = "import time; time.sleep(60)\n"
+# Beats as often as it is looked at, and then some.
+WATCH_S = 0.1
+BEATS = (
+    "import os, time\n"
+    "voice = int(os.environ['CFMX_READY_FD'])\n"
+    "os.write(voice, b'ready\\n')\n"
+    "while True: os.write(voice, b'.\\n'); time.sleep(0.02)\n"
+)
+FAILS = "import os; os.write(int(os.environ['CFMX_READY_FD']), b'failed X: no\\n')\n"
 # Leaves a process in its session, and one that left even that.
 STRAYS = (
     "import subprocess, sys\n"
@@ -148,20 +158,132 @@ async def backoff(supervisor: Supervisor) -> None:
     report("grows", gaps == sorted(gaps) and gaps[0] < 0.5 and 0.8 <= gaps[3] < 2)
 
 
+async def never_two(supervisor: Supervisor) -> None:
+    """Whatever raises once it runs: there is one process of it, or none."""
+    counts, broken = [], True
+
+    async def probe() -> bool:
+        counts.append(len(process.descendants(os.getpid())))
+        if broken:
+            raise RuntimeError("a bug")
+        return True
+
+    supervisor.start(service("a", SLEEP, probe=probe))
+    while len(counts) < 4:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    broken = False
+    while supervisor.pid("a") is None or len(counts) < 5:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    report("at once", set(counts))
+
+
+async def heals(supervisor: Supervisor) -> None:
+    """What has to be written for a start cannot be, for a while; nor afterwards."""
+    supervisor.start(service("first", READY + SLEEP))
+    await supervisor.ready()
+    tries, full = [], True
+
+    def launch() -> Launch:
+        tries.append(len(process.descendants(os.getpid())))
+        if full and len(tries) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Launch([sys.executable, "-S", "-c", READY + SLEEP], dict(os.environ))
+
+    def ended(pid: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    supervisor.start(Service("a", launch, ended=ended))
+    await supervisor.ready()
+    before = pid(supervisor, "a")
+    os.kill(before, signal.SIGKILL)
+    while len(tries) < 5:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    full = False
+    await another(supervisor, "a", before)
+    report("others at each try", set(tries))
+
+
+async def hung(supervisor: Supervisor) -> None:
+    supervisor.start(service("a", BEATS))
+    await supervisor.ready()
+    first = pid(supervisor, "a")
+    os.kill(first, signal.SIGSTOP)
+    await another(supervisor, "a", first)
+    report("gone", process.entry(first) is None)
+
+
+async def deaf(supervisor: Supervisor) -> None:
+    """Its own service's probe is not answered any more."""
+    hears = True
+
+    async def alive() -> bool:
+        if not hears:
+            await asyncio.sleep(60)
+        return True
+
+    supervisor.start(service("a", READY + SLEEP, alive=alive))
+    await supervisor.ready()
+    first, hears = pid(supervisor, "a"), False
+    await another(supervisor, "a", first)
+    report("gone", process.entry(first) is None)
+
+
+async def deleted(supervisor: Supervisor) -> None:
+    file = f"{sys.argv[2]}/socket"
+    script = f"open({file!r}, 'w').close()\n" + READY + SLEEP
+    supervisor.start(service("a", script, reached=lambda: os.path.exists(file)))
+    await supervisor.ready()
+    first = pid(supervisor, "a")
+    os.unlink(file)
+    await another(supervisor, "a", first)
+    await supervisor.ready()
+    report("there again", os.access(file, os.R_OK))
+
+
+async def says_why(supervisor: Supervisor) -> None:
+    began = []
+
+    def launch() -> Launch:
+        began.append(1)
+        script = FAILS + "raise SystemExit(3)"
+        return Launch([sys.executable, "-S", "-c", script], dict(os.environ))
+
+    supervisor.start(Service("a", launch))
+    try:
+        await supervisor.ready()
+    except StartFailed as error:
+        report(str(error), error.code, len(began))
+
+
+async def lost(supervisor: Supervisor) -> None:
+    """One that follows says that what it follows does not answer."""
+    fuse = f"{sys.argv[2]}/fuse"
+    gives_up = (
+        f"import os, time\nwhile not os.path.exists({fuse!r}): time.sleep(0.01)\n"
+        "os._exit(75)\n"
+    )
+    supervisor.start(service("a", READY + SLEEP))
+    supervisor.start(service("b", READY + gives_up, needs=("a",), follows="a"))
+    await supervisor.ready()
+    first = pid(supervisor, "a")
+    os.close(os.open(fuse, os.O_CREAT))
+    await another(supervisor, "a", first)
+    os.unlink(fuse)
+    report("replaced", process.entry(first) is None)
+
+
 def report(*what: object) -> None:
     print(*what, flush=True)  # noqa: T201 (what the test reads)
 
 
 async def main(scenario: str, folder: Path) -> None:
-    records = ChildRecords(folder, folder / "run")
-    supervisor = Supervisor(records)
+    supervisor = Supervisor(WATCH_S)
     supervisor.open()
     try:
         await globals()[scenario](supervisor)
     finally:
         await supervisor.close()
     report("descendants", len(process.descendants(os.getpid())))
-    report("recorded", (folder / "children.json").read_text().count('"pid"'))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """The embedded server: who may do what, and what survives its death."""
 
+import asyncio
+import os
+import re
+import resource
 import signal
 import stat
 import subprocess
@@ -14,7 +18,13 @@ from valkey.exceptions import NoPermissionError, ResponseError, ValkeyError
 
 from cfmessenger.cli import process
 from cfmessenger.cli.embedded_valkey import COMMANDS, EmbeddedValkey
-from cfmessenger.cli.runtime import DataFolder, RuntimeFolder
+from cfmessenger.cli.runtime import (
+    DataFolder,
+    InUse,
+    LockedFolder,
+    Refused,
+    RuntimeFolder,
+)
 from cfmessenger.storage import valkey_kv
 
 
@@ -38,8 +48,11 @@ async def running(
             launch.command,
             launch.env,
             death_signal=service.death_signal,
+            inherit=launch.handed,
             output=launch.output,
         )
+        for fd in launch.handed:
+            os.close(fd)
         try:
             assert service.probe is not None
             end = time.monotonic() + 10
@@ -141,3 +154,87 @@ async def test_it_dies_with_us_but_writes_first(tmp_path: Path, runtime: Path) -
     with DataFolder(tmp_path) as folder:
         service = EmbeddedValkey(folder, runtime, "everysec").service
     assert service.death_signal == signal.SIGTERM
+
+
+async def test_it_holds_its_folder_as_long_as_it_lives(
+    tmp_path: Path, runtime: Path
+) -> None:
+    """Whatever those who start it believe, there is one server on a folder."""
+    async with running(tmp_path, runtime) as (_, popen):
+        with DataFolder(tmp_path / "elsewhere") as other:
+            (other.path / "valkey").symlink_to(tmp_path / "valkey")
+            # Looked through, so refused for what it is.
+            with pytest.raises(Refused, match="not a folder of ours"):
+                EmbeddedValkey(other, runtime, "always").service.launch()
+        with pytest.raises(InUse, match=f"in use by process {popen.pid}$"):
+            LockedFolder(tmp_path / "valkey")
+        popen.send_signal(signal.SIGKILL)
+        popen.wait(10)
+        os.close(LockedFolder(tmp_path / "valkey").fd)
+
+
+async def test_it_does_not_start_empty_over_what_is_there(
+    tmp_path: Path, runtime: Path
+) -> None:
+    async with running(tmp_path, runtime) as (embedded, _):
+        async with client(embedded.url) as kv:
+            await kv.set("cfm:x", "1")
+    files = tmp_path / "valkey" / "appendonlydir"
+    (files / "appendonly.aof.manifest").rename(tmp_path / "manifest")
+    with pytest.raises(Refused, match=r"but not appendonly\.aof\.manifest"):
+        async with running(tmp_path, runtime):
+            pass
+    (tmp_path / "manifest").rename(files / "appendonly.aof.manifest")
+    async with running(tmp_path, runtime) as (embedded, _):
+        async with client(embedded.url) as kv:
+            assert await kv.get("cfm:x") == b"1"
+
+
+async def test_the_reason_names_the_damaged_file_and_a_remedy_that_works(
+    tmp_path: Path, runtime: Path
+) -> None:
+    async with running(tmp_path, runtime) as (embedded, _):
+        async with client(embedded.url) as kv:
+            await kv.set("cfm:x", "1")
+    file = tmp_path / "valkey" / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    with file.open("ab") as tail:
+        tail.write(b"garbage\r\n")
+    with DataFolder(tmp_path) as folder:
+        service = EmbeddedValkey(folder, runtime, "always").service
+        launch = service.launch()
+        popen = process.spawn(
+            launch.command,
+            launch.env,
+            death_signal=service.death_signal,
+            output=launch.output,
+        )
+        for fd in launch.handed:
+            os.close(fd)
+        assert service.reason is not None
+        why = service.reason(popen.wait(10))
+    assert "Bad file format" in why and str(tmp_path / "logs" / "valkey.log") in why
+    assert "\n" not in why
+    fix = re.findall(r"bash -c '(.*?)'", why)[1]
+    assert str(file) in fix
+    yes = {"input": b"y\n", "check": True, "capture_output": True}
+    await asyncio.to_thread(subprocess.run, ["bash", "-c", fix], **yes)
+    async with running(tmp_path, runtime) as (embedded, _):
+        async with client(embedded.url) as kv:
+            assert await kv.get("cfm:x") == b"1"
+
+
+async def test_a_full_disk_is_found_before_everything_is_loaded(
+    tmp_path: Path, runtime: Path
+) -> None:
+    with DataFolder(tmp_path) as folder:
+        launch = EmbeddedValkey(folder, runtime, "always").service.launch
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(OSError) as caught:
+                launch()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert caught.value.filename == str(tmp_path / "valkey")
+        assert not list((tmp_path / "valkey").glob(".space*"))

@@ -55,11 +55,33 @@ def test_a_signal_reaches_only_the_very_process() -> None:
         assert process.entry(popen.pid) is None
 
 
-def test_marker_or_folder_tell_whose_a_process_is(tmp_path: Path) -> None:
-    with spawned(SLEEP, MARK="abc") as popen:
-        assert process.belongs_to(popen.pid, "MARK=abc", tmp_path)
-        assert process.belongs_to(popen.pid, "MARK=other", Path.cwd())
-        assert not process.belongs_to(popen.pid, "MARK=other", tmp_path)
+def test_environment_and_folder_tell_whose_a_process_is(tmp_path: Path) -> None:
+    with spawned(SLEEP, MARK="a=b") as popen:
+        assert process.environment(popen.pid)["MARK"] == "a=b"
+        assert process.runs_in(popen.pid, Path.cwd())
+        assert not process.runs_in(popen.pid, tmp_path)
+    assert process.environment(popen.pid) == {}
+    assert not process.runs_in(popen.pid, Path.cwd())
+
+
+def test_a_deleted_folder_is_still_where_a_process_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    popen = process.spawn(SLEEP, {}, death_signal=signal.SIGKILL, cwd=folder)
+    folder.rmdir()
+    assert process.runs_in(popen.pid, folder)
+    popen.kill()
+    popen.wait(10)
+
+
+def test_who_has_a_file_open_is_found(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    popen = process.spawn(SLEEP, {}, death_signal=signal.SIGKILL, inherit=[fd])
+    assert process.holders(os.fstat(fd)) == [popen.pid]
+    popen.kill()
+    popen.wait(10)
+    assert process.holders(os.fstat(fd)) == []
+    os.close(fd)
 
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:

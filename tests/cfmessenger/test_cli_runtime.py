@@ -1,26 +1,31 @@
 """Folders, their lock, secrets on disk, and what is done about a dead predecessor."""
 
+import errno
+import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cfmessenger.cli import process
 from cfmessenger.cli.runtime import (
+    CHILD,
     MARKER,
-    ChildRecords,
     DataFolder,
     InUse,
-    Recorded,
+    LockedFolder,
     Refused,
     RuntimeFolder,
+    end_leftovers,
     open_log,
     private_folder,
+    told,
     write_private,
 )
 
@@ -94,6 +99,7 @@ def test_logs_keep_one_predecessor(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for text in (b"1", b"2", b"3"):
         fd = open_log(path)
+        assert fd is not None
         os.write(fd, text)
         os.close(fd)
     assert path.read_bytes() == b"3"
@@ -130,57 +136,146 @@ def test_the_runtime_folder_is_short_private_and_found_again(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def orphan(tmp_path: Path) -> subprocess.Popen[bytes]:
-    env = {MARKER: str(tmp_path / "run")}
-    return process.spawn(SLEEP, env, death_signal=signal.SIGKILL)
+def orphan(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts what a killed `up` would leave, as some of its children."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(
+        name: str, command: list[str] = SLEEP, **more: str
+    ) -> subprocess.Popen[bytes]:
+        env = {MARKER: str(tmp_path / "run"), CHILD: name, **more}
+        started.append(process.spawn(command, env, death_signal=signal.SIGKILL))
+        return started[-1]
+
+    yield start
+    for popen in started:
+        popen.kill()
+        popen.wait(10)
+
+
+Orphan = Callable[..., subprocess.Popen[bytes]]
 
 
 def ended(popen: subprocess.Popen[bytes]) -> int:
     return popen.wait(10)
 
 
-def test_a_recorded_orphan_is_ended(
-    orphan: subprocess.Popen[bytes], tmp_path: Path
+def test_what_a_killed_up_left_is_ended(orphan: Orphan, tmp_path: Path) -> None:
+    gateway = orphan("gateway-0")
+    assert end_leftovers(tmp_path / "run") == ["gateway-0"]
+    assert ended(gateway) == -signal.SIGKILL
+    assert end_leftovers(tmp_path / "run") == []
+
+
+def test_valkey_is_asked_before_it_is_killed(orphan: Orphan, tmp_path: Path) -> None:
+    valkey = orphan("valkey")
+    assert end_leftovers(tmp_path / "run") == ["valkey"]
+    assert ended(valkey) == -signal.SIGTERM
+
+
+def test_a_process_without_its_environment_is_known_by_its_folder(
+    tmp_path: Path,
 ) -> None:
-    ChildRecords(tmp_path, tmp_path / "run").add("gateway-0", orphan.pid)
-    later = ChildRecords(tmp_path, tmp_path / "run")
-    assert later.clear_orphans() == ["gateway-0"]
-    assert ended(orphan) == -signal.SIGKILL
-    assert later.clear_orphans() == []
+    # As Ray's workers, whose titles overwrite it, once `ray start` itself is dead.
+    (tmp_path / "run").mkdir()
+    script = (
+        "import os, subprocess, sys\n"
+        f"subprocess.Popen({SLEEP!r}, env={{}})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    leader = process.spawn(
+        [sys.executable, "-S", "-c", script],
+        {},
+        death_signal=signal.SIGKILL,
+        cwd=tmp_path / "run",
+    )
+    ended(leader)
+    left = process.session_members(leader.pid)
+    assert len(left) == 1
+    assert end_leftovers(tmp_path / "run") == []  # its name is not known
+    assert process.wait_gone(left, 0) == []
 
 
-def test_valkey_is_asked_before_it_is_killed(
-    orphan: subprocess.Popen[bytes], tmp_path: Path
+def test_somebody_who_looks_around_in_the_folder_is_left_alone(
+    tmp_path: Path,
 ) -> None:
-    ChildRecords(tmp_path, tmp_path / "run").add("valkey", orphan.pid)
-    assert ChildRecords(tmp_path, tmp_path / "run").clear_orphans() == ["valkey"]
-    assert ended(orphan) == -signal.SIGTERM
+    (tmp_path / "run").mkdir()
+    shell = process.spawn(SLEEP, {}, death_signal=signal.SIGKILL, cwd=tmp_path / "run")
+    assert end_leftovers(tmp_path / "run") == []
+    assert shell.poll() is None
+    shell.kill()
+    ended(shell)
 
 
-@pytest.mark.parametrize("wrong", ["start", "boot", "marker", "forgotten"])
-def test_a_stranger_with_the_same_id_is_left_alone(
-    wrong: str, orphan: subprocess.Popen[bytes], tmp_path: Path
+def test_another_messenger_is_left_alone(orphan: Orphan, tmp_path: Path) -> None:
+    other = orphan("gateway-0", **{MARKER: str(tmp_path / "run-2")})
+    assert end_leftovers(tmp_path / "run") == []
+    assert other.poll() is None
+
+
+def test_a_start_below_a_child_of_ours_does_not_end_itself(
+    orphan: Orphan, tmp_path: Path
 ) -> None:
-    run = tmp_path / ("other" if wrong == "marker" else "run")
-    records = ChildRecords(tmp_path, run)
-    records.add("gateway-0", orphan.pid)
-    path = tmp_path / "children.json"
-    if wrong == "start":
-        row = process.entry(orphan.pid)
-        assert row is not None
-        child = Recorded("gateway-0", orphan.pid, row.start - 1)
-        saved = {"boot": process.boot_id(), "children": [child]}
-        path.write_bytes(msgspec.json.encode(saved))
-    elif wrong == "boot":
-        path.write_text(path.read_text().replace(process.boot_id(), "another"))
-    elif wrong == "forgotten":
-        records.remove("gateway-0")
-    assert ChildRecords(tmp_path, run).clear_orphans() == []
-    assert orphan.poll() is None
-    orphan.kill()
-    ended(orphan)
+    script = (
+        "from pathlib import Path\n"
+        "from cfmessenger.cli.runtime import end_leftovers\n"
+        f"end_leftovers(Path({str(tmp_path / 'run')!r}))"
+    )
+    inner = orphan("gateway-0", [sys.executable, "-c", script])
+    assert ended(inner) == 0
 
 
-def test_an_unreadable_record_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "children.json").write_text("{")
-    assert ChildRecords(tmp_path, tmp_path / "run").clear_orphans() == []
+def test_a_folder_is_locked_by_the_process_it_was_handed_to(tmp_path: Path) -> None:
+    """Whatever becomes of who started it, and from whichever path others come."""
+    lock = LockedFolder(tmp_path)
+    holder = process.spawn(SLEEP, {}, death_signal=signal.SIGKILL, inherit=[lock.fd])
+    os.close(lock.fd)
+    link = tmp_path.with_name("link")
+    link.symlink_to(tmp_path)
+    with pytest.raises(InUse, match=f"link is in use by process {holder.pid}$"):
+        LockedFolder(link)
+    holder.kill()
+    ended(holder)
+    os.close(LockedFolder(link).fd)
+
+
+def test_an_error_says_what_where_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        (tmp_path / "none" / "file").write_text("")
+    assert told(caught.value) == f"{tmp_path}/none/file: No such file or directory"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data")
+    assert told(full) == ("/data: No space left on device (free some space there)")
+
+
+def test_a_log_that_cannot_be_opened_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert open_log(tmp_path / "file" / "log") is None
+    assert open_log(tmp_path / "none" / "log") is None
+
+
+def test_the_runtime_folder_is_held_against_cleaners(tmp_path: Path) -> None:
+    folder = RuntimeFolder(tmp_path)
+    folder.open()
+    try:
+        (folder.path / "ray").mkdir()
+        stale = [folder.path, folder.path / "ray", folder.path / "ray" / "file"]
+        stale[-1].touch()
+        for path in stale:
+            os.utime(path, (0, 0))
+        folder.keep()
+        assert all(path.stat().st_mtime > 1e9 for path in stale)
+        # What systemd-tmpfiles does before it looks into a folder.
+        fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+        # Deleted and made again, it is another one to hold.
+        shutil.rmtree(folder.path)
+        private_folder(folder.path)
+        folder.keep()
+        fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+    finally:
+        folder.remove()

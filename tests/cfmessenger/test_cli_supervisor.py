@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-NOTHING_LEFT = ["descendants 0", "recorded 0"]
+from cfmessenger.cli.supervisor import backoff_s
+
+NOTHING_LEFT = ["descendants 0"]
 
 
 def run(scenario: str, folder: Path) -> tuple[list[str], str]:
@@ -31,13 +33,20 @@ def test_they_start_and_stop_in_order(tmp_path: Path) -> None:
     ("scenario", "expected"),
     [
         ("restart", ["restarted True"]),
-        ("failing", ["a does not start (tried 3 times)"]),
-        ("silent", ["a does not start (tried 3 times)"]),
+        ("failing", ["a does not start (tried 3 times): exit code 7"]),
+        ("silent", ["a does not start (tried 3 times): not ready within 0.1 s"]),
         ("stubborn", ["killed after its time True"]),
         ("follower", ["b went with a True"]),
         ("strays", ["members 2", "left in its session 0"]),
         ("impatient", ["none runs [None, None, None]"]),
         ("backoff", ["grows True"]),
+        ("never_two", ["at once {1}"]),
+        ("heals", ["others at each try {1}"]),
+        ("hung", ["gone True"]),
+        ("deaf", ["gone True"]),
+        ("deleted", ["there again True"]),
+        ("says_why", ["X: no 3 1"]),
+        ("lost", ["replaced True"]),
     ],
 )
 def test_scenario(scenario: str, expected: list[str], tmp_path: Path) -> None:
@@ -46,6 +55,12 @@ def test_scenario(scenario: str, expected: list[str], tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "children.json").write_text("")
     lines, _ = run("missing", tmp_path)
-    assert lines == ["a does not start (tried 3 times)", *NOTHING_LEFT]
+    why = "/does/not/exist: No such file or directory"
+    assert lines == [f"a does not start (tried 3 times): {why}", *NOTHING_LEFT]
+
+
+def test_a_long_outage_does_not_end_the_attempts() -> None:
+    # 2 ** 1100 is more than a float can be: the task that restarts a child died of it.
+    assert backoff_s(1) == 0.1
+    assert backoff_s(1100) == backoff_s(100_000) == 2.0

@@ -1,9 +1,9 @@
 """A real `cfmessenger up` under test: started, looked into, hurt, and ended whole.
 
-Owns which process is which, told by what `up` itself says: its records of children,
-its descendants in /proc, and the namespace's list of rooms. A name is matched only
-among our own descendants, and a signal reaches only a process of which id and start
-time agree. Must not decide what is hurt (`faults`).
+Owns which process is which, told by what `up` itself says: the names it gives to its
+children, its descendants in /proc, and the namespace's list of rooms. A name is matched
+only among our own descendants, and a signal reaches only a process of which id and
+start time agree. Must not decide what is hurt (`faults`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import valkey.asyncio as valkey
 
 from cfmessenger.cli import process
 from cfmessenger.cli.process import Entry
-from cfmessenger.cli.runtime import RuntimeFolder
+from cfmessenger.cli.runtime import CHILD, RuntimeFolder
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Described, NamespaceClient
 from cfmessenger.placement import Mode, Placement
@@ -162,16 +162,11 @@ class Messenger:
         return found
 
     def child(self, name: str) -> Entry | None:
-        """A child by the name under which `up` recorded it: "valkey", "gateway-0"."""
-        try:
-            records = json.loads((self.data / "children.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        for each in records["children"]:
-            if each["name"] == name:
-                found = process.entry(each["pid"])
-                if found is not None and found.start == each["start"]:
-                    return found
+        """A child by the name under which `up` runs it: "valkey", "gateway-0"."""
+        for row in self.family():
+            if row.parent == self._popen.pid:
+                if process.environment(row.pid).get(CHILD) == name:
+                    return row
         return None
 
     def gateways(self) -> dict[str, Entry]:
