@@ -8,7 +8,10 @@ Must not repair or begin anything.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 from valkey.exceptions import (
@@ -88,12 +91,9 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
             except valkey_kv.TooOld as error:
                 raise Absent(f"{where}: {error}") from None
             except (Unavailable, ValkeyError) as error:
-                cause = error.__cause__ or error
-                heals = isinstance(cause, (ConnectionError, TimeoutError, OSError))
-                final = isinstance(cause, AuthenticationError)
-                late = asyncio.get_running_loop().time() > end
-                if final or late or not heals:
-                    raise Absent(f"{where} {_refusal(cause)}") from None
+                why, heals = _refusal(error)
+                if not heals or asyncio.get_running_loop().time() > end:
+                    raise Absent(f"{where} {why}") from None
             await asyncio.sleep(PAUSE_S)
     finally:
         await client.aclose(close_connection_pool=True)
@@ -101,17 +101,23 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         raise Absent(f"{where} is a replica: name its primary")
 
 
-def _refusal(cause: BaseException) -> str:
+def _refusal(error: BaseException) -> tuple[str, bool]:
+    """What is wrong with a Valkey, and whether waiting may help."""
+    chain = _chain(error)
+    for cause in chain:
+        if isinstance(cause, AuthenticationError):
+            return f"does not let us in: {_first_line(cause)}", False
+        if isinstance(cause, ssl.SSLError):
+            why = cause.reason or _first_line(cause)
+            return f"does not speak TLS as we do: {why} (valkey:// is without)", False
+    cause = chain[1] if len(chain) > 1 and isinstance(error, Unavailable) else error
     why = _first_line(cause)
-    if isinstance(cause, AuthenticationError):
-        return f"does not let us in: {why}"
     if isinstance(cause, BusyLoadingError):
-        return f"is not ready: {why}"
+        return f"is not ready: {why}", True
     if isinstance(cause, (ConnectionError, TimeoutError, OSError)):
-        tls = " (valkeys:// is for TLS, valkey:// for none)"
-        hint = tls if "closed" in why or "SSL" in why else ""
-        return f"does not answer: {why}{hint}"
-    return f"does not answer as a Valkey does: {why}"
+        hint = " (if it speaks TLS: valkeys://)" if "closed" in why else ""
+        return f"does not answer: {why}{hint}", True
+    return f"does not answer as a Valkey does: {why}", False
 
 
 async def _listens(name: str, address: str) -> None:
@@ -131,16 +137,24 @@ async def _database(settings: Settings) -> None:
         await store.ping()
     except Unavailable as error:
         where = place(settings.database_url or "")
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        why = _first_line(cause) or "no answer in time"
+        why = _first_line(error.__cause__ or error) or "no answer in time"
         raise Absent(f"CFM_DATABASE_URL: {where} does not answer: {why}") from None
     finally:
         await store.aclose()
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """It, what it was raised from or during, and so on."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    return chain
+
+
 def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """The innermost cause in the system's own words, else what the client says."""
+    cause = _chain(error)[-1]
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        if cause.errno in errno.errorcode:
+            return os.strerror(cause.errno)
     return (str(error).strip().splitlines() or [""])[0].rstrip(".")

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from tests.chaos.experiment import drain, joins, rooms, sleep, storage
+from tests.chaos.experiment import drain, joins, rooms, sleep, storage, survival
 
 EXPERIMENTS: dict[str, Callable[[int], Coroutine[Any, Any, bool]]] = {
     "sleep": sleep.run,
@@ -20,6 +20,11 @@ EXPERIMENTS: dict[str, Callable[[int], Coroutine[Any, Any, bool]]] = {
     "valkey": storage.run,
     "joins": joins.run,
     "drain": drain.run,
+    "immutable": survival.immutable,
+    "full": survival.full,
+    "full-everysec": survival.full_everysec,
+    "cleaned": survival.cleaned,
+    "hung": survival.hung,
 }
 
 

@@ -12,7 +12,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
 
 from cfmessenger.client.session import Client, Session
 from tests.chaos import history as h
@@ -190,16 +191,23 @@ async def read_log(session: Session, room: str) -> list[Event]:
         before = page.next_before
 
 
+Disk = Callable[[Path], contextlib.AbstractContextManager[None]]
+"""Puts a disk of its own at the path of a data folder."""
+
+
 @contextlib.asynccontextmanager
-async def scene(people: int, seed: int, **env: str) -> AsyncIterator[Scene]:
+async def scene(
+    people: int, seed: int, disk: Disk | None = None, **env: str
+) -> AsyncIterator[Scene]:
     """A running messenger with nobody in it; keeps its folder if something failed."""
     messenger = Messenger(people, CFM_CHAT_RATE="0", **env)
-    async with messenger:
-        made = Scene(messenger, seed)
-        try:
-            yield made
-        finally:
-            await made.stop()
+    with disk(messenger.data) if disk else contextlib.nullcontext():
+        async with messenger:
+            made = Scene(messenger, seed)
+            try:
+                yield made
+            finally:
+                await made.stop()
     made.expect(not messenger.left, f"still ran after `up` ended: {messenger.left}")
     if made.failed:
         made.history.save(messenger.folder / "history.jsonl")
