@@ -44,7 +44,10 @@ RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
-LOST_AFTER = 4  # pings in a row; Ray itself would end this process after a minute
+# Silences in a row, each of them long: on a busy machine late is not lost, and `up`
+# replaces a Ray that is. Ray itself would end this process after a minute.
+LOST_AFTER = 3
+LOST_TIMEOUT_S = 5.0
 KILL_EVERY_S = 10.0
 FOLLOW_EVERY_S = 0.5
 THREADS = 16
@@ -206,9 +209,8 @@ class RayNamespace:
             while failed < LOST_AFTER:
                 await asyncio.sleep(PING_EVERY_S)
                 try:
-                    await self.ping()
                     # The control store may well answer while the only node hangs.
-                    alive = await self._run(self._nodes, PING_TIMEOUT_S)
+                    alive = await self._run(self._nodes, LOST_TIMEOUT_S)
                     failed = 0 if alive else failed + 1
                 except Unavailable:
                     failed += 1

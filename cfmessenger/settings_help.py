@@ -21,7 +21,7 @@ HELP: dict[str, dict[str, str]] = {
     },
     "Storage": {
         "data_dir": "Folder of everything that is kept; one `up` at a time.",
-        "valkey_url": "A Valkey (8.1 or newer) to use.",
+        "valkey_url": "A Valkey (9 or newer) to use.",
         "valkey_replica_url": "Where open sockets' sessions are checked again.",
         "fsync": "`always`: on disk before it is shown; `everysec` may lose a second.",
         "database_url": "`postgresql://…` or `sqlite:///path`, for users and orders.",

@@ -155,6 +155,6 @@ def _first_line(error: BaseException) -> str:
     """The innermost cause in the system's own words, else what the client says."""
     cause = _chain(error)[-1]
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
-        if cause.errno in errno.errorcode:
+        if cause.errno is not None and cause.errno in errno.errorcode:
             return os.strerror(cause.errno)
     return (str(error).strip().splitlines() or [""])[0].rstrip(".")

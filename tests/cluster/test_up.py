@@ -247,18 +247,75 @@ def test_valkey_of_somebody_else(
     assert up.end() < STOP_S
 
 
+def refused(data: Path, *args: str, **env: str) -> str:
+    """The one line of a start that fails, after which nothing is left."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CFM")}
+    done = subprocess.run(
+        [sys.executable, "-m", "cfmessenger", "up", "--data-dir", str(data), *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**inherited, **env},
+    )
+    line, rest = done.stderr.split("\n", 1)
+    assert (done.stdout, rest) == ("", "")
+    assert not RuntimeFolder(data).path.exists()
+    return f"{done.returncode} {line}"
+
+
 def test_a_port_that_is_taken_is_one_line(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+        port = str(taken.getsockname()[1])
+        assert refused(data, "--port", port) == (
+            f"1 cfmessenger: cannot listen on 127.0.0.1:{port}: Address already in use "
+            "(end whoever has it, or choose another with CFM_PORT)"
+        )
+
+
+def test_users_that_cannot_be_read_are_one_line(data: Path) -> None:
+    assert refused(data, "--port", "0", CFM_USERS="/does/not/exist") == (
+        "3 cfmessenger: CFM_USERS: expected a readable file, No such file or directory"
+    )
+
+
+def test_a_valkey_that_nobody_answers_is_one_line(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    url = f"valkey://cfm:secret@{place}"
+    assert refused(data, "--port", "0", CFM_VALKEY_URL=url) == (
+        f"1 cfmessenger: CFM_VALKEY_URL: valkey://{place} does not answer: "
+        "Connection refused"
+    )
+
+
+def test_a_data_folder_that_is_full_or_cannot_be_made_is_one_line(data: Path) -> None:
+    data.write_text("a file")
+    assert refused(data).startswith(f"1 cfmessenger: cannot use the data folder {data}")
+
+
+def test_a_damaged_log_is_one_line_with_a_remedy(data: Path) -> None:
+    files = data / "valkey" / "appendonlydir"
+    files.mkdir(parents=True)
+    (files / "appendonly.aof.1.incr.aof").write_bytes(b"garbage\r\n")
+    manifest = files / "appendonly.aof.manifest"
+    manifest.write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CFM")}
+
+    def last_line() -> str:
         done = subprocess.run(
             [sys.executable, "-m", "cfmessenger", "up", "--data-dir", str(data)]
-            + ["--port", str(port)],
+            + ["--port", "0"],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
+            env=inherited,
         )
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"cfmessenger: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    )
-    RuntimeFolder(data).remove()
+        assert done.returncode == 1
+        return done.stderr.splitlines()[-1]
+
+    said = last_line()
+    assert "valkey does not start (tried 3 times): exit code 1: Bad file format" in said
+    assert str(data / "logs" / "valkey.log") in said and "--fix" in said
+    manifest.unlink()
+    assert "would start empty" in last_line()
+    assert not manifest.exists()

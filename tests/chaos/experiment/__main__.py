@@ -25,6 +25,7 @@ EXPERIMENTS: dict[str, Callable[[int], Coroutine[Any, Any, bool]]] = {
     "full-everysec": survival.full_everysec,
     "cleaned": survival.cleaned,
     "hung": survival.hung,
+    "year": survival.year,
 }
 
 

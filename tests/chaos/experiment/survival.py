@@ -31,61 +31,81 @@ HUNG_S = 46.0
 Hurt = Callable[[Scene], Awaitable[None]]
 
 
-async def _run(
-    seed: int, hurt: Hurt, disk: Disk | None = None, forgiven: str = "", **env: str
-) -> bool:
+async def _run(seed: int, *hurts: Hurt, disk: Disk | None = None, **env: str) -> bool:
     more = {"CFM_GATEWAYS": "2", **env}
-    async with scene(ROOMS * SEATS, seed, disk, **more) as s:
+    async with scene(ROOMS * SEATS + 1, seed, disk, **more) as s:
         for n in range(ROOMS * SEATS):
             await s.chatter(f"c{n}", n, f"room-{n % ROOMS}")
         await s.connected()
         talk = s.talk(s.chatters, RATE)
-        await asyncio.sleep(PAUSE_S)
-        await hurt(s)
+        forgiven = set()
+        for hurt in hurts:
+            await asyncio.sleep(PAUSE_S)
+            s.say(f"{hurt.__name__.strip('_')}:")
+            await hurt(s)
+            if hurt in (
+                _hung,
+                _hung_gateway,
+            ):  # who is on it is answered by the next one
+                forgiven.add("unanswered")
         await asyncio.sleep(PAUSE_S)
         talk.cancel()
         s.expect(await s.settled(40.0), "not everything was answered")
         await s.read_logs()
-        found = [each for each in s.verdict() if each.rule != forgiven]
+        found = [each for each in s.verdict() if each.rule not in forgiven]
         s.expect(not found, "the checker's verdict")
         return not s.failed
 
 
 async def immutable(seed: int) -> bool:
-    """The data folder takes no new file while Valkey is killed, again and again."""
-
-    async def hurt(s: Scene) -> None:
-        _immutable(s.messenger.data, True)
-        try:
-            for _ in range(3):
-                row = await _child(s, "valkey")
-                t = time.monotonic()
-                s.messenger.send(row, signal.SIGKILL)
-                await _another(s, "valkey", row)
-                s.history.add(h.Fault(t, time.monotonic(), "kill-valkey", "valkey"))
-                end = time.monotonic() + PAUSE_S
-                while time.monotonic() < end:
-                    servers = s.messenger.command("valkey-server")
-                    s.expect(len(servers) <= 1, f"{len(servers)} servers at once")
-                    await asyncio.sleep(0.05)
-        finally:
-            _immutable(s.messenger.data, False)
-        await _all_speak(s, time.monotonic(), "the folder is writable")
-
-    return await _run(seed, hurt)
+    return await _run(seed, _immutable)
 
 
 async def full(seed: int) -> bool:
-    """No space left, with a Valkey that then ends; until there is space again."""
-    return await _run(seed, _fill_up, _small_disk, CFM_FSYNC="always")
+    return await _run(seed, _full, disk=_small_disk, CFM_FSYNC="always")
 
 
 async def full_everysec(seed: int) -> bool:
-    """The same with a Valkey that goes on living and refuses."""
-    return await _run(seed, _fill_up, _small_disk, CFM_FSYNC="everysec")
+    return await _run(seed, _full, disk=_small_disk, CFM_FSYNC="everysec")
 
 
-async def _fill_up(s: Scene) -> None:
+async def cleaned(seed: int) -> bool:
+    return await _run(seed, _cleaned)
+
+
+async def hung(seed: int) -> bool:
+    return await _run(seed, _hung)
+
+
+async def year(seed: int) -> bool:
+    """All of it, one after the other; of what may hang only a gateway."""
+    return await _run(
+        seed, _immutable, _full, _cleaned, _hung_gateway, disk=_small_disk
+    )
+
+
+async def _immutable(s: Scene) -> None:
+    """The data folder takes no new file while Valkey is killed, again and again."""
+    _set_immutable(s.messenger.data, True)
+    try:
+        for _ in range(3):
+            row = await _child(s, "valkey")
+            t = time.monotonic()
+            s.messenger.send(row, signal.SIGKILL)
+            await _another(s, "valkey", row)
+            s.history.add(h.Fault(t, time.monotonic(), "kill-valkey", "valkey"))
+            end = time.monotonic() + PAUSE_S
+            while time.monotonic() < end:
+                servers = s.messenger.command("valkey-server")
+                s.expect(len(servers) <= 1, f"{len(servers)} servers at once")
+                await asyncio.sleep(0.05)
+    finally:
+        _set_immutable(s.messenger.data, False)
+    await _all_speak(s, time.monotonic(), "the folder was writable")
+
+
+async def _full(s: Scene) -> None:
+    """No space left, with a Valkey that then ends (always) or refuses (everysec)."""
     t = time.monotonic()
     filler = s.messenger.data / "filler"
     await asyncio.to_thread(_fill, filler)
@@ -95,46 +115,44 @@ async def _fill_up(s: Scene) -> None:
     s.history.add(h.Fault(t, time.monotonic(), "full-disk (valkey)", "data"))
 
 
-async def cleaned(seed: int) -> bool:
+async def _cleaned(s: Scene) -> None:
     """The folder of sockets is deleted; the clients' own sockets stay open."""
+    t = time.monotonic()
+    await asyncio.to_thread(shutil.rmtree, s.messenger.runtime)
+    # One who enters a room that was never awake needs all that was deleted.
+    late = await s.chatter("late", ROOMS * SEATS, "room-new")
+    await asyncio.wait_for(late.connected.wait(), 60.0)
+    s.say(f"a new room opened {time.monotonic() - t:.1f} s after the deletion")
+    await late.say()
+    await _all_speak(s, t, "the folder was deleted")
+    s.history.add(h.Fault(t, time.monotonic(), "clean-tmp (valkey)", "runtime"))
 
-    async def hurt(s: Scene) -> None:
+
+async def _hung_gateway(s: Scene) -> None:
+    await _stop_for_good(s, "gateway-0")
+
+
+async def _hung(s: Scene) -> None:
+    """What there is is stopped, one after the other, and never continued."""
+    await _stop_for_good(s, "gateway-0", "namespace", "valkey", "gcs_server", "raylet")
+
+
+async def _stop_for_good(s: Scene, *names: str) -> None:
+    for name in names:
+        row = s.messenger.descendant(name) or await _child(s, name)
+        ports = s.messenger.ports(row) if name == "gateway-0" else set()
+        bound = [f"{each.name}/{each.socket}" for each in s.on(ports)]
         t = time.monotonic()
-        await asyncio.to_thread(shutil.rmtree, s.messenger.runtime)
-        # One who enters a room that was never awake needs all that was deleted.
-        late = await s.chatter("late", 0, "room-new")
-        await asyncio.wait_for(late.connected.wait(), 60.0)
-        s.say(f"a new room opened {time.monotonic() - t:.1f} s after the deletion")
-        await late.say()
-        await _all_speak(s, t, "the folder was deleted")
-        s.history.add(h.Fault(t, time.monotonic(), "clean-tmp", "runtime folder"))
-
-    return await _run(seed, hurt)
-
-
-async def hung(seed: int) -> bool:
-    """A gateway, then Valkey, then Ray's store is stopped, and never continued."""
-
-    async def hurt(s: Scene) -> None:
-        for name in ("gateway-0", "valkey", "gcs_server"):
-            row = s.messenger.descendant(name) or await _child(s, name)
-            ports = s.messenger.ports(row) if name == "gateway-0" else set()
-            bound = [f"{each.name}/{each.socket}" for each in s.on(ports)]
-            t = time.monotonic()
-            s.messenger.send(row, signal.SIGSTOP)
-            while not process.wait_gone([row], 0) == []:
-                s.expect(time.monotonic() - t < HUNG_S, f"{name} is not replaced")
-                if s.failed:
-                    return
-                await asyncio.sleep(0.1)
-            s.say(f"{name} was replaced after {time.monotonic() - t:.1f} s")
-            s.expect(await s.messenger.ready(30.0), f"not ready after {name}")
-            kind = f"stop-{name}"
-            s.history.add(h.Fault(t, time.monotonic(), kind, name, [], bound))
-            await _all_speak(s, time.monotonic(), f"{name} is ready")
-
-    # Who is on a gateway that hangs is answered by the next one.
-    return await _run(seed, hurt, forgiven="unanswered")
+        s.messenger.send(row, signal.SIGSTOP)
+        while process.wait_gone([row], 0):
+            await asyncio.sleep(0.1)
+            if time.monotonic() - t > HUNG_S:
+                return s.expect(False, f"{name} is not replaced")
+        s.say(f"{name} was replaced after {time.monotonic() - t:.1f} s")
+        s.expect(await s.messenger.ready(60.0), f"not ready after {name}")
+        until = time.monotonic()
+        s.history.add(h.Fault(t, until, f"stop-{name}", name, [], bound))
+        await _all_speak(s, until, f"{name} was ready")
 
 
 async def _child(s: Scene, name: str) -> Entry:
@@ -173,7 +191,7 @@ def _fill(path: Path) -> None:
             file.write(bytes(4096))
 
 
-def _immutable(folder: Path, yes: bool) -> None:
+def _set_immutable(folder: Path, yes: bool) -> None:
     subprocess.run(["chattr", "+i" if yes else "-i", str(folder)], check=True)
 
 
