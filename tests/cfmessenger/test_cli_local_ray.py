@@ -1,0 +1,87 @@
+"""What Ray leaves behind for each worker is bounded, whatever happens to the files."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cfmessenger.cli.local_ray import KEPT_WORKER_FILES, LocalRay
+from cfmessenger.cli.runtime import DataFolder
+
+WORKERS = 400
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Iterator[LocalRay]:
+    with DataFolder(tmp_path / "data") as data:
+        yield LocalRay(data, tmp_path / "run", 2, {})
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """A session's logs after many workers, with the names of Ray 2.60."""
+    session = tmp_path / "run" / "ray" / "session_1"
+    for folder in ("logs/events", "logs/export_events", "logs/old"):
+        (session / folder).mkdir(parents=True)
+    (session.parent / "session_latest").symlink_to(session)
+    logs = session / "logs"
+    for n in range(WORKERS):
+        for name in (
+            f"worker-{n:056x}-ffffffff-{n}.out",
+            f"worker-{n:056x}-ffffffff-{n}.err",
+            f"python-core-worker-{n:056x}_{n}.log",
+            f"events/event_CORE_WORKER_{n}.log",
+            f"export_events/event_EXPORT_TASK_{n}.log",
+        ):
+            (logs / name).touch()
+            os.utime(logs / name, (n, n))
+    for name in ("gcs_server.out", "events/event_GCS.log", "raylet.err"):
+        (logs / name).touch()
+        os.utime(logs / name, (0, 0))
+    return logs
+
+
+def names(logs: Path, pattern: str) -> list[str]:
+    return [path.name for path in logs.glob(pattern)]
+
+
+def test_files_of_workers_are_pruned_oldest_first(ray: LocalRay, logs: Path) -> None:
+    ray.prune_logs()
+    for pattern, kept in KEPT_WORKER_FILES.items():
+        assert len(names(logs, pattern)) == (0 if "old" in pattern else kept), pattern
+    newest = WORKERS - 1
+    assert f"event_CORE_WORKER_{newest}.log" in names(logs, "events/*")
+    assert "event_CORE_WORKER_0.log" not in names(logs, "events/*")
+    assert f"event_EXPORT_TASK_{newest}.log" in names(logs, "export_events/*")
+    # What is the node's own stays, however old it is.
+    assert {"gcs_server.out", "raylet.err"} <= set(names(logs, "*"))
+    assert "event_GCS.log" in names(logs, "events/*")
+
+
+def test_logs_that_cannot_be_kept_do_not_keep_ray_from_starting(
+    ray: LocalRay, logs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data" / "logs").rmdir()
+    (tmp_path / "data" / "logs").touch()  # no folder to move them to
+    ray.keep_logs()
+    assert "the logs of Ray are not kept" in caplog.text
+    assert not logs.exists()
+    launch = ray.service.launch()
+    assert launch.output is None
+
+
+def test_it_is_reached_by_its_sockets(ray: LocalRay, logs: Path) -> None:
+    reached = ray.service.reached
+    assert reached is not None and not reached()
+    sockets = logs.parent / "sockets"
+    sockets.mkdir()
+    needed = [sockets / "raylet", sockets / "plasma_store"]
+    needed.append(logs.parent.parent / "ray_current_cluster")
+    for path in needed:
+        path.touch()
+    assert reached()
+    for path in needed:
+        path.unlink()
+        assert not reached()
+        path.touch()
