@@ -178,8 +178,9 @@ async def _all_speak(s: Scene, since: float, what: str) -> None:
         f"every room acknowledged again {took:.1f} s after {what} (the start took "
         f"{s.messenger.start_s:.1f} s)"
     )
-    # On a machine where nothing else runs a start takes 4 s; healing is never more.
-    soon = max(HEALED_S, s.messenger.start_s)
+    # Where nothing else runs a start takes 4 s, and the longest healing is one of Ray;
+    # what a busy machine makes of a start it makes of a healing too.
+    soon = max(HEALED_S, 3 * s.messenger.start_s)
     s.expect(took < soon, f"acknowledged only {took:.1f} s after {what}")
 
 
