@@ -42,6 +42,7 @@ START_ATTEMPTS = 3
 # about it.
 WATCH_S = 1.0
 SILENCES = 15
+LATE_S = 1.0
 
 
 class StartFailed(Exception):
@@ -259,7 +260,9 @@ class Supervisor:
             await asyncio.wait((exited,), timeout=max(0.0, rest))
             if ear.heard() and there:
                 silences = 0
-            elif loop.time() - began < 2 * period and not self._waits_for_disk(child):
+            elif loop.time() - began < period + LATE_S and not self._waits_for_disk(
+                child
+            ):
                 silences += 1
             if exited.done() or child.stopping:
                 return

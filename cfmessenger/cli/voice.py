@@ -30,10 +30,11 @@ class Voice:
 
     async def live(self) -> None:
         """Says that it is ready, and from then on that it lives, until cancelled."""
-        self._say("ready")
+        # In one write: a child that hangs right after the first would never be watched.
+        self._say("ready\n.")
         while True:
-            self._say(".")
             await asyncio.sleep(BEAT_S)
+            self._say(".")
 
     def failed(self, why: str) -> bool:
         """Says why it ends; False if there is nobody to hear it."""

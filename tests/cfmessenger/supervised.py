@@ -23,7 +23,7 @@ WATCH_S = 0.1
 BEATS = (
     "import os, time\n"
     "voice = int(os.environ['CFMX_READY_FD'])\n"
-    "os.write(voice, b'ready\\n')\n"
+    "os.write(voice, b'ready\\n.\\n')\n"
     "while True: os.write(voice, b'.\\n'); time.sleep(0.02)\n"
 )
 FAILS = "import os; os.write(int(os.environ['CFMX_READY_FD']), b'failed X: no\\n')\n"

@@ -16,7 +16,7 @@ def run(scenario: str, folder: Path) -> tuple[list[str], str]:
         [sys.executable, "-m", "tests.cfmessenger.supervised", scenario, str(folder)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,  # of a machine that hangs, not of ours
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), done.stderr
