@@ -258,11 +258,10 @@ class Supervisor:
             there = service.alive is None or await answers(service.alive, period)
             rest = began + period - loop.time()
             await asyncio.wait((exited,), timeout=max(0.0, rest))
+            on_time = loop.time() - began < period + LATE_S
             if ear.heard() and there:
                 silences = 0
-            elif loop.time() - began < period + LATE_S and not self._waits_for_disk(
-                child
-            ):
+            elif on_time and not self._waits_for_disk(child):
                 silences += 1
             if exited.done() or child.stopping:
                 return
