@@ -180,6 +180,14 @@ def spawn(
     )
 
 
+def how_ended(code: int) -> str:
+    """A return code in words: the signal's name, or the exit code."""
+    with suppress(ValueError):  # real-time signals have no name
+        if code < 0:
+            return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")

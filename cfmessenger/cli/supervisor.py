@@ -42,6 +42,7 @@ START_ATTEMPTS = 3
 # about it.
 WATCH_S = 1.0
 SILENCES = 15
+GRACE_S = 2.0
 LATE_S = 1.0
 
 
@@ -185,7 +186,7 @@ class Supervisor:
                 self._fail(service.name, life, failures)
             if life.code == EXIT_LOST and service.follows is not None:
                 other = self._children[service.follows]
-                self._condemn(other, f"it does not answer {service.name}")
+                await self._condemn(other, f"it does not answer {service.name}")
             await asyncio.sleep(backoff_s(failures))
 
     async def _live(self, child: _Child) -> _Life:
@@ -210,13 +211,13 @@ class Supervisor:
                 await self._watch(child, ear, exited)
         except Exception:  # a probe's bug must not leave a process that nobody awaits
             log.exception("%s cannot be watched", service.name)
-            self._condemn(child, "it cannot be watched")
+            await self._condemn(child, "it cannot be watched")
         finally:
             code = await exited
             ear.close()
         if ear.why:
             return _Life(ear.why, ready, code, True, code == EXIT_SETTINGS)
-        why = child.verdict or _reason(code)
+        why = child.verdict or process.how_ended(code)
         if service.reason is not None and (more := service.reason(code)):
             why = f"{why}: {more}"
         return _Life(why, ready, code)
@@ -237,7 +238,7 @@ class Supervisor:
             if exited.done() or child.stopping:
                 return False
             if not waiting.done():
-                self._condemn(child, f"not ready within {service.ready_s:g} s")
+                await self._condemn(child, f"not ready within {service.ready_s:g} s")
                 return False
             waiting.result()
         finally:
@@ -266,20 +267,28 @@ class Supervisor:
             if exited.done() or child.stopping:
                 return
             if service.reached is not None and not service.reached():
-                self._condemn(child, "the files that it is reached by were deleted")
+                await self._condemn(
+                    child, "the files that it is reached by were deleted"
+                )
             elif silences >= SILENCES:
-                self._condemn(child, f"no answer for {silences * period:g} s")
+                await self._condemn(child, f"no answer for {silences * period:g} s")
 
     def _waits_for_disk(self, child: _Child) -> bool:
         """Ending it would change nothing then, and what it does may yet succeed."""
         row = process.entry(child.popen.pid) if child.popen else None
         return row is not None and row.state == "D"
 
-    def _condemn(self, child: _Child, why: str) -> None:
-        """Ends this run of a child; the next begins by itself."""
-        if child.popen is not None and not child.stopping:
-            child.verdict = why
-            self._kill(child)
+    async def _condemn(self, child: _Child, why: str) -> None:
+        """Ends this run of a child; the next begins by itself.
+
+        First as when we die, so that it may write what it owes the disk if it can.
+        """
+        if child.popen is None or child.exited is None or child.stopping:
+            return
+        child.verdict = why
+        os.kill(child.popen.pid, child.service.death_signal)
+        await asyncio.wait((child.exited,), timeout=GRACE_S)
+        self._kill(child)
 
     def _spawn(self, child: _Child) -> tuple[Ear, asyncio.Future[int]]:
         service = child.service
@@ -388,10 +397,3 @@ class Supervisor:
 def backoff_s(failures: int) -> float:
     """The pause after so many failures in a row, 1 or more."""
     return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), LAST_BACKOFF_S)
-
-
-def _reason(code: int) -> str:
-    with suppress(ValueError):  # real-time signals have no name
-        if code < 0:
-            return signal.Signals(-code).name
-    return f"exit code {code}"

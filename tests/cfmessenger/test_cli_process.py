@@ -123,3 +123,11 @@ def test_grandchildren_are_descendants() -> None:
             process.send(row, signal.SIGKILL)
         popen.wait(10)
     assert process.session_members(popen.pid) == []
+
+
+def test_how_a_process_ended_in_words() -> None:
+    assert process.how_ended(-signal.SIGTERM) == "SIGTERM"
+    assert (
+        process.how_ended(-signal.SIGRTMIN - 1) == f"exit code {-signal.SIGRTMIN - 1}"
+    )
+    assert process.how_ended(3) == "exit code 3"
