@@ -73,9 +73,9 @@ def test_the_buffer_reaches_as_far_as_it_holds() -> None:
     history = filled(250)
     assert history.reaches(150, 250) and history.reaches(300, 250)
     assert not history.reaches(149, 250)
-    assert history.events_after(248, 250) == [event(249), event(250)]
-    assert history.events_after(250, 250) == []
-    assert history.events_after(149, 250) is None
+    assert history.events_after("general", 248, 250) == [event(249), event(250)]
+    assert history.events_after("general", 250, 250) == []
+    assert history.events_after("general", 149, 250) is None
 
 
 def test_the_whole_frame_is_encoded_once() -> None:
@@ -159,7 +159,7 @@ def test_receipts_only_go_up_and_show_in_history() -> None:
     assert first["status"] == "read"
     assert "status" not in second
     # The original echo, and the log, have none.
-    assert history.events_after(0, 2) == [event(1), event(2)]
+    assert history.events_after("general", 0, 2) == [event(1), event(2)]
 
 
 def test_a_receipt_for_what_left_the_buffer_is_kept_without_json() -> None:

@@ -123,6 +123,7 @@ class GatewayProcess:
             sessions=_Sessions(),
             kv=FakeKv(),
             directory=_Directory(),
+            clock=SimClock(),
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name
@@ -284,7 +285,6 @@ def replaced() -> Iterator[None]:
         for where, name, what in (
             (actors.host, "Clock", SimClock),
             (actors.host, "Peer", Peer),
-            (gateway.sockets, "Clock", SimClock),
             (gateway.sockets, "Wire", SimWire),
         ):
             stack.enter_context(mock.patch.object(where, name, what))

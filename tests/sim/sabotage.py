@@ -153,7 +153,7 @@ async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activa
 def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
     """An activation goes on under its predecessor's epoch."""
 
-    async def activate(self: ValkeyLog, name: str) -> Activated:
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
         previous = await self.epoch(name)
         return await _read(self, name, max(previous, 1), previous)
 
@@ -164,7 +164,7 @@ def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
 def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
     """No marker is written: what an older activation has under way still lands."""
 
-    async def activate(self: ValkeyLog, name: str) -> Activated:
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
         previous = await self.epoch(name)
         return await _read(self, name, previous + 1, previous)
 
