@@ -295,6 +295,56 @@ def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]
     return _instead(actors.loading, "_newer", nothing)
 
 
+# A machine with a bug.
+
+
+@sabotage("failure", "alive")
+def fault_reaches_the_link() -> contextlib.AbstractContextManager[Any]:
+    """What a machine raises is let through."""
+
+    def bare(self: Activation, answer: Any, what: str) -> None:
+        raise
+
+    return _instead(Activation, "_fault", bare)
+
+
+@sabotage("poison")
+def fault_answered_and_not_covered() -> contextlib.AbstractContextManager[Any]:
+    """The input at which a machine failed comes again."""
+    fault = Activation._fault
+
+    def forgetful(self: Activation, answer: Any, what: str) -> None:
+        covered = answer.origin.covered if answer.origin is not None else 0
+        fault(self, answer._replace(n=covered), what)
+
+    return _instead(Activation, "_fault", forgetful)
+
+
+@sabotage("unanswered", "poison")
+def fault_covers_what_came_before_it() -> contextlib.AbstractContextManager[Any]:
+    """The object begins anew before what it was given is confirmed and shown."""
+    fault = Activation._fault
+
+    def hasty(self: Activation, answer: Any, what: str) -> None:
+        self._gate.drop()
+        fault(self, answer, what)
+
+    return _instead(Activation, "_fault", hasty)
+
+
+@sabotage("hole")
+def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
+    """Whatever it has half done, it goes on."""
+
+    def careless(self: Activation) -> None:
+        self._faulty = False
+        waiting, self._waiting = self._waiting, []
+        for peer, message in waiting:
+            self.receive(peer, message)
+
+    return _instead(Activation, "_recover", careless)
+
+
 # Pools.
 
 
