@@ -176,6 +176,22 @@ async def test_what_is_for_one_socket_is_done() -> None:
         assert again.sockets == [changed]
 
 
+@pytest.mark.parametrize("but_user", [None, "user_3"])
+async def test_a_socket_that_cannot_be_written_to_is_closed_alone(
+    but_user: str | None,
+) -> None:
+    def broken(blob: bytes) -> None:
+        raise ZeroDivisionError
+
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2", "user_2")
+        one.write = broken  # type: ignore[method-assign]
+        await at.enter(one, two)
+        at.output([link.Fanout(b"m1", 1, but_user)])
+        await eventually(lambda: two.got == [b"m1"])
+        assert one.got == [1011]
+
+
 async def test_whom_the_object_closes_it_is_not_told_of_again() -> None:
     async with desk() as at:
         one, two = Outlet("g1.1"), Outlet("g1.2")
