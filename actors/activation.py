@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.kinds import Machine, kind_of
 from actors.loading import NOTHING, Floor, load
@@ -23,10 +24,8 @@ from actors.thinking import Thinking
 from cfmessenger import effects as fx
 from cfmessenger import link
 from cfmessenger.bots.talk import Answer, Question
-from cfmessenger.decoding import frame_id
-from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
+from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of
-from cfmessenger.protocol import error_frame
 from cfmessenger.storage.log import Commit, Fenced
 
 logger = logging.getLogger("cfmessenger.activation")
@@ -41,12 +40,6 @@ COMPLETE_AFTER_S = 5.0
 
 CALLS = 6
 """Ticks for which gateways of the mirror are called, and what passes is kept."""
-
-FAULTS = 8
-"""So many faults of the machine with less than `CALM_S` between them end the object."""
-
-CALM_S = 60.0
-FAULT_PAUSE_S, FAULT_PAUSE_CAP_S = 0.05, 1.0
 
 
 class State(enum.Enum):
@@ -83,8 +76,7 @@ class Activation:
         self._faulty = False  # likewise: the machine raised, so then it is dropped
         self._doubting = False  # likewise: is it the past, or did storage lose some?
         self._floor = NOTHING  # what the next load is told; set by a doubt
-        self._faults = 0  # that came in a row; outlives a reset
-        self._fault_at = around.loop.time()  # the last of them
+        self._faults = Faults()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,18 +176,18 @@ class Activation:
         """Whose sockets are in the roster."""
         return self._machine.gateways
 
-    def _reset(self, pause_s: float = 0.0) -> None:
-        """An append was refused or its outcome is unknown (design.md §3.5), or the
-        machine failed.
+    def _reset(self, reason: str = "reset", pause_s: float = 0.0) -> None:
+        """An append was refused or its outcome is unknown (design.md §3.5); or the
+        machine failed (`fault`), or storage lost what was shown (`damage`).
 
         Machine and held effects are dropped, a new epoch settles what became of the
         append, and the gateways bring back what is not covered.
         """
-        logger.warning("%s resets, epoch %d", self.name, self.epoch)
+        logger.warning("%s resets, %s, epoch %d", self.name, reason, self.epoch)
         self._forget_thoughts()
         self._gate.drop()
         self._release.call(())
-        self._goodbye("reset")
+        self._goodbye(reason)
         self.seats.clear()
         self._waiting.clear()
         self._parting = self._faulty = self._doubting = False
@@ -205,34 +197,25 @@ class Activation:
 
     # The machine's faults.
 
-    def _fault(self, answer: Step[Seat], what: str) -> None:
-        """The machine raised, which is our bug and no reason to disturb anybody else.
-
-        What it may have half done is dropped with it. First everything that it was
-        given before is shown, and the `answer` covers the input, so that it does not
-        come again. Called in an `except` block.
+    def _fault(self, step: Step[Seat], what: str) -> None:
+        """The machine raised (faults.py). What it may have half done is dropped with
+        it, but first everything that it was given before is shown; `step` answers and
+        covers the input. Called in an `except` block.
         """
-        now = self._around.loop.time()
-        recent = now - self._fault_at < CALM_S
-        self._faults, self._fault_at = self._faults * recent + 1, now
+        self._faults.count(self._around.loop.time())
         logger.exception("%s fails at %s", self.name, what)
         self._faulty = True
         self._forget_thoughts()
-        self._gate.hold(answer)
+        self._gate.hold(step)
         self._flush_soon()
 
     def _recover(self) -> None:
-        """Everything that came before the fault is shown: begin anew.
-
-        A fault that comes with the mirror comes again and again; then it is better to
-        end without one, until somebody speaks.
-        """
-        if self._faults >= FAULTS:
+        """Everything that came before the fault is shown: begin anew, or end."""
+        if self._faults.too_many:
             logger.error("%s fails too often", self.name)
             self._end("failed")
         else:
-            pause_s = min(FAULT_PAUSE_CAP_S, FAULT_PAUSE_S * 2 ** (self._faults - 2))
-            self._reset(pause_s if self._faults > 1 else 0.0)
+            self._reset("fault", self._faults.pause_s)
 
     # Events.
 
@@ -278,8 +261,9 @@ class Activation:
             self._seat(peer, message)
         except Exception:
             self._waiting.append((peer, message))  # it may not have got a seat
-            guilty = self._guilty(peer.gateway, message.sockets)
-            self._fault(Step(tuple(map(_failed_socket, guilty)), None, 0), "an attach")
+            fresh, now = self._kind.fresh, self._around.clock.now()
+            effects = answer_attach(fresh, now, peer.gateway, message.sockets)
+            self._fault(Step(effects, None, 0), "an attach")
 
     def _seat(self, peer: Peer, message: link.Attach) -> None:
         machine, now = self._machine, self._around.clock.now()
@@ -297,16 +281,6 @@ class Activation:
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 
-    def _guilty(self, gateway: str, sockets: list[fx.Attachment]) -> list[str]:
-        """The connections at which a fresh machine fails too, each alone."""
-        now, guilty = self._around.clock.now(), []
-        for each in sockets:
-            try:
-                self._kind.fresh().attach(now, gateway, [each])
-            except Exception:
-                guilty.append(each.conn)
-        return guilty
-
     async def _doubt(self, floor: Floor) -> None:
         """Whoever lived later than we do knows more, and has taken an epoch for it; if
         nobody has, storage has lost what was shown, and numbers go on above that."""
@@ -321,7 +295,7 @@ class Activation:
             self.supersede()
         else:
             self._floor = floor
-            self._reset()
+            self._reset("damage")
 
     def _take(self, peer: Peer, message: link.Inputs) -> None:
         seat = self.seats.get(peer.gateway)
@@ -348,7 +322,7 @@ class Activation:
                     assert type(entry) is link.Notified
                     effects = machine.notify(now, entry.data) if entry.data else []
             except Exception:
-                self._fault(Step(_answer(entry), seat, n), f"a {type(entry).__name__}")
+                self._fault(Step(answer(entry), seat, n), f"a {type(entry).__name__}")
                 return  # what is behind it comes again
             hold(Step(effects, seat, n, seen))
 
@@ -654,17 +628,3 @@ class Activation:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _answer(entry: link.Input) -> Sequence[fx.Effect]:
-    """What the sender of an input is told at which the machine failed."""
-    if isinstance(entry, link.Said):
-        error = ProtocolError("INTERNAL_ERROR", id=frame_id(entry.data))
-        return [fx.Send((entry.conn,), error_frame(error))]
-    if isinstance(entry, link.Opened):
-        return [_failed_socket(entry.attachment.conn)]
-    return ()
-
-
-def _failed_socket(conn: str) -> fx.Close:
-    return fx.Close(conn, CloseCode.INTERNAL_ERROR, "internal error")

@@ -18,6 +18,7 @@ from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Namespace
 from cfmessenger.placement import Placement
+from gateway import metrics
 
 logger = logging.getLogger("cfmessenger.links")
 
@@ -74,6 +75,7 @@ class Link(asyncio.Protocol):
                 if isinstance(message, link.Output):
                     rider.on_output(message)
                 else:
+                    metrics.GOODBYES.labels(message.reason).inc()
                     rider.on_goodbye(message)
             except Exception:
                 # Our bug, and no reason for the others to lose their link: this object

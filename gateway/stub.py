@@ -495,7 +495,7 @@ class Stub:
             return
         if goodbye.epoch >= self.epoch:
             self.epoch = goodbye.epoch
-            ended = goodbye.reason not in ("reset", "behind")
+            ended = goodbye.reason not in link.AGAIN and goodbye.reason != "behind"
             self._rested = goodbye.epoch if ended else 0
             self._cover(goodbye.covered)
         at, self._link = self._link, None
@@ -503,7 +503,7 @@ class Stub:
             at.riders.pop(self.name, None)
         if goodbye.reason == "moved":
             self._links.moved()
-        if goodbye.reason == "reset" and at is not None:
+        if goodbye.reason in link.AGAIN and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":
             self._failures += 1

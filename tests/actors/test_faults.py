@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.activation import FAULTS, Activation, State
+from actors.activation import Activation, State
+from actors.faults import FAULTS
 from actors.release import Release
 from cfmessenger import keys, link
 from cfmessenger.room import Room
@@ -111,7 +112,7 @@ class Gateway(Visitor):
                     self.held.pop(each.conn, None)
             self.kept = [each for each in self.kept if each.n > message.covered]
         super().send(message)
-        wanted = isinstance(message, link.Goodbye) and message.reason == "reset"
+        wanted = isinstance(message, link.Goodbye) and message.reason in link.AGAIN
         if wanted and not self.dead:
             asyncio.get_running_loop().call_soon(self.come)
 
@@ -150,7 +151,7 @@ async def test_an_input_at_which_a_room_fails_is_answered_once_and_never_comes_a
         "mine",
     ]
     assert (a.activation.epoch, a.activation.state) == (epoch + 1, State.RUNNING)
-    assert [each.reason for each in a.goodbyes] == ["reset"]
+    assert [each.reason for each in a.goodbyes] == ["fault"]
     errors = [r for r in caplog.records if r.levelname == "ERROR"]
     assert [r.getMessage() for r in errors] == [f"{name} fails at a Said"]
     assert "poison" not in caplog.text, "never a message body"
@@ -230,7 +231,7 @@ async def test_an_attach_costs_the_guilty_socket_and_no_other(
 async def test_who_can_never_attach_does_not_keep_a_room_busy_for_ever(
     scene: Scene, bug: Bug, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.activation.FAULT_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.faults.PAUSE_S", 0.001)
     a = await entered(scene, fresh_room(), "gA.1")
     # Not at a single socket alone, so nobody is to blame.
     b = Gateway(B, a.activation)
@@ -272,7 +273,7 @@ async def test_a_dead_gateway_whose_leaving_fails_is_gone_all_the_same(
 async def test_an_alarm_that_always_fails_ends_the_room_without_a_mirror(
     scene: Scene, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.activation.FAULT_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.faults.PAUSE_S", 0.001)
     name = fresh_room()
     a = await entered(scene, name, "gA.1")
     bug("alarm")
@@ -290,7 +291,7 @@ async def test_an_alarm_that_always_fails_ends_the_room_without_a_mirror(
 async def test_faults_that_are_far_apart_do_not_add_up(
     scene: Scene, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.activation.CALM_S", 0.0)
+    monkeypatch.setattr("actors.faults.CALM_S", 0.0)
     a = await entered(scene, fresh_room(), "gA.1")
     bug("message", poisonous)
     for n in range(FAULTS + 2):
@@ -393,7 +394,7 @@ async def test_other_rooms_of_the_process_keep_their_links(
     caller.chat(two, "gA.2", "undisturbed")
     await v.until(lambda: bool(v.goodbyes) and bool(v.chats("gA.2")))
     assert not caller.ended.is_set()
-    assert [(each.object, each.reason) for each in v.goodbyes] == [(one, "reset")]
+    assert [(each.object, each.reason) for each in v.goodbyes] == [(one, "fault")]
     assert host.objects[two].epoch == 1
     assert v.chats("gA.2") == [(1, "undisturbed")]
     caller.close()
@@ -412,7 +413,7 @@ async def test_numbers_go_on_above_what_a_gateway_has_shown(
     v = caller.visitor
     # Of a life that nobody else remembers.
     caller.say(v.attach(name, "gA.1", seq=57, epoch=9))
-    await v.until(lambda: [each.reason for each in v.goodbyes] == ["reset"])
+    await v.until(lambda: [each.reason for each in v.goodbyes] == ["damage"])
     caller.say(v.attach(name, "gA.1", seq=57, epoch=9))
     caller.chat(name, "gA.1", "goes on")
     await v.until(lambda: bool(v.chats("gA.1")))

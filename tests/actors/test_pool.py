@@ -218,7 +218,7 @@ async def test_who_waits_behind_one_that_knows_more_than_storage_is_told_too(
     knowing.say(knowing.visitor.attach(name, "gA.1", seq=0, epoch=99))
     plain.enter(name, "gB.1")
     for each in (knowing, plain):
-        await each.visitor.until_goodbye("reset")
+        await each.visitor.until_goodbye("damage")
         assert each.visitor.outputs == []
     plain.enter(name, "gB.2")
     await plain.visitor.until_covered()

@@ -1,4 +1,4 @@
-"""The clock: never back, forward with a wall clock that ran ahead, and as storage says."""
+"""The clock: never back, forward with a wall that ran ahead, and as storage says."""
 
 import time
 

@@ -278,13 +278,14 @@ async def test_called_back_it_attaches() -> None:
         assert (await at.process.hears(link.Attach)).sockets == [one.attachment]
 
 
-async def test_a_reset_is_answered_on_the_same_link_at_once() -> None:
+@pytest.mark.parametrize("reason", sorted(link.AGAIN))
+async def test_a_reset_is_answered_on_the_same_link_at_once(reason: str) -> None:
     async with desk() as at:
         one = Outlet("g1.1")
         await at.enter(one)
         await at.process.hears(link.Attach)
         at.stub.say(one, b"uncovered")
-        at.process.says(link.Goodbye(NAME, 1, at.newest, "reset"))
+        at.process.says(link.Goodbye(NAME, 1, at.newest, reason))
         await at.process.hears(link.Attach)
         while await at.said() != [b"uncovered"]:
             pass
