@@ -43,9 +43,9 @@ class Faults:
     @property
     def pause_s(self) -> float:
         """How long to wait before beginning anew; the first time not at all."""
-        return (
-            0.0 if self._row < 2 else min(PAUSE_CAP_S, PAUSE_S * 2 ** (self._row - 2))
-        )
+        if self._row < 2:
+            return 0.0
+        return min(PAUSE_CAP_S, PAUSE_S * 2 ** (self._row - 2))
 
 
 def answer(entry: link.Input) -> Sequence[fx.Effect]:
