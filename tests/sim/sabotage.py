@@ -348,7 +348,7 @@ def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
 # Pools.
 
 
-@sabotage("alive", seeds=(85, 102))
+@sabotage("alive", seeds=(338, 721, 929))
 def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
     """A pool never finds out that there is another one of its name."""
     start = Host.start
