@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.kinds import Machine, kind_of
-from actors.loading import load
+from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
@@ -72,6 +73,10 @@ class Activation:
         self._flush_due = False
         self._calls = 0
         self._parting = False  # takes nothing more, shows what it took
+        self._faulty = False  # likewise: the machine raised, so then it is dropped
+        self._doubting = False  # likewise: is it the past, or did storage lose some?
+        self._floor = NOTHING  # what the next load is told; set by a doubt
+        self._faults = Faults()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,12 +107,17 @@ class Activation:
 
     def start(self) -> None:
         """Take an epoch and load; what is received meanwhile waits."""
-        self._spawn(self._start())
+        self._spawn(self._start(0.0))
 
-    async def _start(self) -> None:
+    async def _start(self, pause_s: float) -> None:
+        floor, self._floor = self._floor, NOTHING
+        if pause_s:
+            await asyncio.sleep(pause_s)
+            if self.state is not State.STARTING:
+                return
         try:
             machine = await load(
-                self.name, self._kind, self._around.loads, self._around.clock.now()
+                self.name, self._kind, self._around.loads, self._around.clock, floor
             )
             dead = await self._dead(machine.gateways)
             # Who held sockets at the end of a life that was cut short nobody knows.
@@ -166,25 +176,54 @@ class Activation:
         """Whose sockets are in the roster."""
         return self._machine.gateways
 
-    def _reset(self) -> None:
-        """An append was refused or its outcome is unknown (design.md §3.5).
+    def _reset(self, reason: str = "reset", pause_s: float = 0.0) -> None:
+        """An append was refused or its outcome is unknown (design.md §3.5); or the
+        machine failed (`fault`), or storage lost what was shown (`damage`).
 
         Machine and held effects are dropped, a new epoch settles what became of the
         append, and the gateways bring back what is not covered.
         """
-        logger.warning("%s resets, epoch %d", self.name, self.epoch)
+        logger.warning("%s resets, %s, epoch %d", self.name, reason, self.epoch)
         self._forget_thoughts()
         self._gate.drop()
         self._release.call(())
-        self._goodbye("reset")
+        self._goodbye(reason)
         self.seats.clear()
         self._waiting.clear()
-        self._parting = False
+        self._parting = self._faulty = self._doubting = False
         self.state = State.STARTING
         self._machine = self._kind.fresh()
-        self.start()
+        self._spawn(self._start(pause_s))
+
+    # The machine's faults.
+
+    def _fault(self, step: Step[Seat], what: str) -> None:
+        """The machine raised (faults.py). What it may have half done is dropped with
+        it, but first everything that it was given before is shown; `step` answers and
+        covers the input. Called in an `except` block.
+        """
+        self._faults.count(self._around.loop.time())
+        logger.exception("%s fails at %s", self.name, what)
+        self._faulty = True
+        self._forget_thoughts()
+        self._gate.hold(step)
+        self._flush_soon()
+
+    def _recover(self) -> None:
+        """Everything that came before the fault is shown: begin anew, or end."""
+        if self._faults.too_many:
+            logger.error("%s fails too often", self.name)
+            self._end("failed")
+        else:
+            self._reset("fault", self._faults.pause_s)
 
     # Events.
+
+    @property
+    def _open(self) -> bool:
+        """The input gate is."""
+        shut = self._parting or self._faulty or self._doubting
+        return self.state is State.RUNNING and not shut
 
     def receive(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
         """Take a gateway's message, or keep it until the input gate opens.
@@ -198,7 +237,7 @@ class Activation:
             )
             peer.send(goodbye)
             return
-        if self.state is not State.RUNNING or self._parting:
+        if not self._open:
             self._waiting.append((peer, message))
             return
         self._touched_at = self._around.loop.time()
@@ -212,12 +251,21 @@ class Activation:
         seat = self.seats.get(peer.gateway)
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
-        if message.epoch > self.epoch:
-            # It lived elsewhere since: we are the past, and whoever says so is told
-            # goodbye like the others.
+        if message.epoch > self.epoch or message.seq > self._machine.seq:
+            # It has seen what we do not know of.
             self._waiting.append((peer, message))
-            self.supersede()
+            self._doubting = True
+            self._spawn(self._doubt(Floor(self.epoch, message.epoch, message.seq)))
             return
+        try:
+            self._seat(peer, message)
+        except Exception:
+            self._waiting.append((peer, message))  # it may not have got a seat
+            fresh, now = self._kind.fresh, self._around.clock.now()
+            effects = answer_attach(fresh, now, peer.gateway, message.sockets)
+            self._fault(Step(effects, None, 0), "an attach")
+
+    def _seat(self, peer: Peer, message: link.Attach) -> None:
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
         if missed is None:
@@ -233,6 +281,22 @@ class Activation:
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 
+    async def _doubt(self, floor: Floor) -> None:
+        """Whoever lived later than we do knows more, and has taken an epoch for it; if
+        nobody has, storage has lost what was shown, and numbers go on above that."""
+        try:
+            newest = await self._around.loads.epoch(self.name)
+        except Unavailable:
+            self._end("storage_failed")
+            return
+        if self.state is not State.RUNNING or self.epoch != floor.own_epoch:
+            return  # it was reset meanwhile, and told them all to attach again
+        if newest > self.epoch:
+            self.supersede()
+        else:
+            self._floor = floor
+            self._reset("damage")
+
     def _take(self, peer: Peer, message: link.Inputs) -> None:
         seat = self.seats.get(peer.gateway)
         if seat is None or seat.peer is not peer or seat.turn != message.turn:
@@ -243,19 +307,23 @@ class Activation:
         said, process = link.Said, process_of(peer.gateway)
         for entry in message.inputs:
             n, seen = entry.n, 0
-            if type(entry) is said:
-                seen = entry.seen
-                fresh_id = f"{process}.{n}"
-                effects = machine.message(now, entry.conn, entry.data, fresh_id)
-            elif type(entry) is link.Opened:
-                effects = machine.connect(
-                    now, entry.attachment, entry.since, entry.greeted
-                )
-            elif type(entry) is link.Closed:
-                effects = machine.close(now, entry.conn)
-            else:
-                assert type(entry) is link.Notified
-                effects = machine.notify(now, entry.data) if entry.data else []
+            try:
+                if type(entry) is said:
+                    seen = entry.seen
+                    fresh_id = f"{process}.{n}"
+                    effects = machine.message(now, entry.conn, entry.data, fresh_id)
+                elif type(entry) is link.Opened:
+                    effects = machine.connect(
+                        now, entry.attachment, entry.since, entry.greeted
+                    )
+                elif type(entry) is link.Closed:
+                    effects = machine.close(now, entry.conn)
+                else:
+                    assert type(entry) is link.Notified
+                    effects = machine.notify(now, entry.data) if entry.data else []
+            except Exception:
+                self._fault(Step(answer(entry), seat, n), f"a {type(entry).__name__}")
+                return  # what is behind it comes again
             hold(Step(effects, seat, n, seen))
 
     def leave(self, peer: Peer) -> None:
@@ -272,8 +340,16 @@ class Activation:
             # Not as dead as that, perhaps: then it must know that it is not seated.
             covered, turn = seat.covered, seat.turn
             seat.peer.send(link.Goodbye(self.name, self.epoch, covered, "reset", turn))
-        if self.state is State.RUNNING:
-            effects = self._machine.detach(self._around.clock.now(), gateway)
+        if self.state is State.RUNNING and not self._faulty:
+            self._do("a detach", lambda now: self._machine.detach(now, gateway))
+
+    def _do(self, what: str, verb: Callable[[int], list[fx.Effect]]) -> None:
+        """Something that no gateway's input caused."""
+        try:
+            effects = verb(self._around.clock.now())
+        except Exception:
+            self._fault(Step((), None, 0), what)
+        else:
             self._gate.hold(Step(effects, None, 0))
             self._flush_soon()
 
@@ -300,15 +376,20 @@ class Activation:
                 self._around.committer.add(commit, self._committed)
             else:
                 self._show()
+        if self._faulty and self._gate.idle:
+            self._recover()
         self._set_alarm()
 
     def _show(self) -> None:
-        """Release what has landed. A bug in it must not lose what it half showed."""
+        """Release what has landed. A bug in it must not lose what it half showed: none
+        of that half is sent, and what it would have covered comes again."""
         try:
             self._release.run(self.name, self.epoch, self._gate.land())
         except Exception:
-            logger.exception("%s cannot show what happened", self.name)
-            self._reset()
+            for seat in self.seats.values():
+                seat.covered, seat.items = seat.told, []
+            self._release = Release(self.seats, self._elsewhere)
+            self._fault(Step((), None, 0), "showing what happened")
 
     def _committed(self, commit: Commit, problem: Exception | None) -> None:
         if self.state is not State.RUNNING or commit.epoch != self.epoch:
@@ -349,7 +430,7 @@ class Activation:
                 around.mind,
                 around.derived.bots_enabled,
                 around.clock,
-                lambda typing: self._occur([typing]),
+                self._typing,
                 self._answered,
             )
         if gateway is not None:
@@ -365,14 +446,14 @@ class Activation:
             answer,
             max(0, now - question.timestamp),
         )
-        if self.state is State.RUNNING and not self._parting:
+        if self._open:
             self._touched_at = self._around.loop.time()
-            self._occur(self._machine.notify(now, fx.encode_notification(answered)))
+            told = fx.encode_notification(answered)
+            self._do("an answer", lambda now: self._machine.notify(now, told))
 
-    def _occur(self, effects: Sequence[fx.Effect]) -> None:
-        """Something that no gateway caused."""
-        if self.state is State.RUNNING and not self._parting:
-            self._gate.hold(Step(effects, None, 0))
+    def _typing(self, typing: fx.Effect) -> None:
+        if self._open:
+            self._gate.hold(Step((typing,), None, 0))
             self._flush_soon()
 
     def _forget_thoughts(self) -> None:
@@ -393,13 +474,11 @@ class Activation:
 
     def _ring(self) -> None:
         self._timer = self._timer_at = None
-        now = self._around.clock.now()
         due = self._machine.alarm_at
-        if self.state is not State.RUNNING:
+        if self.state is not State.RUNNING or self._faulty:
             return
-        if due is not None and due <= now:
-            self._gate.hold(Step(self._machine.alarm(now), None, 0))
-            self._flush_soon()
+        if due is not None and due <= self._around.clock.now():
+            self._do("an alarm", self._machine.alarm)
         else:
             self._set_alarm()
 
@@ -440,6 +519,8 @@ class Activation:
                 self._reset()
                 return False
             reason = "storage_failed"
+        except Exception:
+            logger.exception("%s cannot be mirrored, the log is left", self.name)
         self._end(reason)
         return True
 
@@ -489,6 +570,8 @@ class Activation:
             self._end("duplicate_activation")
         except Unavailable:
             self._machine.receipts_changed = True
+        except Exception:
+            logger.exception("%s cannot be mirrored", self.name)
 
     def trust_again(self) -> None:
         """Storage answers: what was held back may be shown."""

@@ -235,13 +235,14 @@ class Host(Surroundings):
         self._reached = 0
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
-        self._aside = ValkeyLog(settings.valkey_url, settings.log_length)
+        clock = Clock()
+        self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
         self._generation = Generation(self._aside)
         super().__init__(
             self._log,
             DerivedKeys(self._aside),
             settings.rules,
-            Clock(),
+            clock,
             self._aside,
             Mind(settings.bots) if settings.bots else None,
         )

@@ -6,18 +6,33 @@ read after it is the whole truth (design.md §3.1).
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from typing import NamedTuple
 
 import msgspec
 
 from actors.kinds import Kind, Machine
-from cfmessenger.storage.log import Entry, Log
+from cfmessenger.clock import Clock
+from cfmessenger.storage.log import Entry, Fenced, Log
 
 logger = logging.getLogger("cfmessenger.activation")
 
 PAGE = 1000
 REMEMBER_MESSAGES = 1000
 REMEMBER_MS = 60_000
+
+
+class Floor(NamedTuple):
+    """What a gateway has seen of an object beyond what an activation of `own_epoch`
+    knew, although nobody lived later: storage has lost it."""
+
+    own_epoch: int
+    epoch: int
+    seq: int
+
+
+NOTHING = Floor(0, 0, 0)
 
 
 class _Stamp(msgspec.Struct):
@@ -27,24 +42,59 @@ class _Stamp(msgspec.Struct):
 _stamp = msgspec.json.Decoder(_Stamp).decode
 
 
-async def load(name: str, kind: Kind, log: Log, now: int) -> Machine:
-    """The machine of a new activation. Raises `Fenced` or `Unavailable`."""
-    found = await log.activate(name)
+async def load(
+    name: str, kind: Kind, log: Log, clock: Clock, floor: Floor = NOTHING
+) -> Machine:
+    """The machine of a new activation. Raises `Fenced` or `Unavailable`.
+
+    What is missing of the log is logged as an error and never numbered again: holes,
+    what a mirror or a gateway (`floor`) has seen above the log's top, and events that
+    nobody can read.
+    """
+    found = await log.activate(name, floor.epoch)
+    if floor.own_epoch and found.previous_epoch != floor.own_epoch:
+        raise Fenced(name)  # somebody did live later
+    now = clock.now()  # which has heard from storage what time it is
     machine, clean = kind.fresh(), False
     if (mirror := found.mirror) is not None:
         clean = mirror.final and mirror.epoch == found.previous_epoch
-        machine = kind.restore(mirror.data, clean)
-        if machine.seq > found.seq:
-            machine = kind.fresh()  # it holds what was never confirmed
+        machine = _restored(name, kind, mirror.data, clean)
     entries = await _newer(name, log, machine.seq, found.seq, now)
     if entries and entries[0].seq != machine.seq + 1:
-        machine = kind.fresh()  # trimmed past the snapshot: the log alone is left
+        oldest = await log.after(name, 0, 1)
+        if oldest[0].seq > machine.seq:
+            machine = kind.fresh()  # trimmed past the snapshot: the log alone is left
+            machine.skip(entries[0].seq - 1)
     for entry in entries:
-        machine.replay(now, *entry)
+        _pass_over(name, machine, entry.seq - 1)
+        try:
+            machine.replay(now, *entry)
+        except Exception:
+            logger.exception("%s: event %d cannot be read", name, entry.seq)
+            machine.skip(entry.seq)
+    if found.seq < machine.seq:
+        # Nothing is mirrored before it is confirmed, so the log did hold it.
+        logger.error("%s lost events %d to %d", name, found.seq + 1, machine.seq)
+    _pass_over(name, machine, max(found.numbered, floor.seq))
     machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
     machine.crashed = found.previous_epoch > 0 and not clean
     logger.info("%s active, epoch %d, seq %d", name, found.epoch, machine.seq)
     return machine
+
+
+def _restored(name: str, kind: Kind, data: bytes, clean: bool) -> Machine:
+    try:
+        return kind.restore(data, clean)
+    except Exception:
+        logger.exception("the mirror of %s cannot be restored", name)
+        return kind.fresh()
+
+
+def _pass_over(name: str, machine: Machine, seq: int) -> None:
+    """Say what is missing up to `seq`, if anything is."""
+    if seq > machine.seq:
+        logger.error("%s lost events %d to %d", name, machine.seq + 1, seq)
+        machine.skip(seq)
 
 
 async def _newer(name: str, log: Log, known: int, top: int, now: int) -> list[Entry]:
@@ -53,16 +103,23 @@ async def _newer(name: str, log: Log, known: int, top: int, now: int) -> list[En
     wire.md §2: "within the last 1,000 messages or 60 s, whichever is more".
     """
     entries: list[Entry] = []
-    missing = top - known
-    while missing > 0:
-        count = min(PAGE, missing)
-        before = entries[0].seq if entries else None
-        page = await log.newest(name, count, before)
+    lowest = top + 1
+    while lowest > known + 1:
+        count = min(PAGE, lowest - known - 1)
+        page = await log.newest(name, count, lowest if entries else None)
         entries = page + entries
-        missing -= count
         if len(page) < count:
             break
+        lowest = page[0].seq
         remembered = not known and len(entries) >= REMEMBER_MESSAGES
-        if remembered and _stamp(entries[0].event).timestamp < now - REMEMBER_MS:
+        if remembered and _time_of(page) < now - REMEMBER_MS:
             break
-    return entries
+    return [entry for entry in entries if entry.seq > known]
+
+
+def _time_of(page: list[Entry]) -> int:
+    """When the oldest of these was said that can be read; now, if none can."""
+    for entry in page:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _stamp(entry.event).timestamp
+    return 2**63

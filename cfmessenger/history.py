@@ -68,6 +68,8 @@ class History:
         self._buffer: deque[Kept] = deque()
         self._sent: dict[tuple[str, str], Kept] = {}
         self._newest: dict[str, Kept] = {}
+        # Everything above this seq that the log has is in the buffer.
+        self._base = 0
         # The whole buffer's frame: a join storm encodes it once.
         self._whole: bytes | None = None
 
@@ -93,10 +95,13 @@ class History:
         self._newest[id] = self._sent[sender_id, id] = kept
         self._kept.append(kept)
         buffer = self._buffer
+        if not buffer:
+            self._base = seq - 1
         buffer.append(kept)
         if len(buffer) > BUFFER:
             left = buffer.popleft()
             left.event = left.shown = b""
+            self._base = left.seq
         self._whole = None
         return kept
 
@@ -145,29 +150,41 @@ class History:
         return [self._buffer[i].event for i in range(first, len(self._buffer))]
 
     def reaches(self, since: int, seq: int) -> bool:
-        """Whether everything after `since` up to `seq`, the last, is in the buffer."""
-        return seq - since <= len(self._buffer)
+        """Whether all that is kept after `since` up to `seq`, the last, is in the
+        buffer."""
+        return since >= self._base
 
-    def events_after(self, since: int, seq: int) -> list[bytes] | None:
-        """The events after `since` without their statuses, None if some have left."""
+    def events_after(self, room_id: str, since: int, seq: int) -> list[bytes] | None:
+        """The events after `since` without their statuses, None if some have left.
+
+        An empty `history` frame with `gap: true` stands for those that are lost.
+        """
         if not self.reaches(since, seq):
             return None
-        return [kept.event for kept in self._after(since, seq)]
+        numbered = [(kept.seq, kept.event) for kept in self._after(since)]
+        return protocol.with_gaps(numbered, room_id, since, seq)
 
     def frame(self, room_id: str, seq: int, since: int | None = None) -> bytes:
         """The `history` frame of what came after `since`, or of the whole buffer.
 
-        `since` beyond `seq` is a place this room has never been at: `gap: true`.
+        `since` beyond `seq` is a place this room has never been at: `gap: true`; so is
+        it across messages that the log has lost.
         """
-        if since is None or since + len(self._buffer) == seq:
+        if since is None or (since == self._base and since + len(self._buffer) == seq):
             if self._whole is None:
                 self._whole = self._encode(self._buffer, room_id, seq, False)
             return self._whole
-        return self._encode(self._after(since, seq), room_id, seq, since > seq)
+        after = self._after(since)
+        return self._encode(after, room_id, seq, len(after) != seq - since)
 
-    def _after(self, since: int, seq: int) -> list[Kept]:
-        first = len(self._buffer) - max(seq - since, 0)
-        return [self._buffer[i] for i in range(first, len(self._buffer))]
+    def _after(self, since: int) -> list[Kept]:
+        after: list[Kept] = []
+        for kept in reversed(self._buffer):
+            if kept.seq <= since:
+                break
+            after.append(kept)
+        after.reverse()
+        return after
 
     def _encode(
         self, messages: Iterable[Kept], room_id: str, seq: int, gap: bool

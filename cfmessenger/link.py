@@ -214,8 +214,9 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     """The object is no longer here: resolve its name again when there is a reason.
 
     `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
-    duplicate_activation), or why to attach again here: `reset`, and `behind` when the
-    gap is larger than the buffer, so that the gateway must page it from the log first.
+    duplicate_activation, failed), or why to attach again here: one of `AGAIN`, and
+    `behind` when the gap is larger than the buffer, so that the gateway must page it
+    from the log first.
     """
 
     object: str
@@ -224,6 +225,9 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     reason: str
     turn: int = 0
 
+
+AGAIN = frozenset({"reset", "fault", "damage"})
+"""The object began anew: an append failed, its machine did, or storage lost some."""
 
 ToGateway = Welcome | Output | Pong | Goodbye
 

@@ -389,6 +389,9 @@ class Presence:
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
         """There are no durable events."""
 
+    def skip(self, seq: int) -> None:
+        """Nor can any be missing."""
+
 
 def _frames(
     before: Participant | None, after: Participant

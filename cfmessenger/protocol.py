@@ -275,7 +275,28 @@ encode = msgspec.json.Encoder().encode
 """The JSON bytes of a frame, Message or HTTP payload: `type` first, absent not null."""
 
 decode_message = msgspec.json.Decoder(Message).decode
-"""Read an event of the log back."""
+"""Read back what `encode` made of a Message."""
+
+
+def decode_event(seq: int, event: bytes) -> Message:
+    """Read the event `seq` of a room's log. Raises ValueError if it is damaged, or of
+    another version."""
+    try:
+        message = decode_message(event)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"event {seq} is unreadable: {error}") from error
+    if message.seq != seq:
+        raise ValueError(f"event {seq} says that it is {message.seq}")
+    return message
+
+
+def is_readable(seq: int, event: bytes) -> bool:
+    """Whether an event of a room's log may be shown."""
+    try:
+        decode_event(seq, event)
+    except ValueError:
+        return False
+    return True
 
 
 def error_frame(error: ProtocolError) -> bytes:
@@ -297,6 +318,22 @@ def history_frame(
 ) -> bytes:
     """A `history` frame around messages that are JSON already."""
     return encode(History([msgspec.Raw(e) for e in events], room_id, last_seq, gap))
+
+
+def with_gaps(
+    numbered: Iterable[tuple[int, bytes]], room_id: str, since: int, upto: int
+) -> list[bytes]:
+    """Frames for a socket that has everything up to `since`: these events, in order,
+    and for each row of them that is missing an empty `history` with `gap: true`."""
+    frames: list[bytes] = []
+    for seq, event in numbered:
+        if seq != since + 1:
+            frames.append(history_frame([], room_id, seq - 1, True))
+        frames.append(event)
+        since = seq
+    if since < upto:
+        frames.append(history_frame([], room_id, upto, True))
+    return frames
 
 
 # Reading.

@@ -113,8 +113,12 @@ class Room:
         return len(self._roster.conns)
 
     def events_after(self, seq: int) -> list[bytes] | None:
-        """The events after `seq` as they went into the log, None if some have left."""
-        return self._history.events_after(seq, self.seq)
+        """The events after `seq` as they went into the log, None if some have left.
+
+        Where the log has lost some, an empty `history` with `gap: true` stands for
+        them.
+        """
+        return self._history.events_after(self._id, seq, self.seq)
 
     # Connections.
 
@@ -483,18 +487,23 @@ class Room:
         """Take an event of the log above `seq`, in order, before anything else.
 
         Rebuilds the buffer, the ids, the rates and the clock's floor. A room without a
-        snapshot needs the last 1,000 messages or 60 s, whichever is more.
+        snapshot needs the last 1,000 messages or 60 s, whichever is more. An event that
+        cannot be read raises and changes nothing: then `skip` it.
         """
-        message = protocol.decode_message(event)
+        message = protocol.decode_event(seq, event)
         sender_id, at = message.sender_id, message.timestamp
         self.seq = seq
         self._time(at)
         self._history.add(epoch, seq, sender_id, message.id, at, event)
         self._history.forget(now)
         rates = self._nudges if message.is_nudge else self._chats
-        rates.record(sender_id, at)
+        rates.record(sender_id, min(at, now))  # who wrote it had another clock, perhaps
         if self._direct:
             self._mark(sender_id, seq)
+
+    def skip(self, seq: int) -> None:
+        """Events up to `seq` are missing, or left out: their numbers are used."""
+        self.seq = seq
 
 
 def _rates(rate: tuple[int, int]) -> UserRates:

@@ -200,9 +200,10 @@ class Connection:
         room_id = stub.name.removeprefix("room:")
         while since < seq:
             entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
-            gap = not entries or entries[0].seq != since + 1
-            since = entries[-1].seq if entries else seq
-            events = [entry.event for entry in entries]
+            upto = entries[-1].seq if entries else seq
+            events = [e.event for e in entries if protocol.is_readable(e.seq, e.event)]
+            gap = len(events) != upto - since
+            since = upto
             seq = max(seq, since)  # a page may go beyond what there was to catch up
             self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
             if not await self.wire.drained(DRAIN_PAGE_S):
@@ -217,7 +218,7 @@ class Connection:
 
     async def _recall(self, stub: Stub, seq: int) -> None:
         for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
-            if entry.seq == seq:
+            if entry.seq == seq and protocol.is_readable(seq, entry.event):
                 self.write(text_frame(entry.event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

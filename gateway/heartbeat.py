@@ -14,6 +14,7 @@ import logging
 from typing import Protocol
 
 from cfmessenger import keys
+from cfmessenger.clock import Clock
 from cfmessenger.errors import CloseCode
 from cfmessenger.ids import process_of
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
@@ -44,13 +45,15 @@ class Called(Protocol):
 class Heartbeat:
     """`beat` and `listen` run until cancelled; whoever runs them starts them again.
 
-    All times are Valkey's, so that the clocks of two machines need not agree.
+    All times are Valkey's, so that the clocks of two machines need not agree; the
+    gateway's `clock` hears them too.
     """
 
-    def __init__(self, kv: Valkey, gateway: str, sockets: Called) -> None:
+    def __init__(self, kv: Valkey, gateway: str, sockets: Called, clock: Clock) -> None:
         self._kv = kv
         self._gateway = gateway
         self._sockets = sockets
+        self._clock = clock
         self._extend_at = 0
         self._beaten_at = 0  # the last renewal
         self._steady_since = 0  # renewals have not missed since
@@ -62,8 +65,11 @@ class Heartbeat:
         self._beaten_at = self._steady_since = now
 
     async def _now(self) -> int:
+        asked_at = self._clock.steady()
         seconds, micros = await ask(self._kv, "TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        now = int(seconds) * 1000 + int(micros) // 1000
+        self._clock.hear(now, self._clock.steady() - asked_at)
+        return now
 
     async def beat(self) -> None:
         """Look for the dead twice a second, say each second that we live."""

@@ -18,6 +18,7 @@ from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Namespace
 from cfmessenger.placement import Placement
+from gateway import metrics
 
 logger = logging.getLogger("cfmessenger.links")
 
@@ -66,14 +67,22 @@ class Link(asyncio.Protocol):
             self.abort()
 
     def _take(self, message: object) -> None:
-        if isinstance(message, link.Output):
+        if isinstance(message, link.Output | link.Goodbye):
             rider = self.riders.get(message.object)
-            if rider is not None:
-                rider.on_output(message)
-        elif isinstance(message, link.Goodbye):
-            rider = self.riders.get(message.object)
-            if rider is not None:
-                rider.on_goodbye(message)
+            if rider is None:
+                return
+            try:
+                if isinstance(message, link.Output):
+                    rider.on_output(message)
+                else:
+                    metrics.GOODBYES.labels(message.reason).inc()
+                    rider.on_goodbye(message)
+            except Exception:
+                # Our bug, and no reason for the others to lose their link: this object
+                # is attached anew, which brings what was not shown.
+                logger.exception("%s fails at what its object shows", rider.name)
+                self.riders.pop(rider.name, None)
+                rider.on_lost(self)
         elif isinstance(message, link.Welcome):
             if not self.welcomed.done():
                 self.welcomed.set_result(None)

@@ -61,6 +61,11 @@ COVERED_SECONDS = Histogram(
     "From a client's frame to the actor's word that it is committed or answered.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
+GOODBYES = Counter(
+    "cfm_goodbyes",
+    "Objects that left or began anew, as gateways were told: idle, moved, fault, …",
+    ("reason",),
+)
 DELIVERED_BYTES = Counter("cfm_delivered_bytes", "Bytes written to client sockets.")
 
 

@@ -14,7 +14,7 @@ import msgspec
 from cfmessenger import keys, mirror
 from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import RoomId, direct_users
-from cfmessenger.protocol import RoomInfo
+from cfmessenger.protocol import RoomInfo, decode_event, is_readable
 from cfmessenger.storage.valkey_kv import ask
 from gateway.hub import Services
 
@@ -25,13 +25,6 @@ LISTED_ROOMS = 50
 # How many messages to look at for an unread count, in steps: most often the first is
 # enough; the count stops at the sum.
 _UNREAD_STEPS = (20, 100, 400)
-
-
-class _Author(msgspec.Struct, rename="camel"):
-    sender_id: str
-
-
-_author = msgspec.json.Decoder(_Author).decode
 
 
 def enter(room: RoomId, user_id: str, services: Services) -> None:
@@ -55,7 +48,11 @@ async def history(
     events = events[-limit:]
     if events:
         statuses = _statuses(await services.log.mirror(name))
-        shown = [_with_status(event, statuses.get(seq)) for seq, event in events]
+        shown = [
+            _with_status(event, statuses.get(seq))
+            for seq, event in events
+            if is_readable(seq, event)
+        ]
         return shown, events[0][0] if earlier is not None else None
     return [], None
 
@@ -98,7 +95,13 @@ async def unread_count(services: Services, room_id: str, user_id: str) -> int:
     for step in _UNREAD_STEPS:
         events = await services.log.page(name, before, step)
         for seq, event in reversed(events):
-            if seq <= mark or _author(event).sender_id == user_id:
+            if seq <= mark:
+                return unread
+            try:
+                sender_id = decode_event(seq, event).sender_id
+            except ValueError:
+                continue  # nobody can read it
+            if sender_id == user_id:
                 return unread
             unread += 1
         if len(events) < step:

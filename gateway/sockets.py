@@ -24,14 +24,13 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
 from cfmessenger import keys
-from cfmessenger.clock import Clock
 from cfmessenger.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.ids import PRESENCE, connection_id, gateway_id
 from cfmessenger.link import text_frame
 from cfmessenger.login_rate import subject
 from cfmessenger.namespace import Namespace
-from cfmessenger.protocol import HISTORY_FRAME, Status, history_frame
+from cfmessenger.protocol import HISTORY_FRAME, Status, is_readable, with_gaps
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import ask
@@ -67,7 +66,7 @@ class Sockets:
         self._process = f"g{secrets.token_hex(5)}"
         self._lives = 1
         self.gateway = self._process
-        self.clock = Clock()
+        self.clock = services.clock
         self.log = log
         self._services = services
         self._settings: Settings = services.settings
@@ -91,7 +90,7 @@ class Sockets:
         self.loop = asyncio.get_running_loop()
         self.links = Links(self.gateway, self._namespace)
         self.links.start()
-        self._heartbeat = Heartbeat(self._services.kv, self.gateway, self)
+        self._heartbeat = Heartbeat(self._services.kv, self.gateway, self, self.clock)
         await self._heartbeat.register()
         for work in (
             self._expire_inputs,
@@ -338,13 +337,12 @@ class Sockets:
                 full = len(entries) == HISTORY_FRAME
                 if stub.seq != since:  # it went on by another way meanwhile
                     entries = [each for each in entries if each.seq > stub.seq]
-                if entries and entries[0].seq != stub.seq + 1:
-                    room_id = stub.name.removeprefix("room:")
-                    lost = history_frame([], room_id, entries[0].seq - 1, True)
-                    stub.caught_up(text_frame(lost), entries[0].seq - 1)
                 if entries:
-                    blob = b"".join(text_frame(entry.event) for entry in entries)
-                    stub.caught_up(blob, entries[-1].seq)
+                    room_id, upto = stub.name.removeprefix("room:"), entries[-1].seq
+                    kept = [(e.seq, e.event) for e in entries]
+                    kept = [each for each in kept if is_readable(*each)]
+                    shown = with_gaps(kept, room_id, stub.seq, upto)
+                    stub.caught_up(b"".join(map(text_frame, shown)), upto)
                 if not full:
                     break
         stub.paged()

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from cfmessenger import link
 from cfmessenger.effects import Attachment
-from cfmessenger.errors import Unavailable
+from cfmessenger.errors import CloseCode, Unavailable
 from gateway.links import Link, Links
 
 logger = logging.getLogger("cfmessenger.stub")
@@ -286,7 +286,8 @@ class Stub:
                 self._observe(now - done.at)
             elif kind is link.Opened:
                 attachment = entry.attachment  # type: ignore[union-attr]
-                self._held.setdefault(attachment.conn, attachment)
+                if attachment.conn in self._outlets:
+                    self._held.setdefault(attachment.conn, attachment)
             elif kind is link.Closed:
                 self._held.pop(entry.conn, None)  # type: ignore[union-attr]
             if done.done is not None and not done.done.done():
@@ -391,13 +392,13 @@ class Stub:
             return
         self.epoch = output.epoch
         self._rested = 0
-        self._failures = 0
         for item in output.items:
             if type(item) is link.Fanout:
                 self._fan_out(item)
             else:
                 self._do(item)
         self._cover(output.covered)
+        self._failures = 0
 
     def _fan_out(self, item: link.Fanout) -> None:
         if 0 < item.seq <= self.seq:
@@ -409,14 +410,27 @@ class Stub:
                 writers = [outlet.write for outlet in self._members.values()]
                 self._writers = writers
             for write in writers:
-                write(blob)
+                try:
+                    write(blob)
+                except Exception:
+                    self._broken(write)
         else:
             # A copy: a socket that turns out to be slow leaves in mid-loop.
             for outlet in list(self._members.values()):
                 if outlet.user_id != item.but_user:
-                    outlet.write(blob)
+                    try:
+                        outlet.write(blob)
+                    except Exception:
+                        self._broken(outlet.write)
         if item.seq:
             self.seq = item.seq
+
+    def _broken(self, write: Callable[[bytes], None]) -> None:
+        """A socket cannot be written to, which is our bug: it goes, the others stay."""
+        logger.exception("a socket of %s cannot be written to", self.name)
+        for outlet in list(self._members.values()):
+            if outlet.write == write:
+                outlet.end(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _do(self, item: link.Item) -> None:
         outlets = self._outlets
@@ -441,6 +455,7 @@ class Stub:
         elif isinstance(item, link.Attached):
             self._keep(item.attachment)
         elif isinstance(item, link.Closing):
+            self._held.pop(item.conn, None)  # the object does not know it any more
             if (outlet := outlets.get(item.conn)) is not None:
                 outlet.end(item.code, item.reason)
         elif isinstance(item, link.CatchUp):
@@ -480,7 +495,7 @@ class Stub:
             return
         if goodbye.epoch >= self.epoch:
             self.epoch = goodbye.epoch
-            ended = goodbye.reason not in ("reset", "behind")
+            ended = goodbye.reason not in link.AGAIN and goodbye.reason != "behind"
             self._rested = goodbye.epoch if ended else 0
             self._cover(goodbye.covered)
         at, self._link = self._link, None
@@ -488,7 +503,7 @@ class Stub:
             at.riders.pop(self.name, None)
         if goodbye.reason == "moved":
             self._links.moved()
-        if goodbye.reason == "reset" and at is not None:
+        if goodbye.reason in link.AGAIN and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":
             self._failures += 1

@@ -273,14 +273,18 @@ class Director:
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
         """Take an event of the log above `seq`, in order, before anything else."""
-        self.seq = seq
         found = _decode_event(event)
+        self.seq = seq
         if isinstance(found, Reserved):
             self._ledger.reserve(found.timestamp, found.user_id)
         elif isinstance(found, Rotated):
             self._rotation.turn(found.slot, found.active)
         else:
             self._ledger.tell(found.timestamp, found.whom)
+
+    def skip(self, seq: int) -> None:
+        """Events up to `seq` are missing: their numbers are used."""
+        self.seq = seq
 
     def snapshot(self) -> bytes:
         """The director at rest. Who is thinking is not in it: that is in memory."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger import keys
+from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 
@@ -61,6 +62,7 @@ class Activated(NamedTuple):
     previous_epoch: int
     seq: int
     mirror: Mirror | None
+    numbered: int = 0  # the last seq of the newest epoch, whether it is still there
 
 
 class Commit(NamedTuple):
@@ -78,8 +80,9 @@ class Log(Protocol):
     still land, until a newer epoch is taken.
     """
 
-    async def activate(self, name: str) -> Activated:
-        """Take the next epoch. Raises `Fenced` when another activation was faster."""
+    async def activate(self, name: str, above: int = 0) -> Activated:
+        """Take the next epoch, higher than `above` too. Raises `Fenced` when another
+        activation was faster."""
 
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Append all commits in one round trip; one outcome for each, in order."""
@@ -118,10 +121,12 @@ def _is_stale(error: object) -> bool:
 
 class ValkeyLog:
     """`Log` on a Valkey server, over one pipelined connection that is opened on
-    demand."""
+    demand. The `clock` hears from the server what time it is, in `activate` and `tops`.
+    """
 
-    def __init__(self, url: str, log_length: int) -> None:
+    def __init__(self, url: str, log_length: int, clock: Clock | None = None) -> None:
         self._url = url
+        self._clock = clock
         self._length = str(log_length).encode()
         self._connection: RespConnection | None = None
         self._connecting: asyncio.Task[RespConnection] | None = None
@@ -157,6 +162,17 @@ class ValkeyLog:
         this."""
         return await self._send(pack(commands), len(commands), timeout_s)
 
+    async def _timed(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """`execute`, and in the same round trip the clock hears the time."""
+        clock = self._clock
+        if clock is None:
+            return await self.execute(commands)
+        asked_at = clock.steady()
+        *replies, time = await self.execute([*commands, ("TIME",)])
+        seconds, micros = map(int, _checked(time))
+        clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
+        return replies
+
     async def ask(self, *command: Any) -> Any:
         """One command and its reply; an error reply is `Unavailable` too."""
         (reply,) = await self.execute([command])
@@ -174,11 +190,12 @@ class ValkeyLog:
                 raise Unavailable(message="Valkey cannot be reached.") from error
         return await connection.send(packed, replies, deadline)
 
-    async def activate(self, name: str) -> Activated:
+    async def activate(self, name: str, above: int = 0) -> Activated:
         log, mirror = keys.log(name), keys.mirror(name)
-        previous = await self.epoch(name)
-        marker = f"{previous + 1}-0"
-        replies = await self.execute(
+        ((previous, numbered),) = await self.tops([name])
+        epoch = max(previous, above) + 1
+        marker = f"{epoch}-0"
+        replies = await self._timed(
             [
                 ("MULTI",),
                 ("XADD", log, marker, _FIELD, b""),
@@ -195,10 +212,11 @@ class ValkeyLog:
         last = _entries(_checked(replies[4]))
         saved = _checked(replies[5])
         return Activated(
-            epoch=previous + 1,
+            epoch=epoch,
             previous_epoch=previous,
             seq=last[0].seq if last else 0,
             mirror=self._mirror(saved[0]) if saved else None,
+            numbered=numbered,
         )
 
     @staticmethod
@@ -311,7 +329,7 @@ class ValkeyLog:
         if not names:
             return []
         commands = [("XINFO", "STREAM", keys.log(name)) for name in names]
-        return [self._top(reply) for reply in await self.execute(commands)]
+        return [self._top(reply) for reply in await self._timed(commands)]
 
     @staticmethod
     def _top(reply: Any) -> tuple[int, int]:

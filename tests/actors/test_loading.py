@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from actors.kinds import Machine, kind_of
 from actors.loading import load
 from cfmessenger import keys, protocol
+from cfmessenger.clock import Clock
+from cfmessenger.effects import Effect, Send
 from cfmessenger.protocol import Message
-from cfmessenger.room import Room
+from cfmessenger.room import Room, RoomRules
 from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
 from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
 from tests.valkey_proxy import proxied
@@ -41,8 +44,15 @@ async def write(log: ValkeyLog, name: str, epoch: int, seqs: range, at: int) -> 
         assert await log.commit([Commit(name, epoch, rows)]) == [None]
 
 
+class Still(Clock):
+    """It is `NOW`, however long the tests take."""
+
+    def now(self) -> int:
+        return NOW
+
+
 async def loaded(name: str, log: ValkeyLog) -> Machine:
-    return await load(name, kind_of(name, UNLIMITED), log, NOW)
+    return await load(name, kind_of(name, UNLIMITED), log, Still())
 
 
 def room_at(name: str, seq: int) -> Room:
@@ -60,6 +70,13 @@ def repeated(machine: Machine, id: str) -> bool:  # noqa: A002
     before = machine.seq
     machine.message(NOW, "g9.9", chat("again", id), "fresh")
     return machine.seq == before
+
+
+def shown(effects: list[Effect]) -> tuple[list[int], bool]:
+    """The seqs in the `history` of a connect, and whether it tells of a gap."""
+    frames = [msgspec.json.decode(e.frame) for e in effects if type(e) is Send]
+    (history,) = [frame for frame in frames if frame["type"] == "history"]
+    return [message["seq"] for message in history["messages"]], history["gap"]
 
 
 async def test_an_object_that_never_lived_starts_with_nothing(log: ValkeyLog) -> None:
@@ -157,17 +174,150 @@ async def test_a_mirror_nobody_can_read_is_left_aside(log: ValkeyLog) -> None:
     assert repeated(machine, "m1")
 
 
-async def test_a_mirror_of_what_was_never_confirmed_is_left_aside(
-    log: ValkeyLog,
+async def test_a_mirror_above_the_log_is_believed_and_the_loss_is_told(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Nothing is mirrored before it is confirmed, so it is the log that lost some.
     name = fresh_room()
     await log.activate(name)
     await write(log, name, 1, range(1, 3), NOW)
     await log.save(name, 1, room_at(name, 5).snapshot(), final=True)
     machine = await loaded(name, log)
-    assert machine.seq == 2
-    assert repeated(machine, "m2")
-    assert not repeated(machine, "m3"), "to say so would be a lie: it is in no log"
+    assert machine.seq == 5, "no number is given twice"
+    assert repeated(machine, "m3"), "it was said"
+    assert f"{name} lost events 3 to 5" in caplog.messages
+
+
+# What storage has lost.
+
+
+async def test_an_entry_that_is_gone_from_the_middle_is_told_and_shown_as_a_gap(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 8), NOW)
+    await log.execute(
+        [("XDEL", keys.log(name), "1-3"), ("XDEL", keys.log(name), "1-4")]
+    )
+    machine = await loaded(name, log)
+    assert isinstance(machine, Room)
+    assert machine.seq == 7
+    assert f"{name} lost events 3 to 4" in caplog.messages
+    resumed = machine.connect(NOW, attachment("g1.1"), 1)
+    assert shown(resumed) == ([2, 5, 6, 7], True)
+    assert shown(machine.connect(NOW, attachment("g1.2"), 4)) == ([5, 6, 7], False)
+    # A gateway that comes back across it shows its sockets that there is a gap.
+    missed = [msgspec.json.decode(each) for each in machine.events_after(1) or ()]
+    assert [m.get("seq") or (m["lastSeq"], m["gap"]) for m in missed] == [
+        *(2, (4, True), 5, 6, 7)
+    ]
+    assert machine.events_after(4) == [event(name, n, NOW) for n in (5, 6, 7)]
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_an_entry_above_the_mirror_that_is_gone_does_not_cost_the_mirror(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture, final: bool
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 8), NOW)
+    await log.save(name, 1, room_at(name, 3).snapshot(), final=final)
+    await log.execute([("XDEL", keys.log(name), "1-4")])
+    machine = await loaded(name, log)
+    assert machine.seq == 7
+    assert repeated(machine, "m2"), "out of the mirror"
+    assert f"{name} lost events 4 to 4" in caplog.messages
+
+
+async def test_the_newest_entry_that_is_gone_keeps_its_number(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 5), NOW)
+    await log.execute([("XDEL", keys.log(name), "1-4")])
+    machine = await loaded(name, log)
+    assert machine.seq == 4
+    assert f"{name} lost events 4 to 4" in caplog.messages
+    assert machine.events_after(3) != []
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_what_was_trimmed_is_no_loss(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture, final: bool
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await log.save(name, 1, room_at(name, 10).snapshot(), final=final)
+    await write(log, name, 1, range(1, 301), NOW)
+    await log.execute([("XTRIM", keys.log(name), "MAXLEN", "=", "50")])
+    await loaded(name, log)
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+DAMAGED = {
+    "cut short": event("room:x", 3, NOW)[:-9],
+    "no JSON": b"\xff\x00garbage",
+    "of another version": b'{"kind":"poll","seq":3}',
+    "another's": event("room:x", 4, NOW),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+async def test_an_event_that_nobody_can_read_is_told_and_skipped(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 3), NOW)
+    assert await log.commit([Commit(name, 1, [(3, DAMAGED[damage])])]) == [None]
+    await write(log, name, 1, range(4, 6), NOW)
+    machine = await loaded(name, log)
+    assert machine.seq == 5
+    assert f"{name}: event 3 cannot be read" in caplog.messages
+    assert shown(machine.connect(NOW, attachment("g1.1"), 1)) == ([2, 4, 5], True)
+    assert shown(machine.connect(NOW, attachment("g1.2"), None)) == (
+        [1, 2, 4, 5],
+        False,
+    )
+    machine.connect(NOW, attachment("g1.3", "user_3"), None)
+    machine.message(NOW, "g1.3", chat("goes on", "new"), "")
+    assert machine.seq == 6
+
+
+async def test_a_log_that_begins_with_an_unreadable_event_is_loaded(
+    log: ValkeyLog,
+) -> None:
+    # The oldest of a page says how far back the page goes.
+    name = fresh_room()
+    await log.activate(name)
+    assert await log.commit([Commit(name, 1, [(1, b"?")])]) == [None]
+    await write(log, name, 1, range(2, 1001), OLD)
+    assert (await loaded(name, log)).seq == 1000
+
+
+async def test_the_clock_of_a_machine_that_is_ahead_dates_nothing(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clock, "_wall", staticmethod(lambda: NOW + 3_600_000))
+    clock = Clock()
+    ahead = ValkeyLog(valkey_url, 1000, clock)
+    await load("room:any", kind_of("room:any", UNLIMITED), ahead, clock)
+    ahead.close()
+    assert abs(clock.now() - time.time_ns() // 1_000_000) < 60_000
+
+
+async def test_messages_of_a_time_to_come_do_not_use_up_a_rate(log: ValkeyLog) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 6), NOW + 3_600_000)
+    rules = RoomRules(chat_rate=(5, 10), nudge_rate=(0, 1))
+    machine = await load(name, kind_of(name, rules), log, Still())
+    machine.connect(NOW, attachment("g1.1", "user_1"), None)
+    machine.message(NOW + 11_000, "g1.1", chat("after ten seconds", "new"), "")
+    assert machine.seq == 6
 
 
 async def test_ids_of_before_are_known_with_the_epoch_that_wrote_them(

@@ -206,10 +206,10 @@ async def test_an_attach_that_knows_a_higher_epoch_ends_the_older_life(
         each.close()
 
 
-async def test_who_waits_behind_such_an_attach_is_told_too(
+async def test_who_waits_behind_one_that_knows_more_than_storage_is_told_too(
     launch: Launch, log: ValkeyLog
 ) -> None:
-    """Both came before the room was loaded."""
+    """Both came before the room was loaded, and nobody lived since."""
     name = room_of(POOL, "rooms:0")
     host = await launch("rooms:0")
     knowing = await Caller.open(host.address("x"), "gA")
@@ -218,9 +218,11 @@ async def test_who_waits_behind_such_an_attach_is_told_too(
     knowing.say(knowing.visitor.attach(name, "gA.1", seq=0, epoch=99))
     plain.enter(name, "gB.1")
     for each in (knowing, plain):
-        await each.visitor.until_goodbye("duplicate_activation")
+        await each.visitor.until_goodbye("damage")
         assert each.visitor.outputs == []
-    assert host.objects == {}
+    plain.enter(name, "gB.2")
+    await plain.visitor.until_covered()
+    assert plain.visitor.outputs[-1].epoch == 100
     for each in (knowing, plain):
         each.close()
 

@@ -1,4 +1,4 @@
-"""The clock: never back, and forward with a wall clock that has run ahead."""
+"""The clock: never back, forward with a wall that ran ahead, and as storage says."""
 
 import time
 
@@ -84,3 +84,77 @@ def test_it_never_goes_back_whatever_the_wall_does(hands: Hands) -> None:
         hands.advance(0.01)
         seen.append(clock.now())
     assert seen == sorted(seen)
+
+
+# What storage says.
+
+
+def unix(hands: Hands) -> int:
+    """What time it is by the wall, in ms."""
+    return hands.wall // 1_000_000
+
+
+@pytest.mark.parametrize("hours", [1, -1, 24 * 365])
+def test_whoever_hears_before_it_is_asked_is_right_from_the_start(
+    hands: Hands, hours: int
+) -> None:
+    right = unix(hands)
+    hands.wall += hours * 3600 * S
+    clock = Clock()
+    clock.hear(right, took=2)
+    assert 0 <= clock.now() - right <= 2
+
+
+def test_once_it_has_heard_the_wall_counts_no_more(hands: Hands) -> None:
+    clock = Clock()
+    right = unix(hands)
+    clock.hear(right, took=0)
+    hands.wall += 3600 * S
+    assert clock.now() == right
+    hands.advance(5)
+    assert clock.now() == right + 5000
+
+
+def test_a_slow_answer_moves_nothing(hands: Hands) -> None:
+    clock = Clock()
+    start = clock.now()
+    clock.hear(start - 900, took=1000)  # it was read 900 ms ago
+    hands.advance(1)
+    assert clock.now() == start + 1000
+
+
+def test_behind_it_goes_on_from_there_at_once(hands: Hands) -> None:
+    clock = Clock()
+    start = clock.now()
+    clock.hear(start + 60_000, took=5)
+    assert clock.now() == start + 60_000
+
+
+def test_ahead_it_waits_for_storage_at_half_speed_and_locks_nobody_out(
+    hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    start = clock.now()
+    right = start - 10_000
+    clock.hear(right, took=0)
+    seen = [start]
+    for second in range(1, 41):
+        hands.advance(1)
+        seen.append(clock.now())
+        if second % 5 == 0:  # it hears again and again
+            clock.hear(right + second * 1000, took=0)
+    assert seen == sorted(seen)
+    assert seen[10] - seen[0] == 5000, "time goes on meanwhile"
+    assert seen[-1] == right + 40_000
+    warnings = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1, "said once"
+
+
+def test_however_often_it_is_asked_it_catches_up(hands: Hands) -> None:
+    clock = Clock()
+    right = clock.now() - 100
+    clock.hear(right, took=0)
+    for _ in range(3000):
+        hands.advance(0.001)
+        clock.now()
+    assert clock.now() == right + 3000

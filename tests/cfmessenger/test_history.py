@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfmessenger import protocol
 from cfmessenger.history import BUFFER, DEDUPE_MESSAGES, DEDUPE_MS, History
 from cfmessenger.protocol import Message, encode
 
@@ -35,6 +36,10 @@ def filled(count: int) -> History:
 
 def shown(frame: bytes) -> list[int]:
     return [message["seq"] for message in msgspec.json.decode(frame)["messages"]]
+
+
+def gap(frame: bytes) -> bool:
+    return bool(msgspec.json.decode(frame)["gap"])
 
 
 def test_the_buffer_is_the_latest_hundred() -> None:
@@ -73,9 +78,29 @@ def test_the_buffer_reaches_as_far_as_it_holds() -> None:
     history = filled(250)
     assert history.reaches(150, 250) and history.reaches(300, 250)
     assert not history.reaches(149, 250)
-    assert history.events_after(248, 250) == [event(249), event(250)]
-    assert history.events_after(250, 250) == []
-    assert history.events_after(149, 250) is None
+    assert history.events_after("general", 248, 250) == [event(249), event(250)]
+    assert history.events_after("general", 250, 250) == []
+    assert history.events_after("general", 149, 250) is None
+
+
+def test_what_the_log_has_lost_is_a_gap_for_whoever_resumes_across_it() -> None:
+    history = History()
+    for seq in (4, 5, 8, 9):
+        history.add(1, seq, "user_1", f"m{seq}", seq, event(seq))
+    assert history.reaches(3, 9) and not history.reaches(2, 9)
+    assert not gap(history.frame("general", 9))
+    for since, seqs, lost in ((3, [4, 5, 8, 9], True), (5, [8, 9], True)):
+        frame = history.frame("general", 9, since)
+        assert (shown(frame), gap(frame)) == (seqs, lost)
+    assert shown(history.frame("general", 9, 7)) == [8, 9]
+    assert not gap(history.frame("general", 9, 7))
+    hole = protocol.history_frame([], "general", 7, True)
+    found = history.events_after("general", 3, 9)
+    assert found == [event(4), event(5), hole, event(8), event(9)]
+    # Numbers go on above what is gone for good.
+    assert gap(history.frame("general", 20, 9))
+    end = protocol.history_frame([], "general", 20, True)
+    assert history.events_after("general", 9, 20) == [end]
 
 
 def test_the_whole_frame_is_encoded_once() -> None:
@@ -159,7 +184,7 @@ def test_receipts_only_go_up_and_show_in_history() -> None:
     assert first["status"] == "read"
     assert "status" not in second
     # The original echo, and the log, have none.
-    assert history.events_after(0, 2) == [event(1), event(2)]
+    assert history.events_after("general", 0, 2) == [event(1), event(2)]
 
 
 def test_a_receipt_for_what_left_the_buffer_is_kept_without_json() -> None:

@@ -326,7 +326,7 @@ class OwnValkey:
     """A Valkey of this test alone, which may be stopped, killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._socket = folder / "valkey.sock"
         self._config = folder / "valkey.conf"
         text = configuration(folder, self._socket, "own", "always")
@@ -335,7 +335,7 @@ class OwnValkey:
         self.url = f"unix://cfm:own@{self._socket}"
 
     def start(self) -> Self:
-        with Path(self._folder, "out").open("ab") as out:
+        with Path(self.folder, "out").open("ab") as out:
             command = [str(get_binary_path()), str(self._config)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
         return self

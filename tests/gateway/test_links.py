@@ -71,6 +71,32 @@ async def test_messages_find_their_object_and_strangers_are_ignored() -> None:
         assert rider.goodbyes == [link.Goodbye("room:x", 1, 3, "idle")]
 
 
+@pytest.mark.parametrize("verb", ["on_output", "on_goodbye"])
+async def test_a_bug_with_one_object_costs_the_others_no_link(verb: str) -> None:
+    class Broken(Rider):
+        def on_output(self, output: link.Output) -> None:
+            raise ZeroDivisionError
+
+        def on_goodbye(self, goodbye: link.Goodbye) -> None:
+            raise ZeroDivisionError
+
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        end = await ends.to("room:x", None)
+        broken = end.riders["room:x"] = Broken()
+        other = end.riders["room:y"] = Rider("room:y")
+        if verb == "on_output":
+            process.says(link.Output("room:x", 1, 3, []))
+        else:
+            process.says(link.Goodbye("room:x", 1, 3, "idle"))
+        process.says(link.Output("room:y", 1, 1, []))
+        await eventually(lambda: other.outputs)
+        assert broken.lost.is_set(), "it attaches anew"
+        assert not end.lost and not other.lost.is_set()
+        assert list(end.riders) == ["room:y"]
+
+
 async def test_all_of_one_turn_leaves_in_one_write() -> None:
     names = Names()
     async with actor() as process, gateway(names) as ends:

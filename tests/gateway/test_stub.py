@@ -163,18 +163,45 @@ async def test_what_is_for_one_socket_is_done() -> None:
                 link.Attached(changed),
                 link.Attached(Attachment("g1.9", "user_9", "x", "online")),
                 link.Forward("presence:global", b"news"),
-                link.Closing("g1.1", 4503, "no"),
                 link.Closing("g1.9", 4503, "no"),
             ]
         )
-        await eventually(lambda: 4503 in one.got)
-        assert one.got == [("catch up", 5, 500), ("recall", 4), 4503]
+        await eventually(lambda: bool(at.forwarded))
+        assert one.got == [("catch up", 5, 500), ("recall", 4)]
         assert at.forwarded == [("presence:global", b"news")]
         # The attachment is what the next activation is told.
         at.process.drop()
         await at.process.hears(link.Attach)
         again = await at.process.hears(link.Attach)
         assert again.sockets == [changed]
+
+
+@pytest.mark.parametrize("but_user", [None, "user_3"])
+async def test_a_socket_that_cannot_be_written_to_is_closed_alone(
+    but_user: str | None,
+) -> None:
+    def broken(blob: bytes) -> None:
+        raise ZeroDivisionError
+
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2", "user_2")
+        one.write = broken  # type: ignore[method-assign]
+        await at.enter(one, two)
+        at.output([link.Fanout(b"m1", 1, but_user)])
+        await eventually(lambda: two.got == [b"m1"])
+        assert one.got == [1011]
+
+
+async def test_whom_the_object_closes_it_is_not_told_of_again() -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, two)
+        at.output([link.Closing("g1.1", 1011, "internal error")])
+        await eventually(lambda: 1011 in one.got)
+        await at.process.hears(link.Attach)
+        at.process.drop()
+        again = await at.process.hears(link.Attach)
+        assert again.sockets == [two.attachment]
 
 
 async def test_what_is_not_covered_is_brought_again_in_order_and_once() -> None:
@@ -251,13 +278,14 @@ async def test_called_back_it_attaches() -> None:
         assert (await at.process.hears(link.Attach)).sockets == [one.attachment]
 
 
-async def test_a_reset_is_answered_on_the_same_link_at_once() -> None:
+@pytest.mark.parametrize("reason", sorted(link.AGAIN))
+async def test_a_reset_is_answered_on_the_same_link_at_once(reason: str) -> None:
     async with desk() as at:
         one = Outlet("g1.1")
         await at.enter(one)
         await at.process.hears(link.Attach)
         at.stub.say(one, b"uncovered")
-        at.process.says(link.Goodbye(NAME, 1, at.newest, "reset"))
+        at.process.says(link.Goodbye(NAME, 1, at.newest, reason))
         await at.process.hears(link.Attach)
         while await at.said() != [b"uncovered"]:
             pass

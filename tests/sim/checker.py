@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tests.sim.history import (
     MESSAGES,
     NUDGE,
+    POISON,
     Frame,
     Heard,
     History,
@@ -423,6 +424,25 @@ def _roster(history: History) -> Iterator[str]:
             yield f"{_who(socket)} is told of {sorted(told)}, there are {really}"
 
 
+def _poison(history: History) -> Iterator[str]:
+    """A frame at which a room fails is told so once, is in no log, and nobody else is
+    told so."""
+    for socket in history.sockets:
+        told = Counter(
+            heard.frame.get("id")
+            for heard in socket.heard
+            if heard.frame.get("code") == "INTERNAL_ERROR"
+        )
+        sent = Counter(each.id for each in socket.sent if each.poison)
+        for own, times in told.items():
+            if times > sent[own]:
+                said = f"is told of an internal error {times} times"
+                yield f"{_who(socket)} {said} for {sent[own]} as {own}"
+    for room, entry in _logged(history):
+        if POISON in entry.message["content"]:
+            yield f"{room} {entry.seq}: the room failed at this, and kept it"
+
+
 def _failures(history: History) -> Iterator[str]:
     """[C11] Nothing fails in a way that nobody foresaw."""
     yield from history.failures
@@ -460,4 +480,5 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "timestamp": _timestamps,
     "alive": _alive,
     "roster": _roster,
+    "poison": _poison,
 }

@@ -14,6 +14,9 @@ Frame = dict[str, Any]
 CHAT, NUDGE, WINK = "chat", "nudge", "wink"
 MESSAGES = frozenset({CHAT, NUDGE, WINK})
 
+POISON = "poison"
+"""A chat with this word is one at which rooms fail here (`processes.Bug`)."""
+
 
 def serial_of(message: Frame) -> int | None:
     """Which `Sent` a message is: clients put it into the text."""
@@ -42,6 +45,7 @@ class Sent:
     kind: str
     id: str | None
     at: float
+    poison: bool = False
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Plan:
     pause_s: float = 0.6
     leave_p: float = 0.03
     stale_p: float = 0.0
+    poison_p: float = 0.0  # of what is said a room fails at so much
     chaos_s: float = 15.0
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
@@ -96,6 +97,8 @@ class Plan:
             every_s=rng.choice((0.7, 1.5, 3.0)),
             faults={name: rng.random() + 0.1 for name in chosen},
         )
+        if rng.random() < 0.25:
+            plan = replace(plan, poison_p=rng.choice((0.02, 0.1)))
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
             plan = replace(plan, page=5)

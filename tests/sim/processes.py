@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -23,13 +23,14 @@ from actors.host import Host, HostSettings
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address
 from cfmessenger.placement import Placement
+from cfmessenger.room import Room
 from cfmessenger.sessions import Session
 from cfmessenger.storage.log import Fenced, ValkeyLog
 from gateway.admission import Admission
 from gateway.sockets import Sockets
 from tests.sim.fake_kv import FakeKv
 from tests.sim.fake_valkey import URL
-from tests.sim.history import MESSAGES
+from tests.sim.history import MESSAGES, POISON
 from tests.sim.sim_loop import Died, Process, SimClock
 from tests.sim.workload import split_frame
 
@@ -123,6 +124,7 @@ class GatewayProcess:
             sessions=_Sessions(),
             kv=FakeKv(),
             directory=_Directory(),
+            clock=SimClock(),
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name
@@ -266,6 +268,22 @@ class _Directory:
         return SimpleNamespace(id=user_id, display_name=user_id.upper())
 
 
+class Bug(Exception):
+    """What a room fails with at `POISON`."""
+
+
+def _with_a_bug(sound: Callable[..., Any]) -> Callable[..., Any]:
+    """A `Room.message` that fails at certain words, half of its work done."""
+
+    def message(self: Room, now: int, conn: str, data: bytes, fresh_id: str) -> Any:
+        if POISON.encode() in data:
+            self.seq += 1
+            raise Bug
+        return sound(self, now, conn, data, fresh_id)
+
+    return message
+
+
 @contextlib.contextmanager
 def replaced() -> Iterator[None]:
     """What of the product is played while a world runs."""
@@ -284,7 +302,7 @@ def replaced() -> Iterator[None]:
         for where, name, what in (
             (actors.host, "Clock", SimClock),
             (actors.host, "Peer", Peer),
-            (gateway.sockets, "Clock", SimClock),
+            (Room, "message", _with_a_bug(Room.message)),
             (gateway.sockets, "Wire", SimWire),
         ):
             stack.enter_context(mock.patch.object(where, name, what))

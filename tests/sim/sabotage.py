@@ -153,7 +153,7 @@ async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activa
 def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
     """An activation goes on under its predecessor's epoch."""
 
-    async def activate(self: ValkeyLog, name: str) -> Activated:
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
         previous = await self.epoch(name)
         return await _read(self, name, max(previous, 1), previous)
 
@@ -164,7 +164,7 @@ def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
 def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
     """No marker is written: what an older activation has under way still lands."""
 
-    async def activate(self: ValkeyLog, name: str) -> Activated:
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
         previous = await self.epoch(name)
         return await _read(self, name, previous + 1, previous)
 
@@ -282,7 +282,7 @@ def rates_not_rebuilt_after_a_crash() -> contextlib.AbstractContextManager[Any]:
     return _instead(Room, "replay", free)
 
 
-@sabotage("hole", "lost", seeds=(10, 25, 26))
+@sabotage("hole", "lost", seeds=(90,))
 def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]:
     """What the log has beyond a mirror is not read."""
     newer = actors.loading._newer
@@ -295,10 +295,60 @@ def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]
     return _instead(actors.loading, "_newer", nothing)
 
 
+# A machine with a bug.
+
+
+@sabotage("failure", "alive")
+def fault_reaches_the_link() -> contextlib.AbstractContextManager[Any]:
+    """What a machine raises is let through."""
+
+    def bare(self: Activation, answer: Any, what: str) -> None:
+        raise
+
+    return _instead(Activation, "_fault", bare)
+
+
+@sabotage("poison")
+def fault_answered_and_not_covered() -> contextlib.AbstractContextManager[Any]:
+    """The input at which a machine failed comes again."""
+    fault = Activation._fault
+
+    def forgetful(self: Activation, answer: Any, what: str) -> None:
+        covered = answer.origin.covered if answer.origin is not None else 0
+        fault(self, answer._replace(n=covered), what)
+
+    return _instead(Activation, "_fault", forgetful)
+
+
+@sabotage("unanswered", "poison")
+def fault_covers_what_came_before_it() -> contextlib.AbstractContextManager[Any]:
+    """The object begins anew before what it was given is confirmed and shown."""
+    fault = Activation._fault
+
+    def hasty(self: Activation, answer: Any, what: str) -> None:
+        self._gate.drop()
+        fault(self, answer, what)
+
+    return _instead(Activation, "_fault", hasty)
+
+
+@sabotage("hole")
+def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
+    """Whatever it has half done, it goes on."""
+
+    def careless(self: Activation) -> None:
+        self._faulty = False
+        waiting, self._waiting = self._waiting, []
+        for peer, message in waiting:
+            self.receive(peer, message)
+
+    return _instead(Activation, "_recover", careless)
+
+
 # Pools.
 
 
-@sabotage("alive", seeds=(85, 102))
+@sabotage("alive", seeds=(338, 721, 929))
 def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
     """A pool never finds out that there is another one of its name."""
     start = Host.start

@@ -305,6 +305,18 @@ def test_inputs_that_are_never_covered(story: Story) -> None:
     flags(story, "alive")
 
 
+def test_a_poison_that_is_answered_twice(story: Story) -> None:
+    story.alice.sent[0].poison = True
+    frame = {"type": "error", "code": "INTERNAL_ERROR", "id": "m1"}
+    story.alice.heard += [Heard(1.2, frame), Heard(1.3, frame)]
+    flags(story, "poison")
+
+
+def test_a_poison_that_is_kept(story: Story) -> None:
+    story.change(1, content="a poison #1")
+    flags(story, "poison", "lost")
+
+
 def test_an_exception_that_nobody_caught(story: Story) -> None:
     story.history.failures.append("KeyError")
     flags(story, "failure")

@@ -61,6 +61,19 @@ def test_every_misfortune_strikes_within_ci() -> None:
     # Otherwise the seeds above prove less than they seem to.
     planned = {name for seed in SEEDS for name in Plan.of(seed).faults}
     assert planned == {*FAULTS, MOVES}
+    assert sum(Plan.of(seed).poison_p > 0 for seed in SEEDS) > 30
+
+
+def test_a_room_that_fails_at_what_is_said_in_it_goes_on() -> None:
+    result = run(1, plan=Plan(chaos_s=10.0, leave_p=0.0, poison_p=0.1))
+    assert not result.violations
+    history = result.history
+    poison = [sent for each in history.sockets for sent in each.sent if sent.poison]
+    told = [h.frame for s in history.sockets for h in s.heard]
+    codes = [frame["code"] for frame in told if frame["type"] == "error"]
+    assert len(poison) > 3
+    assert codes.count("INTERNAL_ERROR") == len(poison)
+    assert "STORAGE_UNAVAILABLE" not in codes
 
 
 def test_a_seed_is_one_world_whatever_the_hashes_of_the_process() -> None:

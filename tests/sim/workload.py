@@ -18,6 +18,7 @@ from tests.sim.history import (
     CHAT,
     MESSAGES,
     NUDGE,
+    POISON,
     WINK,
     Frame,
     Heard,
@@ -255,7 +256,10 @@ class Tab:
         serial = world.next_serial()
         frame: Frame = {"type": kind}
         if kind == CHAT:
-            frame["content"] = f"{self.person.name} #{serial}"
+            # Drawn apart, so that it changes nothing but what it causes.
+            draw = Random(f"{world.seed} poison {serial}").random()
+            word = POISON if draw < world.plan.poison_p and not self.quiet else "says"
+            frame["content"] = f"{self.person.name} {word} #{serial}"
         elif kind == WINK:
             frame["winkId"] = f"w{serial}"
         if own_id is not None:
@@ -264,6 +268,7 @@ class Tab:
         sent = Sent(
             serial, self.socket.number, self.person.name, self.room, kind, own_id, at
         )
+        sent.poison = POISON in frame.get("content", "")
         self.socket.sent.append(sent)
         self.unheard.append(sent)
         world.note("socket %s sends #%s %s", self.socket.number, serial, own_id)
@@ -296,6 +301,7 @@ class Tab:
         elif kind == "error" and frame["code"] in (
             "STORAGE_UNAVAILABLE",
             "RATE_LIMITED",
+            "INTERNAL_ERROR",
         ):
             self._refused(frame)
 

@@ -36,7 +36,7 @@ from tests.sim.history import CHAT, History, Logged
 from tests.sim.namespace import FakeNamespace
 from tests.sim.network import Network
 from tests.sim.plan import Plan
-from tests.sim.processes import GatewayProcess, messages_in, replaced
+from tests.sim.processes import Bug, GatewayProcess, messages_in, replaced
 from tests.sim.sim_loop import PROCESS, Process, SimLoop, Stuck
 from tests.sim.workload import Person, Tab
 
@@ -289,6 +289,9 @@ class _Records(logging.Handler):
         self._world.note("%s | %s", PROCESS.get(), text)
         if record.levelno >= logging.ERROR:
             error = record.exc_info[1] if record.exc_info else None
+            if isinstance(error, Bug) or text.endswith("fails too often"):
+                self._world.faults.count["machine_fails"] += 1
+                return
             self._world.history.failures.append(f"logged: {text}: {error!r}")
 
 
