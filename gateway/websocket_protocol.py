@@ -44,6 +44,8 @@ HANDSHAKE_S = 10.0
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 10
 MAX_UNREAD_PONGS = 64 * 1024
+MAX_AFTER_CLOSE = 64 * 1024
+"""How much is still read from a client that was told goodbye, to find its own."""
 
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
@@ -135,6 +137,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.on_text: Callable[[bytes], None] | None = None
         self._second = 0
         self._pings = 0
+        self._after_close = 0
         self._unanswered = Timer(self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,11 +145,24 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except Exception:
+            # The loop would cut the connection without a word of why.
+            log.exception("a socket failed")
+            self.fail(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def _received(self, data: bytes) -> None:
         self.last_heard = self.loop.time()
         if self.on_text is not None and self._between_messages():
             text = plain_text(data)
             if text is not None:
                 self.on_text(text)
+                return
+        if self.close_sent:
+            self._after_close += len(data)
+            if self._after_close > MAX_AFTER_CLOSE:
+                self.transport.pause_reading()  # the timer will end it
                 return
         super().data_received(data)
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
@@ -243,6 +259,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         it on a closed socket does nothing.
         """
         if self.close_sent or self.transport.is_closing():
+            return
+        if self.conn.state is not State.OPEN:
+            self.transport.abort()  # there is nothing to close yet
             return
         self.conn.data_to_send()
         self.conn.send_close(code, reason)
