@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,11 @@ REQUEST_S = 10.0
 """From the connection (or a request's first byte) to the request's last byte."""
 STALLED_WRITE_S = 30.0
 """How long an HTTP client may leave an answer unread."""
+
+SEND_BUFFER, RECEIVE_BUFFER = 128 * 1024, 64 * 1024
+"""What the kernel keeps for a connection, asked for; Linux takes that for the payload
+and doubles it. Left alone it grows to several MiB for a peer that does not read, or
+that we do not. It is enough for 1 MiB/s to somebody 200 ms away."""
 
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
@@ -96,6 +102,9 @@ class GuardedHTTP(H11Protocol):
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
+        line = transport.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         address = self.client[0] if self.client else None
         self._admitted = self._door.admit(address, len(self.connections))
         if self._admitted is None:
