@@ -8,7 +8,7 @@ connection in the WebSocket scope's extensions (`CONNECTION`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     HeaderLineTooLong,
     InvalidHeaderValue,
+    ProtocolError,
     RequestLineTooLong,
     TooManyHeaders,
 )
@@ -59,10 +60,41 @@ class _Stays:
 _STAYS = cast(asyncio.TimerHandle, _Stays())
 
 
+class _MinimalLengths(StreamReader):
+    """Refuses a length in more bytes than it needs, or with the top bit set.
+
+    RFC 6455 §5.2, which websockets does not check. A frame is read in these steps:
+    head, (length,) mask, payload.
+    """
+
+    _least = 0  # what the length must be, if one is read next
+    _step = 0  # 0: a head, 1: its length, 2: its mask, 3: its payload
+
+    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
+        data = yield from super().read_exact(n)
+        if self._step == 0:
+            size = data[1] & 0x7F
+            self._least = {126: 126, 127: 2**16}.get(size, 0)
+            self._step = 1 if self._least else 2
+        elif self._step == 1:
+            if data[0] > 0x7F and n == 8 or int.from_bytes(data, "big") < self._least:
+                raise ProtocolError("length not minimal")
+            self._step = 2
+        else:
+            self._step = 3 if self._step == 2 else 0
+        return data
+
+
 class _Handshake(ServerProtocol):
     """websockets' handshake and frames, refusing with envelopes."""
 
     offered_headers: Headers | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.reader = _MinimalLengths()
+        self.parser = self.parse()
+        next(self.parser)
 
     def accept(self, request: Request) -> Response:
         self.offered_headers = request.headers
@@ -104,6 +136,8 @@ def plain_text(data: bytes) -> bytes | None:
     start, length = 6, data[1] - 0x80
     if length == 126:
         start, length = 8, int.from_bytes(data[2:4], "big")
+        if length < 126:
+            return None
     if size != start + length or data[1] == 0xFF:
         return None
     text = apply_mask(data[start:], data[start - 4 : start])
@@ -248,8 +282,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """Whoever is still at the door when the server stops is told to try again."""
         if self.handshake_initiated and not self.handshake_complete:
-            self.handshake_complete = self.close_sent = True
-            self.transport.write(self.conn.reject(503, "").serialize())
+            self._turn_away()
         super().shutdown()
 
     def fail(self, code: int, reason: str) -> None:
@@ -295,4 +328,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def _too_slow(self) -> None:
         metrics.REFUSED_CONNECTIONS.labels("slow_handshake").inc()
-        self.transport.abort()
+        if self.handshake_complete or self.transport.is_closing():
+            return
+        # Whatever it waits for, Valkey or the namespace: it may be there next time.
+        self._turn_away()
+        self.transport.close()
+
+    def _turn_away(self) -> None:
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(self.conn.reject(503, "").serialize())

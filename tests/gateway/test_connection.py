@@ -78,6 +78,13 @@ async def test_a_binary_frame_is_1003(node: Node) -> None:
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
+        # RFC 6455 §5.2: a length in more bytes than it needs, or beyond 2**63.
+        ([b"\x81\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
+        ([b"\x81\xff" + (2).to_bytes(8, "big") + bytes(4) + b"{}"], 1002),
+        ([b"\x81\xff" + (65_535).to_bytes(8, "big") + bytes(4)], 1002),
+        ([b"\x81\xff" + (2**63).to_bytes(8, "big") + bytes(4)], 1002),
+        ([masked(1, b"x" * 200), b"\x81\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
+        ([b"\x89\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
         ([b"\x81\x02{}"], 1002),  # not masked
         ([masked(1, b"{}").replace(b"\x81", b"\xc1", 1)], 1002),  # RSV1
         ([masked(3, b"")], 1002),  # no such opcode
