@@ -39,8 +39,9 @@ from gateway.refusals import LINGER_S, Timer, log, quiet, refusal
 CONNECTION = "cfmessenger.connection"
 """Key of `scope["extensions"]`: the `GuardedWebSocket` that carries this socket."""
 
-HANDSHAKE_S = 10.0
-"""From a complete upgrade request to its answer."""
+HANDSHAKE_S = 9.0
+"""From a complete upgrade request to its answer: a second more than a room that wakes
+may take, and less than clients wait (websockets: 10 s)."""
 
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 10
