@@ -48,6 +48,11 @@ ERRORS: dict[str, Row] = {
     "METHOD_NOT_ALLOWED": Row(405, "This method is not allowed here."),
     "PAYLOAD_TOO_LARGE": Row(413, "The body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": Row(415, "The body must be JSON."),
+    "MISDIRECTED_REQUEST": Row(
+        421,
+        "This host name is not served here. On loopback, CFM_ALLOWED_ORIGINS has to "
+        "name it.",
+    ),
     "INTERNAL_ERROR": Row(
         500, "Something went wrong on our side.", True, CloseCode.INTERNAL_ERROR
     ),

@@ -39,6 +39,14 @@ _PATTERNS = (
         re.compile(rf"(?i)((?:{_SECRET_NAMES})\\?[\"']\s*:\s*b?\\?[\"'])[^\"'\\]+"),
         rf"\1{_BLOT}",
     ),
+    # Whatever is as long and as mixed as a token, wherever it stands: in a path, say
+    (
+        re.compile(
+            r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[A-Za-z0-9_-]{40,}(?![\w-])",
+            re.ASCII,
+        ),
+        _BLOT,
+    ),
     # valkey://user:x@host
     (re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)"), rf"\1{_BLOT}"),
 )

@@ -20,6 +20,7 @@ from cfmessenger.ids import RoomId, parse_room_id
 from cfmessenger.sessions import Session
 from gateway.envelope import Refusal, refuse
 from gateway.hub import Services
+from gateway.origin import check_origin
 from gateway.rooms import enter
 
 __all__ = ["Admission", "Refusal", "authorise_upgrade", "refuse"]
@@ -27,7 +28,6 @@ __all__ = ["Admission", "Refusal", "authorise_upgrade", "refuse"]
 SUBPROTOCOL = "cfm.v1"
 _BEARER = "bearer."
 _SINCE = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -90,28 +90,6 @@ async def _authorise(scope: Scope, services: Services) -> Admission:
         None if room is None else room[1],
         SUBPROTOCOL if SUBPROTOCOL in offered else None,
     )
-
-
-def check_origin(scope: Scope, allowed: Iterable[str]) -> None:
-    """Raises ORIGIN_NOT_ALLOWED unless Origin is absent, our own or in the list.
-
-    Our own is the scheme, host and port the request itself was sent to; `null`, a
-    prefix or a suffix of an allowed one is none.
-    """
-    origins = _values(scope["headers"], b"origin")
-    if not origins:
-        return
-    if len(set(origins)) > 1:
-        raise ProtocolError("ORIGIN_NOT_ALLOWED")
-    origin = origins[0].lower()
-    if origin in allowed:
-        return
-    scheme = "https" if scope["scheme"] in ("wss", "https") else "http"
-    for host in _values(scope["headers"], b"host")[:1]:
-        own = f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS[scheme])}"
-        if origin.removesuffix(_DEFAULT_PORTS[scheme]) == own:
-            return
-    raise ProtocolError("ORIGIN_NOT_ALLOWED")
 
 
 async def identify(presented: Presented, services: Services) -> Session:

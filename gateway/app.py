@@ -33,6 +33,7 @@ from gateway.fanout import ServerTap
 from gateway.hub import Data, Hub, RoomLog, Services
 from gateway.middleware import Edge
 from gateway.operations import OPERATIONS
+from gateway.origin import served_hosts
 
 
 class _RoomConvertor(Convertor[str]):
@@ -68,7 +69,11 @@ def create_app(
         routes=routes(),
         middleware=[
             Middleware(ServerTap),  # first: it must see the server's own `send`
-            Middleware(Edge, allowed_origins=settings.allowed_origins),
+            Middleware(
+                Edge,
+                allowed_origins=settings.allowed_origins,
+                served_hosts=served_hosts(settings),
+            ),
         ],
         exception_handlers=EXCEPTIONS,
         lifespan=_lifespan,

@@ -23,6 +23,7 @@ from cfmessenger.link import text_frame
 from cfmessenger.protocol import HISTORY_FRAME
 from gateway import metrics
 from gateway.fanout import Wire
+from gateway.meter import ABUSE, Meter
 from gateway.stub import Stub
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Connection:
 
     __slots__ = (
         "_faults",
+        "_held",
+        "_held_at",
+        "_meter",
+        "_slowed",
         "_sockets",
         "_tasks",
         "_waiter",
@@ -51,9 +56,11 @@ class Connection:
         "catching_up",
         "conn",
         "ended",
+        "full",
         "heard_at",
         "login",
         "room",
+        "uncovered",
         "user_id",
         "wire",
         "write",
@@ -79,6 +86,13 @@ class Connection:
         self.heard_at = sockets.loop.time()
         self.ended: int | None = None  # the code
         self.address = address  # that it counts for
+        self.uncovered = 0  # of its room's stub, as is `full`
+        self.full = False
+        self._meter = Meter(self.heard_at)
+        # While it is not read: what had come with the last bytes, and when.
+        self._held: deque[bytes] | None = None
+        self._held_at = 0.0
+        self._slowed: asyncio.TimerHandle | None = None  # it is too fast, until then
         self._waiter: asyncio.Future[None] | None = None
         self._sockets = sockets
         self._faults: deque[float] | None = None
@@ -108,7 +122,15 @@ class Connection:
     # From the client.
 
     def _on_text(self, data: bytes) -> None:
-        self.heard_at = self._sockets.loop.time()
+        self.heard_at = now = self._sockets.loop.time()
+        if self._held is None:
+            self._take(data, now)
+        elif self.ended is None:
+            self._held.append(data)
+
+    def _take(self, data: bytes, came: float) -> None:
+        if self._too_fast():
+            return
         if len(data) > MAX_FRAME_BYTES:
             error = ProtocolError("TOO_LARGE", id=frame_id(data))
             self.told(text_frame(protocol.error_frame(error)), fault=True)
@@ -118,14 +140,49 @@ class Connection:
             self.write(text_frame(pong))
             return
         self.login.used = True
-        if not self.room.say(self, data):
-            self.refused(data)
+        if not self.room.say(self, data, came):
+            self._hold(came)
+
+    def _too_fast(self) -> bool:
+        """Count a frame; True if it was the last."""
+        pause = self._meter.count(self._sockets.loop.time())
+        if not pause:
+            return False
+        if pause == ABUSE:
+            self.end(CloseCode.ABUSE, "too many frames")
+            return True
+        if self._slowed is None and self.ended is None:
+            self._slowed = self._sockets.loop.call_later(pause, self._slow_enough)
+            self._hold(self.heard_at)
+        return False
+
+    def _hold(self, came: float) -> None:
+        """Read nothing more for now: TCP tells the client to wait."""
+        if self._held is None and self.ended is None:
+            self._held, self._held_at = deque(), came
+            self.wire.pause()
+
+    def _slow_enough(self) -> None:
+        self._slowed = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Say what was held, then read again: there is room for it now."""
+        try:
+            while self._held and not (self.full or self._slowed):
+                self._take(self._held.popleft(), self._held_at)
+        except Exception:
+            self.failed()
+        if self._held is not None and not (self.full or self._slowed):
+            self._held = None
+            self.wire.resume()
 
     def _on_binary(self) -> None:
         self.end(CloseCode.BINARY_FRAME, "text frames only")
 
     def _on_alive(self) -> None:
         self.heard_at = self._sockets.loop.time()
+        self._too_fast()
 
     def _on_slow(self) -> None:
         self.end(CloseCode.TRY_AGAIN_LATER, "slow consumer")
@@ -165,6 +222,11 @@ class Connection:
             self.wire.close(code, reason)
             self._leave(code)
 
+    def failed(self) -> None:
+        """An exception that we did not expect: it is the end of this socket alone."""
+        logger.exception("a socket failed")
+        self.end(CloseCode.INTERNAL_ERROR, "internal error")
+
     async def gone(self) -> None:
         """Returns once it has ended."""
         if self.ended is None:
@@ -179,6 +241,10 @@ class Connection:
             metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
+        self._held = None
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
         for task in tuple(self._tasks or ()):
             task.cancel()
 
@@ -234,5 +300,4 @@ class Connection:
             # It reconnects with the same `since` and loses nothing.
             self.end(CloseCode.TRY_AGAIN_LATER, "storage is away")
         except Exception:
-            logger.exception("a socket failed")
-            self.end(CloseCode.INTERNAL_ERROR, "internal error")
+            self.failed()

@@ -56,7 +56,7 @@ class Door:
         """
         if self._in_all and connections > self._in_all:
             return None
-        who = "" if address is None or self._is_proxy(address) else subject(address)
+        who = "" if address is None or self.is_proxy(address) else subject(address)
         if who and self._per_address and self._inside[who] >= self._per_address:
             return None
         if who:
@@ -73,7 +73,8 @@ class Door:
     def __len__(self) -> int:
         return self._inside.total()
 
-    def _is_proxy(self, address: str) -> bool:
+    def is_proxy(self, address: str) -> bool:
+        """Whether the address is a trusted proxy's."""
         if not self._proxies:
             return False
         try:

@@ -94,16 +94,26 @@ class Wire:
         protocol.handle_pong = lambda event: on_alive()
         protocol.pause_writing = on_slow
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        if paused:
+            self.resume()  # before the client's frames, for they may pause it again
         while not before.empty():
             protocol.queue.put_nowait(before.get_nowait())
-        if paused:
-            self._transport.resume_reading()
         return stays
 
     def ping(self) -> None:
         """Send a WebSocket ping; the pong shows as `on_alive`."""
         if not self._transport.is_closing():
             self.write(_PING)
+
+    def pause(self) -> None:
+        """Read nothing until `resume`; what came with the last bytes still comes."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     async def drained(self, timeout_s: float) -> bool:
         """What was written is with the kernel; False if that takes too long."""
@@ -129,6 +139,7 @@ class Wire:
         protocol.close_timer = protocol.loop.call_later(
             protocol.close_timeout, transport.abort
         )
+        self.resume()  # the answer to the close is to be read
 
 
 class _Inbox:

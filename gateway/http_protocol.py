@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -16,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway import metrics
+from gateway import forwarded, metrics
 from gateway.door import Door
 from gateway.refusals import LINGER_S, Timer, log, quiet, refusal
 
@@ -24,6 +25,11 @@ REQUEST_S = 10.0
 """From the connection (or a request's first byte) to the request's last byte."""
 STALLED_WRITE_S = 30.0
 """How long an HTTP client may leave an answer unread."""
+
+SEND_BUFFER, RECEIVE_BUFFER = 128 * 1024, 64 * 1024
+"""What the kernel keeps for a connection, asked for; Linux takes that for the payload
+and doubles it. Left alone it grows to several MiB for a peer that does not read, or
+that we do not. It is enough for 1 MiB/s to somebody 200 ms away."""
 
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
@@ -33,6 +39,10 @@ MAX_TARGET = 4 * 1024
 # RFC 9112 §3.2: an invalid Host is a 400, for what is built from it may be believed.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)([/?].*|)\Z", re.IGNORECASE)
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_ODD_LINE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
+
 
 class Doored(Protocol):
     """uvicorn's configuration with the door that all connections pass."""
@@ -41,22 +51,66 @@ class Doored(Protocol):
 
 
 class _StrictConnection(h11.Connection):
-    """h11 plus the refusals it leaves out; `fault` is why the last event failed."""
+    """h11 plus what it leaves out; `fault` is why the last event failed.
+
+    `trusted`: the peer is a proxy whose word about the client counts.
+    """
 
     fault: h11.RemoteProtocolError | None = None
+    trusted = False
 
     def next_event(self) -> Any:
         try:
+            if self.their_state is h11.IDLE:
+                self._check_lines()
             event = super().next_event()
             if isinstance(event, h11.Request):
                 _check_head(event)
+                event = self._settled(event)
         except h11.RemoteProtocolError as error:
             self.fault = error
             raise
         return event
 
+    def _check_lines(self) -> None:
+        """Of a head that is complete; h11 is lenient about what ends a line."""
+        buffer = self._receive_buffer
+        # RFC 9112 §2.2: an empty line before a request is passed over.
+        while buffer._data[:2] == b"\r\n":
+            buffer.maybe_extract_at_most(2)
+        end = _END_OF_HEAD.search(buffer._data)
+        # A bare LF or CR may be no end of line to whoever is in front of us, and a
+        # folded line another header: request smuggling (§2.2, §5.2).
+        if end is not None and _ODD_LINE.search(buffer._data, 0, end.end()):
+            raise h11.RemoteProtocolError("odd line endings", 400)
+
+    def _settled(self, request: h11.Request) -> h11.Request:
+        """Its target in origin form, its forwarding headers true."""
+        target, headers = request.target, list(request.headers)
+        if not target.startswith(b"/"):
+            found = _ABSOLUTE.match(target)
+            if found is not None and _HOST.match(found[1]):
+                # RFC 9112 §3.2.2: the target's authority counts, Host is ignored.
+                target = (b"" if found[2].startswith(b"/") else b"/") + found[2]
+                headers = [h for h in headers if h[0] != b"host"]
+                headers.append((b"host", found[1]))
+            elif (request.method, target) != (b"OPTIONS", b"*"):
+                raise h11.RemoteProtocolError("no such target", 400)
+        if any(name in forwarded.NAMES for name, _ in headers):
+            headers = forwarded.settled(headers, self.trusted)
+        elif target is request.target:
+            return request
+        return h11.Request(
+            method=request.method,
+            target=target,
+            headers=headers,
+            http_version=request.http_version,
+        )
+
 
 def _check_head(request: h11.Request) -> None:
+    if not request.http_version.startswith(b"1."):
+        raise h11.RemoteProtocolError("no such version", 505)
     if len(request.target) > MAX_TARGET:
         raise h11.RemoteProtocolError("target too long", 414)
     if len(request.headers) > MAX_HEADERS:
@@ -69,7 +123,9 @@ def _check_head(request: h11.Request) -> None:
             raise h11.RemoteProtocolError("no such host", 400)
         names.add(name)
     # Whoever is in front of us may have believed the other one (request smuggling).
-    if b"content-length" in names and b"transfer-encoding" in names:
+    if b"transfer-encoding" in names and (
+        b"content-length" in names or request.http_version == b"1.0"
+    ):
         raise h11.RemoteProtocolError("two framings", 400)
 
 
@@ -96,7 +152,13 @@ class GuardedHTTP(H11Protocol):
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
+        line = transport.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         address = self.client[0] if self.client else None
+        if address is not None:
+            strict = cast(_StrictConnection, self.conn)
+            strict.trusted = self._door.is_proxy(address)
         self._admitted = self._door.admit(address, len(self.connections))
         if self._admitted is None:
             metrics.REFUSED_CONNECTIONS.labels("crowd").inc()
@@ -174,7 +236,11 @@ class GuardedHTTP(H11Protocol):
         if self.transport.get_protocol() is not self:
             return  # it was an upgrade, and h11 never heard how it went on
         state = self.conn.their_state
-        if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):
+        between = state is h11.IDLE and (
+            # What came was no request: half a head, or empty lines.
+            self.conn.trailing_data[0] or self.timeout_keep_alive_task is None
+        )
+        if state is h11.SEND_BODY or between:
             self._reading.set(REQUEST_S, self._too_slow)
         elif state is not h11.IDLE or self.cycle is not None:
             self._reading.drop()

@@ -69,23 +69,25 @@ class Link(asyncio.Protocol):
     def _take(self, message: object) -> None:
         if isinstance(message, link.Output | link.Goodbye):
             rider = self.riders.get(message.object)
-            if rider is None:
-                return
-            try:
-                if isinstance(message, link.Output):
-                    rider.on_output(message)
-                else:
-                    metrics.GOODBYES.labels(message.reason).inc()
-                    rider.on_goodbye(message)
-            except Exception:
-                # Our bug, and no reason for the others to lose their link: this object
-                # is attached anew, which brings what was not shown.
-                logger.exception("%s fails at what its object shows", rider.name)
-                self.riders.pop(rider.name, None)
-                rider.on_lost(self)
+            if rider is not None:
+                self._show(rider, message)
         elif isinstance(message, link.Welcome):
             if not self.welcomed.done():
                 self.welcomed.set_result(None)
+
+    def _show(self, rider: Rider, message: link.Output | link.Goodbye) -> None:
+        try:
+            if isinstance(message, link.Output):
+                rider.on_output(message)
+            else:
+                metrics.GOODBYES.labels(message.reason).inc()
+                rider.on_goodbye(message)
+        except Exception:
+            # Our bug in one object's stub. Raised further it would end the link, and
+            # with it every other object's: this one comes back, and they never notice.
+            logger.exception("%s failed", rider.name)
+            self.riders.pop(rider.name, None)
+            rider.on_lost(self)
 
     def send(self, message: link.ToActor) -> None:
         """Queue a message; all of one loop turn leave in one write."""

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cfmessenger.errors import CloseCode, ProtocolError
 from cfmessenger.log_format import request_id as REQUEST_ID
 from gateway import metrics
-from gateway.envelope import Headers, Refusal, choose_request_id
+from gateway.envelope import Headers, Refusal, choose_request_id, refuse
+from gateway.origin import check_host, check_method
 
 log = logging.getLogger("cfmessenger.gateway")
 access_log = logging.getLogger("cfmessenger.access")
@@ -41,6 +42,7 @@ SECURITY: Headers = [
 _CORS: Headers = [
     (b"access-control-expose-headers", b"ETag, X-Request-Id, Retry-After, Location"),
 ]
+_WHOLE: Headers = [(b"allow", b"GET, HEAD, POST, PATCH, DELETE, OPTIONS")]
 _PREFLIGHT: Headers = [
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
     (
@@ -53,17 +55,23 @@ _PREFLIGHT: Headers = [
 
 
 class Edge:
-    """Wraps the application. `allowed_origins` may read answers across origins."""
+    """Wraps the application. `allowed_origins` may read answers across origins.
+
+    `served_hosts` are the names that are answered to; None: any.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         allowed_origins: Collection[str] = (),
+        served_hosts: Collection[str] | None = None,
         body_limit: int = BODY_LIMIT,
     ) -> None:
         self._app = app
+        self._allowed = frozenset(allowed_origins)
         self._origins = frozenset(origin.encode() for origin in allowed_origins)
+        self._hosts = served_hosts
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,11 +87,21 @@ class Edge:
             REQUEST_ID.reset(token)
 
     async def _serve(self, exchange: _Exchange) -> None:
+        try:
+            check_host(exchange.scope, self._hosts)
+            if not exchange.websocket:  # a handshake's order of checks is its own
+                check_method(exchange.scope, self._allowed)
+        except ProtocolError as error:
+            await exchange.answer(Refusal.from_error(error))
+            return
         if exchange.declares_too_much():
             await exchange.answer(Refusal.of("PAYLOAD_TOO_LARGE"))
             return
         if exchange.is_preflight():
-            await exchange.answer_preflight()
+            await exchange.answer_options(_PREFLIGHT)
+            return
+        if exchange.scope["path"] == "*":  # RFC 9110 §9.3.7: of the server as a whole
+            await exchange.answer_options(_WHOLE)
             return
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -143,11 +161,13 @@ class _Exchange:
         )
 
     async def answer(self, refusal: Refusal) -> None:
-        response = refusal.response()
-        await response(self.scope, self._receive, self.send)
+        if self.websocket:
+            await refuse(self.send, refusal)
+        else:
+            await refusal.response()(self.scope, self._receive, self.send)
 
-    async def answer_preflight(self) -> None:
-        start = {"type": "http.response.start", "status": 204, "headers": _PREFLIGHT}
+    async def answer_options(self, headers: Headers) -> None:
+        start = {"type": "http.response.start", "status": 204, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b""})
 

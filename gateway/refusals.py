@@ -36,7 +36,7 @@ MALFORMED = {
     431: ("HEADERS_TOO_LARGE", "The headers are too large or too many."),
     500: ("INTERNAL_ERROR", "Something went wrong on our side."),
     503: ("UNAVAILABLE", "Not available right now."),
-    505: ("BAD_REQUEST", "WebSockets need HTTP/1.1."),
+    505: ("BAD_REQUEST", "Only HTTP/1.1 is spoken here."),
 }
 
 

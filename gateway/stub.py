@@ -21,13 +21,16 @@ from msgspec.structs import replace
 
 from cfmessenger import link
 from cfmessenger.effects import Attachment
-from cfmessenger.errors import CloseCode, Unavailable
+from cfmessenger.errors import Unavailable
 from gateway.links import Link, Links
 
 logger = logging.getLogger("cfmessenger.stub")
 
-MAX_UNCOVERED = 1000
-MAX_UNCOVERED_BYTES = 2**20
+FRAME_COST = 1024  # what keeping a frame costs beside its bytes, roughly
+SOCKET_BUDGET = 64 * 1024
+"""Uncovered bytes of a socket after which it is not read until most are covered."""
+OBJECT_BUDGET = 2**20
+"""Of all sockets together: beyond it each may have one frame on its way."""
 EXPIRE_AFTER_S = 4.7  # looked at four times a second, and wire.md §5 says 5 s
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 
@@ -41,12 +44,16 @@ class Outlet(Protocol):
     user_id: str
     catching_up: bool  # it is being given what it missed: nothing newer before that
     write: Callable[[bytes], None]
+    uncovered: int  # what of its frames is, in bytes and `FRAME_COST`s; the stub's
+    full: bool  # it is to say nothing until `go_on`; the stub's
 
     def told(self, blob: bytes, fault: bool) -> None: ...
     def end(self, code: int, reason: str) -> None: ...
     def catch_up(self, stub: Stub, since: int, seq: int) -> None: ...
     def recall(self, stub: Stub, seq: int) -> None: ...
     def refused(self, data: bytes) -> None: ...
+    def go_on(self) -> None: ...
+    def failed(self) -> None: ...  # called while an exception is handled
 
 
 class Pending:
@@ -117,8 +124,7 @@ class Stub:
         self._reopening: set[str] = set()  # whom an attach does not subscribe
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending: deque[Pending] = deque()
-        self._said = 0  # text frames among the pending, and their bytes
-        self._said_bytes = 0
+        self._uncovered = 0  # the text frames among them, in bytes and `FRAME_COST`s
         self._paging = False  # the sockets are being brought up to the log
         self._fresh: list[link.Input] = []  # not on the link yet
         self._next = links.next_input  # of the whole gateway, so never used twice
@@ -149,17 +155,21 @@ class Stub:
         self._entering[outlet.conn] = -1 if since is None else since
         self._push(link.Opened(self._next(), attachment, since, greeted))
 
-    def say(self, outlet: Outlet, data: bytes) -> bool:
-        """A text frame of a socket. False if too much is waiting already."""
-        if (
-            self._said >= MAX_UNCOVERED
-            or self._said_bytes + len(data) > MAX_UNCOVERED_BYTES
-        ):
-            return False
-        self._said += 1
-        self._said_bytes += len(data)
-        self._push(link.Said(self._next(), outlet.conn, data, self._seen(outlet)))
-        return True
+    def say(self, outlet: Outlet, data: bytes, at: float) -> bool:
+        """A text frame of a socket, which had come `at` (loop time).
+
+        False if that is all for now: `go_on` says when there may be more. Nothing is
+        refused, so that whoever floods holds up nobody but himself.
+        """
+        cost = len(data) + FRAME_COST
+        self._uncovered += cost
+        outlet.uncovered += cost
+        said = link.Said(self._next(), outlet.conn, data, self._seen(outlet))
+        self._push(said).at = at
+        if outlet.uncovered < SOCKET_BUDGET and self._uncovered < OBJECT_BUDGET:
+            return True
+        outlet.full = True
+        return False
 
     def _seen(self, outlet: Outlet) -> int:
         """The last event a socket had; -1: none, or what its history will bring."""
@@ -194,9 +204,19 @@ class Stub:
     def _drop(self, pending: Pending) -> None:
         """It is pending no more: it counts no more either."""
         entry = pending.input
-        if type(entry) is link.Said:
-            self._said -= 1
-            self._said_bytes -= len(entry.data)
+        if type(entry) is not link.Said:
+            return
+        cost = len(entry.data) + FRAME_COST
+        self._uncovered -= cost
+        outlet = self._outlets.get(entry.conn)
+        if outlet is None:
+            return
+        outlet.uncovered -= cost
+        if outlet.full:
+            enough = SOCKET_BUDGET // 4 if self._uncovered < OBJECT_BUDGET else 0
+            if outlet.uncovered <= enough:
+                outlet.full = False
+                self._loop.call_soon(outlet.go_on)
 
     def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
         """Give the object a notification; the future is done when it is covered.
@@ -301,7 +321,7 @@ class Stub:
         still appears is open, once at most.
         """
         end = now - EXPIRE_AFTER_S
-        if not self._pending or self._pending[0].at > end:
+        if all(pending.at > end for pending in self._pending):
             return
         kept: deque[Pending] = deque()
         for pending in self._pending:
@@ -313,7 +333,7 @@ class Stub:
             if isinstance(entry, link.Said):
                 outlet = self._outlets.get(entry.conn)
                 if outlet is not None:
-                    outlet.refused(entry.data)
+                    _safely(outlet, outlet.refused, entry.data)
             if pending.done is not None and not pending.done.done():
                 pending.done.set_exception(Unavailable())
                 pending.done.exception()  # looked at: nobody may be waiting any more
@@ -403,34 +423,28 @@ class Stub:
     def _fan_out(self, item: link.Fanout) -> None:
         if 0 < item.seq <= self.seq:
             return  # shown already, by an incarnation that came before
-        blob = item.blob
         if item.but_user is None:
             writers = self._writers
             if writers is None:
                 writers = [outlet.write for outlet in self._members.values()]
                 self._writers = writers
-            for write in writers:
-                try:
-                    write(blob)
-                except Exception:
-                    self._broken(write)
         else:
-            # A copy: a socket that turns out to be slow leaves in mid-loop.
-            for outlet in list(self._members.values()):
-                if outlet.user_id != item.but_user:
-                    try:
-                        outlet.write(blob)
-                    except Exception:
-                        self._broken(outlet.write)
+            members = self._members.values()
+            writers = [o.write for o in members if o.user_id != item.but_user]
+        blob = item.blob
+        for write in writers:
+            try:
+                write(blob)
+            except Exception:
+                self._broken(write)
         if item.seq:
             self.seq = item.seq
 
     def _broken(self, write: Callable[[bytes], None]) -> None:
         """A socket cannot be written to, which is our bug: it goes, the others stay."""
-        logger.exception("a socket of %s cannot be written to", self.name)
-        for outlet in list(self._members.values()):
+        for outlet in tuple(self._members.values()):
             if outlet.write == write:
-                outlet.end(CloseCode.INTERNAL_ERROR, "internal error")
+                outlet.failed()
 
     def _do(self, item: link.Item) -> None:
         outlets = self._outlets
@@ -438,7 +452,7 @@ class Stub:
             for conn in item.conns:
                 outlet = outlets.get(conn)
                 if outlet is not None and self._in_turn(conn, item.seq):
-                    outlet.told(item.blob, item.fault)
+                    _safely(outlet, outlet.told, item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
                 outlet = outlets.get(conn)
@@ -447,7 +461,7 @@ class Stub:
                 elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
                     self._behind.pop(conn, None)
-                    if self._entering.pop(conn, None) is not None and self._said:
+                    if self._entering.pop(conn, None) is not None and self._uncovered:
                         self._entered(conn, item.seq)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
@@ -457,15 +471,15 @@ class Stub:
         elif isinstance(item, link.Closing):
             self._held.pop(item.conn, None)  # the object does not know it any more
             if (outlet := outlets.get(item.conn)) is not None:
-                outlet.end(item.code, item.reason)
+                _safely(outlet, outlet.end, item.code, item.reason)
         elif isinstance(item, link.CatchUp):
             if (outlet := outlets.get(item.conn)) is not None:
                 self._behind[item.conn] = item.since
-                outlet.catch_up(self, item.since, item.seq)
+                _safely(outlet, outlet.catch_up, self, item.since, item.seq)
         elif isinstance(item, link.Recall):
             outlet = outlets.get(item.conn)
             if outlet is not None and self._in_turn(item.conn, item.seq):
-                outlet.recall(self, item.seq)
+                _safely(outlet, outlet.recall, self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
 
@@ -553,3 +567,11 @@ class Stub:
     def _typing(self) -> bool:
         """Somebody here is shown to type, and must be shown to stop."""
         return any(attachment.typing for attachment in self._held.values())
+
+
+def _safely(outlet: Outlet, act: Callable[..., None], *what: object) -> None:
+    """What a socket's own code raises ends that socket: not the link, nor others."""
+    try:
+        act(*what)
+    except Exception:
+        outlet.failed()

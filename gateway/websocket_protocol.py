@@ -8,7 +8,7 @@ connection in the WebSocket scope's extensions (`CONNECTION`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     HeaderLineTooLong,
     InvalidHeaderValue,
+    ProtocolError,
     RequestLineTooLong,
     TooManyHeaders,
 )
@@ -38,12 +39,15 @@ from gateway.refusals import LINGER_S, Timer, log, quiet, refusal
 CONNECTION = "cfmessenger.connection"
 """Key of `scope["extensions"]`: the `GuardedWebSocket` that carries this socket."""
 
-HANDSHAKE_S = 10.0
-"""From a complete upgrade request to its answer."""
+HANDSHAKE_S = 9.0
+"""From a complete upgrade request to its answer: a second more than a room that wakes
+may take, and less than clients wait (websockets: 10 s)."""
 
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 10
 MAX_UNREAD_PONGS = 64 * 1024
+MAX_AFTER_CLOSE = 64 * 1024
+"""How much is still read from a client that was told goodbye, to find its own."""
 
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
@@ -57,10 +61,41 @@ class _Stays:
 _STAYS = cast(asyncio.TimerHandle, _Stays())
 
 
+class _MinimalLengths(StreamReader):
+    """Refuses a length in more bytes than it needs, or with the top bit set.
+
+    RFC 6455 §5.2, which websockets does not check. A frame is read in these steps:
+    head, (length,) mask, payload.
+    """
+
+    _least = 0  # what the length must be, if one is read next
+    _step = 0  # 0: a head, 1: its length, 2: its mask, 3: its payload
+
+    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
+        data = yield from super().read_exact(n)
+        if self._step == 0:
+            size = data[1] & 0x7F
+            self._least = {126: 126, 127: 2**16}.get(size, 0)
+            self._step = 1 if self._least else 2
+        elif self._step == 1:
+            if data[0] > 0x7F and n == 8 or int.from_bytes(data, "big") < self._least:
+                raise ProtocolError("length not minimal")
+            self._step = 2
+        else:
+            self._step = 3 if self._step == 2 else 0
+        return data
+
+
 class _Handshake(ServerProtocol):
     """websockets' handshake and frames, refusing with envelopes."""
 
     offered_headers: Headers | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.reader = _MinimalLengths()
+        self.parser = self.parse()
+        next(self.parser)
 
     def accept(self, request: Request) -> Response:
         self.offered_headers = request.headers
@@ -102,6 +137,8 @@ def plain_text(data: bytes) -> bytes | None:
     start, length = 6, data[1] - 0x80
     if length == 126:
         start, length = 8, int.from_bytes(data[2:4], "big")
+        if length < 126:
+            return None
     if size != start + length or data[1] == 0xFF:
         return None
     text = apply_mask(data[start:], data[start - 4 : start])
@@ -135,6 +172,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.on_text: Callable[[bytes], None] | None = None
         self._second = 0
         self._pings = 0
+        self._after_close = 0
         self._unanswered = Timer(self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,11 +180,24 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except Exception:
+            # The loop would cut the connection without a word of why.
+            log.exception("a socket failed")
+            self.fail(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def _received(self, data: bytes) -> None:
         self.last_heard = self.loop.time()
         if self.on_text is not None and self._between_messages():
             text = plain_text(data)
             if text is not None:
                 self.on_text(text)
+                return
+        if self.close_sent:
+            self._after_close += len(data)
+            if self._after_close > MAX_AFTER_CLOSE:
+                self.transport.pause_reading()  # the timer will end it
                 return
         super().data_received(data)
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
@@ -232,8 +283,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """Whoever is still at the door when the server stops is told to try again."""
         if self.handshake_initiated and not self.handshake_complete:
-            self.handshake_complete = self.close_sent = True
-            self.transport.write(self.conn.reject(503, "").serialize())
+            self._turn_away()
         super().shutdown()
 
     def fail(self, code: int, reason: str) -> None:
@@ -243,6 +293,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         it on a closed socket does nothing.
         """
         if self.close_sent or self.transport.is_closing():
+            return
+        if self.conn.state is not State.OPEN:
+            self.transport.abort()  # there is nothing to close yet
             return
         self.conn.data_to_send()
         self.conn.send_close(code, reason)
@@ -276,4 +329,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def _too_slow(self) -> None:
         metrics.REFUSED_CONNECTIONS.labels("slow_handshake").inc()
-        self.transport.abort()
+        if self.handshake_complete or self.transport.is_closing():
+            return
+        # Whatever it waits for, Valkey or the namespace: it may be there next time.
+        self._turn_away()
+        self.transport.close()
+
+    def _turn_away(self) -> None:
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(self.conn.reject(503, "").serialize())

@@ -125,6 +125,7 @@ ROWS: dict[str, str] = {
     "6 4501": "logged out",
     "6 4508 frames": "more than 20 faults a minute",
     "6 4508 pings": "more than 10 WebSocket pings a second",
+    "6 4508 flood": "more than 200 frames a second for 5 s; a burst of 1,000 is fine",
     "6 acks": "acks beyond 100 a second are dropped in silence",
     "6 resume": "a reconnecting client passes since and misses nothing",
 }

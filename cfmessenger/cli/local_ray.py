@@ -40,18 +40,17 @@ KEPT_WORKER_FILES = {
     "old/*worker-*": 100,
 }
 
-# Would send us to another cluster, or let it in with another token.
-_FOREIGN = frozenset(
-    {
-        "RAY_ADDRESS",
-        "RAY_AUTH_TOKEN",
-        "RAY_NAMESPACE",
-        "RAY_REDIS_ADDRESS",
-        "RAY_RUNTIME_ENV",
-        "RAY_START_HOOK",
-        "RAY_TMPDIR",
-    }
-)
+_RAY = "RAY_"
+
+
+def without_ray(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what Ray reads of it.
+
+    It was set for another cluster: it would send us there, or let us in with another
+    token (RAY_AUTH_TOKEN goes before RAY_AUTH_TOKEN_PATH).
+    """
+    return {name: value for name, value in env.items() if not name.startswith(_RAY)}
+
 
 # Where grpc can be imported, `ray start` also starts the Ray Client's server, on a
 # fixed port, and has no switch against it. Ray itself does without that package.
@@ -183,8 +182,8 @@ class LocalRay:
         # our secrets have no business in a worker's environment.
         env = {
             name: value
-            for name, value in self._env.items()
-            if name not in _FOREIGN and not name.startswith(PREFIX)
+            for name, value in without_ray(self._env).items()
+            if not name.startswith(PREFIX)
         }
         env |= _NODE_ENV | self.driver_env
         env["RAY_preload_python_modules"] = PRELOADED

@@ -218,7 +218,8 @@ class Up:
         self._make_folders()
         env = dict(self._env)
         if self._ray is not None:
-            env |= {RAY_ADDRESS: self._ray.address, **self._ray.driver_env}
+            env = local_ray.without_ray(env) | self._ray.driver_env
+            env[RAY_ADDRESS] = self._ray.address
         elif self._settings.ray_address is not None:
             env[RAY_ADDRESS] = self._settings.ray_address
         return Launch(_ourselves("namespace"), env)

@@ -47,7 +47,8 @@ CLOSES: dict[CloseCode, str] = {
     CloseCode.LOGGED_OUT: "Logged out.",
     CloseCode.FORBIDDEN: "Not allowed here (any more).",
     CloseCode.ABUSE: (
-        "More than 20 bad frames a minute, or more than 10 WebSocket pings a second."
+        "More than 20 bad frames a minute, more than 10 WebSocket pings a second, or "
+        "more than 200 frames a second for 5 s."
     ),
 }
 """What each close code of wire.md §6 tells a client."""

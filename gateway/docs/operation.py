@@ -19,6 +19,7 @@ EVERYWHERE = (
     "NOT_FOUND",
     "METHOD_NOT_ALLOWED",
     "PAYLOAD_TOO_LARGE",
+    "MISDIRECTED_REQUEST",
     "INTERNAL_ERROR",
     "UNAVAILABLE",
 )
@@ -78,4 +79,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             found += OF_A_SESSION
         elif self.auth == "optional":
             found.append("AUTH_EXPIRED")
+        if self.method != "GET":
+            found.append("ORIGIN_NOT_ALLOWED")
         return list(dict.fromkeys([*found, *EVERYWHERE]))

@@ -550,7 +550,8 @@ async def test_settings_of_the_node_become_those_of_its_actors() -> None:
 class Socket:
     """A client's socket at a gateway (`gateway.stub.Outlet`): sees, in order."""
 
-    catching_up = False
+    catching_up = full = False
+    uncovered = 0
 
     def __init__(self, conn: str) -> None:
         self.conn = conn
@@ -572,6 +573,12 @@ class Socket:
 
     def refused(self, data: bytes) -> None:
         self.refusals.append(data)
+
+    def go_on(self) -> None:
+        raise AssertionError("so little is never too much")
+
+    def failed(self) -> None:
+        raise
 
     def end(self, code: int, reason: str) -> None:
         raise AssertionError(f"closed {code} {reason}")
@@ -677,7 +684,8 @@ async def _talk(
     for n in range(SAID):
         edge = chance.choice(edges)
         own_id = f"id-{n}" if chance.random() < 0.5 else None
-        assert edge.stub.say(chance.choice(edge.sockets), chat(str(n), own_id))
+        now = asyncio.get_running_loop().time()
+        assert edge.stub.say(chance.choice(edge.sockets), chat(str(n), own_id), now)
         if n % 12 == 11:
             await _trouble(proxy, namespace, name, chance)
         elif chance.random() < 0.4:

@@ -1,4 +1,4 @@
-"""What Ray leaves behind for each worker is bounded, whatever happens to the files."""
+"""The Ray that `up` runs: its environment, its sockets, and what it leaves behind."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cfmessenger.cli.local_ray import KEPT_WORKER_FILES, LocalRay
+from cfmessenger.cli.local_ray import KEPT_WORKER_FILES, LocalRay, without_ray
 from cfmessenger.cli.runtime import DataFolder
 
 WORKERS = 400
@@ -85,3 +85,18 @@ def test_it_is_reached_by_its_sockets(ray: LocalRay, logs: Path) -> None:
         path.unlink()
         assert not reached()
         path.touch()
+
+
+def test_what_was_set_for_another_cluster_does_not_reach_ours() -> None:
+    env = {
+        "PATH": "/bin",
+        "CFM_PORT": "1",
+        "ARRAY_SIZE": "1",
+        "RAY_ADDRESS": "ray.example:6379",
+        "RAY_AUTH_TOKEN": "another",
+        "RAY_AUTH_TOKEN_PATH": "/another",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_TMPDIR": "/elsewhere",
+        "RAY_whatever_else": "1",
+    }
+    assert without_ray(env) == {"PATH": "/bin", "CFM_PORT": "1", "ARRAY_SIZE": "1"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cfmessenger.log_format import configure, request_id
+from cfmessenger.log_format import configure, redact, request_id
 
 STYLES = ("console", "json")
 TOKEN = "Zx9_kQ-hush0hush0hush0hush0hush0hush0hush0hu"
@@ -181,3 +181,19 @@ def test_tracebacks_are_kept_on_the_line(style: str, stream: io.StringIO) -> Non
     first, second = stream.getvalue().splitlines()
     assert "Traceback" in first and "ZeroDivisionError" in first
     assert "Stack (most recent call last)" in second
+
+
+def test_what_looks_like_a_token_is_blotted_wherever_it_stands() -> None:
+    token = "Zm9vYmFyYmF6cXV4-_0123456789abcdefABCDEFghi"
+    assert redact(f"GET /api/rooms/{token}/messages 404") == (
+        "GET /api/rooms/[redacted]/messages 404"
+    )
+    assert redact(f"{token}.") == "[redacted]."
+    for harmless in (
+        "dm_user_1__user_2",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "room:" + "a" * 64,
+        "/Some/LongPath/WithManyParts/AndMore/ButEachShort/x.py",
+    ):
+        assert redact(harmless) == harmless

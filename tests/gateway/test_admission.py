@@ -11,9 +11,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from cfmessenger.storage.valkey_kv import connect as kv_connect
-from gateway.admission import Admission, authorise_upgrade, check_origin
+from gateway.admission import Admission, authorise_upgrade
 from gateway.app import create_app
 from gateway.envelope import Refusal, refuse
+from gateway.origin import check_origin
 from tests.gateway.edge import (
     Gateway,
     ListedLog,

@@ -6,11 +6,13 @@ Every socket of these tests is an accepted one in a real room, after `take_over`
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
 from cfmessenger.errors import Unavailable
 from gateway import connection as connections
+from gateway import meter
 from tests.gateway.live import (
     DeafSocket,
     Node,
@@ -76,6 +78,13 @@ async def test_a_binary_frame_is_1003(node: Node) -> None:
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
+        # RFC 6455 §5.2: a length in more bytes than it needs, or beyond 2**63.
+        ([b"\x81\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
+        ([b"\x81\xff" + (2).to_bytes(8, "big") + bytes(4) + b"{}"], 1002),
+        ([b"\x81\xff" + (65_535).to_bytes(8, "big") + bytes(4)], 1002),
+        ([b"\x81\xff" + (2**63).to_bytes(8, "big") + bytes(4)], 1002),
+        ([masked(1, b"x" * 200), b"\x81\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
+        ([b"\x89\xfe\x00\x02" + bytes(4) + b"{}"], 1002),
         ([b"\x81\x02{}"], 1002),  # not masked
         ([masked(1, b"{}").replace(b"\x81", b"\xc1", 1)], 1002),  # RSV1
         ([masked(3, b"")], 1002),  # no such opcode
@@ -201,6 +210,92 @@ def test_the_times_are_the_wires() -> None:
     assert sockets.PING_EVERY_S == 20
     assert connections.SILENCE_S == 90
     assert (connections.FAULTS, connections.FAULTS_S) == (20, 60)
+
+
+# Floods.
+
+
+@wire("6 4508 flood")
+async def test_who_floods_is_closed_and_nobody_else_is_refused(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "FLOOD_S", 1.0)
+    async with live(valkey_url) as node:
+        room = new_room()
+        talkers = [await node.enter(f"user_{n}", room) for n in (2, 3)]
+        reader, writer = await raw(node, room)
+        frames = b"".join(
+            masked(1, text)
+            for text in (
+                b'{"type":"chat","content":"flood"}',
+                b'{"type":"typing","isTyping":true}',
+                b'{"type":"ack","ackId":"x","status":"read"}',
+                b'{"type":"typing","isTyping":false}',
+                b'{"type":"ping"}',
+            )
+        )
+
+        async def flood() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(frames * 100)
+                    await writer.drain()
+
+        flooding = asyncio.create_task(flood())
+        closed = asyncio.create_task(close_code(reader, within=60))
+        said = 0
+        while not closed.done() and said < 18:
+            for talker in talkers:
+                await talker.say(f"{said}")
+            said += 1
+        assert await closed == 4508
+        flooding.cancel()
+        writer.transport.abort()
+        for talker in talkers:
+            await talker.say("and on")
+            assert talker.of("error") == []
+
+
+@wire("6 4508 flood")
+async def test_a_burst_of_1000_acks_is_no_flood(node: Node) -> None:
+    room = new_room()
+    talker = await node.enter("user_2", room)
+    tab = await node.enter("user_1", room)
+    for n in range(1_000):
+        await tab.send("ack", ackId=f"m{n}", status="read")
+    await tab.say("still here")
+    assert (await talker.say("me too"))["seq"] == 2
+
+
+async def test_what_is_more_than_may_be_on_its_way_is_read_later_in_order(
+    free: Node,
+) -> None:
+    room = new_room()
+    texts = [f'{{"type":"chat","content":"{n}"}}'.encode() for n in range(900)]
+    reader, writer = await raw(free, room, *(masked(1, text) for text in texts))
+    tab = await free.enter("user_2", room)
+    last = await tab.has("chat", content="899", within=20)
+    assert last["seq"] == 900
+    writer.close()
+
+
+@wire("6 1011")
+async def test_a_bug_in_reading_is_1011_for_that_socket_alone(
+    free: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = new_room()
+    tab = await free.enter("user_1", room)
+    other = await free.enter("user_2", room)
+
+    def bug(data: bytes, now: int) -> None:
+        if b"boom" in data:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connections.protocol, "answer_ping", bug)
+        await tab.send("chat", content="boom")
+        assert await tab.closed() == 1011
+        assert (await other.say("on"))["seq"] == 1
 
 
 # Slowness.

@@ -330,7 +330,6 @@ async def test_whoever_does_not_read_is_slow(valkey_url: str) -> None:
             written += len(frame)
             await asyncio.sleep(0)
         assert "slow" in taken.events
-        assert written > HIGH_WATER
         assert not await taken.wire.drained(0.01)
         taken.wire.close(1013, "slow consumer")
         writer.transport.resume_reading()
@@ -340,6 +339,8 @@ async def test_whoever_does_not_read_is_slow(valkey_url: str) -> None:
         assert await reader.read() == b""
         writer.close()
         await taken.gone
+        # Most of it is ours and shared; the kernel's part is everybody's own.
+        assert HIGH_WATER < written < HIGH_WATER + 2**20
 
 
 async def test_shutdown_closes_with_1012(valkey_url: str) -> None:

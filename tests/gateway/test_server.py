@@ -201,7 +201,8 @@ async def test_a_handshake_that_nobody_answers(
     monkeypatch.setattr(websocket_protocol, "HANDSHAKE_S", 0.1)
     async with echoing(valkey_url) as edge:
         request = f"GET /never HTTP/1.1\r\n{UPGRADE}{VERSION}\r\n".encode()
-        assert await edge.raw(request) == b""
+        headers = enveloped(await edge.raw(request), 503, "UNAVAILABLE")
+        assert headers["retry-after"] == "1"
         async with asyncio.timeout(1):
             await edge.app.ended.wait()
 
@@ -237,6 +238,7 @@ async def test_an_answer_that_nobody_reads(
 # Heads that are refused
 
 LONG = "x" * 9_000
+POST = "POST / HTTP/1.1\r\nHost: x\r\n"
 MANY = "".join(f"X-{n}: y\r\n" for n in range(101))
 
 
@@ -273,6 +275,34 @@ MANY = "".join(f"X-{n}: y\r\n" for n in range(101))
         ("GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400, "BAD_REQUEST"),
         ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "BAD_REQUEST"),
         ("hello\r\n\r\n", 400, "BAD_REQUEST"),
+        # RFC 9112 §2.3: a version that is not spoken here.
+        ("GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505, "BAD_REQUEST"),
+        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, "BAD_REQUEST"),
+        ("GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505, "BAD_REQUEST"),
+        # §2.2, §5.2: what is no end of a line, and lines that go on.
+        (f"{POST}Transfer-Encoding: chunked\n\r\n0\r\n\r\n", 400, "BAD_REQUEST"),
+        (f"{POST}Transfer-Encoding:\r\n chunked\r\n\r\n", 400, "BAD_REQUEST"),
+        (f"{POST}Transfer-Encoding:\r\n\tchunked\r\n\r\n", 400, "BAD_REQUEST"),
+        (f"{POST}X: y\rZ: z\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET / HTTP/1.1\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET / HTTP/1.1\r\nHost: x\n\n", 400, "BAD_REQUEST"),
+        # §6: how the body is framed.
+        (f"{POST}Transfer-Encoding: gzip\r\n\r\n", 501, "BAD_REQUEST"),
+        (f"{POST}Transfer-Encoding: chunked, gzip\r\n\r\n", 501, "BAD_REQUEST"),
+        (f"{POST}Transfer-Encoding : chunked\r\n\r\n", 400, "BAD_REQUEST"),
+        (
+            "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            "BAD_REQUEST",
+        ),
+        # §3.2: targets and hosts.
+        ("GET x HTTP/1.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET http://u@x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400, "BAD_REQUEST"),
     ],
 )
 async def test_a_head_that_is_refused(
@@ -282,6 +312,51 @@ async def test_a_head_that_is_refused(
     answer = await edge.raw(request_text.encode("latin-1"))
     enveloped(answer, status, code)
     assert len(edge.app.scopes) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("http://y.example:8000/healthz?a=b", "/healthz", b"a=b"),
+        ("HTTPS://y.example:8000/", "/", b""),
+        ("http://y.example:8000", "/", b""),
+        ("http://y.example:8000?a", "/", b"a"),
+    ],
+)
+async def test_a_target_in_absolute_form_is_served_and_its_host_counts(
+    edge: Gateway, target: str, path: str, query: bytes
+) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert parsed(await edge.raw(request.encode()))[0] == 200
+    scope = edge.app.scopes[-1]
+    assert (scope["path"], scope["query_string"]) == (path, query)
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    assert hosts == [b"y.example:8000"]
+
+
+@pytest.mark.parametrize("blank", [b"\r\n", b"\r\n\r\n\r\n"])
+async def test_an_empty_line_before_a_request_is_passed_over(
+    edge: Gateway, blank: bytes
+) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok"
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await edge.raw(blank + post + blank + last)
+    assert answer.count(b"200 OK") == 2
+
+
+async def test_whoever_sends_nothing_but_empty_lines_has_a_deadline(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "REQUEST_S", 0.1)
+    async with echoing(valkey_url) as edge:
+        whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        async with asyncio.timeout(4):
+            writer.write(whole)
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\r\n")
+            assert await reader.read() == b""
+        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -405,6 +480,7 @@ async def test_a_message_in_too_many_pieces(edge: Gateway, first: bytes) -> None
         b"\x81\x0812345678",  # not masked
         b"\x81\x7e\x00\x0812345678",
         masked(1, b"x" * 127)[:1] + b"\xff" + bytes(4) + b"x" * 127,  # 64-bit size
+        b"\x81\xfe\x00\x08" + masked(1, b"12345678")[2:],  # a longer size than needed
         masked(1, b"12345678")[:-1],
         masked(1, b"12345678") + b"\x81",
         masked(1, b"12345678") * 2,

@@ -25,7 +25,8 @@ class Outlet:
 
     def __init__(self, conn: str, user_id: str = "user_1") -> None:
         self.conn, self.user_id = conn, user_id
-        self.catching_up = False
+        self.catching_up = self.full = False
+        self.uncovered = 0
         self.attachment = Attachment(conn, user_id, user_id, "online")
         self.got: list[object] = []
         self.write = self._write
@@ -47,6 +48,12 @@ class Outlet:
 
     def refused(self, data: bytes) -> None:
         self.got.append(("refused", data))
+
+    def go_on(self) -> None:
+        self.got.append("go on")
+
+    def failed(self) -> None:
+        self.got.append("failed")
 
 
 class Desk:
@@ -73,6 +80,10 @@ class Desk:
         self.output([link.Subscribed(tuple(o.conn for o in outlets), 0)])
         await eventually(lambda: len(self.stub._members) >= len(outlets))
         return self
+
+    def say(self, outlet: Outlet, data: bytes) -> bool:
+        """A frame that has just come."""
+        return self.stub.say(outlet, data, asyncio.get_running_loop().time())
 
     def _opened(self) -> list[link.Opened]:
         heard = [m for m in self.process.heard if isinstance(m, link.Inputs)]
@@ -145,7 +156,7 @@ async def test_the_frames_of_one_turn_travel_together() -> None:
         one = Outlet("g1.1")
         await at.enter(one)
         for n in range(5):
-            assert at.stub.say(one, b"%d" % n)
+            assert at.say(one, b"%d" % n)
         assert await at.said() == [] and await at.said() == [
             b"%d" % n for n in range(5)
         ]
@@ -210,7 +221,7 @@ async def test_what_is_not_covered_is_brought_again_in_order_and_once() -> None:
         await at.enter(one)
         await at.process.hears(link.Attach)
         for n in range(4):
-            at.stub.say(one, b"%d" % n)
+            at.say(one, b"%d" % n)
         while await at.said() != [b"0", b"1", b"2", b"3"]:
             pass
         # 1 is Opened; the first two of the four are covered when the process dies.
@@ -241,7 +252,7 @@ async def test_an_older_incarnation_has_nothing_to_say() -> None:
     async with desk() as at:
         one = Outlet("g1.1")
         await at.enter(one)
-        at.stub.say(one, b"x")
+        at.say(one, b"x")
         await eventually(lambda: at.newest == 2)
         at.output([link.Fanout(b"new", 1, None)], epoch=3, covered=1)
         at.output([link.Fanout(b"old", 2, None)], epoch=2, covered=2)
@@ -260,7 +271,7 @@ async def test_asleep_it_waits_for_a_reason() -> None:
         at.process.says(link.Goodbye(NAME, 1, at.newest, "idle"))
         await eventually(lambda: at.stub.asleep)
         assert at.names.resolved == 1 and not at.stub.idle
-        at.stub.say(one, b"wake up")
+        at.say(one, b"wake up")
         attach = await at.process.hears(link.Attach)
         assert attach.sockets == [one.attachment] and attach.seq == 0
         await at.process.hears(link.Inputs)
@@ -284,7 +295,7 @@ async def test_a_reset_is_answered_on_the_same_link_at_once(reason: str) -> None
         one = Outlet("g1.1")
         await at.enter(one)
         await at.process.hears(link.Attach)
-        at.stub.say(one, b"uncovered")
+        at.say(one, b"uncovered")
         at.process.says(link.Goodbye(NAME, 1, at.newest, reason))
         await at.process.hears(link.Attach)
         while await at.said() != [b"uncovered"]:
@@ -312,7 +323,7 @@ async def test_one_that_moved_sleeps_until_somebody_speaks() -> None:
             at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
             await eventually(lambda: at.stub.asleep)
             assert at.names.resolved == 1
-            at.stub.say(one, b"anybody?")
+            at.say(one, b"anybody?")
             assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
 
 
@@ -356,8 +367,8 @@ async def test_what_is_not_covered_in_time_is_answered() -> None:
     async with desk() as at:
         one, gone = Outlet("g1.1"), Outlet("g1.2")
         await at.enter(one, gone)
-        at.stub.say(one, b"old")
-        at.stub.say(gone, b"nobody asks")
+        at.say(one, b"old")
+        at.say(gone, b"nobody asks")
         told = at.stub.notify(b"news", once=True)
         at.stub.close(gone)
         late = Outlet("g1.3")
@@ -379,17 +390,53 @@ async def test_what_is_not_covered_in_time_is_answered() -> None:
         assert kinds == [link.Closed, link.Opened]
 
 
-async def test_so_much_may_wait_and_no_more() -> None:
+async def test_one_socket_may_have_so_much_on_its_way_whatever_others_have() -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, two)
+        said = 1
+        while at.say(one, b"x"):
+            said += 1
+        assert said == -(-stubs.SOCKET_BUDGET // (1 + stubs.FRAME_COST))
+        assert at.say(two, b"y")
+        # Nothing was refused: it is all on its way, and then there is room again.
+        await eventually(lambda: at.newest == 2 + said + 1)
+        assert one.got == two.got == []
+        at.output([], covered=at.newest - 1)
+        await eventually(lambda: one.got == ["go on"])
+        assert at.say(one, b"x") and not two.full
+        assert at.say(two, b"y" * 16_384)
+
+
+async def test_who_floods_together_leaves_room_for_everybody() -> None:
+    async with desk() as at:
+        crowd = [Outlet(f"g1.{n}") for n in range(40)]
+        quiet = Outlet("g1.40", "user_2")
+        await at.enter(*crowd, quiet)
+        loud = list(crowd)
+        while loud:
+            loud = [outlet for outlet in loud if at.say(outlet, b"x" * 1000)]
+        kept = sum(outlet.uncovered for outlet in crowd)
+        assert kept <= stubs.OBJECT_BUDGET + len(crowd) * (1000 + stubs.FRAME_COST)
+        # One frame of somebody who had none is still taken, sent and never refused.
+        at.say(quiet, b"hello")
+        assert quiet.full
+        await eventually(lambda: at.newest == at.stub._pending[-1].input.n)
+        at.output([])
+        await eventually(lambda: all("go on" in o.got for o in [*crowd, quiet]))
+        assert {o.uncovered for o in [*crowd, quiet]} == {0}
+
+
+async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
     async with desk() as at:
         one = Outlet("g1.1")
         await at.enter(one)
-        for _ in range(stubs.MAX_UNCOVERED):
-            assert at.stub.say(one, b"x")
-        assert not at.stub.say(one, b"x")
-        await eventually(lambda: at.newest == stubs.MAX_UNCOVERED + 1)
-        at.output([])
-        await eventually(lambda: at.stub.say(one, b"y" * (stubs.MAX_UNCOVERED_BYTES)))
-        assert not at.stub.say(one, b"z")
+        now = asyncio.get_running_loop().time()
+        at.stub.say(one, b"young", now)
+        at.stub.say(one, b"held", now - stubs.EXPIRE_AFTER_S)
+        at.stub.expire(now)
+        assert one.got == [("refused", b"held")]
+        assert one.uncovered == len(b"young") + stubs.FRAME_COST
 
 
 async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
@@ -455,4 +502,26 @@ async def test_a_socket_that_ends_in_the_fan_out_never_breaks_the_others(
         await eventually(lambda: three[2].got[-1:] == [b"y"])
         assert three[0].got == three[2].got == [b"x", b"y"]
         assert three[1].got == [b"x"]
+        assert at.process.links == 1
+
+
+@pytest.mark.parametrize("but_user", [None, "user_9"], ids=["all", "others"])
+async def test_a_bug_in_one_socket_ends_that_socket_alone(
+    but_user: str | None,
+) -> None:
+    async with desk() as at:
+        three = [Outlet(f"g1.{n}") for n in (1, 2, 3)]
+        await at.enter(*three)
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        three[1].write = three[1].told = broken  # type: ignore[method-assign]
+        at.stub._writers = None
+        conns = tuple(o.conn for o in three)
+        told = link.Told(conns, b"t", False, 0)
+        at.output([told, link.Fanout(b"x", 1, but_user), link.Fanout(b"y", 2, None)])
+        await eventually(lambda: three[2].got[-1:] == [b"y"])
+        assert three[0].got == three[2].got == [(b"t", False), b"x", b"y"]
+        assert three[1].got == ["failed"] * 3
         assert at.process.links == 1

@@ -10,8 +10,16 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cfmessenger.settings import SettingsError
+from gateway import origin
 from gateway.door import RESERVED_FILES, Door, connections_allowed, raise_file_limit
-from tests.gateway.edge import Gateway, gateway, serving, settings_for
+from tests.gateway.edge import (
+    Gateway,
+    data_of,
+    gateway,
+    refused,
+    serving,
+    settings_for,
+)
 from tests.gateway.live import (
     Refused,
     dial,
@@ -23,7 +31,7 @@ from tests.gateway.live import (
 )
 from tests.gateway.test_server import Echo, enveloped, parsed
 
-LAST = b"\r\nHost: x\r\nConnection: close\r\n\r\n"
+LAST = b"\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 STRICT = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -36,21 +44,36 @@ async def edge(valkey_url: str) -> AsyncIterator[Gateway]:
 # Headers.
 
 ANSWERS = {
-    "200": (b"GET /api/config HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
-    "200 plain": (
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "200": (
+        b"GET /api/config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         200,
     ),
-    "401": (b"GET /api/auth/me HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 401),
-    "404": (b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
-    "405": (b"PUT /api/config HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+    "200 plain": (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        200,
+    ),
+    "401": (
+        b"GET /api/auth/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        401,
+    ),
+    "404": (
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        404,
+    ),
+    "405": (
+        b"PUT /api/config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        405,
+    ),
     "413": (
-        b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n"
+        b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n"
         b"Connection: close\r\n\r\n" + b"x" * 65_537,
         413,
     ),
     "malformed": (b"hello\r\n\r\n", 400),
-    "431": (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431),
+    "431": (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+        431,
+    ),
     "handshake 401": (upgrade("/api/ws/presence", ""), 401),
     "handshake 426": (
         upgrade("/api/ws/presence", "").replace(b"Version: 13", b"Version: 8"),
@@ -114,13 +137,144 @@ async def test_http_an_odd_host_is_refused(edge: Gateway, host: str) -> None:
     enveloped(await edge.raw(handshake), 400, "BAD_REQUEST")
 
 
+OURS = ["localhost", "LocalHost:8000", "127.0.0.1", "[::1]:8000"]
+
+
+def named(host: str, path: str = "/healthz", more: str = "") -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n"
+    return head.encode()
+
+
+@pytest.mark.parametrize("host", [*OURS, "127.0.0.5", "chat.example"])
+async def test_http_a_name_of_ours_is_served(valkey_url: str, host: str) -> None:
+    allowed = "https://chat.example"
+    async with gateway(valkey_url, host="127.0.0.5", allowed_origins=allowed) as edge:
+        for path in ("/healthz", "/metrics", "/api/config"):
+            assert parsed(await edge.raw(named(host, path)))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/api/config", "/none"])
 @pytest.mark.parametrize(
-    "host",
-    ["x", "chat.example:8000", "127.0.0.1", "[::1]:8000", "xn--bcher-kva.example"],
+    "host", ["rebind.example", "rebind.example:8000", "localhost.rebind.example"]
 )
-async def test_http_a_host_that_can_be_meant_is_taken(edge: Gateway, host: str) -> None:
-    request = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    assert parsed(await edge.raw(request.encode()))[0] == 200
+async def test_http_a_page_that_was_rebound_to_loopback_reads_nothing(
+    edge: Gateway, host: str, path: str
+) -> None:
+    more = f"Origin: http://{host}\r\n"
+    found, _, body = parsed(await edge.raw(named(host, path, more)))
+    assert found == 421 and b'"MISDIRECTED_REQUEST"' in body
+    handshake = upgrade("/api/ws/presence", await edge.login("user_1"), more.strip())
+    handshake = handshake.replace(b"Host: 127.0.0.1", f"Host: {host}".encode())
+    assert parsed(await edge.raw(handshake))[0] == 421
+    # The target's authority is the host, whatever the header says (RFC 9112 §3.2.2).
+    target = named("localhost", f"http://{host}/healthz")
+    assert parsed(await edge.raw(target))[0] == 421
+
+
+async def test_http_elsewhere_and_behind_a_trusted_proxy_any_name_is_served(
+    valkey_url: str, edge: Gateway
+) -> None:
+    forwarded = named("chat.example", more="X-Forwarded-For: 203.0.113.7\r\n")
+    assert parsed(await edge.raw(forwarded))[0] == 200
+    secret = {"host": "0.0.0.0", "turnstile_secret_key": "0x4AAAA"}
+    async with gateway(valkey_url, trusted_proxies="", **secret) as public:
+        assert parsed(await public.raw(named("chat.example")))[0] == 200
+    async with gateway(valkey_url, trusted_proxies="192.0.2.1") as alone:
+        assert parsed(await alone.raw(forwarded))[0] == 421
+
+
+# Other people's pages.
+
+LOGIN = b'{"userId":"user_1","token":"any"}'
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_http_a_foreign_page_changes_nothing_and_counts_for_nobody(
+    edge: Gateway, headers: dict[str, str]
+) -> None:
+    async with edge.client() as http:
+        said = {"Content-Type": "text/plain"} | headers
+        for _ in range(8):
+            answer = await http.post("/api/auth/login", content=LOGIN, headers=said)
+            refused(answer, 403, "ORIGIN_NOT_ALLOWED")
+        answer = await http.post("/api/auth/login", content=LOGIN)
+        token = data_of(answer)["sessionId"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        for method, path in (
+            ("POST", "/api/auth/logout"),
+            ("POST", "/api/presence"),
+            ("PATCH", "/api/data/users/user_1"),
+            ("DELETE", "/api/data/orders/x"),
+        ):
+            answer = await http.request(method, path, headers=headers | bearer)
+            refused(answer, 403, "ORIGIN_NOT_ALLOWED")
+        data_of(await http.get("/api/auth/me", headers=headers | bearer))
+
+
+TLS = "https://chat.example"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Proto": "HTTPS"},
+        {"X-Forwarded-Proto": "https,http"},
+        {"X-Forwarded-Proto": "https, http"},
+        {"X-Forwarded-Proto": "wss"},
+        {"Forwarded": "for=203.0.113.7;proto=https"},
+        {"Forwarded": 'For="[2001:db8::1]:4711";Proto="HTTPS";by=x, for=10.0.0.1'},
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "chat.example", "Host": "b"},
+        {"Forwarded": "proto=https;host=chat.example", "Host": "backend:8000"},
+    ],
+)
+async def test_http_what_a_trusted_proxy_says_makes_an_origin_ours(
+    valkey_url: str, edge: Gateway, headers: dict[str, str]
+) -> None:
+    sent = {"Host": "chat.example", "Origin": TLS, "X-Forwarded-For": "203.0.113.7"}
+    sent |= headers
+
+    def asking(method: str, more: str = "") -> bytes:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        path = "/api/auth/ticket" if method == "POST" else "/api/ws/presence"
+        return f"{method} {path} HTTP/1.1\r\n{lines}{more}\r\n".encode()
+
+    post = asking("POST", "Content-Length: 0\r\nConnection: close\r\n")
+    assert parsed(await edge.raw(post))[0] == 401  # and not 403
+    handshake = asking(
+        "GET",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    )
+    assert parsed(await edge.raw(handshake))[0] == 401
+    secret = {"host": "0.0.0.0", "turnstile_secret_key": "0x4AAAA"}
+    async with gateway(valkey_url, trusted_proxies="192.0.2.1", **secret) as public:
+        for request in (post, handshake):
+            assert parsed(await public.raw(request))[0] == 403
+
+
+async def test_http_a_tls_proxy_that_is_not_trusted_is_explained_and_logged_once(
+    valkey_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin, "_explained_at", -origin.LOGGED_EVERY_S)
+    async with gateway(valkey_url, trusted_proxies="") as edge:
+        async with edge.client(await edge.login("user_1")) as http:
+            host = f"localhost:{edge.port}"
+            page = {"Origin": f"https://{host}", "Host": host}
+            for _ in range(3):
+                answer = await http.post("/api/auth/ticket", headers=page)
+                message = refused(answer, 403, "ORIGIN_NOT_ALLOWED")
+                assert "CFM_TRUSTED_PROXIES" in message
+    lines = [r for r in caplog.records if r.name == origin.logger.name]
+    assert len(lines) == 1
+    assert "CFM_TRUSTED_PROXIES" in lines[0].getMessage()
 
 
 # Addresses.
@@ -146,7 +300,7 @@ async def test_l1_the_address_is_the_rightmost_that_no_proxy_of_ours_has(
     settings = settings_for(valkey_url, trusted_proxies="127.0.0.1, 10.0.0.0/8")
     async with serving(Echo(), settings) as running:
         more = "".join(f"X-Forwarded-For: {line}\r\n" for line in lines)
-        head = f"GET / HTTP/1.1\r\nHost: x\r\n{more}Connection: close\r\n\r\n"
+        head = f"GET / HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"
         await running.raw(head.encode())
         assert running.app.scopes[-1]["client"][0] == address
 
@@ -186,7 +340,7 @@ async def test_l3_an_address_has_so_many_connections(valkey_url: str) -> None:
         valkey_url, trusted_proxies="192.0.2.1", max_sockets_per_address="2"
     )
     async with serving(Echo(), settings) as running:
-        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         idle = [await asyncio.open_connection("127.0.0.1", running.port)]
         # A WebSocket takes no place: the sockets' own limit is its.
         url = f"ws://127.0.0.1:{running.port}/"
@@ -210,7 +364,7 @@ async def test_l3_a_trusted_proxy_has_as_many_as_it_needs(valkey_url: str) -> No
         lines = [
             await asyncio.open_connection("127.0.0.1", running.port) for _ in range(5)
         ]
-        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         assert b" 200 " in await running.raw(request)
         for _, writer in lines:
             writer.close()
@@ -265,7 +419,7 @@ async def test_l3_in_all_there_are_as_many_as_there_are_files_for(
     async with serving(Echo(), settings_for(valkey_url)) as running:
         url = f"ws://127.0.0.1:{running.port}/"
         async with await dial(url), await dial(url) as socket:
-            answer = await running.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await running.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             enveloped(answer, 503, "UNAVAILABLE")
             await socket.send("served all the same")
             assert await socket.recv() == "served all the same"
