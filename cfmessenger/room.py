@@ -18,7 +18,7 @@ import msgspec
 from . import mirror, protocol
 from .bots.asking import question_of
 from .bots.mentions import names_of
-from .compose import compose
+from .compose import compose, fingerprint
 from .effects import (
     Append,
     Asked,
@@ -40,7 +40,7 @@ from .effects import (
     encode_notification,
 )
 from .errors import ProtocolError
-from .history import History
+from .history import History, Kept
 from .ids import DIRECTOR, PRESENCE, direct_users, gateway_of
 from .protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
 from .ratelimit import UserRates
@@ -276,9 +276,7 @@ class Room:
         # Before the rate: "the repeat … costs no rate".
         kept = self._history.find(sender_id, own_id)
         if kept is not None:
-            if kept.event:
-                return [Repeat(conn, kept.seq, None, kept.event)]
-            return [Repeat(conn, kept.seq, kept.log_id, None)]
+            return self._repeat(conn, frame, kept)
         rates = self._nudges if isinstance(frame, Nudge) else self._chats
         wait = rates.check(sender_id, now)
         if wait:
@@ -298,10 +296,29 @@ class Room:
             effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
         return effects
 
+    def _repeat(
+        self, conn: str, frame: Chat | Nudge | Wink, kept: Kept
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        if kept.said and kept.said != fingerprint(_repeated(frame, kept, self._id)):
+            # Before the echo, which a client takes for the end of the matter.
+            reused = ProtocolError("ID_REUSED", id=kept.id)
+            effects.append(Send((conn,), protocol.error_frame(reused)))
+        log_id = None if kept.event else kept.log_id
+        return [*effects, Repeat(conn, kept.seq, log_id, kept.event or None)]
+
     def _commit(self, message: Message) -> list[Effect]:
         event, seq, at = protocol.encode(message), message.seq, message.timestamp
         self.seq = seq
-        self._history.add(self.epoch, seq, message.sender_id, message.id, at, event)
+        self._history.add(
+            self.epoch,
+            seq,
+            message.sender_id,
+            message.id,
+            at,
+            event,
+            fingerprint(message),
+        )
         effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
         if self._direct:
             self._mark(message.sender_id, seq)
@@ -489,12 +506,19 @@ class Room:
         sender_id, at = message.sender_id, message.timestamp
         self.seq = seq
         self._time(at)
-        self._history.add(epoch, seq, sender_id, message.id, at, event)
+        self._history.add(
+            epoch, seq, sender_id, message.id, at, event, fingerprint(message)
+        )
         self._history.forget(now)
         rates = self._nudges if message.is_nudge else self._chats
         rates.record(sender_id, at)
         if self._direct:
             self._mark(sender_id, seq)
+
+
+def _repeated(frame: Chat | Nudge | Wink, kept: Kept, room_id: str) -> Message:
+    at = kept.timestamp
+    return compose(frame, kept.id, room_id, kept.sender_id, "", at, kept.seq)
 
 
 def _rates(rate: tuple[int, int]) -> UserRates:

@@ -21,7 +21,9 @@ FRAME_ERRORS = (
     "RATE_LIMITED",
     "TOO_LARGE",
     "UNKNOWN_TYPE",
+    "ID_REUSED",
     "STORAGE_UNAVAILABLE",
+    "INTERNAL_ERROR",
 )
 """The codes of an `error` frame (wire.md §3)."""
 

@@ -9,7 +9,7 @@ from cfmessenger import effects as fx
 from cfmessenger.protocol import decode_message
 from cfmessenger.room import Room, RoomRules
 
-from .audience import Audience
+from .audience import Audience, Frame
 
 DIRECT = "dm_user_1__user_2"
 
@@ -307,7 +307,7 @@ def test_a_repeat_is_answered_to_its_socket_alone_with_the_original() -> None:
     there.enter("b.2", "user_1")
     there.rest()
     there.forget()
-    (repeat,) = there.chat("b.2", "something else", "m1")
+    (repeat,) = there.chat("b.2", "hello", "m1")
     event = there.appended[0].event
     assert repeat == fx.Repeat("b.2", 1, None, event)
     assert there.take("b.2") == [original]
@@ -332,6 +332,71 @@ def test_a_repeated_id_is_one_message_whatever_its_type() -> None:
     there.chat("a.1", id="m1")
     there.say("a.1", {"type": "nudge", "id": "m1"})
     assert there.take_types("b.1") == ["chat"]
+
+
+OTHER_WORDS = [
+    {"type": "chat", "content": "something else"},
+    {"type": "chat", "content": "hello "},
+    {"type": "chat", "content": "heart"},
+    {"type": "chat", "content": ":heart"},
+    {"type": "nudge"},
+    {"type": "wink", "winkId": "hello"},
+    {"type": "wink", "winkId": "kiss"},
+]
+SAID = [
+    {"type": "chat", "content": "hello"},
+    {"type": "nudge"},
+    {"type": "wink", "winkId": "heart"},
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("other", OTHER_WORDS)
+def test_an_id_with_other_words_is_echoed_and_said_so_to_its_socket_alone(
+    said: Frame, other: Frame
+) -> None:
+    if said == other:
+        return
+    there = talking()
+    there.say("a.1", said | {"id": "m1"})
+    original = frame(there, "b.1")
+    there.forget()
+    told, repeat = there.say("a.1", other | {"id": "m1"})
+    assert isinstance(repeat, fx.Repeat) and isinstance(told, fx.Send)
+    assert not told.fault
+    error, echo = there.take("a.1")
+    assert echo == original
+    assert (error["type"], error["code"]) == ("error", "ID_REUSED")
+    assert (error["id"], error["retryable"]) == ("m1", False)
+    assert there.take("b.1") == []
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("life", ["same", "mirror", "log"])
+def test_a_retry_of_the_same_words_is_never_taken_for_others(
+    said: Frame, life: str
+) -> None:
+    there = talking(rules=RoomRules(chat_rate=(0, 1), nudge_rate=(0, 1)))
+    there.say("a.1", said | {"id": "m1"})
+    for _ in range(100):
+        there.chat("a.1")
+    twice: dict[str, Frame] = {}
+    room = there.machine
+    assert isinstance(room, Room)
+    if life == "mirror":
+        room = Room.restore("general", RoomRules(), room.snapshot(), clean=True)
+    elif life == "log":
+        room = Room("general", RoomRules())
+        for append in there.appended:
+            room.replay(there.now, 0, append.seq, append.event)
+    then = Audience(room, there.now)
+    then.enter("a.1", "user_1")
+    for name, words in (("same", said), ("other", {"type": "chat", "content": "no"})):
+        then.forget()
+        then.say("a.1", words | {"id": "m1"})
+        twice[name] = then.take("a.1")[0]
+    assert twice["same"]["type"] == "from the log"
+    assert (twice["other"]["code"], twice["other"]["id"]) == ("ID_REUSED", "m1")
 
 
 def test_a_fresh_id_sent_again_after_a_crash_is_one_message_too() -> None:
