@@ -2,8 +2,9 @@
 
 Owns the buffer a joiner is shown, the rule of wire.md §2 that the same user sending the
 same id again "within the last 1,000 messages or 60 s, whichever is more, is one
-message", what each of those said, and the receipts: sent → delivered → read, never back. Messages are held as
-the JSON that went into the log; a message is decoded only when its status changes.
+message", what each of those said, and the receipts: sent → delivered → read, never
+back. Messages are held as the JSON that went into the log; a message is decoded only
+when its status changes.
 
 Must not number messages or look at a clock: `seq` and time come from the room.
 """

@@ -31,6 +31,7 @@ from .effects import (
     DirectMessage,
     Effect,
     Notify,
+    Read,
     Repeat,
     Send,
     StatusChanged,
@@ -68,8 +69,7 @@ class Room:
 
     Attributes for the shell: `epoch` is set by it after activation; `seq` is the last
     event's number; `gateways` are those attached or remembered; `receipts_changed` is
-    cleared by it when it has mirrored the room; `read_marks` are a direct room's
-    users → the seq they have read up to.
+    cleared by it when it has mirrored the room.
     """
 
     def __init__(self, room_id: str, rules: RoomRules) -> None:
@@ -79,7 +79,6 @@ class Room:
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False
-        self.read_marks: dict[str, int] = {}
         self._id = room_id
         self._direct = direct_users(room_id)
         self._bots = names_of(rules.bots) if rules.bots else None
@@ -94,6 +93,8 @@ class Room:
         self._acks = UserRates(ACKS, ACKS_MS)
         # Whether the roster is known, so that a difference to it is news.
         self._remembers = False
+        # Of a snapshot from when the mirror held them; handed on at the first attach.
+        self._read_marks: dict[str, int] = {}
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
         # Whoever may hold sockets here and sleep: to be called, after a crash too.
@@ -183,6 +184,8 @@ class Room:
             if conn not in still:
                 effects += self._leave(now, conn)
         effects += self._silence(attachments)
+        effects += [Read(user_id, seq) for user_id, seq in self._read_marks.items()]
+        self._read_marks = {}
         return effects
 
     def missed(self, gateway: str) -> None:
@@ -321,15 +324,13 @@ class Room:
         )
         effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
         if self._direct:
-            self._mark(message.sender_id, seq)
             told = encode_notification(DirectMessage(self._direct, event))
-            effects += [Touch(self._direct, at), Notify(PRESENCE, told)]
+            effects += [
+                Touch(self._direct, at),
+                Read(message.sender_id, seq),
+                Notify(PRESENCE, told),
+            ]
         return effects
-
-    def _mark(self, user_id: str, seq: int) -> None:
-        if seq > self.read_marks.get(user_id, 0):
-            self.read_marks[user_id] = seq
-            self.receipts_changed = True
 
     def _ack(self, now: int, person: Person, frame: Ack) -> list[Effect]:
         user_id = person.user_id
@@ -340,15 +341,16 @@ class Room:
         kept = self._history.newest_for(user_id, frame.ack_id)
         if kept is None:
             return []
+        effects: list[Effect] = []
         if self._direct and frame.status == "read":
-            self._mark(user_id, kept.seq)
+            effects.append(Read(user_id, kept.seq))
         if not self._history.upgrade(kept, frame.status):
-            return []
+            return effects
         self.receipts_changed = True
         told = protocol.DeliveryStatus(
             self._id, frame.ack_id, frame.status, user_id, self._time(now)
         )
-        return [Broadcast(protocol.encode(told))]
+        return [*effects, Broadcast(protocol.encode(told))]
 
     def _set_presence(
         self, now: int, person: Person, frame: SetPresence
@@ -461,7 +463,7 @@ class Room:
                 self._history.snapshot(),
                 self._chats.snapshot(),
                 self._nudges.snapshot(),
-                self.read_marks,
+                {},
                 self._roster.snapshot(),
                 sorted(self.gateways),
                 self._roll_call.pending,
@@ -482,7 +484,7 @@ class Room:
         if saved is None:
             return room
         room.seq, room._timestamp = saved.seq, saved.timestamp
-        room.read_marks = saved.read_marks
+        room._read_marks = dict(saved.read_marks)
         room._history.restore(saved.messages)
         room._chats.restore(saved.chats)
         room._nudges.restore(saved.nudges)
@@ -512,8 +514,6 @@ class Room:
         self._history.forget(now)
         rates = self._nudges if message.is_nudge else self._chats
         rates.record(sender_id, at)
-        if self._direct:
-            self._mark(sender_id, seq)
 
 
 def _repeated(frame: Chat | Nudge | Wink, kept: Kept, room_id: str) -> Message:

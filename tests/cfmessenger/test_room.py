@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from cfmessenger import effects as fx
+from cfmessenger import mirror
 from cfmessenger.protocol import decode_message
 from cfmessenger.room import Room, RoomRules
 
@@ -751,35 +752,55 @@ def test_acks_beyond_a_hundred_a_second_are_dropped() -> None:
 
 def test_a_direct_message_is_told_to_the_registry_and_touches_both() -> None:
     there = talking(DIRECT)
-    append, broadcast, touch, notify = there.chat("a.1")
+    append, broadcast, touch, read, notify = there.chat("a.1")
     assert isinstance(append, fx.Append) and isinstance(broadcast, fx.Broadcast)
     assert touch == fx.Touch(("user_1", "user_2"), there.now)
+    assert read == fx.Read("user_1", 1)
     assert isinstance(notify, fx.Notify) and notify.target == "presence:global"
     assert there.notified == [fx.DirectMessage(("user_1", "user_2"), append.event)]
 
 
+def reads(effects: list[fx.Effect]) -> list[tuple[str, int]]:
+    return [(e.user_id, e.seq) for e in effects if isinstance(e, fx.Read)]
+
+
 def test_read_marks_follow_read_receipts_and_own_messages() -> None:
     there = talking(DIRECT)
-    room = there.machine
-    assert isinstance(room, Room)
+    assert reads(there.chat("a.1", id="m1")) == [("user_1", 1)]
+    assert reads(there.chat("a.1", id="m2")) == [("user_1", 2)]
+    assert reads(ack(there, "b.1", "m1")) == []
+    assert reads(ack(there, "b.1", "m1", "read")) == [("user_2", 1)]
+    assert reads(ack(there, "b.1", "m2", "read")) == [("user_2", 2)]
+    assert reads(ack(there, "b.1", "nothing", "read")) == []
+    assert reads(there.chat("b.1")) == [("user_2", 3)]
+
+
+def test_what_was_read_by_another_of_ones_sockets_is_read_again() -> None:
+    there = talking(DIRECT)
     there.chat("a.1", id="m1")
-    there.chat("a.1", id="m2")
-    assert room.read_marks == {"user_1": 2}
-    ack(there, "b.1", "m1")
-    assert "user_2" not in room.read_marks
     ack(there, "b.1", "m1", "read")
-    ack(there, "b.1", "m2", "read")
-    ack(there, "b.1", "m1", "read")
-    assert room.read_marks == {"user_1": 2, "user_2": 2}
-    there.chat("b.1")
-    assert room.read_marks["user_2"] == 3
+    # The receipt is known; whether the mark was saved is the storage's affair.
+    assert reads(ack(there, "b.1", "m1", "read")) == [("user_2", 1)]
 
 
 def test_group_rooms_have_no_read_marks() -> None:
     there = talking()
+    assert reads(there.chat("a.1", id="m1")) == []
+    assert reads(ack(there, "b.1", "m1", "read")) == []
+
+
+def test_marks_of_a_mirror_that_still_held_them_are_handed_on_once() -> None:
+    there = talking(DIRECT)
     there.chat("a.1", id="m1")
-    ack(there, "b.1", "m1", "read")
-    assert isinstance(there.machine, Room) and there.machine.read_marks == {}
+    assert isinstance(there.machine, Room)
+    now = mirror.decode(there.machine.snapshot())
+    assert now is not None and now.read_marks == {}
+    old = msgspec.structs.replace(now, read_marks={"user_1": 1, "user_2": 1})
+    room = Room.restore(DIRECT, RoomRules(), mirror.encode(old), clean=True)
+    then = Audience(room, there.now)
+    then.attachments = there.attachments
+    assert reads(then.reattach("a")) == [("user_1", 1), ("user_2", 1)]
+    assert reads(then.reattach("b")) == []
 
 
 # Gateways.

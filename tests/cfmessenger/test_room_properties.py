@@ -262,7 +262,6 @@ def test_a_restored_room_behaves_as_the_room(
     twin_room = Room.restore(room_id, RULES, room.snapshot(), clean=True)
     twin_room.epoch = 1
     assert (twin_room.seq, twin_room.gateways) == (room.seq, room.gateways)
-    assert twin_room.read_marks == room.read_marks
     twin = Audience(twin_room, there.now)
     twin.attachments = dict(there.attachments)
     twin.subscribed = list(there.subscribed)
