@@ -512,7 +512,7 @@ def test_a_count_of_zero_is_no_limit() -> None:
         (b"{", "INVALID_JSON"),
         (b"[" * 10_000, "INVALID_JSON"),
         (b'{"type":"chat","content":"\xff"}', "INVALID_JSON"),
-        (b'{"type":"chat","content":"\\ud800"}', "INVALID_JSON"),
+        (b'{"type":"chat","content":"\\ud800"}', "VALIDATION_ERROR"),
         (b"[]", "VALIDATION_ERROR"),
         (b'{"type":"chat","content":""}', "VALIDATION_ERROR"),
         (b'{"type":"chat","type":"chat","content":"x"}', "VALIDATION_ERROR"),

@@ -22,6 +22,16 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _WINK = re.compile(r"[a-z0-9_-]{1,64}")
 _STATUSES = ("online", "busy", "away", "offline")
 _RECEIPTS = ("delivered", "read")
+_FIELDS = {
+    "chat": ("content", "id"),
+    "nudge": ("id",),
+    "wink": ("winkId", "id"),
+    "typing": ("isTyping",),
+    "presence": ("status", "displayName"),
+    "presence_update": ("status", "displayName"),
+    "ack": ("ackId", "status"),
+    "ping": ("t",),
+}
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -74,8 +84,8 @@ def _frame(text: str, types: tuple[str, ...]) -> _Object:
         )
     except ValueError:
         raise _Bad("INVALID_JSON") from None
-    if any("\ud800" <= char <= "\udfff" for char in _texts(value)):
-        raise _Bad("INVALID_JSON")
+    if _unpaired(_texts(value)):
+        raise _half(value)
     if not isinstance(value, _Object):
         raise _Bad("VALIDATION_ERROR")
     if value.times["type"] > 1:
@@ -88,6 +98,23 @@ def _frame(text: str, types: tuple[str, ...]) -> _Object:
     if any(times > 1 for times in value.times.values()):
         raise _Unclear
     return value
+
+
+def _unpaired(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _half(value: Any) -> Exception:
+    """Half a pair in a field of the frame is no text; elsewhere it is no JSON."""
+    if not isinstance(value, _Object):
+        return _Bad("INVALID_JSON")
+    if any(times > 1 for times in value.times.values()):
+        return _Unclear()
+    kind = value.get("type")
+    fields = ("type", *_FIELDS.get(kind if isinstance(kind, str) else "", ()))
+    texts = [value[name] for name in fields if isinstance(value.get(name), str)]
+    bad = any(map(_unpaired, texts))
+    return _Bad("VALIDATION_ERROR" if bad else "INVALID_JSON")
 
 
 def _no(text: str) -> None:
