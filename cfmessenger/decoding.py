@@ -1,6 +1,6 @@
 """Reading what a client sent: whatever the bytes are, a frame or a ProtocolError.
 
-Owns the rules for text on the wire (lengths, control characters, blankness) and the
+Owns the rules for text on the wire (lengths, control characters, not blank) and the
 wording of VALIDATION_ERROR, which names the field and its rule and never echoes a
 value. Must not know any frame: `protocol` brings the types.
 
@@ -20,6 +20,7 @@ import msgspec
 
 from .errors import ProtocolError
 from .ids import is_message_id
+from .visible import shows
 
 MAX_FRAME_BYTES = 16 * 1024
 MAX_CONTENT = 2048
@@ -46,11 +47,6 @@ _RULES = {
 
 _NAME_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _CONTENT_REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# Blank is what shows nothing: white space and the characters without width.
-_VISIBLE = re.compile(
-    r"[^\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-)
-
 _UNPAIRED = re.compile("[\ud800-\udfff]")
 
 _T = TypeVar("_T")
@@ -204,7 +200,7 @@ def check_display_name(name: str) -> None:
     if (
         not 1 <= _utf16_length(name) <= MAX_DISPLAY_NAME
         or _NAME_REFUSED.search(name)
-        or not _VISIBLE.search(name)
+        or not shows(name)
     ):
         raise ProtocolError(
             "VALIDATION_ERROR", _RULES["displayName"], field="displayName"
@@ -218,7 +214,7 @@ def check_content(content: str, data: bytes) -> None:
     if (
         _utf16_length(content) > MAX_CONTENT
         or _CONTENT_REFUSED.search(content)
-        or not _VISIBLE.search(content)
+        or not shows(content)
     ):
         raise ProtocolError(
             "VALIDATION_ERROR",

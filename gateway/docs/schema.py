@@ -12,6 +12,7 @@ import msgspec
 
 from cfmessenger.data.currencies import CURRENCIES
 from cfmessenger.decoding import MAX_CONTENT, MAX_DISPLAY_NAME
+from cfmessenger.visible import SHOWS
 
 JSON = dict[str, Any]
 
@@ -27,15 +28,10 @@ FRAME_ERRORS = (
 )
 """The codes of an `error` frame (wire.md §3)."""
 
-# The visible character is `decoding`'s rule; a regular expression of JSON Schema has
-# no `\A`, and `[^]` is not every dialect's.
-_UNSEEN = (
-    r"\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    r"\u001c-\u001f\u0085"
-)
+# A regular expression of JSON Schema has no `\A`, and `[^]` is not every dialect's.
 _NAME = {
     "pattern": (
-        rf"^(?=[\s\S]*[^{_UNSEEN}])"
+        rf"^{SHOWS}"
         r"[^\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]+(?![\s\S])"
     ),
     "description": (
@@ -45,7 +41,7 @@ _NAME = {
 }
 _CONTENT = {
     "pattern": (
-        rf"^(?=[\s\S]*[^{_UNSEEN}])"
+        rf"^{SHOWS}"
         r"[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]+(?![\s\S])"
     ),
     "description": (

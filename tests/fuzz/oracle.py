@@ -192,10 +192,29 @@ def _visible_text(value: Any, most: int) -> bool:
         return False
     if not 1 <= len(value.encode("utf-16-le")) // 2 <= most:
         return False
-    seen = [char for char in value if unicodedata.category(char)[0] not in "ZC"]
-    if not seen and not value.isspace():
+    shown = [char for char in value if not (char.isspace() or _empty(ord(char)))]
+    if shown and all(unicodedata.category(char)[0] == "C" for char in shown):
         raise _Unclear  # formats and the unassigned: blank, or only strange?
-    return bool(seen)
+    return bool(shown)
+
+
+def _empty(code: int) -> bool:
+    """Unicode's default ignorable characters, and symbols drawn as a space."""
+    if code in (0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0):
+        return True
+    if code in (0xFEFF, 0x2800, 0x1D159, 0x13441, 0x13442):
+        return True
+    return (
+        0x180B <= code <= 0x180F
+        or 0x200B <= code <= 0x200F
+        or 0x202A <= code <= 0x202E
+        or 0x2060 <= code <= 0x206F
+        or 0xFE00 <= code <= 0xFE0F
+        or 0xFFF0 <= code <= 0xFFF8
+        or 0x1BCA0 <= code <= 0x1BCA3
+        or 0x1D173 <= code <= 0x1D17A
+        or 0xE0000 <= code <= 0xE0FFF
+    )
 
 
 def _control(char: str) -> bool:

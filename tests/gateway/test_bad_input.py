@@ -73,6 +73,18 @@ FRAMES: dict[str, tuple[str, str, str, str | None]] = {
         CONTENT,
         None,
     ),
+    "fillers and a dotless cell": (
+        '{"type":"chat","content":"\u3164\uffa0\u115f\u2800","id":"b10"}',
+        "VALIDATION_ERROR",
+        CONTENT,
+        "b10",
+    ),
+    "variation selectors and vowels that are not shown": (
+        '{"type":"presence","status":"busy","displayName":"\ufe0f\u180b\u17b4"}',
+        "VALIDATION_ERROR",
+        NAME,
+        None,
+    ),
     "NUL": ('{"type":"chat","content":"a\\u0000"}', "VALIDATION_ERROR", CONTENT, None),
     "escape": (
         '{"type":"chat","content":"\\u001b[2J"}',
