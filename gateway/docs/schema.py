@@ -53,7 +53,7 @@ _TIME = {"description": "Unix time in milliseconds."}
 _OWN_ID = {
     "description": (
         "The client's own id: the same user sending it again within the last 1,000 "
-        "messages or 60 s is one message."
+        "messages or 60 s is one message; other words under it are ID_REUSED."
     )
 }
 _SEQ = {"minimum": 1, "description": "Position in the room: no holes, no repeats."}
