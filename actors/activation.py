@@ -409,6 +409,8 @@ class Activation:
             derived.record(effect.user_id, effect.status, gateway)
         elif type(effect) is fx.Touch:
             derived.touch(self.name, effect.users, effect.timestamp)
+        elif type(effect) is fx.Read:
+            derived.read(self.name, effect.user_id, effect.seq)
         elif type(effect) is fx.Count:
             derived.count(effect.day, effect.bot_id, effect.figure, effect.amount)
         elif type(effect) is fx.Spent:

@@ -117,6 +117,13 @@ class Touch(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
 
 
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """A user of a direct room has read up to `seq`, or further already."""
+
+    user_id: str
+    seq: int
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """Write `presence:<user>`; `status=None` deletes it. Best effort."""
 
@@ -164,6 +171,7 @@ Effect = (
     | Attach
     | Notify
     | Touch
+    | Read
     | Record
     | Think
     | Count

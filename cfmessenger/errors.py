@@ -81,9 +81,13 @@ ERRORS: dict[str, Row] = {
     "AT_CAPACITY": Row(
         503, "No more sockets right now.", True, CloseCode.TRY_AGAIN_LATER
     ),
-    # Frames of a socket (INVALID_JSON, VALIDATION_ERROR, RATE_LIMITED: above).
+    # Frames of a socket (INVALID_JSON, VALIDATION_ERROR, RATE_LIMITED and
+    # INTERNAL_ERROR: above).
     "TOO_LARGE": Row(413, "A frame is at most 16 KiB.", False, CloseCode.TOO_BIG),
     "UNKNOWN_TYPE": Row(400, "There is no such frame type."),
+    "ID_REUSED": Row(
+        409, "This id was used for other words, which stand: send these with a new id."
+    ),
     "STORAGE_UNAVAILABLE": Row(
         503, "Not confirmed by storage: send it again with the same id.", True
     ),

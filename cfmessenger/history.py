@@ -2,8 +2,9 @@
 
 Owns the buffer a joiner is shown, the rule of wire.md §2 that the same user sending the
 same id again "within the last 1,000 messages or 60 s, whichever is more, is one
-message", and the receipts: sent → delivered → read, never back. Messages are held as
-the JSON that went into the log; a message is decoded only when its status changes.
+message", what each of those said, and the receipts: sent → delivered → read, never
+back. Messages are held as the JSON that went into the log; a message is decoded only
+when its status changes.
 
 Must not number messages or look at a clock: `seq` and time come from the room.
 """
@@ -15,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from . import protocol
+from .compose import fingerprint
 from .ids import log_id
 
 BUFFER = protocol.HISTORY_FRAME
@@ -27,8 +29,9 @@ _RANK = {"": 0, "delivered": 1, "read": 2}
 class Kept(msgspec.Struct):
     """One remembered message; `event` is empty once it has left the buffer.
 
-    `shown` is the event with its status in it, where there is one. `older` and `newer`
-    link the messages that have the same id (of different senders).
+    `said` is the fingerprint of its words, 0 if it was remembered before there were
+    any. `shown` is the event with its status in it, where there is one. `older` and
+    `newer` link the messages that have the same id (of different senders).
     """
 
     epoch: int
@@ -37,6 +40,7 @@ class Kept(msgspec.Struct):
     id: str
     timestamp: int
     event: bytes
+    said: int
     status: Literal["", "delivered", "read"] = ""
     shown: bytes = b""
     older: "Kept | None" = None
@@ -49,7 +53,7 @@ class Kept(msgspec.Struct):
 
 
 class KeptRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A `Kept` in a snapshot."""
+    """A `Kept` in a snapshot. Rows from before there were fingerprints lack `said`."""
 
     epoch: int
     seq: int
@@ -58,6 +62,7 @@ class KeptRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     timestamp: int
     event: bytes
     status: Literal["", "delivered", "read"]
+    said: int = 0
 
 
 class History:
@@ -85,9 +90,10 @@ class History:
         id: str,  # noqa: A002 - the wire's name for it
         timestamp: int,
         event: bytes,
+        said: int,
     ) -> Kept:
-        """Remember the next message; `event` is its JSON."""
-        kept = Kept(epoch, seq, sender_id, id, timestamp, event)
+        """Remember the next message; `event` is its JSON, `said` its fingerprint."""
+        kept = Kept(epoch, seq, sender_id, id, timestamp, event, said)
         older = self._newest.get(id)
         if older is not None:
             older.newer = kept
@@ -195,15 +201,33 @@ class History:
     def snapshot(self) -> list[KeptRow]:
         """Everything remembered, for `restore`."""
         return [
-            KeptRow(k.epoch, k.seq, k.sender_id, k.id, k.timestamp, k.event, k.status)
+            KeptRow(
+                k.epoch,
+                k.seq,
+                k.sender_id,
+                k.id,
+                k.timestamp,
+                k.event,
+                k.status,
+                k.said,
+            )
             for k in self._kept
         ]
 
     def restore(self, rows: Iterable[KeptRow]) -> None:
         """Fill an empty history from a snapshot."""
         for row in rows:
+            said = row.said
+            if not said and row.event:
+                said = fingerprint(protocol.decode_message(row.event))
             kept = self.add(
-                row.epoch, row.seq, row.sender_id, row.id, row.timestamp, row.event
+                row.epoch,
+                row.seq,
+                row.sender_id,
+                row.id,
+                row.timestamp,
+                row.event,
+                said,
             )
             if row.status:
                 self.upgrade(kept, row.status)

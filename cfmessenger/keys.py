@@ -29,6 +29,11 @@ def mirror(name: str) -> str:
     return f"cfm:{{{name}}}:mirror"
 
 
+def reads(name: str) -> str:
+    """The sorted set of an object's users by the seq they have read up to."""
+    return f"cfm:{{{name}}}:reads"
+
+
 def hint(name: str) -> str:
     """The location hint of the object's first activation."""
     return f"cfm:{{{name}}}:hint"

@@ -1,8 +1,7 @@
 """The mirror of a room: its versioned snapshot, as msgpack.
 
 Owns the format and its version, nothing of its meaning: `room` fills it and reads it
-back, the gateway peeks at the read marks for `unreadCount` without waking anyone. A
-snapshot of another version is worth nothing, because the log is the truth.
+back. A snapshot of another version is worth nothing, because the log is the truth.
 """
 
 import msgspec
@@ -14,7 +13,11 @@ VERSION = 1
 
 
 class RoomSnapshot(msgspec.Struct, frozen=True, gc=False, tag=VERSION):
-    """A room at rest. `stale`: who is here changed and nobody was told yet."""
+    """A room at rest. `stale`: who is here changed and nobody was told yet.
+
+    `read_marks` are empty since they have a key of their own (`keys.reads`); rooms that
+    have slept since before still have theirs here.
+    """
 
     seq: int
     timestamp: int
@@ -48,7 +51,7 @@ _marks = msgspec.msgpack.Decoder(_Marks).decode
 
 
 def read_marks(data: bytes) -> dict[str, int]:
-    """How far each user of a direct room has read: user id → seq, best effort."""
+    """How far users had read when the mirror still held it: user id → seq."""
     try:
         return _marks(data).read_marks
     except (msgspec.DecodeError, UnicodeDecodeError):

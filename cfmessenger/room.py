@@ -18,7 +18,7 @@ import msgspec
 from . import mirror, protocol
 from .bots.asking import question_of
 from .bots.mentions import names_of
-from .compose import compose
+from .compose import compose, fingerprint
 from .effects import (
     Append,
     Asked,
@@ -31,6 +31,7 @@ from .effects import (
     DirectMessage,
     Effect,
     Notify,
+    Read,
     Repeat,
     Send,
     StatusChanged,
@@ -40,7 +41,7 @@ from .effects import (
     encode_notification,
 )
 from .errors import ProtocolError
-from .history import History
+from .history import History, Kept
 from .ids import DIRECTOR, PRESENCE, direct_users, gateway_of
 from .protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
 from .ratelimit import UserRates
@@ -68,8 +69,7 @@ class Room:
 
     Attributes for the shell: `epoch` is set by it after activation; `seq` is the last
     event's number; `gateways` are those attached or remembered; `receipts_changed` is
-    cleared by it when it has mirrored the room; `read_marks` are a direct room's
-    users → the seq they have read up to.
+    cleared by it when it has mirrored the room.
     """
 
     def __init__(self, room_id: str, rules: RoomRules) -> None:
@@ -79,7 +79,6 @@ class Room:
         self.seq = 0
         self.gateways: set[str] = set()
         self.receipts_changed = False
-        self.read_marks: dict[str, int] = {}
         self._id = room_id
         self._direct = direct_users(room_id)
         self._bots = names_of(rules.bots) if rules.bots else None
@@ -94,6 +93,8 @@ class Room:
         self._acks = UserRates(ACKS, ACKS_MS)
         # Whether the roster is known, so that a difference to it is news.
         self._remembers = False
+        # Of a snapshot from when the mirror held them; handed on at the first attach.
+        self._read_marks: dict[str, int] = {}
         # Gateways of the snapshot: what they missed meanwhile is nothing.
         self._dormant: set[str] = set()
         # Whoever may hold sockets here and sleep: to be called, after a crash too.
@@ -187,6 +188,8 @@ class Room:
             if conn not in still:
                 effects += self._leave(now, conn)
         effects += self._silence(attachments)
+        effects += [Read(user_id, seq) for user_id, seq in self._read_marks.items()]
+        self._read_marks = {}
         return effects
 
     def missed(self, gateway: str) -> None:
@@ -280,9 +283,7 @@ class Room:
         # Before the rate: "the repeat … costs no rate".
         kept = self._history.find(sender_id, own_id)
         if kept is not None:
-            if kept.event:
-                return [Repeat(conn, kept.seq, None, kept.event)]
-            return [Repeat(conn, kept.seq, kept.log_id, None)]
+            return self._repeat(conn, frame, kept)
         rates = self._nudges if isinstance(frame, Nudge) else self._chats
         wait = rates.check(sender_id, now)
         if wait:
@@ -302,21 +303,38 @@ class Room:
             effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
         return effects
 
+    def _repeat(
+        self, conn: str, frame: Chat | Nudge | Wink, kept: Kept
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        if kept.said and kept.said != fingerprint(_repeated(frame, kept, self._id)):
+            # Before the echo, which a client takes for the end of the matter.
+            reused = ProtocolError("ID_REUSED", id=kept.id)
+            effects.append(Send((conn,), protocol.error_frame(reused)))
+        log_id = None if kept.event else kept.log_id
+        return [*effects, Repeat(conn, kept.seq, log_id, kept.event or None)]
+
     def _commit(self, message: Message) -> list[Effect]:
         event, seq, at = protocol.encode(message), message.seq, message.timestamp
         self.seq = seq
-        self._history.add(self.epoch, seq, message.sender_id, message.id, at, event)
+        self._history.add(
+            self.epoch,
+            seq,
+            message.sender_id,
+            message.id,
+            at,
+            event,
+            fingerprint(message),
+        )
         effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
         if self._direct:
-            self._mark(message.sender_id, seq)
             told = encode_notification(DirectMessage(self._direct, event))
-            effects += [Touch(self._direct, at), Notify(PRESENCE, told)]
+            effects += [
+                Touch(self._direct, at),
+                Read(message.sender_id, seq),
+                Notify(PRESENCE, told),
+            ]
         return effects
-
-    def _mark(self, user_id: str, seq: int) -> None:
-        if seq > self.read_marks.get(user_id, 0):
-            self.read_marks[user_id] = seq
-            self.receipts_changed = True
 
     def _ack(self, now: int, person: Person, frame: Ack) -> list[Effect]:
         user_id = person.user_id
@@ -327,15 +345,16 @@ class Room:
         kept = self._history.newest_for(user_id, frame.ack_id)
         if kept is None:
             return []
+        effects: list[Effect] = []
         if self._direct and frame.status == "read":
-            self._mark(user_id, kept.seq)
+            effects.append(Read(user_id, kept.seq))
         if not self._history.upgrade(kept, frame.status):
-            return []
+            return effects
         self.receipts_changed = True
         told = protocol.DeliveryStatus(
             self._id, frame.ack_id, frame.status, user_id, self._time(now)
         )
-        return [Broadcast(protocol.encode(told))]
+        return [*effects, Broadcast(protocol.encode(told))]
 
     def _set_presence(
         self, now: int, person: Person, frame: SetPresence
@@ -448,7 +467,7 @@ class Room:
                 self._history.snapshot(),
                 self._chats.snapshot(),
                 self._nudges.snapshot(),
-                self.read_marks,
+                {},
                 self._roster.snapshot(),
                 sorted(self.gateways),
                 self._roll_call.pending,
@@ -469,7 +488,7 @@ class Room:
         if saved is None:
             return room
         room.seq, room._timestamp = saved.seq, saved.timestamp
-        room.read_marks = saved.read_marks
+        room._read_marks = dict(saved.read_marks)
         room._history.restore(saved.messages)
         room._chats.restore(saved.chats)
         room._nudges.restore(saved.nudges)
@@ -494,16 +513,21 @@ class Room:
         sender_id, at = message.sender_id, message.timestamp
         self.seq = seq
         self._time(at)
-        self._history.add(epoch, seq, sender_id, message.id, at, event)
+        self._history.add(
+            epoch, seq, sender_id, message.id, at, event, fingerprint(message)
+        )
         self._history.forget(now)
         rates = self._nudges if message.is_nudge else self._chats
         rates.record(sender_id, min(at, now))  # who wrote it had another clock, perhaps
-        if self._direct:
-            self._mark(sender_id, seq)
 
     def skip(self, seq: int) -> None:
         """Events up to `seq` are missing, or left out: their numbers are used."""
         self.seq = seq
+
+
+def _repeated(frame: Chat | Nudge | Wink, kept: Kept, room_id: str) -> Message:
+    at = kept.timestamp
+    return compose(frame, kept.id, room_id, kept.sender_id, "", at, kept.seq)
 
 
 def _rates(rate: tuple[int, int]) -> UserRates:

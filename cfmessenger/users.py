@@ -14,6 +14,7 @@ import msgspec
 
 from cfmessenger.protocol import Status, User
 from cfmessenger.settings import SettingsError
+from cfmessenger.visible import shows
 
 # No "__" inside and no "_" at an end, so that dm_<a>__<b> can be read in one way only;
 # 29 characters, so that the id of a direct room stays within 64.
@@ -63,12 +64,18 @@ class Directory:
     """
 
     def __init__(self, profiles: list[Profile]) -> None:
-        """Raises ValueError when an id or an e-mail address occurs twice."""
+        """Raises ValueError when an id or an e-mail address occurs twice, or what
+        somebody is called or says shows nothing."""
         self._by_id = {profile.id: profile for profile in profiles}
         if len(self._by_id) < len(profiles):
             raise ValueError("expected every id once")
         if len({profile.email.lower() for profile in profiles}) < len(profiles):
             raise ValueError("expected every e-mail address once")
+        for profile in profiles:
+            if not shows(profile.display_name):
+                raise ValueError(f"expected a displayName to see, of {profile.id}")
+            if profile.personal_message and not shows(profile.personal_message):
+                raise ValueError(f"expected a personalMessage to see, of {profile.id}")
         self._tell_apart()
         if not self.people:
             raise ValueError("expected at least one person who is not a bot")

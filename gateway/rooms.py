@@ -1,8 +1,8 @@
 """Rooms as HTTP sees them: which exist, who may enter, what was said, what is unread.
 
 Reads the log and the mirror of a room and never its actor, so looking wakes nobody.
-Statuses and read marks come from the mirror and are as fresh as it is (wire.md §2:
-best effort); the log is the truth about everything else.
+Statuses come from the mirror and are as fresh as it is (wire.md §2: best effort), read
+marks from a key of their own; the log is the truth about everything else.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ async def _direct(services: Services, room_id: str, user_id: str) -> RoomInfo | 
 async def unread_count(services: Services, room_id: str, user_id: str) -> int:
     """Messages of others since the user's last read receipt or own message."""
     name = f"room:{room_id}"
-    snapshot = await services.log.mirror(name)
-    mark = 0 if snapshot is None else mirror.read_marks(snapshot).get(user_id, 0)
+    mark = await _read_up_to(services, name, user_id)
     unread = 0
     before: int | None = None
     for step in _UNREAD_STEPS:
@@ -108,6 +107,15 @@ async def unread_count(services: Services, room_id: str, user_id: str) -> int:
             break
         before = events[0][0]
     return unread
+
+
+async def _read_up_to(services: Services, name: str, user_id: str) -> int:
+    mark = await ask(services.kv, "ZSCORE", keys.reads(name), user_id)
+    if mark is not None:
+        return int(mark)
+    # A room that has slept since read marks were in the mirror.
+    snapshot = await services.log.mirror(name)
+    return 0 if snapshot is None else mirror.read_marks(snapshot).get(user_id, 0)
 
 
 def _statuses(snapshot: bytes | None) -> dict[int, str]:

@@ -1,14 +1,27 @@
 """Mentions: which bot a line speaks to, if any.
 
 `@` and a display name, a persona's id or that without its `bot_`; letters' case does
-not matter, the longest name wins, the first mention of a bot wins, and neither the `@`
-nor the name may be a part of a longer word (an e-mail address mentions nobody).
+not matter, the longest name wins, the first mention of a bot wins. It is one where a
+person would mean one: neither the `@` nor the name is a part of a longer word, an
+address or a link. Chinese, Japanese, Thai and others, which put no spaces between
+words, make no longer words with it.
 """
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 PREFIX = "bot_"
+
+# What is written without a space: `@` further on in it may belong to something else.
+_CHUNK = re.compile(r"\S+")
+_LINK = re.compile(r"://|www\.|mailto:|\w\.\w+[/?#]")
+# Between a word and an `@` these tie the two together; so they do after a name.
+_TIES = frozenset("./\\=+-&#%~_*|$^<@`")
+_TIES_ON = frozenset("./@-")
+# Even with nothing before: a path, and code.
+_NEVER_BEFORE = frozenset("/`")
 
 
 class Names:
@@ -26,13 +39,12 @@ class Names:
     def spoken_to(self, text: str) -> str | None:
         """The id of the bot that `text` mentions first."""
         folded = text.casefold()
-        at = folded.find("@")
-        while at >= 0:
-            if not (at and _in_word(folded[at - 1])):
+        for chunk in _CHUNK.finditer(folded):
+            for at in _openings(chunk[0]):
+                start = chunk.start() + at + 1
                 for name, bot_id in self._names:
-                    if folded.startswith(name, at + 1) and _ends(folded, at, name):
+                    if folded.startswith(name, start) and _ends(folded, start, name):
                         return bot_id
-            at = folded.find("@", at + 1)
         return None
 
 
@@ -42,10 +54,44 @@ def names_of(bots: tuple[tuple[str, str], ...]) -> Names:
     return Names(bots)
 
 
-def _ends(text: str, at: int, name: str) -> bool:
-    after = text[at + 1 + len(name) : at + 2 + len(name)]
-    return not (after and _in_word(name[-1]) and _in_word(after))
+def _openings(chunk: str) -> Iterator[int]:
+    """Where an `@` in here may begin a mention."""
+    at = chunk.find("@")
+    if at < 0:
+        return
+    link = _LINK.search(chunk)
+    end = link.start() if link else len(chunk)
+    wordless = next((i for i, c in enumerate(chunk) if _in_word(c)), len(chunk))
+    while 0 <= at < end:
+        if at == 0 or _opens(chunk, at, wordless):
+            yield at
+        at = chunk.find("@", at + 1)
+
+
+def _opens(chunk: str, at: int, wordless: int) -> bool:
+    before = chunk[at - 1]
+    if before in _NEVER_BEFORE:
+        return False
+    # Marks belong to what they are on: an emoji's selector, an accent.
+    base = at - 1
+    while base and unicodedata.category(chunk[base])[0] == "M":
+        base -= 1
+    return at <= wordless or not (_in_word(chunk[base]) or before in _TIES)
+
+
+def _ends(text: str, start: int, name: str) -> bool:
+    end = start + len(name)
+    after, further = text[end : end + 1], text[end + 1 : end + 2]
+    if not after or not _in_word(name[-1]):
+        return True
+    return not _in_word(after) and not (after in _TIES_ON and _in_word(further))
 
 
 def _in_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
+    """A digit, `_`, or a letter of a script with capitals; wide ones are no such."""
+    if character == "_":
+        return True
+    if not character or not character.isalnum():
+        return False
+    wide = unicodedata.east_asian_width(character) in "WF"
+    return not wide and unicodedata.category(character) != "Lo"

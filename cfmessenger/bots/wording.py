@@ -11,9 +11,11 @@ import unicodedata
 
 from cfmessenger.bots.talk import Question
 from cfmessenger.users import Profile
+from cfmessenger.visible import shows
 
 MAX_SENTENCES = 2
 MAX_TEXT = 2048
+"""UTF-16 code units, as of everybody's message (wire.md §2)."""
 
 _RULES = """\
 You are {name}, a character in an instant messenger. It is the year 2005: you know \
@@ -63,7 +65,10 @@ def tidy(text: str, persona: Profile) -> str:
     ends = [found.end() for found in _SENTENCE.finditer(text)]
     if len(ends) >= MAX_SENTENCES:
         text = text[: ends[MAX_SENTENCES - 1]]
-    return text[:MAX_TEXT].strip()
+    text = (
+        text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore").strip()
+    )
+    return text if shows(text) else ""
 
 
 def _unquoted(text: str) -> str:

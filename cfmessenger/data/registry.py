@@ -16,12 +16,16 @@ from cfmessenger.data.collection import Collection, Row
 from cfmessenger.data.currencies import CURRENCIES
 from cfmessenger.decoding import check_display_name
 from cfmessenger.errors import ProtocolError
+from cfmessenger.visible import SHOWS
 
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 # `(?!\n)$` and not `\Z`: the same pattern is published as JSON Schema.
-_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*(?!\n)$"
-_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*(?!\n)$"
+_LINE = (
+    rf"^({SHOWS}"
+    r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+)?(?!\n)$"
+)
+_NO_CONTROLS = rf"^{SHOWS}[^\x00-\x1f\x7f-\x9f]*(?!\n)$"
 
 MAX_TOTAL = 2**53 - 1
 """The largest total of an order: what a JavaScript number still counts exactly."""
@@ -48,8 +52,8 @@ class UserRow(Row):
             Meta(
                 max_length=200,
                 pattern=_LINE,
-                description="must be text of 0-200 characters on one line, without "
-                "control or bidirectional-override characters",
+                description="must be text of 0-200 characters on one line, empty or "
+                "not blank, without control or bidirectional-override characters",
             ),
         ]
         | None
@@ -77,7 +81,8 @@ class Item(
             min_length=1,
             max_length=200,
             pattern=_NO_CONTROLS,
-            description="must be text of 1-200 characters without control characters",
+            description="must be text of 1-200 characters, not blank, without control "
+            "characters",
         ),
     ]
     quantity: Annotated[

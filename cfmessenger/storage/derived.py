@@ -1,15 +1,16 @@
-"""Keys that follow from what objects know: written behind, best effort, rebuildable.
+"""Keys that follow from what objects know: written behind, never waited for.
 
 `presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, what the bots
 did and who of them is there, and the call that makes other gateways re-attach to an
-object that woke. Nobody waits for these writes and no promise of wire.md rests on them;
-the log is the truth.
+object that woke: best effort, and no promise of wire.md rests on them.
+
+Read marks are here alone, so those that storage did not take are kept and go with what
+is written next. They only go forwards (`ZADD GT`), so they need no fence.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Any
@@ -36,6 +37,7 @@ class DerivedKeys:
     def __init__(self, log: ValkeyLog) -> None:
         self._log = log
         self._waiting: list[tuple[Any, ...]] = []
+        self._reads: dict[str, dict[str, int]] = {}  # key → user → seq, not yet saved
         self._task: asyncio.Task[None] | None = None
 
     def record(self, user_id: str, status: str | None, gateway: str | None) -> None:
@@ -56,6 +58,19 @@ class DerivedKeys:
             key = keys.user_rooms(user)
             moved = ("ZADD", key, "GT", timestamp, room_id)
             self._add(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
+
+    def read(self, name: str, user_id: str, seq: int) -> None:
+        """A user has read an object's events up to `seq`; a lower one changes nothing.
+
+        Many become one command. Beyond 10,000 objects that storage does not take new
+        ones are dropped.
+        """
+        key = keys.reads(name)
+        if key not in self._reads and len(self._reads) >= MAX_WAITING:
+            return
+        marks = self._reads.setdefault(key, {})
+        marks[user_id] = max(seq, marks.get(user_id, 0))
+        self._start()
 
     def count(self, day: int, bot_id: str, figure: str, amount: int) -> None:
         """Add to one of a bot's figures of a day (days since 1970)."""
@@ -106,20 +121,56 @@ class DerivedKeys:
         if len(self._waiting) + len(commands) > MAX_WAITING:
             return
         self._waiting += commands
-        if self._task is None:
+        self._start()
+
+    def _start(self) -> None:
+        if self._task is None and (self._waiting or self._reads):
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            more = True
+            while more:
                 batch, self._waiting = self._waiting, []
-                with contextlib.suppress(Unavailable):
-                    await self._log.execute(batch)
+                reads, self._reads = self._reads, {}
+                unsaved = await self._send(batch, reads)
+                more = bool(self._waiting or self._reads)
+                for key, marks in unsaved.items():
+                    newer = self._reads.get(key, {})
+                    self._reads[key] = marks | {
+                        user: max(seq, marks.get(user, 0))
+                        for user, seq in newer.items()
+                    }
         finally:
             self._task = None
 
+    async def _send(
+        self, batch: list[tuple[Any, ...]], reads: dict[str, dict[str, int]]
+    ) -> dict[str, dict[str, int]]:
+        """The read marks that were not saved."""
+        moved = [
+            (
+                "ZADD",
+                key,
+                "GT",
+                *(part for mark in marks.items() for part in mark[::-1]),
+            )
+            for key, marks in reads.items()
+        ]
+        try:
+            replies = await self._log.execute([*batch, *moved])
+        except Unavailable:
+            return reads
+        saved = replies[len(batch) :]
+        return {
+            key: marks
+            for (key, marks), reply in zip(reads.items(), saved, strict=True)
+            if isinstance(reply, ReplyError)
+        }
+
     async def flush(self) -> None:
         """Wait until what is collected was sent, at most as long as a read takes."""
+        self._start()
         if self._task is not None:
             await self._task
 

@@ -12,6 +12,7 @@ import msgspec
 
 from cfmessenger.data.currencies import CURRENCIES
 from cfmessenger.decoding import MAX_CONTENT, MAX_DISPLAY_NAME
+from cfmessenger.visible import SHOWS
 
 JSON = dict[str, Any]
 
@@ -21,19 +22,16 @@ FRAME_ERRORS = (
     "RATE_LIMITED",
     "TOO_LARGE",
     "UNKNOWN_TYPE",
+    "ID_REUSED",
     "STORAGE_UNAVAILABLE",
+    "INTERNAL_ERROR",
 )
 """The codes of an `error` frame (wire.md §3)."""
 
-# The visible character is `decoding`'s rule; a regular expression of JSON Schema has
-# no `\A`, and `[^]` is not every dialect's.
-_UNSEEN = (
-    r"\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    r"\u001c-\u001f\u0085"
-)
+# A regular expression of JSON Schema has no `\A`, and `[^]` is not every dialect's.
 _NAME = {
     "pattern": (
-        rf"^(?=[\s\S]*[^{_UNSEEN}])"
+        rf"^{SHOWS}"
         r"[^\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]+(?![\s\S])"
     ),
     "description": (
@@ -43,7 +41,7 @@ _NAME = {
 }
 _CONTENT = {
     "pattern": (
-        rf"^(?=[\s\S]*[^{_UNSEEN}])"
+        rf"^{SHOWS}"
         r"[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]+(?![\s\S])"
     ),
     "description": (
@@ -55,7 +53,7 @@ _TIME = {"description": "Unix time in milliseconds."}
 _OWN_ID = {
     "description": (
         "The client's own id: the same user sending it again within the last 1,000 "
-        "messages or 60 s is one message."
+        "messages or 60 s is one message; other words under it are ID_REUSED."
     )
 }
 _SEQ = {"minimum": 1, "description": "Position in the room: no holes, no repeats."}

@@ -16,6 +16,7 @@ from cfmessenger.decoding import (
     frame_id,
 )
 from cfmessenger.errors import ProtocolError
+from cfmessenger.ids import is_message_id
 from cfmessenger.protocol import Chat, Ping, decode_presence_frame, decode_room_frame
 
 SMILE = "\U0001f600"
@@ -45,9 +46,7 @@ def refusal(data: bytes | dict[str, Any]) -> ProtocolError:
         b'{"type":"chat","content":"a\nb"}',
         # Wrong before it is malformed: malformed wins.
         b'{"type":"chat","content":5,,}',
-        # Lone surrogates, as escapes and as bytes; bad UTF-8.
-        b'{"type":"chat","content":"\\ud800"}',
-        b'{"type":"chat","content":"\\udc00x"}',
+        # Lone surrogates as bytes; bad UTF-8.
         b'{"type":"chat","content":"\xed\xa0\x80"}',
         b'{"type":"chat","content":"\xff"}',
         b'{"type":"\xff"}',
@@ -62,6 +61,94 @@ def test_what_is_not_json_is_invalid_json(data: bytes) -> None:
     assert error.code == "INVALID_JSON"
     assert error.message == "The frame is not valid JSON."
     assert error.id is None
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (b'{"type":"chat","id":"m1","content":"\\ud800"}', "content"),
+        (b'{"type":"chat","id":"m1","content":"\\udc00x"}', "content"),
+        (b'{"type":"chat","content":"a\\uDBFF\\u0041","id":"m1"}', "content"),
+        (b'{"type":"ch\\u0061t","content":"\\ude00\\ud83d","id":"m1"}', "content"),
+        (b'{"type":"wink","winkId":"\\ud800","id":"m1"}', "winkId"),
+        (b'{"type":"ack","ackId":"\\ud800","status":"read","id":"m1"}', "ackId"),
+        (b'{"type":"ack","ackId":"a","status":"\\ud800","id":"m1"}', "status"),
+        (
+            b'{"type":"presence","status":"away","displayName":"\\ud800","id":"m1"}',
+            "displayName",
+        ),
+        (b'{"type":"\\ud800","id":"m1"}', "type"),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_text(data: bytes, field: str) -> None:
+    error = refusal(data)
+    assert (error.code, error.field) == ("VALIDATION_ERROR", field)
+    assert error.id == "m1"
+
+
+def test_half_a_surrogate_pair_is_no_id() -> None:
+    error = refusal(b'{"type":"chat","content":"x","id":"\\ud800"}')
+    assert (error.code, error.field, error.id) == ("VALIDATION_ERROR", "id", None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"chat","id":"m1","content":"cut of',
+        b'{"type":"chat","id":"m1","content":"cut off\\',
+        b'{"type":"chat","content":"x","id":"m1"',
+        b'{"type":"chat","content":"x","id":"m1"} x',
+        b'{"type":"chat","content":"x" "id" : "m1"}}',
+        b'{"type":"chat","id":"m1","content":"a\nb"}',
+        b'{"type":"chat","id":"m1","content":"a\\qb"}',
+        b'{"type":"chat","id":"m1","content":"x","more":"\\ud800"}',
+        b'{"type":"chat","id":"m1","content":5,"more":"\\ud800"}',
+        b'{"type":"nonsense","id":"m1","content":"\\ud800"}',
+        b'{"id":"m1","type":"chat","content":"\xff"}',
+        b'{"id":"m0","id":"m1","type":}',
+        b'{"content":"\\"id\\":\\"m2\\"","id":"m1","type":}',
+        b'{"x":{"id":"m2"},"id":"m1","y":{"id":"m3"},"z":["id","m4"],}',
+        b'{"type":"chat","id":"m1","x":' + b"[" * 16_000,
+    ],
+)
+def test_what_cannot_be_read_still_names_its_id(data: bytes) -> None:
+    error = refusal(data)
+    assert (error.code, error.id) == ("INVALID_JSON", "m1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"id":5 "m2"}',
+        b'{"id":"a b",}',
+        b'{"id":"m1',
+        b'{"id","m2"}}',
+        b'{"x":{"id":"m2"},}',
+        b'{"x":"\\"id\\":\\"m2\\"",}',
+        b'{"x":' + b"[]," * 10_000 + b'"id":"m1"}',
+    ],
+)
+def test_what_is_no_id_is_not_taken_for_one(data: bytes) -> None:
+    assert frame_id(data) is None
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_an_id_in_whatever_bytes_is_valid(before: bytes, after: bytes) -> None:
+    found = frame_id(b'{"id":"m1",' + before + b'"id":' + after)
+    assert found is None or is_message_id(found)
+
+
+@given(
+    st.sampled_from("""chat nudge wink typing presence ack ping nonsense""".split()),
+    st.dictionaries(st.sampled_from(["content", "winkId", "x", "t"]), st.text()),
+    st.integers(0, 200),
+)
+def test_a_frame_that_breaks_off_after_its_id_is_refused_by_it(
+    kind: str, rest: dict[str, str], cut: int
+) -> None:
+    data = json.dumps({"type": kind, "id": "m1", **rest}).encode()
+    whole = data.index(b'"m1"') + 4
+    assert refusal(data[: min(whole + cut, len(data) - 1)]).id == "m1"
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"x"', b"5", b"true"])

@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger import protocol
-from cfmessenger.history import BUFFER, DEDUPE_MESSAGES, DEDUPE_MS, History
-from cfmessenger.protocol import Message, encode
+from cfmessenger.compose import fingerprint
+from cfmessenger.history import (
+    BUFFER,
+    DEDUPE_MESSAGES,
+    DEDUPE_MS,
+    History,
+    KeptRow,
+)
+from cfmessenger.protocol import Message, decode_message, encode
 
 
 def event(seq: int, sender_id: str = "user_1", id_: str | None = None) -> bytes:
@@ -30,7 +37,7 @@ def event(seq: int, sender_id: str = "user_1", id_: str | None = None) -> bytes:
 def filled(count: int) -> History:
     history = History()
     for seq in range(1, count + 1):
-        history.add(1, seq, "user_1", f"m{seq}", seq, event(seq))
+        history.add(1, seq, "user_1", f"m{seq}", seq, event(seq), seq)
     return history
 
 
@@ -107,7 +114,7 @@ def test_the_whole_frame_is_encoded_once() -> None:
     history = filled(3)
     assert history.frame("general", 3) is history.frame("general", 3)
     assert history.frame("general", 3, 0) is history.frame("general", 3)
-    history.add(1, 4, "user_1", "m4", 4, event(4))
+    history.add(1, 4, "user_1", "m4", 4, event(4), 4)
     assert shown(history.frame("general", 4)) == [1, 2, 3, 4]
 
 
@@ -115,7 +122,7 @@ def test_ids_count_for_a_thousand_messages_however_old() -> None:
     history = filled(DEDUPE_MESSAGES)
     history.forget(10**12)
     assert history.find("user_1", "m1") is not None
-    history.add(1, 1001, "user_1", "m1001", 10**12, event(1001))
+    history.add(1, 1001, "user_1", "m1001", 10**12, event(1001), 1001)
     history.forget(10**12)
     assert history.find("user_1", "m1") is None
     assert history.find("user_1", "m2") is not None
@@ -137,9 +144,9 @@ def test_ids_count_for_sixty_seconds_however_many() -> None:
 def test_an_id_used_again_after_its_time_is_forgotten_with_the_newer() -> None:
     # As a log replayed at once shows it: the window had passed in between.
     history = filled(1)
-    history.add(1, 2, "user_1", "m1", 2, event(2, id_="m1"))
+    history.add(1, 2, "user_1", "m1", 2, event(2, id_="m1"), 2)
     for seq in range(3, 1_003):
-        history.add(1, seq, "user_2", f"x{seq}", seq, event(seq))
+        history.add(1, seq, "user_2", f"x{seq}", seq, event(seq), seq)
     history.forget(1 + 1 + DEDUPE_MS)
     kept = history.find("user_1", "m1")
     assert kept is not None and kept.seq == 2
@@ -150,7 +157,7 @@ def test_an_id_used_again_after_its_time_is_forgotten_with_the_newer() -> None:
 def test_the_newest_of_someone_else_is_acknowledged() -> None:
     history = History()
     for seq, sender in enumerate(["user_1", "user_2", "user_1"], 1):
-        history.add(1, seq, sender, "same", seq, event(seq, sender, "same"))
+        history.add(1, seq, sender, "same", seq, event(seq, sender, "same"), seq)
 
     def newest(reader: str) -> int | None:
         kept = history.newest_for(reader, "same")
@@ -164,7 +171,7 @@ def test_equal_ids_do_not_pile_up() -> None:
     history = History()
     for seq in range(1, 5_000):
         sender = f"user_{seq % 3}"
-        history.add(1, seq, sender, "same", seq, event(seq, sender, "same"))
+        history.add(1, seq, sender, "same", seq, event(seq, sender, "same"), seq)
         history.forget(10**12)
     kept, length = history._newest["same"], 0
     while (older := kept.older) is not None:
@@ -208,7 +215,8 @@ def test_a_snapshot_restores_everything(
 ) -> None:
     history, kept = History(), []
     for seq, (sender, id_) in enumerate(messages, 1):
-        kept.append(history.add(2, seq, sender, id_, seq, event(seq, sender, id_)))
+        said = event(seq, sender, id_)
+        kept.append(history.add(2, seq, sender, id_, seq, said, seq))
     for index, status in receipts:
         if index < len(kept):
             history.upgrade(kept[index], status)
@@ -223,3 +231,15 @@ def test_a_snapshot_restores_everything(
         mine, twins = history.find(sender, id_), twin.find(sender, id_)
         assert mine is not None and twins is not None
         assert (mine.seq, mine.log_id) == (twins.seq, twins.log_id)
+        assert mine.said == twins.said
+
+
+def test_rows_from_before_fingerprints_get_them_where_the_words_are_there() -> None:
+    old = [tuple(msgspec.structs.astuple(row))[:7] for row in filled(101).snapshot()]
+    rows = msgspec.convert(old, list[KeptRow])
+    history = History()
+    history.restore(rows)
+    gone, kept = history.find("user_1", "m1"), history.find("user_1", "m101")
+    assert gone is not None and kept is not None
+    assert gone.said == 0
+    assert kept.said == fingerprint(decode_message(event(101)))

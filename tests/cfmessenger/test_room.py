@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from cfmessenger import effects as fx
+from cfmessenger import mirror
 from cfmessenger.protocol import decode_message
 from cfmessenger.room import Room, RoomRules
 
-from .audience import Audience
+from .audience import Audience, Frame
 
 DIRECT = "dm_user_1__user_2"
 
@@ -307,7 +308,7 @@ def test_a_repeat_is_answered_to_its_socket_alone_with_the_original() -> None:
     there.enter("b.2", "user_1")
     there.rest()
     there.forget()
-    (repeat,) = there.chat("b.2", "something else", "m1")
+    (repeat,) = there.chat("b.2", "hello", "m1")
     event = there.appended[0].event
     assert repeat == fx.Repeat("b.2", 1, None, event)
     assert there.take("b.2") == [original]
@@ -332,6 +333,71 @@ def test_a_repeated_id_is_one_message_whatever_its_type() -> None:
     there.chat("a.1", id="m1")
     there.say("a.1", {"type": "nudge", "id": "m1"})
     assert there.take_types("b.1") == ["chat"]
+
+
+OTHER_WORDS = [
+    {"type": "chat", "content": "something else"},
+    {"type": "chat", "content": "hello "},
+    {"type": "chat", "content": "heart"},
+    {"type": "chat", "content": ":heart"},
+    {"type": "nudge"},
+    {"type": "wink", "winkId": "hello"},
+    {"type": "wink", "winkId": "kiss"},
+]
+SAID = [
+    {"type": "chat", "content": "hello"},
+    {"type": "nudge"},
+    {"type": "wink", "winkId": "heart"},
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("other", OTHER_WORDS)
+def test_an_id_with_other_words_is_echoed_and_said_so_to_its_socket_alone(
+    said: Frame, other: Frame
+) -> None:
+    if said == other:
+        return
+    there = talking()
+    there.say("a.1", said | {"id": "m1"})
+    original = frame(there, "b.1")
+    there.forget()
+    told, repeat = there.say("a.1", other | {"id": "m1"})
+    assert isinstance(repeat, fx.Repeat) and isinstance(told, fx.Send)
+    assert not told.fault
+    error, echo = there.take("a.1")
+    assert echo == original
+    assert (error["type"], error["code"]) == ("error", "ID_REUSED")
+    assert (error["id"], error["retryable"]) == ("m1", False)
+    assert there.take("b.1") == []
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("life", ["same", "mirror", "log"])
+def test_a_retry_of_the_same_words_is_never_taken_for_others(
+    said: Frame, life: str
+) -> None:
+    there = talking(rules=RoomRules(chat_rate=(0, 1), nudge_rate=(0, 1)))
+    there.say("a.1", said | {"id": "m1"})
+    for _ in range(100):
+        there.chat("a.1")
+    twice: dict[str, Frame] = {}
+    room = there.machine
+    assert isinstance(room, Room)
+    if life == "mirror":
+        room = Room.restore("general", RoomRules(), room.snapshot(), clean=True)
+    elif life == "log":
+        room = Room("general", RoomRules())
+        for append in there.appended:
+            room.replay(there.now, 0, append.seq, append.event)
+    then = Audience(room, there.now)
+    then.enter("a.1", "user_1")
+    for name, words in (("same", said), ("other", {"type": "chat", "content": "no"})):
+        then.forget()
+        then.say("a.1", words | {"id": "m1"})
+        twice[name] = then.take("a.1")[0]
+    assert twice["same"]["type"] == "from the log"
+    assert (twice["other"]["code"], twice["other"]["id"]) == ("ID_REUSED", "m1")
 
 
 def test_a_fresh_id_sent_again_after_a_crash_is_one_message_too() -> None:
@@ -446,7 +512,7 @@ def test_a_count_of_zero_is_no_limit() -> None:
         (b"{", "INVALID_JSON"),
         (b"[" * 10_000, "INVALID_JSON"),
         (b'{"type":"chat","content":"\xff"}', "INVALID_JSON"),
-        (b'{"type":"chat","content":"\\ud800"}', "INVALID_JSON"),
+        (b'{"type":"chat","content":"\\ud800"}', "VALIDATION_ERROR"),
         (b"[]", "VALIDATION_ERROR"),
         (b'{"type":"chat","content":""}', "VALIDATION_ERROR"),
         (b'{"type":"chat","type":"chat","content":"x"}', "VALIDATION_ERROR"),
@@ -686,35 +752,55 @@ def test_acks_beyond_a_hundred_a_second_are_dropped() -> None:
 
 def test_a_direct_message_is_told_to_the_registry_and_touches_both() -> None:
     there = talking(DIRECT)
-    append, broadcast, touch, notify = there.chat("a.1")
+    append, broadcast, touch, read, notify = there.chat("a.1")
     assert isinstance(append, fx.Append) and isinstance(broadcast, fx.Broadcast)
     assert touch == fx.Touch(("user_1", "user_2"), there.now)
+    assert read == fx.Read("user_1", 1)
     assert isinstance(notify, fx.Notify) and notify.target == "presence:global"
     assert there.notified == [fx.DirectMessage(("user_1", "user_2"), append.event)]
 
 
+def reads(effects: list[fx.Effect]) -> list[tuple[str, int]]:
+    return [(e.user_id, e.seq) for e in effects if isinstance(e, fx.Read)]
+
+
 def test_read_marks_follow_read_receipts_and_own_messages() -> None:
     there = talking(DIRECT)
-    room = there.machine
-    assert isinstance(room, Room)
+    assert reads(there.chat("a.1", id="m1")) == [("user_1", 1)]
+    assert reads(there.chat("a.1", id="m2")) == [("user_1", 2)]
+    assert reads(ack(there, "b.1", "m1")) == []
+    assert reads(ack(there, "b.1", "m1", "read")) == [("user_2", 1)]
+    assert reads(ack(there, "b.1", "m2", "read")) == [("user_2", 2)]
+    assert reads(ack(there, "b.1", "nothing", "read")) == []
+    assert reads(there.chat("b.1")) == [("user_2", 3)]
+
+
+def test_what_was_read_by_another_of_ones_sockets_is_read_again() -> None:
+    there = talking(DIRECT)
     there.chat("a.1", id="m1")
-    there.chat("a.1", id="m2")
-    assert room.read_marks == {"user_1": 2}
-    ack(there, "b.1", "m1")
-    assert "user_2" not in room.read_marks
     ack(there, "b.1", "m1", "read")
-    ack(there, "b.1", "m2", "read")
-    ack(there, "b.1", "m1", "read")
-    assert room.read_marks == {"user_1": 2, "user_2": 2}
-    there.chat("b.1")
-    assert room.read_marks["user_2"] == 3
+    # The receipt is known; whether the mark was saved is the storage's affair.
+    assert reads(ack(there, "b.1", "m1", "read")) == [("user_2", 1)]
 
 
 def test_group_rooms_have_no_read_marks() -> None:
     there = talking()
+    assert reads(there.chat("a.1", id="m1")) == []
+    assert reads(ack(there, "b.1", "m1", "read")) == []
+
+
+def test_marks_of_a_mirror_that_still_held_them_are_handed_on_once() -> None:
+    there = talking(DIRECT)
     there.chat("a.1", id="m1")
-    ack(there, "b.1", "m1", "read")
-    assert isinstance(there.machine, Room) and there.machine.read_marks == {}
+    assert isinstance(there.machine, Room)
+    now = mirror.decode(there.machine.snapshot())
+    assert now is not None and now.read_marks == {}
+    old = msgspec.structs.replace(now, read_marks={"user_1": 1, "user_2": 1})
+    room = Room.restore(DIRECT, RoomRules(), mirror.encode(old), clean=True)
+    then = Audience(room, there.now)
+    then.attachments = there.attachments
+    assert reads(then.reattach("a")) == [("user_1", 1), ("user_2", 1)]
+    assert reads(then.reattach("b")) == []
 
 
 # Gateways.

@@ -77,7 +77,7 @@ class Bench:
         }
         assert got.close is None, got.close
         # What is too large the gateway says itself, and does not wait for the room.
-        due = [answer.code for answer in by_kind["error"]]
+        due = self._errors(wanted)
         assert got.errors.count("TOO_LARGE") == due.count("TOO_LARGE")
         by_the_room = [code for code in got.errors if code != "TOO_LARGE"]
         assert by_the_room == [code for code in due if code != "TOO_LARGE"]
@@ -86,6 +86,20 @@ class Bench:
             answer.fields.get("t") for answer in by_kind["pong"]
         ]
         self._check_said(got.said, [answer.fields for answer in by_kind["said"]])
+
+    def _errors(self, wanted: list[oracle.Verdict]) -> list[str]:
+        """The errors in order: also of an id that comes again with other words."""
+        words = {own_id: _words(echo) for own_id, echo in self.known.items()}
+        codes = []
+        for answer in wanted:
+            own_id = answer.fields.get("id")
+            if answer.kind == "error":
+                codes.append(answer.code)
+            elif answer.kind == "said" and own_id is not None:
+                said = _words(answer.fields)
+                if words.setdefault(own_id, said) != said:
+                    codes.append("ID_REUSED")
+        return codes
 
     def _check_said(self, said: list[Frame], asked: list[Frame]) -> None:
         """Each once and in order; an id that was known, by its first echo, any time."""
@@ -177,3 +191,9 @@ def witnessed(bench: Bench, witness: Line) -> None:
             seen.append(message)
     assert seen == bench.told
     bench.told.clear()
+
+
+def _words(message: Frame) -> tuple[str, str | None]:
+    """What of a chat, nudge or wink counts as said."""
+    kind = message["type"]
+    return kind, message.get({"chat": "content", "wink": "winkId"}.get(kind, ""))

@@ -22,6 +22,16 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _WINK = re.compile(r"[a-z0-9_-]{1,64}")
 _STATUSES = ("online", "busy", "away", "offline")
 _RECEIPTS = ("delivered", "read")
+_FIELDS = {
+    "chat": ("content", "id"),
+    "nudge": ("id",),
+    "wink": ("winkId", "id"),
+    "typing": ("isTyping",),
+    "presence": ("status", "displayName"),
+    "presence_update": ("status", "displayName"),
+    "ack": ("ackId", "status"),
+    "ping": ("t",),
+}
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -74,8 +84,8 @@ def _frame(text: str, types: tuple[str, ...]) -> _Object:
         )
     except ValueError:
         raise _Bad("INVALID_JSON") from None
-    if any("\ud800" <= char <= "\udfff" for char in _texts(value)):
-        raise _Bad("INVALID_JSON")
+    if _unpaired(_texts(value)):
+        raise _half(value)
     if not isinstance(value, _Object):
         raise _Bad("VALIDATION_ERROR")
     if value.times["type"] > 1:
@@ -88,6 +98,23 @@ def _frame(text: str, types: tuple[str, ...]) -> _Object:
     if any(times > 1 for times in value.times.values()):
         raise _Unclear
     return value
+
+
+def _unpaired(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _half(value: Any) -> Exception:
+    """Half a pair in a field of the frame is no text; elsewhere it is no JSON."""
+    if not isinstance(value, _Object):
+        return _Bad("INVALID_JSON")
+    if any(times > 1 for times in value.times.values()):
+        return _Unclear()
+    kind = value.get("type")
+    fields = ("type", *_FIELDS.get(kind if isinstance(kind, str) else "", ()))
+    texts = [value[name] for name in fields if isinstance(value.get(name), str)]
+    bad = any(map(_unpaired, texts))
+    return _Bad("VALIDATION_ERROR" if bad else "INVALID_JSON")
 
 
 def _no(text: str) -> None:
@@ -165,10 +192,29 @@ def _visible_text(value: Any, most: int) -> bool:
         return False
     if not 1 <= len(value.encode("utf-16-le")) // 2 <= most:
         return False
-    seen = [char for char in value if unicodedata.category(char)[0] not in "ZC"]
-    if not seen and not value.isspace():
+    shown = [char for char in value if not (char.isspace() or _empty(ord(char)))]
+    if shown and all(unicodedata.category(char)[0] == "C" for char in shown):
         raise _Unclear  # formats and the unassigned: blank, or only strange?
-    return bool(seen)
+    return bool(shown)
+
+
+def _empty(code: int) -> bool:
+    """Unicode's default ignorable characters, and symbols drawn as a space."""
+    if code in (0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0):
+        return True
+    if code in (0xFEFF, 0x2800, 0x1D159, 0x13441, 0x13442):
+        return True
+    return (
+        0x180B <= code <= 0x180F
+        or 0x200B <= code <= 0x200F
+        or 0x202A <= code <= 0x202E
+        or 0x2060 <= code <= 0x206F
+        or 0xFE00 <= code <= 0xFE0F
+        or 0xFFF0 <= code <= 0xFFF8
+        or 0x1BCA0 <= code <= 0x1BCA3
+        or 0x1D173 <= code <= 0x1D17A
+        or 0xE0000 <= code <= 0xE0FFF
+    )
 
 
 def _control(char: str) -> bool:

@@ -229,6 +229,8 @@ async def test_ones_own_name_and_message(pair: Pair, ada: Person) -> None:
         ({"displayName": "a\u202e"}, "displayName: must be text of 1-50 characters"),
         ({"email": "a@b.example"}, "email: is not a field that can be given here"),
         ({"personalMessage": "x" * 201}, "personalMessage: must be text of 0-200"),
+        ({"personalMessage": "\u2800 "}, "personalMessage: must be text of 0-200"),
+        ({"displayName": "\u3164"}, "displayName: must be text of 1-50"),
     ]:
         answer = await ada("PATCH", path, body)
         assert refused(answer, 400, "VALIDATION_ERROR").startswith(message)

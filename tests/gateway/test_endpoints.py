@@ -422,6 +422,32 @@ async def test_rooms_with_a_session_add_the_direct_ones_latest_first(
     ]
 
 
+async def test_what_is_unread_follows_the_read_mark_and_not_the_mirror(
+    fresh: Gateway,
+) -> None:
+    room = "dm_user_1__user_2"
+    name, kv = f"room:{room}", fresh.services.kv
+    await ask(kv, "ZADD", keys.user_rooms("user_1"), 10, room)
+    fresh.log.rooms[name] = [chat(room, seq, "user_2") for seq in range(1, 6)]
+    async with fresh.client(await fresh.login("user_1")) as http:
+
+        async def unread() -> int:
+            found = data_of(await http.get("/api/rooms"))[2]["unreadCount"]
+            assert isinstance(found, int)
+            return found
+
+        assert await unread() == 5
+        # A room that has slept since read marks were in the mirror.
+        fresh.log.mirrors[name] = snapshot({"user_1": 2, "user_2": 5})
+        assert await unread() == 3
+        for mark in (3, 5):
+            await ask(kv, "ZADD", keys.reads(name), "GT", mark, "user_1")
+            assert await unread() == 5 - mark
+        await ask(kv, "ZADD", keys.reads(name), "GT", 9, "user_2")
+        fresh.log.rooms[name].append(chat(room, 6, "user_2"))
+        assert await unread() == 1
+
+
 def snapshot(marks: dict[str, int], rows: list[KeptRow] | None = None) -> bytes:
     return mirror.encode(
         mirror.RoomSnapshot(9, 0, rows or [], {}, {}, marks, [], [], False)

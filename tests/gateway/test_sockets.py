@@ -274,6 +274,27 @@ async def test_a_repeat_after_a_crash_is_still_one_message(valkey_url: str) -> N
         assert (await tab.say("twice"))["seq"] == 2
 
 
+@wire("2 repeat", "3 error")
+async def test_other_words_under_an_id_are_refused_after_a_crash_too(
+    valkey_url: str,
+) -> None:
+    async with live(valkey_url) as node:
+        room = new_room()
+        tab = await node.enter("user_1", room)
+        other = await node.enter("user_2", room)
+        echo = await tab.say("these words", id="c1")
+        await node.kill(f"room:{room}")
+        await tab.send("chat", content="other words", id="c1")
+        error = await tab.wait("error", id="c1")
+        assert (error["code"], error["retryable"]) == ("ID_REUSED", False)
+        assert await tab.wait("chat", id="c1") == echo
+        await tab.send("chat", content="these words", id="c1")
+        assert await tab.wait("chat", id="c1") == echo
+        assert (await tab.say("more"))["seq"] == 2
+        await other.wait("chat", seq=2)
+        assert not other.of("error") and len(other.of("chat")) == 2
+
+
 # Gateways come and go.
 
 

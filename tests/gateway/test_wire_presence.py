@@ -6,6 +6,7 @@ The registry is one for all, so every test has people of its own.
 import httpx2
 import pytest
 
+from cfmessenger import mirror
 from tests.gateway.edge import data_of
 from tests.gateway.live import (
     Node,
@@ -203,6 +204,33 @@ async def test_a_direct_message_is_told_to_every_presence_socket_of_both(
         } in rooms
 
     await eventually(listed)
+
+
+@wire("1 rooms")
+async def test_what_was_read_is_read_in_the_list_long_before_a_mirror(
+    node: Node,
+) -> None:
+    a, b = "user_14", "user_15"
+    room = f"dm_{a}__{b}"
+    talk, reader = await node.enter(a, room), await node.enter(b, room)
+    echoes = [await talk.say(f"line {n}") for n in range(3)]
+
+    async def unread_are(count: int) -> bool:
+        listed = await list_of(node, "/api/rooms", b)
+        return {r["id"]: r["unreadCount"] for r in listed}.get(room) == count
+
+    await eventually(lambda: unread_are(3))
+    for echo in echoes[:2]:
+        await reader.send("ack", ackId=echo["id"], status="read")
+    await eventually(lambda: unread_are(1))
+    await reader.send("ack", ackId=echoes[2]["id"], status="read")
+    await talk.wait("delivery_status", ackId=echoes[2]["id"], status="read")
+    await eventually(lambda: unread_are(0))
+    # Not by the mirror, which comes seconds later and holds receipts alone.
+    saved = await node.gateways[0].services.log.mirror(f"room:{room}")
+    assert saved is None or not mirror.read_marks(saved)
+    await node.kill(f"room:{room}")
+    assert await unread_are(0)
 
 
 @wire("4 client", "2 faults")

@@ -339,6 +339,8 @@ def _answers(socket: Socket) -> Iterator[tuple[Sent, Heard]]:
             upcoming = next(fresh, None)
         frame = heard.frame
         kind = frame["type"]
+        if kind == "error" and frame["code"] == "ID_REUSED":
+            continue  # beside the answer, which is the echo
         if kind == "error":
             found = [s for s in waiting if s.id == frame.get("id")][:1]
         elif kind in MESSAGES or kind == "history":
@@ -382,6 +384,24 @@ def _refused(history: History) -> Iterator[str]:
             used = stamps[socket.room, socket.user, nudge]
             if sum(start < at <= _ms(heard.at) for at in used) < count:
                 yield f"{_who(socket, heard.at)} was refused {_named(sent)} too soon"
+
+
+def _reused(history: History) -> Iterator[str]:
+    """ID_REUSED is said of an id alone under which that socket said other words."""
+    said: dict[tuple[str, str, str], int | None] = {}
+    for room, entry in _logged(history):
+        message = entry.message
+        said[room, message["senderId"], message["id"]] = serial_of(message)
+    for socket in history.sockets:
+        for heard in socket.heard:
+            if heard.frame.get("code") != "ID_REUSED":
+                continue
+            own = heard.frame["id"]
+            serial = said.get((socket.room, socket.user, own))
+            # A nudge, which has none, says what every other says.
+            others = {each.serial for each in socket.sent if each.id == own} - {serial}
+            if serial is None or not others:
+                yield f"{_who(socket, heard.at)} is told of other words under {own}"
 
 
 def _ms(at: float) -> int:
@@ -477,6 +497,7 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "unanswered": _unanswered,
     "rate": _rates,
     "refused": _refused,
+    "reused": _reused,
     "timestamp": _timestamps,
     "alive": _alive,
     "roster": _roster,

@@ -298,15 +298,17 @@ class FakeValkey:
 
     def _zadd(self, session: Session, key: bytes, *args: bytes) -> Any:
         flags = [each for each in args if each in (b"XX", b"CH", b"GT")]
-        score, member = int(args[len(flags)]), args[len(flags) + 1]
+        pairs, changed = args[len(flags) :], 0
         zset = self.zsets.setdefault(key, {})
-        old = zset.get(member)
-        if (b"XX" in flags and old is None) or (
-            b"GT" in flags and old is not None and old >= score
-        ):
-            return 0
-        zset[member] = score
-        return int(old is None or (b"CH" in flags and old != score))
+        for score, member in zip(map(int, pairs[::2]), pairs[1::2], strict=True):
+            old = zset.get(member)
+            if (b"XX" in flags and old is None) or (
+                b"GT" in flags and old is not None and old >= score
+            ):
+                continue
+            zset[member] = score
+            changed += old is None or (b"CH" in flags and old != score)
+        return changed
 
     def _zrem(self, session: Session, key: bytes, member: bytes) -> Any:
         return int(self.zsets.get(key, {}).pop(member, None) is not None)

@@ -207,6 +207,24 @@ def test_a_repeat_in_another_tab_is_answered_there_once(story: Story) -> None:
     flags(story, "twice")
 
 
+def test_other_words_under_an_id_are_told_of(story: Story) -> None:
+    error = {"type": "error", "code": "ID_REUSED", "id": "m2"}
+    story.alice.sent.append(Sent(9, 1, "alice", ROOM, "chat", "m2", 8.0))
+    story.alice.heard += [Heard(9.0, error), Heard(9.1, story.messages[1])]
+    assert story.broken == set()
+    story.alice.heard.pop()  # the echo is owed all the same
+    flags(story, "unanswered")
+
+
+@pytest.mark.parametrize("own_id", ["m2", "m9"])
+def test_the_same_words_under_an_id_are_nothing_to_tell_of(
+    story: Story, own_id: str
+) -> None:
+    error = {"type": "error", "code": "ID_REUSED", "id": own_id}
+    story.alice.heard.append(Heard(9.0, error))
+    flags(story, "reused")
+
+
 def test_an_echo_ahead_of_its_turn(story: Story) -> None:
     # The answer to a repeat, but to a socket that has not come so far.
     tab = Socket(3, "alice", ROOM, 1, 7.0)

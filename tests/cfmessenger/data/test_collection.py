@@ -54,6 +54,7 @@ def test_what_a_client_sends_is_read() -> None:
         (item(name=""), "items[0].name: must be text of 1-200 characters"),
         (item(name=LONG), "items[0].name: must be text of 1-200 characters"),
         (item(name="a\x00b"), "items[0].name: must be text of 1-200 characters"),
+        (item(name="\u3164 "), "items[0].name: must be text of 1-200 characters"),
         (item(name="a\n"), "items[0].name: must be text of 1-200 characters"),
         (item(name="\x9b"), "items[0].name: must be text of 1-200 characters"),
         (item(name=None), "items[0].name: must be text of 1-200 characters"),

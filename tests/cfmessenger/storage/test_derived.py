@@ -80,6 +80,70 @@ async def test_a_direct_room_moves_up_and_never_down(log: ValkeyLog, user: str) 
     assert theirs == [b"dm_a__b", b"dm_a__c"]
 
 
+async def marks_of(log: ValkeyLog, name: str) -> dict[bytes, bytes]:
+    found = await log.ask("ZRANGE", keys.reads(name), "0", "-1", "WITHSCORES")
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+async def test_read_marks_go_forwards_alone_and_many_are_one_command(
+    valkey_url: str, user: str
+) -> None:
+    name = f"room:{user}"
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        await log.epoch("room:none")
+        before = len(proxy.sent)
+        derived = DerivedKeys(log)
+        for seq in (*range(1, 101), 7):
+            derived.read(name, "user_1", seq)
+        derived.read(name, "user_2", 3)
+        await derived.flush()
+        (chunk,) = proxy.sent[before:]
+        assert chunk.count(b"ZADD") == 1
+        assert await marks_of(log, name) == {b"user_1": b"100", b"user_2": b"3"}
+        # Whoever comes late, from another life of the room too, changes nothing.
+        late = DerivedKeys(log)
+        late.read(name, "user_1", 99)
+        late.read(name, "user_2", 4)
+        await late.flush()
+        assert await marks_of(log, name) == {b"user_1": b"100", b"user_2": b"4"}
+        log.close()
+
+
+async def test_read_marks_that_storage_did_not_take_go_with_the_next_write(
+    valkey_url: str, user: str
+) -> None:
+    name = f"room:{user}"
+    async with proxied(valkey_url) as proxy:
+        log = ValkeyLog(proxy.url, 1000)
+        derived = DerivedKeys(log)
+        proxy.refusing = True
+        derived.read(name, "user_1", 5)
+        derived.read(name, "user_2", 5)
+        await derived.flush()
+        derived.read(name, "user_1", 4)
+        await derived.flush()
+        proxy.refusing = False
+        derived.record(user, "away", "g2")
+        await derived.flush()
+        assert await marks_of(log, name) == {b"user_1": b"5", b"user_2": b"5"}
+        log.close()
+
+
+async def test_read_marks_that_storage_refuses_are_kept(
+    log: ValkeyLog, user: str
+) -> None:
+    derived, wrong, right = DerivedKeys(log), f"room:{user}", f"room:{user}x"
+    await log.ask("SET", keys.reads(wrong), "not a set")
+    derived.read(wrong, "user_1", 5)
+    derived.read(right, "user_1", 5)
+    await derived.flush()
+    assert await marks_of(log, right) == {b"user_1": b"5"}
+    await log.ask("DEL", keys.reads(wrong))
+    await derived.flush()
+    assert await marks_of(log, wrong) == {b"user_1": b"5"}
+
+
 async def test_only_the_latest_rooms_of_a_user_are_kept(
     log: ValkeyLog, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
