@@ -351,9 +351,9 @@ _CHAT = (b'{"type":"chat"', b'{"type": "chat"')
 
 
 def for_gateway(data: bytes, registry: bool) -> Ping | Wish | None:
-    """A frame that is no object's business but the gateway's, None for all others.
+    """A frame that the gateway itself answers or acts upon, None for all others.
 
-    It wakes nobody. `registry`: it came over a presence socket. A frame that is none,
+    `registry`: it came over a presence socket. A frame that is none,
     or a bad one, costs a look at its beginning or two substring searches.
     """
     if data.startswith(_CHAT):

@@ -268,7 +268,9 @@ class Room:
         if isinstance(frame, Typing):
             return self._type(now, conn, person, frame)
         if isinstance(frame, SetPresence):
-            return []  # the gateway's: the registry has the status, the row the name
+            # To wake us: the registry has the status and the row the name, and both
+            # come as a `change`.
+            return []
         if isinstance(frame, Ping):
             pong = protocol.Pong(self._time(now), frame.t)
             return [Send((conn,), protocol.encode(pong))]

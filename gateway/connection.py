@@ -122,7 +122,10 @@ class Connection:
         self.login.used = True
         if ours is not None:
             self._sockets.want(self, ours)
-        elif not self.room.say(self, data):
+            if self.room.name == PRESENCE:
+                return
+            # To the room it says nothing, but people there look: it is to be awake.
+        if not self.room.say(self, data):
             self.refused(data)
 
     def _on_binary(self) -> None:

@@ -586,8 +586,9 @@ async def test_a_choice_survives_the_registrys_sleep(
         await node.asleep(PRESENCE)
         room = await node.enter(user_id, new_room(), gateway=1)
         assert shows(room.of("participants")[0], user_id, status="away")
-        await node.asleep(PRESENCE)
+        await room.say("I am awake")
         await choose_by_post(node, user_id, "busy")
+        await room.say("still")
         await room.wait("participants", lambda f: shows(f, user_id, status="busy"))
 
 
@@ -606,3 +607,20 @@ async def test_a_sleeping_room_shows_a_status_when_it_wakes(
         assert stub.asleep
         await theirs.say("hello")
         await witness.wait("participants", lambda f: shows(f, user_id, status="busy"))
+
+
+@wire("2 presence", "4 rooms")
+async def test_a_room_in_which_it_is_said_wakes_and_shows_it(
+    drowsy: Node, user_id: str
+) -> None:
+    async with drowsy.visit() as node:
+        room = new_room()
+        witness = await node.enter(WITNESS, room)
+        theirs = await node.enter(user_id, room, gateway=1)
+        await node.asleep(f"room:{room}")
+        name = f"Name {next(_names)}"
+        await theirs.send("presence", status="away", displayName=name)
+        await witness.wait(
+            "participants",
+            lambda f: shows(f, user_id, status="away", displayName=name),
+        )
