@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .bots.talk import Answer, Question
-from .protocol import Status
+from .protocol import Participant, Status
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -253,9 +253,9 @@ class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
 
 
 class BotsActive(msgspec.Struct, frozen=True, gc=False, tag="bots"):
-    """The bots that are on now, ids and display names, and no others."""
+    """The bots that are on now, as they are to be shown, and no others."""
 
-    bots: tuple[tuple[str, str], ...]
+    bots: tuple[Participant, ...]
 
 
 Notification = (

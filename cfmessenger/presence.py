@@ -264,7 +264,7 @@ class Presence:
 
     def _rotate(self, now: int, told: BotsActive) -> None:
         """Bots come and go like people who hold no socket."""
-        bots = {bot: Participant(bot, name, "online") for bot, name in told.bots}
+        bots = {bot.id: bot for bot in told.bots}
         if bots != self._bots:
             self._changed |= dict.fromkeys([*self._bots, *bots])
             self._bots = bots
