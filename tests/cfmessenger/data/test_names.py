@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from cfmessenger import keys
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.storage.valkey_kv import ask, connect
 from cfmessenger.users import Directory, Words
 from tests.cfmessenger.data.conftest import Pair
 from tests.gateway.live import eventually
@@ -101,6 +102,7 @@ async def test_five_changes_a_minute_whatever_gateway(
 ) -> None:
     async with gateway(pair[0], valkey_url) as (one, _):
         async with gateway(pair[1], valkey_url) as (other, there):
+            await ask(one._kv, "DEL", keys.words("user_9"))  # of another database
             for number in range(5):
                 names = (one, other)[number % 2]
                 await names.change("user_9", {"display_name": f"Name {number}"}, 1)
