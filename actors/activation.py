@@ -318,6 +318,8 @@ class Activation:
                     )
                 elif type(entry) is link.Closed:
                     effects = machine.close(now, entry.conn)
+                elif type(entry) is link.Changed:
+                    effects = machine.change(now, entry.attachment)
                 else:
                     assert type(entry) is link.Notified
                     effects = machine.notify(now, entry.data) if entry.data else []
@@ -406,7 +408,7 @@ class Activation:
     def _elsewhere(self, effect: fx.Effect, gateway: str | None) -> None:
         derived = self._around.derived
         if type(effect) is fx.Record:
-            derived.record(effect.user_id, effect.status, gateway)
+            derived.record(effect, gateway)
         elif type(effect) is fx.Touch:
             derived.touch(self.name, effect.users, effect.timestamp)
         elif type(effect) is fx.Read:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from actors.committer import Committer
 from actors.thinking import Mind
 from cfmessenger.clock import Clock
+from cfmessenger.effects import Record
 from cfmessenger.room import RoomRules
 from cfmessenger.storage.log import Log
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Derived(Protocol):
     """Keys that others read and that can be rebuilt: best effort, never awaited."""
 
-    def record(self, user_id: str, status: str | None, gateway: str | None) -> None: ...
+    def record(self, effect: Record, gateway: str | None) -> None: ...
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...
     def read(self, name: str, user_id: str, seq: int) -> None: ...
     def call_gateways(self, gateways: set[str], name: str) -> None: ...

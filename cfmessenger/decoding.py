@@ -25,6 +25,7 @@ from .visible import shows
 MAX_FRAME_BYTES = 16 * 1024
 MAX_CONTENT = 2048
 MAX_DISPLAY_NAME = 50
+MAX_PERSONAL_MESSAGE = 200
 
 _RULES = {
     "type": "must be a string, given once",
@@ -42,10 +43,15 @@ _RULES = {
         f"must be text of 1-{MAX_DISPLAY_NAME} characters, not blank, without control "
         "or bidirectional-override characters"
     ),
+    "personalMessage": (
+        f"must be text of 0-{MAX_PERSONAL_MESSAGE} characters on one line, without "
+        "control or bidirectional-override characters"
+    ),
     "t": "must be integer milliseconds",
 }
 
 _NAME_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_LINE_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTENT_REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPAIRED = re.compile("[\ud800-\udfff]")
 
@@ -204,6 +210,18 @@ def check_display_name(name: str) -> None:
     ):
         raise ProtocolError(
             "VALIDATION_ERROR", _RULES["displayName"], field="displayName"
+        )
+
+
+def check_personal_message(message: str) -> None:
+    """Raise VALIDATION_ERROR unless somebody may say this of themselves."""
+    if (
+        _utf16_length(message) > MAX_PERSONAL_MESSAGE
+        or _LINE_REFUSED.search(message)
+        or (message and not shows(message))
+    ):
+        raise ProtocolError(
+            "VALIDATION_ERROR", _RULES["personalMessage"], field="personalMessage"
         )
 
 

@@ -8,15 +8,19 @@ finished JSON, encoded once. Must not import the machines, nor do anything.
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from .bots.talk import Answer, Question
-from .protocol import Status
+from .protocol import Participant, Status
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Per-connection data that survives hibernation (a DO's serializeAttachment).
 
     `watch=False`: a room socket that counts for presence and is sent nothing.
+    Name, message and picture are those of the user's row at its revision `words_at`;
+    the status is the presence registry's, who numbers them all: 0 is "online", which
+    nobody chose.
     """
 
     conn: str
@@ -25,6 +29,25 @@ class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     status: Status
     typing: bool = False
     watch: bool = True
+    personal_message: str | None = None
+    avatar_id: str | None = None
+    words_at: int = 0
+    status_at: int = 0
+
+
+def newest(kept: Attachment, told: Attachment) -> Attachment:
+    """`kept`, with those words and that status of `told` that are newer."""
+    if told.words_at > kept.words_at:
+        kept = replace(
+            kept,
+            display_name=told.display_name,
+            personal_message=told.personal_message,
+            avatar_id=told.avatar_id,
+            words_at=told.words_at,
+        )
+    if told.status_at > kept.status_at:
+        kept = replace(kept, status=told.status, status_at=told.status_at)
+    return kept
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -125,10 +148,16 @@ class Read(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """Write `presence:<user>`; `status=None` deletes it. Best effort."""
+    """Write `presence:<user>`: the status, its number, and whether they are `here`.
+
+    Who is not here is shown to nobody, and the choice is kept for a while; 0 is none.
+    Best effort.
+    """
 
     user_id: str
-    status: Status | None
+    status: Status
+    status_at: int
+    here: bool
 
 
 class Think(msgspec.Struct, frozen=True, gc=False):
@@ -181,11 +210,10 @@ Effect = (
 
 
 class StatusChanged(msgspec.Struct, frozen=True, gc=False, tag="status"):
-    """A user chose a status (and a name) in a room or over HTTP."""
+    """A user chose a status over HTTP, with or without a socket."""
 
     user_id: str
     status: Status
-    display_name: str | None = None
 
 
 class DirectMessage(msgspec.Struct, frozen=True, gc=False, tag="direct"):
@@ -233,9 +261,9 @@ class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
 
 
 class BotsActive(msgspec.Struct, frozen=True, gc=False, tag="bots"):
-    """The bots that are on now, ids and display names, and no others."""
+    """The bots that are on now, as they are to be shown, and no others."""
 
-    bots: tuple[tuple[str, str], ...]
+    bots: tuple[Participant, ...]
 
 
 Notification = (

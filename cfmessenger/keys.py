@@ -60,7 +60,10 @@ def turnstile(token_hash: str) -> str:
 
 
 def presence(user_id: str) -> str:
-    """A user's status and last heartbeat; the registry alone writes and deletes it."""
+    """What a user chose, and while they are here status and last heartbeat.
+
+    The registry alone writes and deletes it.
+    """
     return f"cfm:presence:{user_id}"
 
 
@@ -72,6 +75,11 @@ def user_rooms(user_id: str) -> str:
 def login(address: str) -> str:
     """The sliding window of login attempts of one client address."""
     return f"cfm:login:{address}"
+
+
+def words(user_id: str) -> str:
+    """The sliding window of a user's changes to name, message and picture."""
+    return f"cfm:words:{user_id}"
 
 
 def bots_metrics(day: str) -> str:

@@ -21,7 +21,7 @@ import msgspec
 
 from cfmessenger.effects import Attachment
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME = 32 * 2**20
 """Bytes of one frame; a longer one is a broken or hostile peer."""
 
@@ -69,7 +69,15 @@ class Notified(Struct, frozen=True, gc=False, tag=3):
     data: bytes
 
 
-Input = Said | Opened | Closed | Notified
+class Changed(Struct, frozen=True, gc=False, tag=4):
+    """A connection's user has another name or status. Told to who is awake alone and
+    never repeated: an attach brings it as well."""
+
+    n: int
+    attachment: Attachment
+
+
+Input = Said | Opened | Closed | Notified | Changed
 
 
 class Hello(Struct, frozen=True, gc=False, tag=0):

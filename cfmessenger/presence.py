@@ -1,7 +1,9 @@
 """Presence: the PresenceRoom Durable Object as a pure state machine.
 
 Owns who is online (wire.md §4): a user is while any room or presence socket of theirs
-is open, and `offline` sent by the user means shown offline. Changes within 50 ms
+is open, and `offline` sent by the user means shown offline. It owns everybody's status:
+rooms show what it says, and every choice has a number, higher than that of the choice
+before it. Names are the user's row's, and come with the sockets. Changes within 50 ms
 travel together, so that a storm of joins costs each socket one frame and not one for
 every other socket. It has no durable events: what it knows comes from the gateways.
 
@@ -12,6 +14,7 @@ storage.
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from . import protocol
 from .effects import (
@@ -43,11 +46,11 @@ class Chosen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a user without sockets chose; forgotten at `until`."""
 
     status: Status
-    display_name: str | None
+    at: int
     until: int
 
 
-class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
+class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=2):
     roster: list[Attachment]
     gateways: list[str]
     chosen: dict[str, Chosen]
@@ -55,7 +58,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
     changed: list[str]
     untold: list[str]
     due: int | None
-    bots: list[Participant] = []
+    bots: list[Participant]
+    choices: int
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,6 +81,7 @@ class Presence:
         self.receipts_changed = False
         self._roster = Roster()
         self._chosen: dict[str, Chosen] = {}
+        self._choices = 0  # the number of the last one
         self._bots: dict[str, Participant] = {}  # who is in rotation
         # What watchers have been told, and of whom they may have to be told again.
         self._shown: dict[str, Participant] = {}
@@ -91,9 +96,6 @@ class Presence:
     @property
     def alarm_at(self) -> int | None:
         """When `alarm` wants to be called, in ms; None: no timer is running."""
-        # All of `_chosen` have the same life, so the first is the next to go.
-        for chosen in self._chosen.values():
-            return chosen.until if self._due is None else min(chosen.until, self._due)
         return self._due
 
     @property
@@ -136,9 +138,16 @@ class Presence:
         person = left[0]
         self._changed[person.user_id] = None
         self._tick_soon(now)
-        if person.status != "online":
-            self._choose(now, person.user_id, person.status, person.display_name)
-        return [Record(person.user_id, None)]
+        if person.status_at:
+            self._choose(now, person.user_id, person.status, person.status_at)
+        return [_record(person)]
+
+    def change(self, now: int, attachment: Attachment) -> list[Effect]:
+        """A gateway has newer words of somebody, or remembers a newer choice."""
+        person = self._roster.conns.get(attachment.conn)
+        if person is None or not person.learn(attachment):
+            return []
+        return self._changed_now(now, person)
 
     def attach(
         self, now: int, gateway: str, attachments: list[Attachment]
@@ -186,17 +195,27 @@ class Presence:
     def _enter(self, now: int, attachment: Attachment) -> list[Effect]:
         user_id, conn = attachment.user_id, attachment.conn
         person, arrived = self._roster.join(attachment)
+        if not arrived and person.learn(attachment):
+            return self._changed_now(now, person)
         effects: list[Effect] = []
         if arrived:
             chosen = self._chosen.pop(user_id, None)
-            if chosen is not None:
-                self._roster.update(person, chosen.status, chosen.display_name)
-            effects.append(Record(user_id, person.status))
+            if chosen is not None and chosen.until > now:
+                person.choose(chosen.status, chosen.at)
+            effects.append(_record(person))
             self._changed[user_id] = None
             self._tick_soon(now)
         known = person.attachment(conn)
         if known != attachment:
             effects.append(Attach(known))
+        return effects
+
+    def _changed_now(self, now: int, person: Person) -> list[Effect]:
+        """Every gateway that holds a socket of theirs learns it, and tells its room."""
+        self._changed[person.user_id] = None
+        self._tick_soon(now)
+        effects: list[Effect] = [Attach(person.attachment(c)) for c in person.conns]
+        effects.append(_record(person))
         return effects
 
     def _watches(self, conn: str) -> bool:
@@ -207,7 +226,10 @@ class Presence:
     def message(
         self, now: int, conn: str, data: bytes, fresh_id: str = ""
     ) -> list[Effect]:
-        """A presence socket sent `data`; nothing here needs `fresh_id`."""
+        """A presence socket sent `data`, or a gateway a status that was said in a room.
+
+        Nothing here needs `fresh_id`. Names have been taken out by the gateway.
+        """
         person = self._roster.conns.get(conn)
         if person is None:
             return []
@@ -217,7 +239,7 @@ class Presence:
             return [Send((conn,), protocol.error_frame(error), fault=True)]
         if isinstance(frame, protocol.Ping):
             return [Send((conn,), protocol.encode(protocol.Pong(now, frame.t)))]
-        return self._set(now, person, frame.status, frame.display_name or None)
+        return self._set(now, person, frame.status)
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         """Another object or a gateway tells: a status was chosen, a message said."""
@@ -235,34 +257,36 @@ class Presence:
         person = self._roster.people.get(told.user_id)
         if person is None:
             # `POST /api/presence` before connecting.
-            self._choose(now, told.user_id, told.status, told.display_name)
-            return []
-        return self._set(now, person, told.status, told.display_name)
+            at = self._next_choice()
+            self._choose(now, told.user_id, told.status, at)
+            return [Record(told.user_id, told.status, at, here=False)]
+        return self._set(now, person, told.status)
 
     def _rotate(self, now: int, told: BotsActive) -> None:
         """Bots come and go like people who hold no socket."""
-        bots = {bot: Participant(bot, name, "online") for bot, name in told.bots}
+        bots = {bot.id: bot for bot in told.bots}
         if bots != self._bots:
             self._changed |= dict.fromkeys([*self._bots, *bots])
             self._bots = bots
             self._tick_soon(now)
 
-    def _set(
-        self, now: int, person: Person, status: Status, display_name: str | None
-    ) -> list[Effect]:
-        if not self._roster.update(person, status, display_name):
+    def _set(self, now: int, person: Person, status: Status) -> list[Effect]:
+        if status == person.status:
             return []
-        self._changed[person.user_id] = None
-        self._tick_soon(now)
-        effects: list[Effect] = [Attach(person.attachment(c)) for c in person.conns]
-        effects.append(Record(person.user_id, status))
-        return effects
+        person.choose(status, self._next_choice())
+        return self._changed_now(now, person)
 
-    def _choose(
-        self, now: int, user_id: str, status: Status, display_name: str | None
-    ) -> None:
+    def _next_choice(self) -> int:
+        # Higher than any of an earlier life, of which nothing else need be known.
+        self._choices = max(self._choices, self.epoch << 32) + 1
+        return self._choices
+
+    def _choose(self, now: int, user_id: str, status: Status, at: int) -> None:
+        """Kept for 90 s, and nobody is awake for that: what is over goes here."""
         self._chosen.pop(user_id, None)  # the dict is in the order of `until`
-        self._chosen[user_id] = Chosen(status, display_name, now + CHOSEN_MS)
+        self._chosen[user_id] = Chosen(status, at, now + CHOSEN_MS)
+        while next(iter(self._chosen.values())).until <= now:
+            del self._chosen[next(iter(self._chosen))]
 
     def _pass_on(self, told: DirectMessage) -> list[Effect]:
         note = protocol.MessageNotification(msgspec.Raw(told.message))
@@ -282,11 +306,7 @@ class Presence:
     # The alarm: one tick for all that changed within 50 ms.
 
     def alarm(self, now: int) -> list[Effect]:
-        """Do what is due: tell the changes, let chosen statuses go. Early is fine."""
-        for user_id, chosen in list(self._chosen.items()):
-            if chosen.until > now:
-                break
-            del self._chosen[user_id]
+        """Do what is due: tell the changes. Early is fine."""
         if self._due is None or self._due > now:
             return []
         self._due = None
@@ -310,7 +330,7 @@ class Presence:
             if after is None:
                 assert before is not None
                 del self._shown[user_id]
-                after = Participant(user_id, before.display_name, "offline")
+                after = replace(before, status="offline")
             else:
                 self._shown[user_id] = after
             changes.append((before, after))
@@ -358,6 +378,7 @@ class Presence:
                 list(self._untold),
                 self._due,
                 list(self._bots.values()),
+                self._choices,
             )
         )
 
@@ -372,7 +393,7 @@ class Presence:
             saved = _decode(snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return presence
-        presence._chosen = saved.chosen
+        presence._chosen, presence._choices = saved.chosen, saved.choices
         presence._bots = {bot.id: bot for bot in saved.bots}
         presence._changed = dict.fromkeys(presence._bots)
         presence.absent = set(saved.gateways)
@@ -393,12 +414,18 @@ class Presence:
         """Nor can any be missing."""
 
 
+def _record(person: Person) -> Record:
+    here = bool(person.conns)
+    return Record(person.user_id, person.status, person.status_at, here)
+
+
 def _frames(
     before: Participant | None, after: Participant
 ) -> list[protocol.PresenceJoin | PresenceUpdate]:
-    update = PresenceUpdate(after.id, after.display_name, after.status)
+    words = after.personal_message, after.avatar_id
+    update = PresenceUpdate(after.id, after.display_name, after.status, *words)
     if before is not None:
         return [update]
-    join = protocol.PresenceJoin(after.id, after.display_name)
+    join = protocol.PresenceJoin(after.id, after.display_name, *words)
     # A join carries no status: it means online.
     return [join] if after.status == "online" else [join, update]

@@ -13,9 +13,11 @@ from msgspec import UNSET, Meta, UnsetType
 from .decoding import (
     MAX_CONTENT,
     MAX_DISPLAY_NAME,
+    MAX_PERSONAL_MESSAGE,
     Reader,
     check_content,
     check_display_name,
+    check_personal_message,
 )
 from .errors import ProtocolError
 from .ids import MESSAGE_ID_PATTERN, WINK_ID_PATTERN
@@ -29,6 +31,7 @@ MessageId = Annotated[str, Meta(pattern=MESSAGE_ID_PATTERN)]
 # msgspec counts code points; UTF-16 units, the wire's measure, are never fewer.
 Content = Annotated[str, Meta(min_length=1, max_length=MAX_CONTENT)]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=MAX_DISPLAY_NAME)]
+PersonalMessage = Annotated[str, Meta(max_length=MAX_PERSONAL_MESSAGE)]
 Milliseconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
@@ -70,10 +73,11 @@ class Typing(_Frame, frozen=True, gc=False, tag="typing"):
 
 
 class SetPresence(_Frame, frozen=True, gc=False, tag="presence"):
-    """Choose a status (and a name), said in a room."""
+    """Choose a status (and a name, a personal message), said in a room."""
 
     status: Status
     display_name: DisplayName | UnsetType = UNSET
+    personal_message: PersonalMessage | UnsetType = UNSET
 
 
 class Ack(_Frame, frozen=True, gc=False, tag="ack"):
@@ -90,14 +94,17 @@ class Ping(_Frame, frozen=True, gc=False, tag="ping"):
 
 
 class UpdatePresence(_Frame, frozen=True, gc=False, tag="presence_update"):
-    """Choose a status (and a name), said on the presence socket."""
+    """Choose a status (and a name, a personal message), said on the presence socket."""
 
     status: Status
     display_name: DisplayName | UnsetType = UNSET
+    personal_message: PersonalMessage | UnsetType = UNSET
 
 
 RoomFrame = Chat | Nudge | Wink | Typing | SetPresence | Ack | Ping
 PresenceFrame = UpdatePresence | Ping
+Wish = SetPresence | UpdatePresence
+"""What somebody wants to be shown as."""
 
 
 # Server to client.
@@ -128,6 +135,8 @@ class Participant(_Struct, frozen=True, gc=False):
     id: str
     display_name: str
     status: Status
+    personal_message: str | UnsetType = UNSET
+    avatar_id: str | UnsetType = UNSET
 
 
 class System(_Frame, frozen=True, gc=False, tag="system"):
@@ -209,14 +218,18 @@ class PresenceJoin(_Frame, frozen=True, gc=False, tag="presence_join"):
 
     user_id: str
     display_name: str
+    personal_message: str | UnsetType = UNSET
+    avatar_id: str | UnsetType = UNSET
 
 
 class PresenceUpdate(_Frame, frozen=True, gc=False, tag="presence_update"):
-    """A user's status or name changed; `offline` when they left."""
+    """A user's status, name, message or picture changed; `offline` when they left."""
 
     user_id: str
     display_name: str
     status: Status
+    personal_message: str | UnsetType = UNSET
+    avatar_id: str | UnsetType = UNSET
 
 
 class MessageNotification(_Frame, frozen=True, gc=False, tag="message_notification"):
@@ -351,29 +364,41 @@ def decode_room_frame(data: bytes) -> RoomFrame:
     frame = _room.read(data)
     if isinstance(frame, Chat):
         check_content(frame.content, data)
-    elif isinstance(frame, SetPresence) and frame.display_name is not UNSET:
-        check_display_name(frame.display_name)
+    elif isinstance(frame, SetPresence):
+        _check_words(frame)
     return frame
 
 
 def decode_presence_frame(data: bytes) -> PresenceFrame:
     """Read what a presence socket sent; raises as `decode_room_frame` does."""
     frame = _presence.read(data)
-    if isinstance(frame, UpdatePresence) and frame.display_name is not UNSET:
-        check_display_name(frame.display_name)
+    if isinstance(frame, UpdatePresence):
+        _check_words(frame)
     return frame
 
 
-def answer_ping(data: bytes, now: int) -> bytes | None:
-    """The `pong` for a `ping` frame, None for anything else.
+def _check_words(wish: Wish) -> None:
+    if wish.display_name is not UNSET:
+        check_display_name(wish.display_name)
+    if wish.personal_message:
+        check_personal_message(wish.personal_message)
 
-    For the gateway, which answers pings itself so that they wake nobody. A frame that
-    is no ping costs one substring search.
+
+_CHAT = (b'{"type":"chat"', b'{"type": "chat"')
+
+
+def for_gateway(data: bytes, registry: bool) -> Ping | Wish | None:
+    """A frame that the gateway itself answers or acts upon, None for all others.
+
+    `registry`: it came over a presence socket. A frame that is none,
+    or a bad one, costs a look at its beginning or two substring searches.
     """
-    if b'"ping"' not in data:
+    if data.startswith(_CHAT):
+        return None  # and a second `type` would be refused
+    if not (b'"ping"' in data or b'"presence' in data or b"\\u" in data):
         return None
     try:
-        frame = _presence.read(data)
+        frame = decode_presence_frame(data) if registry else decode_room_frame(data)
     except ProtocolError:
         return None
-    return encode(Pong(now, frame.t)) if isinstance(frame, Ping) else None
+    return frame if isinstance(frame, Ping | SetPresence | UpdatePresence) else None

@@ -34,7 +34,6 @@ from .effects import (
     Read,
     Repeat,
     Send,
-    StatusChanged,
     Subscribe,
     Touch,
     decode_notification,
@@ -178,8 +177,11 @@ class Room:
         held = self._roster.held_by(gateway)
         self.gateways.add(gateway)
         for attachment in attachments:
-            if attachment.conn not in self._roster.conns:
+            person = self._roster.conns.get(attachment.conn)
+            if person is None:
                 effects += self._enter(now, attachment, announce)
+            elif person.learn(attachment):
+                self._roll_call.everyone_soon(now)
             elif gateway not in self._dormant:
                 self._roll_call.one_soon(now, attachment.conn)
         self._dormant.discard(gateway)
@@ -191,6 +193,13 @@ class Room:
         effects += [Read(user_id, seq) for user_id, seq in self._read_marks.items()]
         self._read_marks = {}
         return effects
+
+    def change(self, now: int, attachment: Attachment) -> list[Effect]:
+        """A gateway has newer words of somebody, or a newer status."""
+        person = self._roster.conns.get(attachment.conn)
+        if person is not None and person.learn(attachment):
+            self._roll_call.everyone_soon(now)
+        return []
 
     def missed(self, gateway: str) -> None:
         """A gateway did not hear out the life that the snapshot is of."""
@@ -208,12 +217,14 @@ class Room:
     def _enter(self, now: int, attachment: Attachment, announce: bool) -> list[Effect]:
         effects: list[Effect] = []
         person, arrived = self._roster.join(attachment)
+        learned = not arrived and person.learn(attachment)
         known = person.attachment(attachment.conn, attachment.typing)
         if known != attachment:
             effects.append(Attach(known))
         if arrived:
             if announce:
                 effects += self._announce(now, person, "joined")
+        if arrived or learned:
             self._roll_call.everyone_soon(now)
         else:
             self._roll_call.one_soon(now, attachment.conn)
@@ -264,7 +275,9 @@ class Room:
         if isinstance(frame, Typing):
             return self._type(now, conn, person, frame)
         if isinstance(frame, SetPresence):
-            return self._set_presence(now, person, frame)
+            # To wake us: the registry has the status and the row the name, and both
+            # come as a `change`.
+            return []
         if isinstance(frame, Ping):
             pong = protocol.Pong(self._time(now), frame.t)
             return [Send((conn,), protocol.encode(pong))]
@@ -355,18 +368,6 @@ class Room:
             self._id, frame.ack_id, frame.status, user_id, self._time(now)
         )
         return [*effects, Broadcast(protocol.encode(told))]
-
-    def _set_presence(
-        self, now: int, person: Person, frame: SetPresence
-    ) -> list[Effect]:
-        name = frame.display_name or None
-        effects: list[Effect] = []
-        if self._roster.update(person, frame.status, name):
-            effects += [Attach(self._attachment(person, c)) for c in person.conns]
-            self._roll_call.everyone_soon(now)
-        told = StatusChanged(person.user_id, frame.status, name)
-        effects.append(Notify(PRESENCE, encode_notification(told)))
-        return effects
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         """The director tells what bots do here; nobody else tells rooms anything."""

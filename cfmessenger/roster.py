@@ -2,12 +2,14 @@
 
 Owns the rule that people are counted, not tabs: a user arrives with the first
 connection and leaves with the last, and all their connections share one name and one
-status. Used by rooms and by presence. Must not decide what anyone is told.
+status: the newest that any attachment brought. Used by rooms and by presence. Must not
+decide what anyone is told.
 """
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from .effects import Attachment
 from .ids import gateway_of
@@ -20,11 +22,38 @@ class Person(msgspec.Struct):
     user_id: str
     display_name: str
     status: Status
+    personal_message: str | None
+    avatar_id: str | None
+    words_at: int
+    status_at: int
     conns: dict[str, bool]
 
     def participant(self) -> Participant:
         """How the lists of people show them."""
-        return Participant(self.user_id, self.display_name, self.status)
+        return Participant(
+            self.user_id,
+            self.display_name,
+            self.status,
+            self.personal_message or UNSET,
+            self.avatar_id or UNSET,
+        )
+
+    def learn(self, told: Attachment) -> bool:
+        """Take those words and that status that are newer; true if any were."""
+        words = told.words_at > self.words_at
+        if words:
+            self.words_at = told.words_at
+            self.display_name = told.display_name
+            self.personal_message = told.personal_message
+            self.avatar_id = told.avatar_id
+        return self.choose(told.status, told.status_at) or words
+
+    def choose(self, status: Status, status_at: int) -> bool:
+        """Take a status if it is newer; true if it was."""
+        newer = status_at > self.status_at
+        if newer:
+            self.status, self.status_at = status, status_at
+        return newer
 
     def attachment(self, conn: str, typing: bool = False) -> Attachment:
         """What the gateway should keep for this connection."""
@@ -35,6 +64,10 @@ class Person(msgspec.Struct):
             self.status,
             typing,
             self.conns[conn],
+            self.personal_message,
+            self.avatar_id,
+            self.words_at,
+            self.status_at,
         )
 
 
@@ -48,14 +81,21 @@ class Roster:
     def join(self, attachment: Attachment) -> tuple[Person, bool]:
         """Add a connection; true if its user was not here.
 
-        A user who is here keeps the name and status they have.
+        A user who is here keeps the name and status they have, until they `learn`.
         """
         user_id, conn = attachment.user_id, attachment.conn
         person = self.people.get(user_id)
         arrived = person is None
         if person is None:
             person = self.people[user_id] = Person(
-                user_id, attachment.display_name, attachment.status, {}
+                user_id,
+                attachment.display_name,
+                attachment.status,
+                attachment.personal_message,
+                attachment.avatar_id,
+                attachment.words_at,
+                attachment.status_at,
+                {},
             )
         person.conns[conn] = attachment.watch
         self.conns[conn] = person
@@ -75,14 +115,6 @@ class Roster:
     def held_by(self, gateway: str) -> list[str]:
         """The connections of one gateway."""
         return [conn for conn in self._in_order() if gateway_of(conn) == gateway]
-
-    def update(self, person: Person, status: Status, display_name: str | None) -> bool:
-        """Give a person a status and perhaps a name; true if anything changed."""
-        name = display_name or person.display_name
-        if (person.status, person.display_name) == (status, name):
-            return False
-        person.status, person.display_name = status, name
-        return True
 
     def snapshot(self) -> list[Attachment]:
         """Every connection, for `restore`."""

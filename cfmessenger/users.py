@@ -8,7 +8,7 @@ kept elsewhere. E-mail addresses in the seeded list are invented and public.
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 
@@ -57,6 +57,15 @@ class Profile(
         return User(status=status, **known)
 
 
+class Words(NamedTuple):
+    """What somebody is called, says and looks like, at a revision of their row."""
+
+    display_name: str
+    personal_message: str | None
+    avatar_id: str
+    revision: int
+
+
 class Directory:
     """Everybody there is, in the order of the file.
 
@@ -67,6 +76,7 @@ class Directory:
         """Raises ValueError when an id or an e-mail address occurs twice, or what
         somebody is called or says shows nothing."""
         self._by_id = {profile.id: profile for profile in profiles}
+        self._revisions: dict[str, int] = {}  # of the rows that were looked up
         if len(self._by_id) < len(profiles):
             raise ValueError("expected every id once")
         if len({profile.email.lower() for profile in profiles}) < len(profiles):
@@ -85,17 +95,31 @@ class Directory:
         self.people = tuple(each for each in everybody if not each.is_ai_bot)
         self.bots = tuple(each for each in everybody if each.is_ai_bot)
 
-    def learn(self, words: Mapping[str, tuple[str, str | None]]) -> None:
-        """What people now call themselves: id → display name and personal message.
+    def learn(self, words: Mapping[str, Words]) -> list[str]:
+        """What people now call themselves, by id; returns whose row has changed.
 
         Unknown ids are passed over: the list may have changed since.
         """
-        for user_id, (name, message) in words.items():
-            if user_id in self._by_id:
-                self._by_id[user_id] = msgspec.structs.replace(
-                    self._by_id[user_id], display_name=name, personal_message=message
-                )
-        self._tell_apart()
+        changed = []
+        for user_id, now in words.items():
+            known = self._by_id.get(user_id)
+            if known is None or now.revision <= self.revision(user_id):
+                continue
+            self._revisions[user_id] = now.revision
+            self._by_id[user_id] = msgspec.structs.replace(
+                known,
+                display_name=now.display_name,
+                personal_message=now.personal_message,
+                avatar_id=now.avatar_id,
+            )
+            changed.append(user_id)
+        if changed:
+            self._tell_apart()
+        return changed
+
+    def revision(self, user_id: str) -> int:
+        """Of the row that the words of this person are from; 0: of the list's."""
+        return self._revisions.get(user_id, 0)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:

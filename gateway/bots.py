@@ -14,12 +14,15 @@ import random
 import time
 from typing import Protocol
 
+from msgspec import UNSET
+
 from cfmessenger import keys
 from cfmessenger.bots import figures as day
 from cfmessenger.clock import Clock
 from cfmessenger.effects import BotsActive, RotationDue, encode_notification
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
+from cfmessenger.protocol import Participant
 from cfmessenger.storage.valkey_kv import Valkey, reachable
 from cfmessenger.users import Directory, Profile
 from gateway import metrics
@@ -77,6 +80,11 @@ def _shown(
     return [bot for bot in directory.bots if bot.id.encode() in members]
 
 
+def _participant(bot: Profile) -> Participant:
+    message = bot.personal_message or UNSET
+    return Participant(bot.id, bot.display_name, "online", message, bot.avatar_id)
+
+
 class BotWatch:
     """`watch` runs until cancelled; whoever runs it starts it again."""
 
@@ -122,7 +130,7 @@ class BotWatch:
         if enabled != b"0":
             self._rotate(bool(members))
         shown = _shown(members, enabled, self._directory)
-        self._tell(BotsActive(tuple((bot.id, bot.display_name) for bot in shown)))
+        self._tell(BotsActive(tuple(map(_participant, shown))))
 
     # The director.
 

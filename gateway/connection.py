@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from cfmessenger import protocol
 from cfmessenger.decoding import MAX_FRAME_BYTES, frame_id
-from cfmessenger.effects import Attachment
+from cfmessenger.effects import Attachment, newest
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
+from cfmessenger.ids import PRESENCE
 from cfmessenger.link import text_frame
 from cfmessenger.protocol import HISTORY_FRAME
 from gateway import metrics
@@ -135,12 +136,18 @@ class Connection:
             error = ProtocolError("TOO_LARGE", id=frame_id(data))
             self.told(text_frame(protocol.error_frame(error)), fault=True)
             return
-        pong = protocol.answer_ping(data, self._sockets.clock.now())
-        if pong is not None:
-            self.write(text_frame(pong))
+        ours = protocol.for_gateway(data, self.room.name == PRESENCE)
+        if isinstance(ours, protocol.Ping):
+            now = self._sockets.clock.now()
+            self.answer(protocol.encode(protocol.Pong(now, ours.t)))
             return
         self.login.used = True
-        if not self.room.say(self, data, came):
+        if ours is not None:
+            self._sockets.want(self, ours, came)
+        # To a room a status says nothing, but people there look: it is to be awake.
+        if ours is None or self.room.name != PRESENCE:
+            self.room.say(self, data, came)
+        if self.full:
             self._hold(came)
 
     def _too_fast(self) -> bool:
@@ -192,6 +199,11 @@ class Connection:
 
     # To the client.
 
+    def answer(self, frame: bytes) -> None:
+        """Write one frame, as long as there is a socket."""
+        if self.ended is None:
+            self.write(text_frame(frame))
+
     def told(self, blob: bytes, fault: bool) -> None:
         """Write ready frames; count an answer to abuse."""
         self.write(blob)
@@ -207,14 +219,18 @@ class Connection:
         faults.append(now)
 
     def refused(self, data: bytes) -> None:
-        """A frame was not confirmed in time: say so, if it was to be durable."""
+        """A frame was not confirmed in time: say so, if somebody counts on it."""
+        frame: protocol.RoomFrame | protocol.PresenceFrame | None
+        frame = protocol.for_gateway(data, registry=True)  # as statuses are sent on
         try:
-            frame = protocol.decode_room_frame(data)
+            frame = frame or protocol.decode_room_frame(data)
         except ProtocolError:
             return
         if isinstance(frame, _DURABLE):
             error = ProtocolError("STORAGE_UNAVAILABLE", id=frame.id or None)
-            self.write(text_frame(protocol.error_frame(error)))
+            self.answer(protocol.error_frame(error))
+        elif isinstance(frame, protocol.UpdatePresence):
+            self.answer(protocol.error_frame(ProtocolError("STORAGE_UNAVAILABLE")))
 
     def end(self, code: int, reason: str) -> None:
         """Close with a code of wire.md §6."""
@@ -277,6 +293,22 @@ class Connection:
                 return
         self.catching_up = False
         stub.open(self, self.attachment, since, greeted=True)
+
+    # What its user is called and shown as.
+
+    def attached(self, stub: Stub, attachment: Attachment) -> None:
+        """An object has told its attachment; statuses are the registry's alone."""
+        if stub.name == PRESENCE:
+            self.learn(attachment, stub)
+
+    def learn(self, told: Attachment, source: Stub | None = None) -> None:
+        """Newer words or a newer status: its objects hear of them, but the source."""
+        known = newest(self.attachment, told)
+        if known != self.attachment:
+            self.attachment = known
+            for stub in self._sockets.objects_of(self):
+                if stub is not source:
+                    stub.change(self, known)
 
     def recall(self, stub: Stub, seq: int) -> None:
         """Send an event that has left the buffer: the echo of a duplicate."""

@@ -8,25 +8,21 @@ the collection's rule.
 
 from __future__ import annotations
 
-import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cfmessenger import keys
 from cfmessenger.data.etag import etag, matches
 from cfmessenger.data.query import read_query
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.storage.valkey_kv import ask
 from gateway.endpoints import (
     json_body,
     profile_of,
     services_of,
     session_of,
-    status_of,
 )
 from gateway.envelope import ok
 from gateway.hub import Services
@@ -34,8 +30,6 @@ from gateway.hub import Services
 if TYPE_CHECKING:
     from cfmessenger.data.collection import Collection
     from cfmessenger.data.store import Found, Store
-
-logger = logging.getLogger("cfmessenger.gateway")
 
 # RFC 8941 would have it in quotes; they are part of the key then, as any character.
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -114,16 +108,19 @@ async def _change(request: Request, caller: _Caller, row_id: str) -> Response:
     if not caller.collection.changes:
         raise ProtocolError("FORBIDDEN")
     sent = caller.collection.read_change(await json_body(request))
-    changed = await caller.store.change(
-        caller.collection,
+    now, names = caller.services.clock.now(), caller.services.names
+
+    def holds(revision: int) -> bool:
+        return _holds(request, revision)
+
+    if names is not None and (caller.collection.name, row_id) == (
+        "users",
         caller.user_id,
-        row_id,
-        sent,
-        caller.services.clock.now(),
-        lambda revision: _holds(request, revision),
+    ):
+        return caller.answer(await names.change(row_id, sent, now, holds))
+    changed = await caller.store.change(
+        caller.collection, caller.user_id, row_id, sent, now, holds
     )
-    if caller.collection.name == "users":
-        await _tell(caller, sent)
     return caller.answer(changed)
 
 
@@ -137,23 +134,6 @@ async def _delete(request: Request, caller: _Caller, row_id: str) -> Response:
         lambda revision: _holds(request, revision),
     )
     return ok(deleted.row)
-
-
-async def _tell(caller: _Caller, sent: dict[str, Any]) -> None:
-    """Everybody calls them by the new name: gateways, and whoever sees them online."""
-    services = caller.services
-    if services.names is not None:
-        await services.names.changed(caller.user_id)
-    if "display_name" not in sent:
-        return
-    try:
-        status = await ask(services.kv, "HGET", keys.presence(caller.user_id), "status")
-        if status is not None:  # who has no socket is shown to nobody
-            await services.hub.presence_update(
-                caller.user_id, status_of(status), sent["display_name"]
-            )
-    except Unavailable as problem:
-        logger.warning("presence is not told a new name: %r", problem.__cause__)
 
 
 # Headers.

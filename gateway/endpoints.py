@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from cfmessenger import keys
-from cfmessenger.decoding import check_display_name
+from cfmessenger.decoding import check_display_name, check_personal_message
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
 from cfmessenger.ids import parse_room_id
 from cfmessenger.protocol import Status, User
@@ -54,11 +54,12 @@ class LoginRequest(msgspec.Struct, rename={"user_id": "userId"}):
     response: Token | None = msgspec.field(default=None, name="cf-turnstile-response")
 
 
-class PresenceRequest(msgspec.Struct, rename={"display_name": "displayName"}):
-    """The status to show, and perhaps the name."""
+class PresenceRequest(msgspec.Struct, rename="camel"):
+    """The status to show, and perhaps the name and the personal message."""
 
     status: Status
     display_name: str | None = None
+    personal_message: str | None = None
 
 
 class _Object(msgspec.Struct):
@@ -73,6 +74,7 @@ _RULES = {
     "cf-turnstile-response": f"must be text of at most {LONGEST_TOKEN} characters",
     "status": "must be online, busy, away or offline",
     "displayName": "must be text",
+    "personalMessage": "must be text",
 }
 # Only msgspec's own end of the message is trusted: it may quote the client before it.
 _FIELD = re.compile(r"(?:required field|at) `(?:\$\.)?([\w-]+)`\Z")
@@ -291,17 +293,25 @@ def _query_number(
 
 
 async def presence(request: Request) -> Response:
-    """POST /api/presence"""
+    """POST /api/presence: the answer is what others see."""
     services = services_of(request)
     session = await session_of(request)
     wanted = await body_of(request, PresenceRequest)
+    words: dict[str, str] = {}
     if wanted.display_name is not None:
         check_display_name(wanted.display_name)
-    profile = profile_of(services, session)
-    await services.hub.presence_update(
-        session.user_id, wanted.status, wanted.display_name
-    )
-    name = wanted.display_name or profile.display_name
+        words["display_name"] = wanted.display_name
+    if wanted.personal_message is not None:
+        check_personal_message(wanted.personal_message)
+        words["personal_message"] = wanted.personal_message
+    user_id = profile_of(services, session).id
+    # First, for whoever wants to appear offline: a name may be refused by its rate.
+    await services.hub.presence_update(user_id, wanted.status)
+    if words:
+        if services.names is None:
+            raise Unavailable()
+        await services.names.change(user_id, words, services.clock.now())
+    name = profile_of(services, session).display_name
     return ok(payloads.ShownPresence(wanted.status, name))
 
 

@@ -33,10 +33,8 @@ class Hub(Protocol):
     async def start(self) -> None:
         """Ready for the first socket when it returns; called once, before requests."""
 
-    async def presence_update(
-        self, user_id: str, status: Status, display_name: str | None
-    ) -> None:
-        """Tells the PresenceRoom; the registry key is written when it returns.
+    async def presence_update(self, user_id: str, status: Status) -> None:
+        """Tells the PresenceRoom; it has taken the status when this returns.
 
         May raise `Unavailable`.
         """

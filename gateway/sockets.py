@@ -16,9 +16,9 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
-from msgspec import convert
+from msgspec import UNSET, convert
 from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
@@ -30,7 +30,15 @@ from cfmessenger.ids import PRESENCE, connection_id, gateway_id
 from cfmessenger.link import text_frame
 from cfmessenger.login_rate import subject
 from cfmessenger.namespace import Namespace
-from cfmessenger.protocol import HISTORY_FRAME, Status, is_readable, with_gaps
+from cfmessenger.protocol import (
+    HISTORY_FRAME,
+    Status,
+    UpdatePresence,
+    Wish,
+    encode,
+    is_readable,
+    with_gaps,
+)
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import ask
@@ -44,6 +52,7 @@ from gateway.heartbeat import Heartbeat
 from gateway.hub import Services
 from gateway.links import Links
 from gateway.logins import Logins
+from gateway.own_words import OwnWords
 from gateway.stub import Stub
 
 logger = logging.getLogger("cfmessenger.sockets")
@@ -73,6 +82,7 @@ class Sockets:
         self._namespace = namespace
         self._stubs: dict[str, Stub] = {}
         self._connections: dict[str, Connection] = {}
+        self._by_user: dict[str, list[Connection]] = {}  # the same, by whose they are
         self._addresses: Counter[str] = Counter()  # sockets, handshakes included
         self._per_login: Counter[str] = Counter()
         self._watchers = 0  # presence sockets
@@ -80,6 +90,7 @@ class Sockets:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._logins = Logins(services.sessions)
+        self._words = OwnWords(services.names, lambda: self.clock)
         self._namespace_answers = False
         self._valkey_answers = False
 
@@ -103,6 +114,8 @@ class Sockets:
         ):
             self._spawn(work)
         self._watch_bots()
+        if self._services.names is not None:
+            self._services.names.heard = self._renamed
         logger.info("gateway %s is up", self.gateway)
 
     def _watch_bots(self) -> None:
@@ -167,6 +180,7 @@ class Sockets:
     async def drain(self) -> None:
         """Let go of every socket and actor; the last call."""
         await self.close_sockets(0.0)
+        self._words.end()
         with contextlib.suppress(Unavailable):
             await self._heartbeat.resign()
         await self._stop_work()
@@ -186,12 +200,9 @@ class Sockets:
 
     # What HTTP asks for.
 
-    async def presence_update(
-        self, user_id: str, status: Status, display_name: str | None
-    ) -> None:
+    async def presence_update(self, user_id: str, status: Status) -> None:
         """Tell the registry; done when it has taken it."""
-        change = StatusChanged(user_id, status, display_name)
-        payload = encode_notification(change)
+        payload = encode_notification(StatusChanged(user_id, status))
         await self._stub(PRESENCE).notify(payload, once=False)
 
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
@@ -237,15 +248,14 @@ class Sockets:
         stub: Stub,
         address: str,
     ) -> Connection:
-        user = self._services.directory.get(admission.session.user_id)
-        assert user is not None, "a session belongs to a person of the directory"
-        status = await self._status_of(user.id)
+        user_id = admission.session.user_id
+        status, status_at = await self._status_of(user_id)
         wire = Wire(scope)
         await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
         # Only now, for a client may have left by then: a login is forgotten with its
-        # last socket, and the gateway's name must be the present one.
+        # last socket, and the gateway's name and the person's must be the present ones.
         conn = connection_id(self.gateway, next(self._numbers))
-        attachment = Attachment(conn, user.id, user.display_name, status)
+        attachment = self._worded(conn, user_id, status, status_at)
         login = self._logins.of(admission.session)
         return Connection(self, wire, login, stub, attachment, address)
 
@@ -259,9 +269,28 @@ class Sockets:
         ):
             raise Unavailable("AT_CAPACITY")
 
-    async def _status_of(self, user_id: str) -> Status:
-        raw = await self.log.ask("HGET", keys.presence(user_id), "status")
-        return convert(raw.decode(), Status) if raw else "online"
+    async def _status_of(self, user_id: str) -> tuple[Status, int]:
+        """What the registry last wrote of somebody: their choice, and its number."""
+        fields = ("chosen", "chosenAt")
+        status, at = await self.log.ask("HMGET", keys.presence(user_id), *fields)
+        return (convert(status.decode(), Status), int(at)) if status else ("online", 0)
+
+    def _worded(
+        self, conn: str, user_id: str, status: Status = "online", status_at: int = 0
+    ) -> Attachment:
+        """An attachment with the words of the user's row as we know it."""
+        user = self._services.directory.get(user_id)
+        assert user is not None, "a session belongs to a person of the directory"
+        return Attachment(
+            conn,
+            user_id,
+            user.display_name,
+            status,
+            personal_message=user.personal_message,
+            avatar_id=user.avatar_id,
+            words_at=self._services.directory.revision(user_id),
+            status_at=status_at,
+        )
 
     def _count(self, address: str, login_id: str, change: int) -> None:
         counts = ((self._addresses, address), (self._per_login, login_id))
@@ -272,6 +301,7 @@ class Sockets:
 
     def _register(self, connection: Connection) -> None:
         self._connections[connection.conn] = connection
+        self._by_user.setdefault(connection.user_id, []).append(connection)
         connection.login.connections.add(connection)
         metrics.SOCKETS.labels(_kind(connection)).inc()
         registry = self._stub(PRESENCE)
@@ -290,6 +320,37 @@ class Sockets:
         self._count(connection.address, connection.login.session.login_id, -1)
         self._logins.forget(connection)
         self._connections.pop(connection.conn, None)
+        others = self._by_user[connection.user_id]
+        others.remove(connection)
+        if not others:
+            del self._by_user[connection.user_id]
+
+    # What people are called and shown as.
+
+    def want(self, connection: Connection, wish: Wish, came: float) -> None:
+        """A socket's user wants another status, and perhaps another name.
+
+        `came`: when its frame did, in loop time.
+        """
+        # First, for whoever wants to appear offline: a name may be refused by its rate.
+        status = encode(UpdatePresence(wish.status))
+        self._stub(PRESENCE).say(connection, status, came)
+        words = {"display_name": wish.display_name} if wish.display_name else {}
+        if wish.personal_message is not UNSET:
+            words["personal_message"] = wish.personal_message
+        if words:
+            self._words.want(connection.user_id, words, connection)
+
+    def _renamed(self, user_ids: Collection[str]) -> None:
+        """Rows have changed: whoever has sockets here is called so from now on."""
+        for user_id in user_ids:
+            for connection in self._by_user.get(user_id, ()):
+                connection.learn(self._worded(connection.conn, user_id))
+
+    def objects_of(self, connection: Connection) -> tuple[Stub, ...]:
+        """Those that know this connection: its room, and the registry."""
+        room, registry = connection.room, self._stub(PRESENCE)
+        return (room,) if room is registry else (room, registry)
 
     # What the bots ask for.
 
@@ -402,7 +463,7 @@ class Sockets:
     @property
     def users(self) -> set[str]:
         """Who has a socket here."""
-        return {connection.user_id for connection in self._connections.values()}
+        return set(self._by_user)
 
     # Clocks.
 

@@ -20,7 +20,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from cfmessenger import link
-from cfmessenger.effects import Attachment
+from cfmessenger.effects import Attachment, newest
 from cfmessenger.errors import Unavailable
 from gateway.links import Link, Links
 
@@ -51,6 +51,7 @@ class Outlet(Protocol):
     def end(self, code: int, reason: str) -> None: ...
     def catch_up(self, stub: Stub, since: int, seq: int) -> None: ...
     def recall(self, stub: Stub, seq: int) -> None: ...
+    def attached(self, stub: Stub, attachment: Attachment) -> None: ...
     def refused(self, data: bytes) -> None: ...
     def go_on(self) -> None: ...
     def failed(self) -> None: ...  # called while an exception is handled
@@ -73,7 +74,7 @@ class Pending:
         entry = self.input
         if isinstance(entry, link.Opened):
             return entry.attachment.conn
-        return None if isinstance(entry, link.Notified) else entry.conn
+        return entry.conn if isinstance(entry, link.Said | link.Closed) else None
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Its connection has a new name."""
@@ -170,6 +171,25 @@ class Stub:
             return True
         outlet.full = True
         return False
+
+    def change(self, outlet: Outlet, told: Attachment) -> None:
+        """A socket's user has newer words or a newer status.
+
+        Told at once to an object that is awake; one that sleeps is not woken for it,
+        and hears of it when it is attached.
+        """
+        conn = outlet.conn
+        held = self._held.get(conn)
+        if held is not None:
+            self._held[conn] = newest(held, told)
+        for pending in self._pending:
+            entry = pending.input
+            if type(entry) is link.Opened and entry.attachment.conn == conn:
+                pending.input = replace(
+                    entry, attachment=newest(entry.attachment, told)
+                )
+        if self._link is not None and conn in self._outlets:
+            self._send_soon(link.Changed(self._next(), told))
 
     def _seen(self, outlet: Outlet) -> int:
         """The last event a socket had; -1: none, or what its history will bring."""
@@ -276,10 +296,13 @@ class Stub:
         if self._link is None:
             self._revive()
         else:
-            if not self._fresh:
-                self._loop.call_soon(self._send_fresh)
-            self._fresh.append(entry)
+            self._send_soon(entry)
         return pending
+
+    def _send_soon(self, entry: link.Input) -> None:
+        if not self._fresh:
+            self._loop.call_soon(self._send_fresh)
+        self._fresh.append(entry)
 
     def _send_fresh(self) -> None:
         fresh, self._fresh = self._fresh, []
@@ -307,7 +330,8 @@ class Stub:
             elif kind is link.Opened:
                 attachment = entry.attachment  # type: ignore[union-attr]
                 if attachment.conn in self._outlets:
-                    self._held.setdefault(attachment.conn, attachment)
+                    kept = self._held.get(attachment.conn, attachment)
+                    self._held[attachment.conn] = newest(kept, attachment)
             elif kind is link.Closed:
                 self._held.pop(entry.conn, None)  # type: ignore[union-attr]
             if done.done is not None and not done.done.done():
@@ -468,6 +492,8 @@ class Stub:
             self.seq = max(self.seq, item.seq)
         elif isinstance(item, link.Attached):
             self._keep(item.attachment)
+            if (outlet := outlets.get(item.attachment.conn)) is not None:
+                outlet.attached(self, item.attachment)
         elif isinstance(item, link.Closing):
             self._held.pop(item.conn, None)  # the object does not know it any more
             if (outlet := outlets.get(item.conn)) is not None:
@@ -499,7 +525,8 @@ class Stub:
 
     def _keep(self, attachment: Attachment) -> None:
         if attachment.conn in self._outlets:
-            self._held[attachment.conn] = attachment
+            held = self._held.get(attachment.conn, attachment)
+            self._held[attachment.conn] = newest(attachment, held)
 
     # How it ends, for now.
 

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "cfmessenger/load/": {"*"},
     "cfmessenger/login_rate.py": {"valkey"},
     "cfmessenger/sessions.py": {"msgspec", "valkey"},
+    "cfmessenger/shared_rate.py": {"valkey"},
     "cfmessenger/storage/": {"msgspec", "libvalkey", "valkey"},
     "cfmessenger/tickets.py": {"valkey"},
     "cfmessenger/turnstile.py": {"msgspec", "httpx2", "valkey"},

@@ -155,6 +155,10 @@ class Director:
         self.gateways.add(gateway)
         return []
 
+    def change(self, now: int, attachment: Attachment) -> list[Effect]:
+        """Nobody has a socket here."""
+        return []
+
     def missed(self, gateway: str) -> None:
         """There is nothing to miss."""
 

@@ -108,7 +108,7 @@ class RoomState(ClientState):
         """Choose a status; it is said again after every reconnect."""
         name = UNSET if display_name is None else display_name
         frame = SetPresence(status, name)
-        self._say_status(checked(decode_room_frame, frame))
+        self._say_status(frame, checked(decode_room_frame, frame))
 
     def ack(self, message_id: str, status: Receipt) -> None:
         """Receipt for another user's message; kept (the latest 256) while away."""
@@ -164,6 +164,9 @@ class RoomState(ClientState):
                 if self.last_seq is None:
                     self.last_seq = 0
                 self._resume()
+                for someone in frame.participants:
+                    if someone.id == self.user_id:
+                        self._told_status(someone.status, SetPresence)
                 return [frame]
             case MessageNotification() | Pong():
                 return []

@@ -65,6 +65,8 @@ class ClientState:
         self.connected = False
         self._out: deque[bytes | str] = deque()  # frames, or ids in the outbox
         self._status_frame: bytes | None = None  # said again after each reconnect
+        self._status: Status | None = None  # that is in it
+        self._shown = False  # the server has shown it since it was said
 
     @property
     def since(self) -> int | None:
@@ -126,9 +128,26 @@ class ClientState:
         self._out.append(frame)
         return True
 
-    def _say_status(self, frame: bytes) -> None:
-        self._status_frame = frame
+    def _say_status(self, wish: SetPresence | UpdatePresence, frame: bytes) -> None:
+        """Say all of it now, and the status alone after a reconnect: a name is the
+        server's to remember, and may have been changed elsewhere meanwhile."""
+        self._keep_status(wish.status, type(wish))
+        self._shown = False
         self._ephemeral(frame)
+
+    def _keep_status(
+        self, status: Status, kind: type[SetPresence] | type[UpdatePresence]
+    ) -> None:
+        self._status, self._status_frame = status, encode(kind(status))
+
+    def _told_status(
+        self, status: Status, kind: type[SetPresence] | type[UpdatePresence]
+    ) -> None:
+        """What comes after ours was shown is another device's choice: that holds."""
+        if status == self._status:
+            self._shown = True
+        elif self._shown:
+            self._keep_status(status, kind)
 
 
 class PresenceState(ClientState):
@@ -142,7 +161,7 @@ class PresenceState(ClientState):
         """Choose a status; it is said again after every reconnect."""
         name = UNSET if display_name is None else display_name
         frame = UpdatePresence(status, name)
-        self._say_status(checked(decode_presence_frame, frame))
+        self._say_status(frame, checked(decode_presence_frame, frame))
 
     def _apply(self, frame: ServerFrame | Message) -> list[Event]:
         match frame:
@@ -155,14 +174,20 @@ class PresenceState(ClientState):
                 for someone in frame.participants:
                     self._seen(someone)
             case PresenceJoin():
-                self._seen(Participant(frame.user_id, frame.display_name, "online"))
+                self._joined(frame, "online")
             case PresenceUpdate():
-                self._seen(Participant(frame.user_id, frame.display_name, frame.status))
+                self._joined(frame, frame.status)
+                if frame.user_id == self.user_id:
+                    self._told_status(frame.status, UpdatePresence)
             case History() | Message() | Participants() | TypingState():
                 return []  # a room's frames
             case DeliveryStatus() | Pong():
                 return []
         return [frame]
+
+    def _joined(self, frame: PresenceJoin | PresenceUpdate, status: Status) -> None:
+        words = frame.display_name, status, frame.personal_message, frame.avatar_id
+        self._seen(Participant(frame.user_id, *words))
 
     def _seen(self, someone: Participant) -> None:
         if someone.status == "offline":

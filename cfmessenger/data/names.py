@@ -1,8 +1,9 @@
-"""Keeps the directory in step with what people call themselves in `users`.
+"""Names: what people call themselves, say of themselves and look like.
 
-The table is the truth; every gateway has it in memory, so that a socket never waits for
-SQL. Who changes a row says so on a Valkey channel, and every gateway looks it up; since
-a channel forgets, all is looked up again on each subscription and once a minute.
+A row of `users` is the truth, and whoever changes one does it here, by whatever way it
+was said. Every gateway has the rows in memory, so that a socket never waits for SQL.
+Who changes a row says so on a Valkey channel, and every gateway looks it up; since a
+channel forgets, all is looked up again on each subscription and once a minute.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from cfmessenger import keys
-from cfmessenger.data.store import Store
-from cfmessenger.errors import Unavailable
+from cfmessenger.data.store import Found, Holds, Store
+from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.shared_rate import SharedRate
 from cfmessenger.storage.valkey_kv import Valkey, ask, listen
 from cfmessenger.users import Directory
 
@@ -23,27 +26,57 @@ logger = logging.getLogger("cfmessenger.names")
 
 LOOK_AGAIN_S = 60.0
 RETRY_S = 1.0
+CHANGES, CHANGES_S = 5, 60.0
+"""How often one person's row may change, whatever way it is said."""
 
 
 class Names:
-    """One gateway's side of it."""
+    """One gateway's side of it. `heard` is called with the ids of changed rows."""
 
     def __init__(self, store: Store, kv: Valkey, directory: Directory) -> None:
+        self.heard: Callable[[Collection[str]], None] = lambda user_ids: None
         self._store = store
         self._kv = kv
         self._directory = directory
+        self._rate = SharedRate(kv, CHANGES, CHANGES_S)
         self._turn = asyncio.Lock()  # what was read later is believed later
 
     async def refresh(self, user_id: str | None = None) -> None:
         """Read the words of one, or of everybody. Raises `Unavailable`."""
         async with self._turn:
-            self._directory.learn(await self._store.own_words(user_id))
+            found = self._directory.learn(await self._store.own_words(user_id))
+            if found:
+                self.heard(found)
 
-    async def changed(self, user_id: str) -> None:
-        """A row was changed here: this gateway knows when it returns, the others soon.
+    async def change(
+        self,
+        user_id: str,
+        sent: Mapping[str, Any],
+        now: int,
+        holds: Holds = lambda revision: True,
+    ) -> Found:
+        """The user's row with these fields changed, known to this gateway on return.
 
-        Never raises `Unavailable`: the change itself is done.
+        Errors as `Store.change`, and RATE_LIMITED; what changes nothing costs nothing.
         """
+        news = self.differs(user_id, sent)
+        if news:
+            wait = await self._rate.take(keys.words(user_id))
+            if wait:
+                raise ProtocolError("RATE_LIMITED", retry_after_ms=wait)
+        users = self._store.collections["users"]
+        found = await self._store.change(users, user_id, user_id, sent, now, holds)
+        if news:
+            await self._tell(user_id)
+        return found
+
+    def differs(self, user_id: str, sent: Mapping[str, Any]) -> bool:
+        """Whether this is not what the person is called already."""
+        known = self._directory.get(user_id)
+        return any(getattr(known, name) != (sent[name] or None) for name in sent)
+
+    async def _tell(self, user_id: str) -> None:
+        """This gateway knows when it returns, the others soon: the change is done."""
         try:
             await self.refresh(user_id)
             await ask(self._kv, "PUBLISH", keys.USERS_CHANNEL, user_id)

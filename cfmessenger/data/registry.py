@@ -1,7 +1,7 @@
 """The collections there are, their row structs and their rules; pure.
 
-`users` is the seeded list: everybody reads it, and people change what they are called
-and what they say about themselves. `orders` are their owner's alone.
+`users` is the seeded list: everybody reads it, and people change what they are called,
+what they say about themselves and their picture. `orders` are their owner's alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Meta
 from cfmessenger.data import tables
 from cfmessenger.data.collection import Collection, Row
 from cfmessenger.data.currencies import CURRENCIES
-from cfmessenger.decoding import check_display_name
+from cfmessenger.decoding import check_display_name, check_personal_message
 from cfmessenger.errors import ProtocolError
 from cfmessenger.visible import SHOWS
 
@@ -44,7 +44,13 @@ class UserRow(Row):
             "or bidirectional-override characters",
         ),
     ]
-    avatar_id: str
+    avatar_id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9_-]{1,64}(?!\n)$",
+            description="must be 1-64 of a-z 0-9 _ -",
+        ),
+    ]
     is_ai_bot: bool
     personal_message: (
         Annotated[
@@ -67,6 +73,8 @@ def user_rule(before: UserRow | None, after: UserRow) -> UserRow:
     """Names are those that wire.md §2 allows; an empty message is none."""
     check_display_name(after.display_name)
     message = after.personal_message or None
+    if message is not None:
+        check_personal_message(message)
     return msgspec.structs.replace(after, personal_message=message)
 
 
@@ -168,7 +176,7 @@ COLLECTIONS = {
             table=tables.users,
             owner="id",
             public=True,
-            changes=("display_name", "personal_message"),
+            changes=("display_name", "personal_message", "avatar_id"),
             rule=user_rule,
             listed=tables.users.c.listed,
         ),

@@ -23,7 +23,7 @@ from cfmessenger.data.tables import HEAD, users
 from cfmessenger.users import Profile
 
 ADVISORY_LOCK = 0x63666D  # "cfm"
-_OWN = ("display_name", "personal_message")
+_OWN = ("display_name", "personal_message", "avatar_id")
 
 
 async def prepare(url: str, profiles: Iterable[Profile]) -> None:

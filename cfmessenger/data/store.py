@@ -29,7 +29,7 @@ from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
 from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Settings, SettingsError
-from cfmessenger.users import Profile
+from cfmessenger.users import Profile, Words
 
 PING_S = 2.0
 """Whoever asks whether we are ready does not wait for long."""
@@ -243,20 +243,24 @@ class Store:
 
     # What people call themselves.
 
-    async def own_words(
-        self, user_id: str | None = None
-    ) -> dict[str, tuple[str, str | None]]:
-        """Display name and personal message of those who changed theirs, by id.
+    async def own_words(self, user_id: str | None = None) -> dict[str, Words]:
+        """Name, message and picture of those who changed theirs, by id.
 
         Of everybody, or of one.
         """
-        wanted = select(users.c.id, users.c.display_name, users.c.personal_message)
-        wanted = wanted.where(users.c.own)
+        columns = users.c
+        wanted = select(
+            columns.id,
+            columns.display_name,
+            columns.personal_message,
+            columns.avatar_id,
+            columns.revision,
+        ).where(columns.own)
         if user_id is not None:
-            wanted = wanted.where(users.c.id == user_id)
+            wanted = wanted.where(columns.id == user_id)
         async with self._reading() as connection:
             rows = (await connection.execute(wanted)).all()
-        return {row[0]: (row[1], row[2]) for row in rows}
+        return {row[0]: Words(*row[1:]) for row in rows}
 
     # Transactions.
 

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from cfmessenger import keys
+from cfmessenger.effects import Record
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of
 from cfmessenger.storage.log import ValkeyLog
@@ -40,16 +41,24 @@ class DerivedKeys:
         self._reads: dict[str, dict[str, int]] = {}  # key → user → seq, not yet saved
         self._task: asyncio.Task[None] | None = None
 
-    def record(self, user_id: str, status: str | None, gateway: str | None) -> None:
-        """Write `presence:<user>`, or delete it when `status` is None."""
-        key = keys.presence(user_id)
-        if status is None:
+    def record(self, told: Record, gateway: str | None) -> None:
+        """Write `presence:<user>`.
+
+        `chosen` and its number `chosenAt` are what the next socket begins with; the
+        other fields are there only while the user is.
+        """
+        key, expiry = keys.presence(told.user_id), HEARTBEAT_TTL_S
+        chosen = ("chosen", told.status, "chosenAt", told.status_at)
+        if told.here:
+            hint = ("routingHint", gateway) if gateway else ()
+            now = time.time_ns() // 1_000_000
+            here = ("status", told.status, "lastHeartbeat", now, *hint)
+            self._add(("HSET", key, *chosen, *here), ("EXPIRE", key, expiry))
+        elif told.status_at:
+            gone = ("HDEL", key, "status", "lastHeartbeat", "routingHint")
+            self._add(gone, ("HSET", key, *chosen), ("EXPIRE", key, expiry))
+        else:
             self._add(("DEL", key))
-            return
-        hint = ("routingHint", gateway) if gateway else ()
-        now = time.time_ns() // 1_000_000
-        written = ("HSET", key, "status", status, "lastHeartbeat", now, *hint)
-        self._add(written, ("EXPIRE", key, HEARTBEAT_TTL_S))
 
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None:
         """Move a direct room up in its users' lists."""

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from cfmessenger.data.currencies import CURRENCIES
-from cfmessenger.decoding import MAX_CONTENT, MAX_DISPLAY_NAME
+from cfmessenger.decoding import MAX_CONTENT, MAX_DISPLAY_NAME, MAX_PERSONAL_MESSAGE
 from cfmessenger.visible import SHOWS
 
 JSON = dict[str, Any]
@@ -37,6 +37,17 @@ _NAME = {
     "description": (
         f"1-{MAX_DISPLAY_NAME} UTF-16 units, not blank, without control or "
         "bidirectional-override characters."
+    ),
+}
+_LINE = {
+    "pattern": (
+        rf"^(?:{SHOWS}"
+        r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+)?"
+        r"(?![\s\S])"
+    ),
+    "description": (
+        f"0-{MAX_PERSONAL_MESSAGE} UTF-16 units on one line, without control or "
+        "bidirectional-override characters; empty takes it away."
     ),
 }
 _CONTENT = {
@@ -93,6 +104,16 @@ _REFINED: dict[tuple[str, str], JSON] = {
             {"type": "null"},
         ],
         "description": _NAME["description"],
+    },
+    ("SetPresence", "personalMessage"): _LINE,
+    ("UpdatePresence", "personalMessage"): _LINE,
+    ("PresenceRequest", "personalMessage"): {
+        "anyOf": [
+            {"type": "string", "maxLength": MAX_PERSONAL_MESSAGE}
+            | {"pattern": _LINE["pattern"]},
+            {"type": "null"},
+        ],
+        "description": _LINE["description"],
     },
     ("UserRowChange", "displayName"): _NAME,
     ("NewOrder", "currency"): {"enum": sorted(CURRENCIES)},

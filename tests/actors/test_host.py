@@ -12,6 +12,7 @@ from actors import host as host_module
 from actors.host import Host, HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger import keys, link
+from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address
 from cfmessenger.settings import Settings
@@ -585,6 +586,9 @@ class Socket:
 
     def catch_up(self, stub: Stub, since: int, seq: int) -> None:
         raise AssertionError("within the buffer there is nothing to page")
+
+    def attached(self, stub: Stub, attachment: Attachment) -> None:
+        pass
 
     def recall(self, stub: Stub, seq: int) -> None:
         raise AssertionError("within the buffer there is nothing to recall")

@@ -7,6 +7,7 @@ from actors.thinking import Bots
 from cfmessenger.effects import BotsActive, encode_notification
 from cfmessenger.ids import PRESENCE
 from cfmessenger.presence import Presence
+from cfmessenger.protocol import Participant
 from cfmessenger.room import Room, RoomRules
 from cfmessenger.users import Directory
 from tests.actors.scene import UNLIMITED, attachment, chat
@@ -57,7 +58,9 @@ def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
 def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> None:
     bots = Bots(Directory.load().bots)
     before = kind_of(PRESENCE, UNLIMITED, bots).fresh()
-    before.notify(1, encode_notification(BotsActive(bots.names[:1])))
+    before.notify(
+        1, encode_notification(BotsActive((Participant(*bots.names[0], "online"),)))
+    )
     before.alarm(1000)
     for now, there in ((bots, True), (None, False)):
         after = kind_of(PRESENCE, UNLIMITED, now).restore(before.snapshot(), clean)

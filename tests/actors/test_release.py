@@ -178,7 +178,7 @@ def test_everything_else_becomes_its_item() -> None:
 
 def test_what_is_for_no_gateway_goes_elsewhere_with_its_origin() -> None:
     hall = Hall()
-    record, touch = fx.Record("user_1", "busy"), fx.Touch(("a", "b"), 5)
+    record, touch = fx.Record("user_1", "busy", 1, True), fx.Touch(("a", "b"), 5)
     hall.run(hall.step(B, 1, record), hall.step(None, 0, touch))
     assert hall.elsewhere == [(record, B), (touch, None)]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from cfmessenger import effects as fx
 from cfmessenger.ids import gateway_of
@@ -30,6 +31,7 @@ class Machine(Protocol):
     def attach(
         self, now: int, gateway: str, attachments: list[fx.Attachment]
     ) -> list[fx.Effect]: ...
+    def change(self, now: int, attachment: fx.Attachment) -> list[fx.Effect]: ...
     def detach(self, now: int, gateway: str) -> list[fx.Effect]: ...
     def notify(self, now: int, notification: bytes) -> list[fx.Effect]: ...
     def alarm(self, now: int) -> list[fx.Effect]: ...
@@ -87,6 +89,12 @@ class Audience:
     def leave(self, conn: str) -> list[fx.Effect]:
         self._lose(conn)
         return self._see(self.machine.close(self.now, conn))
+
+    def change(self, conn: str, **now: Any) -> list[fx.Effect]:
+        """The gateway has newer words, or a newer status, of a socket's user."""
+        told = replace(self.attachments[conn], **now)
+        self.attachments[conn] = told
+        return self._see(self.machine.change(self.now, told))
 
     def reattach(self, gateway: str) -> list[fx.Effect]:
         mine = [a for c, a in self.attachments.items() if gateway_of(c) == gateway]
@@ -154,7 +162,8 @@ class Audience:
             elif isinstance(effect, fx.Notify):
                 self.notified.append(fx.decode_notification(effect.payload))
             elif isinstance(effect, fx.Record):
-                self.records.append((effect.user_id, effect.status))
+                status = effect.status if effect.here else None
+                self.records.append((effect.user_id, status))
         return effects
 
     def _listeners(self, but_user: str | None) -> list[str]:

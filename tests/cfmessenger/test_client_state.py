@@ -275,9 +275,47 @@ def test_the_chosen_status_is_said_again_and_typing_is_not() -> None:
     state.lost()
     assert not state.typing(True)
     state.opened()
-    assert written(state) == [
-        {"type": "presence", "status": "away", "displayName": "One"}
-    ]
+    # The name is the server's to remember: another device may have changed it since.
+    assert written(state) == [{"type": "presence", "status": "away"}]
+
+
+def test_what_another_device_chose_since_is_not_undone_by_a_reconnect() -> None:
+    one = {"id": "user_1", "displayName": "One"}
+    inside, watching = room(), PresenceState("user_1")
+    update = {"type": "presence_update", "userId": "user_1", "displayName": "One"}
+    for state in (inside, watching):
+        state.opened()
+        state.presence("busy")
+        assert [frame["status"] for frame in written(state)] == ["busy"]
+        # The first is from before ours, the last from after it.
+        for status in ("online", "busy", "offline"):
+            if state is inside:
+                there = [one | {"status": status}]
+                hear(state, PARTICIPANTS | {"participants": there})
+            else:
+                hear(state, update | {"status": status})
+            state.lost()
+            state.opened()
+            expected = "offline" if status == "offline" else "busy"
+            assert [frame["status"] for frame in written(state)] == [expected]
+
+
+def test_a_choice_that_was_not_shown_yet_is_not_undone() -> None:
+    state = PresenceState("user_1")
+    update = {"type": "presence_update", "userId": "user_1", "displayName": "One"}
+    hear(state, update | {"status": "away"})  # nothing was chosen here
+    state.opened()
+    assert written(state) == []
+
+
+def test_the_roster_has_words_and_pictures() -> None:
+    state = PresenceState("user_1")
+    words = {"displayName": "Two", "personalMessage": "hi", "avatarId": "star"}
+    hear(state, {"type": "presence_join", "userId": "user_2"} | words)
+    assert state.roster["user_2"].personal_message == "hi"
+    update = {"type": "presence_update", "userId": "user_2", "status": "busy"}
+    hear(state, update | words | {"avatarId": "sun"})
+    assert state.roster["user_2"].avatar_id == "sun"
 
 
 def test_acks_wait_for_the_next_socket() -> None:

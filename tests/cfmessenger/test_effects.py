@@ -1,6 +1,7 @@
 """Effects are values; notifications survive the way between objects."""
 
 import pytest
+from msgspec.structs import replace
 
 from cfmessenger.effects import (
     Append,
@@ -11,6 +12,7 @@ from cfmessenger.effects import (
     StatusChanged,
     decode_notification,
     encode_notification,
+    newest,
 )
 
 
@@ -26,10 +28,22 @@ def test_an_attachment_watches_and_does_not_type_unless_told() -> None:
     assert (attachment.typing, attachment.watch) == (False, True)
 
 
+def test_of_two_attachments_the_newer_name_and_the_newer_status_count() -> None:
+    kept = Attachment("g.1", "user_1", "Old", "away", True, words_at=1, status_at=5)
+    told = Attachment(
+        "g.2", "user_1", "New", "busy", False, False, "hi", "star", words_at=2
+    )
+    merged = Attachment("g.1", "user_1", "New", "away", True, True, "hi", "star", 2, 5)
+    assert newest(kept, told) == merged
+    # The other way round it is the same person, on the other connection.
+    assert newest(told, kept) == replace(told, status="away", status_at=5)
+    assert newest(kept, kept) == kept
+
+
 @pytest.mark.parametrize(
     "notification",
     [
-        StatusChanged("user_1", "busy", "One"),
+        StatusChanged("user_1", "busy"),
         StatusChanged("user_1", "offline"),
         DirectMessage(("user_1", "user_2"), b'{"type":"chat"}'),
     ],

@@ -21,6 +21,10 @@ ATTACHMENT = st.builds(
     st.sampled_from(["online", "busy", "away", "offline"]),
     st.booleans(),
     st.booleans(),
+    st.none() | TEXT,
+    st.none() | TEXT,
+    NUMBER,
+    NUMBER,
 )
 CONNS = st.lists(TEXT, max_size=3).map(tuple)
 INPUT = st.one_of(
@@ -28,6 +32,7 @@ INPUT = st.one_of(
     st.builds(link.Opened, NUMBER, ATTACHMENT, st.none() | NUMBER, st.booleans()),
     st.builds(link.Closed, NUMBER, TEXT),
     st.builds(link.Notified, NUMBER, BLOB),
+    st.builds(link.Changed, NUMBER, ATTACHMENT),
 )
 ITEM = st.one_of(
     st.builds(link.Fanout, BLOB, NUMBER, st.none() | TEXT),
@@ -95,9 +100,9 @@ def test_one_byte_at_a_time() -> None:
     assert found == messages
 
 
-def test_the_wire_is_what_version_2_says() -> None:
+def test_the_wire_is_what_version_3_says() -> None:
     # A change here needs a new VERSION: gateways and actors are restarted one by one.
-    assert link.VERSION == 2
+    assert link.VERSION == 3
     assert link.frame(link.Ping(7)) == b"\0\0\0\3\x92\x03\x07"
     said = link.Inputs("o", [link.Said(5, "c", b"x")])
     assert link.frame(said) == (

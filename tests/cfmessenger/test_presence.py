@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cfmessenger import effects as fx
 from cfmessenger.presence import BURST, Presence
@@ -153,26 +154,83 @@ def test_coming_and_going_within_a_tick_is_no_news() -> None:
 def test_a_status_is_told_kept_and_recorded() -> None:
     there = watching()
     there.enter("b.2", "user_1", watch=False)
-    choose(there, "a.1", "busy", displayName="Uno")
+    choose(there, "a.1", "busy", displayName="not its business")
     there.rest()
     assert there.take("b.1") == [
         {
             "type": "presence_update",
             "userId": "user_1",
-            "displayName": "Uno",
+            "displayName": "User 1",
             "status": "busy",
         }
     ]
     for conn in ("a.1", "b.2"):
         attachment = there.attachments[conn]
-        assert (attachment.display_name, attachment.status) == ("Uno", "busy")
+        assert (attachment.display_name, attachment.status) == ("User 1", "busy")
     assert there.records == [("user_1", "busy")]
     assert choose(there, "a.1", "busy") == []
 
 
-def test_a_room_tells_a_status_too() -> None:
+def test_the_newest_words_are_shown_whichever_gateway_brings_them() -> None:
     there = watching()
-    there.notify(fx.StatusChanged("user_1", "away", "Uno"))
+    there.enter("b.2", "user_1", watch=False)
+    new = {"display_name": "Uno", "personal_message": "hi", "avatar_id": "star"}
+    there.change("a.1", **new, words_at=2)
+    there.rest()
+    words = {"displayName": "Uno", "personalMessage": "hi", "avatarId": "star"}
+    update = {"type": "presence_update", "userId": "user_1", "status": "online"}
+    assert there.take("b.1") == [{**update, **words}]
+    assert there.attachments["b.2"].display_name == "Uno"
+    # What another gateway knew before is no news.
+    assert there.change("b.2", display_name="Old", words_at=1) == []
+    there.enter("c.1", "user_1")
+    assert there.attachments["c.1"].display_name == "Uno"
+
+
+def test_new_words_of_somebody_hidden_do_not_show_them() -> None:
+    there = watching()
+    choose(there, "a.1", "offline")
+    there.rest()
+    there.forget()
+    there.change("a.1", display_name="Uno", words_at=2)
+    there.rest()
+    assert there.take("b.1") == []
+    choose(there, "a.1", "online")
+    there.rest()
+    (join,) = there.take("b.1")
+    assert (join["type"], join["displayName"]) == ("presence_join", "Uno")
+
+
+def test_a_choice_is_newer_than_those_of_earlier_lives() -> None:
+    there = watching()
+    choose(there, "a.1", "busy")
+    twin = restored(there, clean=False)
+    assert isinstance(twin.machine, Presence)
+    twin.machine.epoch = 7
+    del twin.attachments["a.1"]
+    twin.notify(fx.StatusChanged("user_1", "away"))
+    # An attachment of the life before comes back only now.
+    twin.attachments["a.1"] = there.attachments["a.1"]
+    twin.reattach("a")
+    assert twin.attachments["a.1"].status == "away"
+
+
+def test_a_choice_that_only_a_gateway_remembers_holds() -> None:
+    there = watching()
+    busy = replace(there.attachments["a.1"], status="busy", status_at=5)
+    there.attachments["a.1"] = busy
+    fresh = Audience(Presence(), there.now)
+    fresh.attachments = dict(there.attachments)
+    fresh.enter("c.1", "user_1")
+    assert fresh.attachments["c.1"].status == "online"
+    fresh.reattach("a")
+    assert fresh.attachments["c.1"].status == "busy"
+    assert fresh.records[-1] == ("user_1", "busy")
+
+
+def test_http_tells_a_status_too() -> None:
+    there = watching()
+    there.notify(fx.StatusChanged("user_1", "away"))
     there.rest()
     assert there.take_types("b.1") == ["presence_update"]
     assert there.attachments["a.1"].status == "away"
@@ -223,40 +281,43 @@ def test_up_to_eight_changes_are_told_one_by_one_and_more_as_one() -> None:
 
 def test_a_chosen_status_outlives_the_sockets_by_90_s() -> None:
     there = watching()
-    choose(there, "a.1", "busy", displayName="Uno")
+    choose(there, "a.1", "busy")
     there.leave("a.1")
-    there.wait(89_999)
+    there.rest()
+    assert there.machine.alarm_at is None  # nobody stays awake for it
+    there.wait(89_999 - 50)
     there.enter("a.2", "user_1")
-    attachment = there.attachments["a.2"]
-    assert (attachment.display_name, attachment.status) == ("Uno", "busy")
+    assert there.attachments["a.2"].status == "busy"
     there.leave("a.2")
     there.wait(90_000)
-    assert there.machine.alarm_at is None
     there.enter("a.3", "user_1")
     assert there.attachments["a.3"].status == "online"
 
 
 def test_a_status_can_be_chosen_before_connecting() -> None:
     there = watching()
-    assert there.notify(fx.StatusChanged("user_3", "away")) == []
-    assert there.machine.alarm_at == there.now + 90_000
+    (record,) = there.notify(fx.StatusChanged("user_3", "away"))
+    assert record == fx.Record("user_3", "away", 1, here=False)
     there.wait(1_000)
     there.notify(fx.StatusChanged("user_4", "away"))
     there.wait(1_000)
-    there.notify(fx.StatusChanged("user_3", "busy", "Drei"))
-    assert there.machine.alarm_at == there.now + 89_000
+    there.notify(fx.StatusChanged("user_3", "busy"))
+    assert there.machine.alarm_at is None
+    there.records.clear()
     there.enter("b.2", "user_3")
     assert there.records == [("user_3", "busy")]
-    assert there.attachments["b.2"].display_name == "Drei"
     there.rest()
     assert there.take_types("a.1") == ["presence_join", "presence_update"]
 
 
-def test_the_tick_does_not_wait_for_a_chosen_status() -> None:
+def test_choices_that_are_over_do_not_pile_up() -> None:
     there = watching()
-    there.notify(fx.StatusChanged("user_3", "away"))
-    there.enter("b.2", "user_4")
-    assert there.machine.alarm_at == there.now + 50
+    for n in range(10, 20):
+        there.notify(fx.StatusChanged(f"user_{n}", "away"))
+        there.wait(30_000)
+    presence = there.machine
+    assert isinstance(presence, Presence)
+    assert len(presence._chosen) == 3
 
 
 # Direct messages.

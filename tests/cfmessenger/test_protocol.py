@@ -7,7 +7,7 @@ import pytest
 
 from cfmessenger import protocol
 from cfmessenger.errors import ProtocolError
-from cfmessenger.protocol import answer_ping, encode, error_frame, history_frame
+from cfmessenger.protocol import encode, error_frame, for_gateway, history_frame
 
 
 def test_type_comes_first_and_absent_fields_are_absent() -> None:
@@ -55,20 +55,34 @@ def test_a_message_round_trips() -> None:
     assert protocol.decode_message(event) == message
 
 
+WISH = protocol.SetPresence("busy", "One", "hi")
+
+
 @pytest.mark.parametrize(
-    ("data", "pong"),
+    ("data", "room", "registry"),
     [
-        (b'{"type":"ping"}', b'{"type":"pong","timestamp":9}'),
-        (b'{"t":3,"type":"ping"}', b'{"type":"pong","timestamp":9,"t":3}'),
-        (b'{"type":"ping","t":"x"}', None),
-        (b'{"type":"chat","content":"ping"}', None),
-        (b'{"type":"chat","content":"x","y":"ping"}', None),
-        (b'{"type":"presence_update","status":"busy","y":"ping"}', None),
-        (b"{}", None),
+        (b'{"type":"ping"}', protocol.Ping(), protocol.Ping()),
+        (b'{"t":3,"type":"ping"}', protocol.Ping(3), protocol.Ping(3)),
+        (encode(WISH), WISH, None),
+        (encode(WISH).replace(b"pres", b"\\u0070res"), WISH, None),
+        (
+            b'{"type":"presence_update","status":"busy","y":"ping"}',
+            None,
+            protocol.UpdatePresence("busy"),
+        ),
+        # Bad ones are answered by the object.
+        (b'{"type":"ping","t":"x"}', None, None),
+        (b'{"type":"presence","status":"gone"}', None, None),
+        (b'{"type":"presence","status":"busy","displayName":" "}', None, None),
+        (b'{"type":"chat","content":"ping"}', None, None),
+        (b'{"type": "chat","content":"x","type":"ping"}', None, None),
+        (b'{"content":"x","type":"chat","y":"ping"}', None, None),
+        (b"{}", None, None),
     ],
 )
-def test_the_gateway_answers_pings_alone(data: bytes, pong: bytes | None) -> None:
-    assert answer_ping(data, 9) == pong
+def test_what_is_the_gateways(data: bytes, room: object, registry: object) -> None:
+    assert for_gateway(data, registry=False) == room
+    assert for_gateway(data, registry=True) == registry
 
 
 def test_users_and_rooms_in_the_originals_shapes() -> None:

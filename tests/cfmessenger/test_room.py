@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cfmessenger import effects as fx
 from cfmessenger import mirror
@@ -114,12 +115,27 @@ def test_the_last_to_leave_is_told_to_nobody() -> None:
     assert there.machine.alarm_at is None
 
 
+NEW = {"display_name": "Uno", "words_at": 2, "status": "busy", "status_at": 3}
+
+
 def test_a_second_tab_takes_over_the_name_and_status_its_user_has() -> None:
     there = talking()
-    there.say("a.1", {"type": "presence", "status": "busy", "displayName": "The First"})
+    there.change("a.1", **NEW)
     there.enter("b.2", "user_1")
     second = there.attachments["b.2"]
-    assert (second.display_name, second.status) == ("The First", "busy")
+    assert (second.display_name, second.status) == ("Uno", "busy")
+
+
+def test_a_tab_that_knows_better_tells_everybody() -> None:
+    there = talking()
+    there.rest()
+    there.forget()
+    told = replace(there.attachments["a.1"], conn="b.2", **NEW)
+    there.attachments["b.2"] = told
+    there.machine.connect(there.now, told, None, False)
+    there.rest()
+    (here,) = [f for f in there.take("b.1") if f["type"] == "participants"]
+    assert here["participants"][0]["displayName"] == "Uno"
 
 
 def test_direct_rooms_have_participants_but_no_lines_about_them() -> None:
@@ -641,41 +657,71 @@ def test_at_most_five_changes_a_second_travel_and_the_last_wins() -> None:
 # Presence.
 
 
-def test_a_status_is_told_to_the_room_the_sockets_and_the_registry() -> None:
+def test_news_of_somebody_are_told_to_the_room_within_50_ms() -> None:
     there = talking()
     there.enter("b.2", "user_1")
     there.rest()
     there.forget()
-    there.say("a.1", {"type": "presence", "status": "busy", "displayName": "Uno"})
+    words = {"personal_message": "hi", "avatar_id": "star"}
+    there.change("a.1", **NEW, **words)
     assert there.take("b.1") == []
     there.wait(50)
     assert frame(there, "b.1")["participants"][0] == {
         "id": "user_1",
         "displayName": "Uno",
         "status": "busy",
+        "personalMessage": "hi",
+        "avatarId": "star",
     }
-    for conn in ("a.1", "b.2"):
-        attachment = there.attachments[conn]
-        assert (attachment.display_name, attachment.status) == ("Uno", "busy")
-    assert there.notified == [fx.StatusChanged("user_1", "busy", "Uno")]
     there.chat("b.2")
     assert there.take("b.1")[-1]["displayName"] == "Uno"
 
 
-def test_an_unchanged_status_is_news_to_the_registry_alone() -> None:
+def test_what_is_older_or_known_is_no_news() -> None:
     there = talking()
-    (only,) = there.say("a.1", {"type": "presence", "status": "online"})
-    assert only == fx.Notify(
-        "presence:global",
-        fx.encode_notification(fx.StatusChanged("user_1", "online")),
-    )
+    there.rest()
+    there.change("a.1", **NEW)
+    there.rest()
+    there.forget()
+    there.change("a.1")
+    there.change("a.1", display_name="Old", words_at=1, status="away", status_at=2)
     assert there.machine.alarm_at is None
+    room, gone = there.machine, fx.Attachment("z.9", "user_1", "Z", "away")
+    assert room.change(there.now, replace(gone, words_at=9)) == []
+    there.chat("a.1")
+    assert there.take("b.1")[-1]["displayName"] == "Uno"
 
 
-def test_a_status_change_keeps_the_typing_mark() -> None:
+def test_name_and_status_are_independent() -> None:
+    there = talking()
+    there.change("a.1", display_name="Uno", words_at=2)
+    there.change("a.1", status="busy", status_at=1, display_name="x", words_at=1)
+    there.rest()
+    (here,) = [f for f in there.take("b.1") if f["type"] == "participants"][-1:]
+    one = here["participants"][0]
+    assert (one["displayName"], one["status"]) == ("Uno", "busy")
+
+
+def test_a_room_that_slept_learns_at_the_attach() -> None:
+    there = restored(talking())
+    there.attachments["a.1"] = replace(there.attachments["a.1"], **NEW)
+    there.reattach("b")
+    there.reattach("a")
+    there.rest()
+    (here,) = there.take("b.1")
+    assert here["participants"][0]["displayName"] == "Uno"
+
+
+def test_a_presence_frame_is_the_gateways() -> None:
+    there = talking()
+    assert there.say("a.1", {"type": "presence", "status": "busy"}) == []
+
+
+def test_news_keep_the_typing_mark() -> None:
     there = talking()
     typing(there, "a.1")
-    there.say("a.1", {"type": "presence", "status": "away"})
+    there.change("a.1", **NEW)
+    there.chat("a.1")
     assert there.attachments["a.1"].typing
 
 

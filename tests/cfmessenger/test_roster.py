@@ -45,10 +45,12 @@ def test_all_connections_share_name_and_status() -> None:
     roster = Roster()
     person, _ = roster.join(tab("a.1", "user_1"))
     roster.join(Attachment("a.2", "user_1", "One", "online", watch=False))
-    assert not roster.update(person, "online", None)
-    assert roster.update(person, "busy", None)
-    assert roster.update(person, "busy", "Uno")
-    expected = Attachment("a.2", "user_1", "Uno", "busy", watch=False)
+    assert not person.learn(Attachment("a.1", "user_1", "Other", "away"))
+    assert person.choose("busy", 2) and not person.choose("away", 2)
+    assert person.learn(Attachment("a.1", "user_1", "Uno", "away", words_at=1))
+    expected = Attachment(
+        "a.2", "user_1", "Uno", "busy", watch=False, words_at=1, status_at=2
+    )
     assert person.attachment("a.2") == expected
     assert person.attachment("a.1", typing=True).typing
     assert (person.participant().id, person.participant().status) == ("user_1", "busy")

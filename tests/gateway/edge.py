@@ -39,9 +39,7 @@ class RecordingHub:
     async def start(self) -> None:
         self.started = True
 
-    async def presence_update(
-        self, user_id: str, status: str, display_name: str | None
-    ) -> None:
+    async def presence_update(self, user_id: str, status: str) -> None:
         if self.error is not None:
             raise self.error
         key = keys.presence(user_id)

@@ -38,6 +38,7 @@ from cfmessenger.asgi import build
 from cfmessenger.cli.embedded_valkey import configuration
 from cfmessenger.namespace import Described
 from cfmessenger.placement import Placement
+from cfmessenger.users import Directory
 from gateway.sockets import Sockets
 from tests.gateway.edge import Gateway, serving, settings_for
 
@@ -294,6 +295,19 @@ async def live(
             yield Node(namespace, running, opened)
         for gateway in running:
             gateway.server.should_exit = True  # all at once; each takes its time
+
+
+def person(user_id: str, **now: str) -> Frame:
+    """A user of the seeded list as participants are shown, with what is new."""
+    found = Directory.load().get(user_id)
+    assert found is not None and found.personal_message is not None
+    return {
+        "id": user_id,
+        "displayName": found.display_name,
+        "status": "online",
+        "personalMessage": found.personal_message,
+        "avatarId": found.avatar_id,
+    } | now
 
 
 def new_room() -> str:

@@ -28,6 +28,7 @@ class Outlet:
         self.catching_up = self.full = False
         self.uncovered = 0
         self.attachment = Attachment(conn, user_id, user_id, "online")
+        self.attachments: list[Attachment] = []
         self.got: list[object] = []
         self.write = self._write
 
@@ -42,6 +43,9 @@ class Outlet:
 
     def catch_up(self, stub: Stub, since: int, seq: int) -> None:
         self.got.append(("catch up", since, seq))
+
+    def attached(self, stub: Stub, attachment: Attachment) -> None:
+        self.attachments.append(attachment)
 
     def recall(self, stub: Stub, seq: int) -> None:
         self.got.append(("recall", seq))

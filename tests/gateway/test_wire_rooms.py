@@ -15,6 +15,7 @@ from tests.gateway.live import (
     exactly,
     live,
     new_room,
+    person,
 )
 from tests.wire_rows import wire
 
@@ -52,8 +53,7 @@ async def test_an_empty_room_greets_and_has_no_history(node: Node) -> None:
     assert type(hello["timestamp"]) is int
     content = f"{NAMES['user_1']} joined the room."
     exactly(joined, content=content, roomId=room, timestamp=...)
-    person = {"id": "user_1", "displayName": NAMES["user_1"], "status": "online"}
-    exactly(here, roomId=room, participants=[person])
+    exactly(here, roomId=room, participants=[person("user_1")])
 
 
 @wire("3 system", "3 history")
@@ -407,14 +407,12 @@ async def test_a_status_said_in_a_room_is_shown_there_and_in_presence(
     second = await node.enter("user_2", room, gateway=1)
     watcher = await node.watch("user_3", gateway=1)
     await first.send("presence", status="busy", displayName="Seventeen")
-    here = await second.wait(
-        "participants",
-        lambda f: f["participants"][0]["displayName"] == "Seventeen",
-    )
-    shown = {"id": "user_17", "displayName": "Seventeen", "status": "busy"}
-    assert here["participants"][0] == shown
-    update = await watcher.wait("presence_update", userId="user_17", status="busy")
-    exactly(update, userId="user_17", displayName="Seventeen", status="busy")
+    shown = person("user_17", displayName="Seventeen", status="busy")
+    await second.wait("participants", lambda f: f["participants"][0] == shown)
+    del shown["id"]
+    new = {"displayName": "Seventeen", "status": "busy"}
+    update = await watcher.wait("presence_update", userId="user_17", **new)
+    exactly(update, userId="user_17", **shown)
     # A message carries the new name.
     assert (await first.say("hi"))["displayName"] == "Seventeen"
     await first.send("presence", status="online")

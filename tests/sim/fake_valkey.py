@@ -146,6 +146,7 @@ class FakeValkey:
         self.streams: dict[bytes, Stream] = {}
         self.strings: dict[bytes, bytes] = {}
         self.zsets: dict[bytes, dict[bytes, int]] = {}
+        self.hashes: dict[bytes, dict[bytes, bytes]] = {}  # survive everything here
         self.channels: dict[bytes, dict[Session, None]] = {}
         self.operations = 0
         self.on_disk = 0  # operations that survive whatever happens
@@ -334,15 +335,30 @@ class FakeValkey:
             each.send_durable(encode([b"message", channel, text]))
         return len(listeners)
 
-    # Derived keys, which nothing here reads back.
+    # Derived keys: what somebody chose is read back, the rest is not.
 
-    def _hget(self, session: Session, *args: bytes) -> Any:
-        return None
+    def _hmget(self, session: Session, key: bytes, *fields: bytes) -> Any:
+        found = self.hashes.get(key, {})
+        return [found.get(field) for field in fields]
+
+    def _hset(self, session: Session, key: bytes, *pairs: bytes) -> Any:
+        self.hashes.setdefault(key, {}).update(
+            zip(pairs[::2], pairs[1::2], strict=True)
+        )
+        return 0
+
+    def _hdel(self, session: Session, key: bytes, *fields: bytes) -> Any:
+        for field in fields:
+            self.hashes.get(key, {}).pop(field, None)
+        return 0
+
+    def _del(self, session: Session, key: bytes) -> Any:
+        return int(self.hashes.pop(key, None) is not None)
 
     def _nothing(self, session: Session, *args: bytes) -> Any:
         return 0
 
-    _hset = _hsetex = _expire = _del = _zremrangebyrank = _nothing
+    _hsetex = _expire = _zremrangebyrank = _nothing
 
 
 def _id(text: bytes, low: int) -> Id:

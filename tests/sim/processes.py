@@ -125,6 +125,7 @@ class GatewayProcess:
             kv=FakeKv(),
             directory=_Directory(),
             clock=SimClock(),
+            names=None,
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name
@@ -271,7 +272,13 @@ class _Directory:
     """Everybody is somebody."""
 
     def get(self, user_id: str) -> Any:
-        return SimpleNamespace(id=user_id, display_name=user_id.upper())
+        name = user_id.upper()
+        return SimpleNamespace(
+            id=user_id, display_name=name, personal_message=None, avatar_id=None
+        )
+
+    def revision(self, user_id: str) -> int:
+        return 0
 
 
 class Bug(Exception):

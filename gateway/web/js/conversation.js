@@ -104,6 +104,7 @@ export class Conversation {
     const { other, title } = this.#store.roomOf(this.roomId);
     this.title = title;
     this.window.rename(title, this.#icon(other));
+    this.#here();
     if (!other) return;
     setText(this.toName, other.displayName);
     setText(this.toMessage, other.personalMessage ?? "");
@@ -274,13 +275,16 @@ export class Conversation {
     setText(this.typing, names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing…` : "");
   }
 
-  #here(participants) {
-    if (!this.crowd) return;
+  #here(participants = this.participants) {
+    this.participants = participants;
+    if (!this.crowd || !participants) return;
     setText(this.here, `Here now (${participants.length})`);
     this.crowd.replaceChildren(
-      ...participants.map(({ id, displayName, status }) =>
-        el("li", {}, drawing(`s-${status}`, "status", status), this.#person(id, displayName)),
-      ),
+      ...participants.map((each) => {
+        // A room that sleeps tells nothing; presence always does.
+        const { id, displayName, status } = this.#store.person(each.id) ?? each;
+        return el("li", {}, drawing(`s-${status}`, "status", status), this.#person(id, displayName));
+      }),
     );
   }
 

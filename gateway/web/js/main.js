@@ -28,14 +28,13 @@ class App {
     this.messenger = new Messenger(session);
     this.desktop = new Desktop(root);
     if (status && status !== this.store.status) this.store.setMe(status, this.store.me.displayName);
-    if (this.store.status !== "online" || this.store.renamed) {
-      this.messenger.setPresence(this.store.status, this.store.renamed);
-    }
+    if (this.store.status !== "online") this.messenger.adoptPresence(this.store.status);
     this.contacts = new Contacts(this.store, {
       open: (roomId) => this.open(roomId),
       presence: (wanted, displayName) => {
+        const renamed = displayName === this.store.me.displayName ? undefined : displayName;
         this.store.setMe(wanted, displayName);
-        this.messenger.setPresence(wanted, this.store.renamed);
+        this.messenger.setPresence(wanted, renamed);
       },
       signOut: () => session.signOut().catch(() => {}),
     });
@@ -78,7 +77,7 @@ class App {
     messenger.on("connection", (state) => this.#connection(state));
     messenger.on("ended", ({ reason }) => this.#end(reason));
     store.on("me", () => {
-      messenger.adoptPresence(store.status, store.renamed);
+      messenger.adoptPresence(store.status);
       for (const each of this.#conversations.values()) each.refresh();
     });
     for (const event of ["people", "rooms"]) {

@@ -22,6 +22,7 @@ import { LiveSocket, policyOf } from "./protocol/socket.js";
 
 export { ApiError, call, Emitter, Outbox, policyOf, Room, Session };
 
+const REMEMBERED_MS = 60_000; // the server remembers a status for 90 s
 const SESSION_EXPIRED = 4500;
 const LOGGED_OUT = 4501;
 
@@ -41,8 +42,8 @@ export function otherIn(roomId, userId) {
 
 /**
  * Emits
- *  - `presence` {people: [{id, displayName, status}], whole}: `whole` replaces, else it
- *    changes those named;
+ *  - `presence` {people: [{id, displayName, status, personalMessage?, avatarId?}], whole}:
+ *    `whole` replaces, else it changes those named;
  *  - `notification` {message}: somebody wrote in a direct room, open or not;
  *  - `connection` {state, retryAt?}: the worst of all sockets;
  *  - `ended` {reason}: signed out, here or elsewhere; nothing comes after it.
@@ -51,17 +52,17 @@ export class Messenger extends Emitter {
   clock = new Clock();
   rooms = new Map();
   status = "online";
-  displayName = undefined;
   #socket;
   #states = new Map();
   #ended = false;
-  #plain = true; // nothing was chosen that a room would have to be told
+  #plain = true; // nothing was chosen
+  #lostAt = -Infinity; // when the presence socket was last open; the page's clock
+  #saying; // the choice that is on its way, before a socket would show us
 
   constructor(session) {
     super();
     this.session = session;
     this.#socket = new LiveSocket(() => this.#url(), this.clock);
-    this.#socket.on("open", () => this.#introduce());
     this.#socket.on("frame", (frame) => this.#frame(frame));
     this.#socket.on("state", (state) => this.#state("presence", state));
     this.#socket.on("final", (why) => this.#final(why));
@@ -91,26 +92,23 @@ export class Messenger extends Emitter {
     this.#tell();
   }
 
-  /** Everybody and every room sees it, and again after each reconnect. */
-  setPresence(status, displayName = this.displayName) {
-    this.adoptPresence(status, displayName);
-    this.#introduce();
+  /**
+   * Everybody and every room sees it; a status also when we come back after so long that
+   * it was forgotten. A name is the server's to remember, so it is said once.
+   */
+  setPresence(status, displayName) {
+    this.adoptPresence(status);
+    this.#socket.send({ type: "presence_update", status, displayName });
   }
 
   /** The same, when presence itself told us: another tab has chosen. */
-  adoptPresence(status, displayName) {
+  adoptPresence(status) {
     this.status = status;
-    this.displayName = displayName;
     this.#plain = false;
-    for (const room of this.rooms.values()) this.introduce(room);
   }
 
-  /** A room has opened: it learns who this is. */
-  introduce(room) {
-    if (!this.#plain) room.presence(this.status, this.displayName);
-  }
-
-  ticket() {
+  async ticket() {
+    await this.#choose();
     return this.session.ticket().catch((error) => {
       error.final = error.ended;
       throw error;
@@ -131,13 +129,23 @@ export class Messenger extends Emitter {
     return `${socketBase()}/api/ws/presence?ticket=${await this.ticket()}`;
   }
 
-  #introduce() {
-    if (this.#plain) return;
-    const { status, displayName } = this;
-    this.#socket.send({ type: "presence_update", status, displayName });
+  // Before any socket is open, so that who appears offline is never shown online.
+  async #choose() {
+    if (this.#plain || performance.now() - this.#lostAt < REMEMBERED_MS) return;
+    const { status } = this;
+    this.#saying ??= this.session
+      .call("POST", "/api/presence", { status })
+      .then(() => {
+        this.#lostAt = performance.now();
+      })
+      .finally(() => {
+        this.#saying = undefined;
+      });
+    await this.#saying;
   }
 
   #frame(frame) {
+    this.#lostAt = performance.now(); // it was open until now, at least
     switch (frame.type) {
       case "presence_full_sync":
         this.emit("presence", { people: frame.participants, whole: !frame.partial });
@@ -157,8 +165,9 @@ export class Messenger extends Emitter {
     }
   }
 
-  #one({ userId: id, displayName }, status) {
-    this.emit("presence", { people: [{ id, displayName, status }], whole: false });
+  #one({ userId: id, displayName, personalMessage, avatarId }, status) {
+    const person = { id, displayName, status, personalMessage, avatarId };
+    this.emit("presence", { people: [person], whole: false });
   }
 
   #state(name, state) {

@@ -27,8 +27,6 @@ export class Store extends Emitter {
     this.me = { ...session.user };
     const kept = read(this.#key("me"));
     this.status = kept?.status ?? "online";
-    if (kept?.displayName) this.me.displayName = kept.displayName;
-    this.renamed = kept?.displayName;
     addEventListener("storage", this.#onStorage);
   }
 
@@ -48,8 +46,8 @@ export class Store extends Emitter {
       const known = before.get(person.id);
       if (known && this.#synced && !person.isAiBot) {
         person.status = known.status;
-        person.displayName = known.displayName;
       }
+      if (person.id === this.me.id) this.#follow({ ...person, status: this.status });
     }
     this.publicRooms = rooms.filter(({ type }) => type === "group");
     for (const { id, unreadCount } of rooms) {
@@ -69,8 +67,8 @@ export class Store extends Emitter {
       const status = now?.status ?? "offline";
       const came = this.#synced && person.status === "offline" && status !== "offline";
       person.status = status;
-      if (now?.displayName) person.displayName = now.displayName;
-      if (person.id === this.me.id) !whole && this.#follow(person);
+      if (now) worded(person, now);
+      if (person.id === this.me.id) this.#follow(person);
       else if (came) this.emit("came", { person });
     }
     this.#synced ||= whole;
@@ -79,9 +77,8 @@ export class Store extends Emitter {
 
   setMe(status, displayName) {
     this.status = status;
-    if (displayName !== this.me.displayName) this.renamed = displayName;
     this.me.displayName = displayName;
-    write(this.#key("me"), { status, displayName: this.renamed });
+    write(this.#key("me"), { status }); // the name is the server's to remember
     this.emit("me");
   }
 
@@ -164,6 +161,11 @@ export class Store extends Emitter {
     const roomId = key.slice(start.length, -this.#session.user.id.length - 1);
     if (this.#key(`read.${roomId}`) === key) this.setUnread(roomId, 0);
   };
+}
+
+/** What somebody calls themselves, says and looks like now. */
+function worded(person, { displayName, personalMessage, avatarId }) {
+  Object.assign(person, { displayName, personalMessage, avatarId: avatarId ?? person.avatarId });
 }
 
 function read(key) {

@@ -8,12 +8,17 @@ import pytest
 from cfmessenger import effects as fx
 from cfmessenger.bots.talk import Question, Utterance
 from cfmessenger.presence import Presence
+from cfmessenger.protocol import Participant
 from cfmessenger.room import Room, RoomRules
 from tests.cfmessenger.audience import Audience
 
 DORIS = ("bot_dialup", "Dial-Up Doris")
 BOTS = (DORIS, ("bot_mixtape", "DJ Rewind"))
 RULES = RoomRules(chat_rate=(0, 1), bots=BOTS)
+
+
+def active(bots: tuple[tuple[str, str], ...]) -> fx.BotsActive:
+    return fx.BotsActive(tuple(Participant(*bot, "online") for bot in bots))
 
 
 def talking(room_id: str = "general", rules: RoomRules = RULES) -> Audience:
@@ -142,7 +147,7 @@ def test_bots_in_rotation_come_and_go_like_people() -> None:
     there.enter("a.1", "user_1")
     there.rest()
     there.forget()
-    there.notify(fx.BotsActive(BOTS))
+    there.notify(active(BOTS))
     there.rest()
     assert [(f["type"], f["userId"]) for f in there.take("a.1")] == [
         ("presence_join", "bot_dialup"),
@@ -156,8 +161,8 @@ def test_bots_in_rotation_come_and_go_like_people() -> None:
         ("bot_mixtape", "online"),
     }
     there.forget()
-    there.notify(fx.BotsActive(BOTS))  # every gateway says so
-    there.notify(fx.BotsActive(BOTS[1:]))
+    there.notify(active(BOTS))  # every gateway says so
+    there.notify(active(BOTS[1:]))
     there.rest()
     (gone,) = there.take("a.1")
     assert (gone["type"], gone["userId"], gone["status"]) == (
@@ -171,7 +176,7 @@ def test_bots_in_rotation_come_and_go_like_people() -> None:
 @pytest.mark.parametrize("clean", [True, False])
 def test_the_registry_knows_them_after_a_sleep_and_after_a_crash(clean: bool) -> None:
     there = Audience(Presence())
-    there.notify(fx.BotsActive(BOTS))
+    there.notify(active(BOTS))
     there.rest()
     presence = there.machine
     assert isinstance(presence, Presence)

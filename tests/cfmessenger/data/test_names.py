@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from cfmessenger import keys
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
-from cfmessenger.storage.valkey_kv import connect
-from cfmessenger.users import Directory
+from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.storage.valkey_kv import ask, connect
+from cfmessenger.users import Directory, Words
 from tests.cfmessenger.data.conftest import Pair
 from tests.gateway.live import eventually
 
@@ -39,11 +41,13 @@ async def test_here_at_once_and_elsewhere_soon(pair: Pair, valkey_url: str) -> N
     async with gateway(pair[0], valkey_url) as (names, here):
         async with gateway(pair[1], valkey_url) as (_, there):
             order = [each.id for each in here]
-            await rename(pair[0], "user_3", "Trillian", personal_message="so long")
-            await names.changed("user_3")
+            said = {"display_name": "Trillian", "personal_message": "so long"}
+            await names.change("user_3", said | {"avatar_id": "guitar"}, 1)
             assert called(here, "user_3") == "Trillian"
             assert here.person("user_3").personal_message == "so long"  # type: ignore[union-attr]
             await eventually(lambda: called(there, "user_3") == "Trillian")
+            assert there.person("user_3").avatar_id == "guitar"  # type: ignore[union-attr]
+            assert here.revision("user_3") == there.revision("user_3") > 1
             assert [each.id for each in here] == [each.id for each in there] == order
 
 
@@ -65,30 +69,64 @@ async def test_what_was_never_told_is_found_at_the_next_look(
         await eventually(lambda: called(directory, "user_5") == "Quiet")
 
 
-async def test_valkey_away_takes_nothing_from_a_change(
-    pair: Pair, valkey_url: str
-) -> None:
+async def test_with_valkey_away_the_old_name_stays(pair: Pair) -> None:
+    """A change that nobody can count is none."""
     directory = Directory.load()
     names = Names(pair[0], connect("unix:///nowhere/at/all"), directory)
-    await rename(pair[0], "user_6", "Alone")
-    await names.changed("user_6")
-    assert called(directory, "user_6") == "Alone"
+    before = called(directory, "user_6")
+    with pytest.raises(Unavailable):
+        await names.change("user_6", {"display_name": "Alone"}, 1)
+    await names.refresh()
+    assert called(directory, "user_6") == before
+    # What changes nothing needs nobody.
+    await names.change("user_6", {"display_name": before}, 1)
+
+
+async def test_whoever_listens_hears_of_changed_rows_alone(
+    pair: Pair, valkey_url: str
+) -> None:
+    async with gateway(pair[0], valkey_url) as (names, directory):
+        heard: list[str] = []
+        names.heard = heard.extend
+        message = directory.person("user_8").personal_message  # type: ignore[union-attr]
+        await names.change("user_8", {"personal_message": message}, 1)
+        assert heard == []
+        await names.change("user_8", {"personal_message": ""}, 1)
+        await names.refresh()
+        assert heard == ["user_8"]
+        assert directory.person("user_8").personal_message is None  # type: ignore[union-attr]
+
+
+async def test_five_changes_a_minute_whatever_gateway(
+    pair: Pair, valkey_url: str
+) -> None:
+    async with gateway(pair[0], valkey_url) as (one, _):
+        async with gateway(pair[1], valkey_url) as (other, there):
+            await ask(one._kv, "DEL", keys.words("user_9"))  # of another database
+            for number in range(5):
+                names = (one, other)[number % 2]
+                await names.change("user_9", {"display_name": f"Name {number}"}, 1)
+            with pytest.raises(ProtocolError) as caught:
+                await other.change("user_9", {"display_name": "Once more"}, 1)
+            assert caught.value.code == "RATE_LIMITED"
+            await eventually(lambda: called(there, "user_9") == "Name 4")
+            await one.change("user_10", {"display_name": "Another"}, 1)
 
 
 async def test_names_that_follow_fast_end_with_the_last(
-    pair: Pair, valkey_url: str
+    pair: Pair, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cfmessenger.data.names.CHANGES", 0)
     async with gateway(pair[0], valkey_url) as (names, here):
         async with gateway(pair[1], valkey_url) as (_, there):
             for number in range(10):
-                await rename(pair[0], "user_7", f"Name {number}")
-                await names.changed("user_7")
+                await names.change("user_7", {"display_name": f"Name {number}"}, 1)
             assert called(here, "user_7") == "Name 9"
             await eventually(lambda: called(there, "user_7") == "Name 9")
 
 
 def test_somebody_who_is_not_on_the_list_is_passed_over() -> None:
     directory = Directory.load()
-    directory.learn({"stranger": ("X", None)})
+    assert directory.learn({"stranger": Words("X", None, "star", 2)}) == []
     assert directory.get("stranger") is None
     assert len(directory.people) == 20

@@ -147,7 +147,7 @@ async def test_the_list_speaks_until_people_do_and_the_row_outlives_it(
         "dan": ("Dan", "hello"),
     }
     ada = await store.get(collection, "bob", "ada")
-    assert (ada.row.avatar_id, ada.revision) == ("moon", 3)  # type: ignore[attr-defined]
+    assert (ada.row.avatar_id, ada.revision) == ("star", 2)  # type: ignore[attr-defined]
     await schema.prepare(url, [person("cyn")])
     assert await shown(url) == {"cyn": ("Cyn", "hello")}
     await schema.prepare(url, [person("ada")])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cfmessenger import keys
+from cfmessenger.effects import Record
 from cfmessenger.storage import derived as derived_module
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S, DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
@@ -38,7 +39,7 @@ async def ttl_of(log: ValkeyLog, user: str) -> int:
 
 async def test_a_presence_record_expires_by_itself(log: ValkeyLog, user: str) -> None:
     derived = DerivedKeys(log)
-    derived.record(user, "busy", "g1")
+    derived.record(Record(user, "busy", 1, True), "g1")
     await derived.flush()
     found = await record_of(log, user)
     assert found[b"status"] == b"busy"
@@ -51,8 +52,8 @@ async def test_a_record_without_a_gateway_keeps_the_hint(
     log: ValkeyLog, user: str
 ) -> None:
     derived = DerivedKeys(log)
-    derived.record(user, "online", "g1")
-    derived.record(user, "away", None)
+    derived.record(Record(user, "online", 1, True), "g1")
+    derived.record(Record(user, "away", 1, True), None)
     await derived.flush()
     found = await record_of(log, user)
     assert (found[b"status"], found[b"routingHint"]) == (b"away", b"g1")
@@ -60,10 +61,21 @@ async def test_a_record_without_a_gateway_keeps_the_hint(
 
 async def test_who_left_has_no_record(log: ValkeyLog, user: str) -> None:
     derived = DerivedKeys(log)
-    derived.record(user, "online", "g1")
-    derived.record(user, None, "g1")
+    derived.record(Record(user, "online", 0, True), "g1")
+    derived.record(Record(user, "online", 0, False), "g1")
     await derived.flush()
     assert await record_of(log, user) == {}
+
+
+async def test_a_choice_stays_for_a_while_after_who_made_it(
+    log: ValkeyLog, user: str
+) -> None:
+    derived = DerivedKeys(log)
+    derived.record(Record(user, "busy", 7, True), "g1")
+    derived.record(Record(user, "busy", 7, False), "g1")
+    await derived.flush()
+    assert await record_of(log, user) == {b"chosen": b"busy", b"chosenAt": b"7"}
+    assert 0 < await ttl_of(log, user) <= HEARTBEAT_TTL_S
 
 
 async def test_a_direct_room_moves_up_and_never_down(log: ValkeyLog, user: str) -> None:
@@ -180,7 +192,7 @@ async def test_what_collects_meanwhile_is_one_pipeline(valkey_url: str) -> None:
         before = len(proxy.sent)
         derived = DerivedKeys(log)
         for n in range(20):
-            derived.record(f"user_{n}", "online", "g")
+            derived.record(Record(f"user_{n}", "online", 1, True), "g")
         await derived.flush()
         (chunk,) = proxy.sent[before:]
         assert chunk.count(b"HSET") == 20
@@ -192,10 +204,10 @@ async def test_what_cannot_be_written_is_forgotten(valkey_url: str, user: str) -
         log = ValkeyLog(proxy.url, 1000)
         derived = DerivedKeys(log)
         proxy.refusing = True
-        derived.record(user, "busy", "g1")
+        derived.record(Record(user, "busy", 1, True), "g1")
         await derived.flush()
         proxy.refusing = False
-        derived.record(user, "away", "g2")
+        derived.record(Record(user, "away", 1, True), "g2")
         await derived.flush()
         assert (await record_of(log, user))[b"status"] == b"away"
         log.close()
@@ -211,7 +223,7 @@ async def test_what_waits_is_bounded_and_nothing_stays_for_ever(
         before = len(proxy.sent)
         derived = DerivedKeys(log)
         for n in range(10):
-            derived.record(f"{user}{n}", "online", "g1")
+            derived.record(Record(f"{user}{n}", "online", 1, True), "g1")
         await derived.flush()
         written = b"".join(proxy.sent[before:])
         assert written.count(b"HSET") == written.count(b"EXPIRE") == 2

@@ -106,10 +106,6 @@ export class Room extends Emitter {
     if (this.#settled) this.#socket.send({ type: "typing", isTyping });
   }
 
-  presence(status, displayName) {
-    this.#socket.send({ type: "presence", status, displayName });
-  }
-
   /** Tells the author; only what is news, and never about a line of one's own. */
   acknowledge(message, status) {
     if (message.senderId === this.#session.user.id) return;
@@ -158,7 +154,6 @@ export class Room extends Emitter {
     const resumed = this.#lastSeq !== undefined;
     // Without a `since` an empty room sends no history at all.
     if (!resumed) this.#wait(SETTLE_MS, () => this.#settle());
-    this.#messenger.introduce(this);
   }
 
   #state(state) {
