@@ -20,7 +20,6 @@ from cfmessenger.cli.runtime import RuntimeFolder
 # Its coverage is behaviour of processes, so the machine's load is part of each test.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
 
-START_S = 30.0  # 4 s on an idle machine
 STOP_S = 10.0
 
 
@@ -28,7 +27,6 @@ class Messenger:
     """One `up` in a data folder; a test may start several, one after another."""
 
     def __init__(self, data: Path, **env: str) -> None:
-        self.began = time.monotonic()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CFM")}
         with (data.parent / "stderr").open("ab") as errors:
             self.popen = subprocess.Popen(
@@ -44,7 +42,6 @@ class Messenger:
     def wait_ready(self) -> "Messenger":
         assert self.popen.stdout is not None
         line = self.popen.stdout.readline()
-        self.start_s = time.monotonic() - self.began
         assert line.startswith("CF Messenger is ready at http://127.0.0.1:"), line
         self.url = line.split()[-1]
         self.family()
@@ -134,7 +131,6 @@ def start(data: Path) -> Iterator[Callable[..., Messenger]]:
 
 def test_one_life(start: Callable[..., Messenger], data: Path) -> None:
     up = start(CFM_GATEWAYS="2").wait_ready()
-    assert up.start_s < START_S
     eventually(up.serves)
 
     # A second start says who has the folder, and leaves the first alone.
