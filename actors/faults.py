@@ -45,7 +45,7 @@ class Faults:
         """How long to wait before beginning anew; the first time not at all."""
         if self._row < 2:
             return 0.0
-        return min(PAUSE_CAP_S, PAUSE_S * float(2 ** (self._row - 2)))
+        return min(PAUSE_CAP_S, PAUSE_S * 2.0 ** (self._row - 2))
 
 
 def answer(entry: link.Input) -> Sequence[fx.Effect]:
