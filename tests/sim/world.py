@@ -44,8 +44,8 @@ HEALED_S = 60.0
 PROBE_S = 20.0
 CALM_S = 6.0
 FOLLOWED_S = 5.0
-"""After so long everybody has heard of a generation and moved: a read that runs into its
-deadline (2 s), a room that is being loaded meanwhile, and the next two ticks."""
+"""After so long everybody has heard of a generation and moved: a read that runs into
+its deadline (2 s), a room that is being loaded meanwhile, and the next two ticks."""
 
 LOOK_EVERY_S = 0.25
 
