@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cfmessenger import keys
+from cfmessenger.data.engine import TIMEOUT_S, reachable
 from cfmessenger.data.store import Store
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.valkey_kv import Valkey, ask, listen
@@ -35,9 +36,11 @@ class Names:
         self._turn = asyncio.Lock()  # what was read later is believed later
 
     async def refresh(self, user_id: str | None = None) -> None:
-        """Read the words of one, or of everybody. Raises `Unavailable`."""
-        async with self._turn:
-            self._directory.learn(await self._store.own_words(user_id))
+        """Read the words of one, or of everybody. Raises `Unavailable`, waiting for
+        those before it included, as late as the store does."""
+        with reachable():
+            async with asyncio.timeout(TIMEOUT_S), self._turn:
+                self._directory.learn(await self._store.own_words(user_id))
 
     async def changed(self, user_id: str) -> None:
         """A row was changed here: this gateway knows when it returns, the others soon.

@@ -2,8 +2,9 @@
 
 Owns the transactions and whose rows a caller sees; what may become of a row is its
 collection's to say. Everything a client sent reaches SQL as a bound parameter. All
-methods may raise `ProtocolError` and `Unavailable`; after the latter the outcome of a
-write is unknown, and an Idempotency-Key or an If-Match makes it safe to repeat.
+methods may raise `ProtocolError` and `Unavailable`, the latter `engine.TIMEOUT_S` after
+the call at the latest; the outcome of a write is then unknown, and an Idempotency-Key
+or an If-Match makes it safe to repeat.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cfmessenger.data import schema
 from cfmessenger.data.collection import Collection, Row
-from cfmessenger.data.engine import default_url, engine, reachable, sqlite_file
+from cfmessenger.data.engine import default_url, engine, sqlite_file, within
 from cfmessenger.data.query import Query
 from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
@@ -58,7 +59,6 @@ class Store:
         self._url = url
         self._file = sqlite_file(url)
         self._engine = engine(url)
-        self._writer = self._engine.execution_options(writes=True)
         # SQLite has one writer at a time, and its own queue is not first come first
         # served: within a process ours is.
         self._turn = asyncio.Lock()
@@ -78,9 +78,8 @@ class Store:
 
     async def ping(self) -> None:
         """Raises `Unavailable` unless the database answers soon."""
-        with reachable():
-            async with asyncio.timeout(PING_S), self._engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
+        async with within(self._engine, PING_S) as soon, soon.connect() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def aclose(self) -> None:
         """Gives back every connection."""
@@ -262,18 +261,16 @@ class Store:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        with reachable():
-            async with self._engine.connect() as connection:
-                yield connection
+        async with within(self._engine) as soon, soon.connect() as connection:
+            yield connection
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
+            soon = await stack.enter_async_context(within(self._engine, writes=True))
             if self._file is not None:
                 await stack.enter_async_context(self._turn)
-            with reachable():
-                async with self._writer.begin() as connection:
-                    yield connection
+            yield await stack.enter_async_context(soon.begin())
 
 
 def _visible(collection: Collection, viewer: str) -> Select[Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cfmessenger.data import engine
 from cfmessenger.data.query import read_query
 from cfmessenger.data.registry import Item, Order
 from cfmessenger.data.store import KEY_LIFE_MS, Found, Store
 from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.users import Directory
 from tests.cfmessenger.data.conftest import Pair
 from tests.postgresql import PostgreSQL
 
@@ -303,6 +308,94 @@ async def test_postgresql_stands_still(postgresql: PostgreSQL) -> None:
     try:
         with pytest.raises(Unavailable):
             await store.ping()
+    finally:
+        postgresql.thaw()
+    await store.ping()
+    await store.aclose()
+
+
+# Whoever asks is answered in time, however many wait.
+
+CROWD = 25  # more than there are connections
+ANSWERED_WITHIN_S = engine.TIMEOUT_S + 3.0  # for a busy machine; before: 125 s
+
+
+async def outcomes(*calls: Awaitable[Any]) -> list[object]:
+    """What became of each: the result's type, or the error's."""
+    async with asyncio.timeout(ANSWERED_WITHIN_S):
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    return [type(each) for each in results]
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[tuple[Store, sqlite3.Connection]]:
+    """A store on SQLite, and a stranger's connection to the same file."""
+    store = Store(f"sqlite:///{tmp_path / 'messenger.sqlite3'}")
+    await store.start(Directory.load())
+    stranger = sqlite3.connect(tmp_path / "messenger.sqlite3", isolation_level=None)
+    yield store, stranger
+    stranger.close()
+    await store.aclose()
+
+
+async def test_writers_behind_a_held_lock_are_all_answered_in_time(
+    alone: tuple[Store, sqlite3.Connection],
+) -> None:
+    """They queue behind each other, but nobody waits for the sum."""
+    store, stranger = alone
+    stranger.execute("BEGIN IMMEDIATE")
+    found = await outcomes(*(order(store) for _ in range(CROWD)))
+    assert found == [Unavailable] * CROWD
+    assert await page(store) == ([], None)  # who only reads is not held up
+    stranger.execute("ROLLBACK")
+    await order(store)
+    assert len((await page(store))[0]) == 1
+
+
+async def test_readers_of_a_locked_file_are_all_answered_in_time(
+    alone: tuple[Store, sqlite3.Connection],
+) -> None:
+    """As somebody's backup may lock it: readers wait for it, and for a connection."""
+    store, stranger = alone
+    await store.aclose()  # no reader has the file open
+    stranger.execute("PRAGMA locking_mode = EXCLUSIVE")
+    stranger.execute("BEGIN EXCLUSIVE")
+    found = await outcomes(*(page(store) for _ in range(CROWD)), store.own_words())
+    assert set(found) == {Unavailable}
+    stranger.close()
+    assert await page(store) == ([], None)
+
+
+async def test_callers_of_a_busy_postgresql_are_all_answered_in_time(
+    postgresql: PostgreSQL,
+) -> None:
+    """One row is locked: its writers take every connection, others wait for one."""
+    url = postgresql.database()
+    store, other = Store(url), Store(url)
+    await store.start(Directory.load())
+    row = (await order(store)).row.id
+    async with other._engine.begin() as connection:  # for as long as it likes
+        table = store.collections["orders"].table
+        chosen = table.select().where(table.c.id == row).with_for_update()
+        await connection.execute(chosen)
+        writers = (change(store, row, currency="GBP") for _ in range(CROWD))
+        found = await outcomes(*writers, page(store))
+        assert set(found) == {Unavailable}
+    assert (await change(store, row, currency="GBP")).revision == 2
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_callers_of_a_silent_postgresql_are_all_answered_in_time(
+    postgresql: PostgreSQL,
+) -> None:
+    store = Store(postgresql.database())
+    await store.start(Directory.load())
+    await order(store)
+    postgresql.freeze()
+    try:
+        found = await outcomes(*(order(store) for _ in range(CROWD)), page(store))
+        assert set(found) == {Unavailable}
     finally:
         postgresql.thaw()
     await store.ping()
