@@ -10,6 +10,7 @@ braces around it make Valkey Cluster keep its log and mirror together one day.
 BOTS_ACTIVE = "cfm:bots:active"
 BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
+LACKING = "cfm:gateways:lacking"
 PLACEMENT = "cfm:placement"
 
 REVOKED_CHANNEL = "cfm:revoked"

@@ -25,6 +25,7 @@ from cfmessenger.users import Directory
 if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or not at all
     from cfmessenger.data.names import Names
     from cfmessenger.data.store import Store
+    from gateway.readiness import Ready
 
 
 class Hub(Protocol):
@@ -44,8 +45,8 @@ class Hub(Protocol):
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Closes this process's sockets of a login; none is not an error."""
 
-    def ready(self) -> dict[str, bool]:
-        """What must answer before traffic is welcome, by name; false when draining."""
+    def ready(self) -> Ready:
+        """Whether traffic is welcome: not while draining, for one."""
 
     async def drain(self) -> None:
         """Lets go of every socket and actor; the last call."""

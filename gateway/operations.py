@@ -238,10 +238,12 @@ OPERATIONS: tuple[Operation, ...] = (
         endpoint=endpoints.readyz,
         name="isReady",
         tag="Operation",
-        summary="What it needs answers too: one line a part",
-        description="503 with the same lines when one of them is down.",
+        summary="Traffic is welcome: one line a part of what it needs",
+        description="503 with the same lines when another gateway could do what this "
+        "one cannot, or when there is no other and no room can wake. When all gateways "
+        "are hit alike, 200 and one more line, `degraded: sql, wake`.",
         text="text/plain",
-        example="ray ok\nvalkey ok\n",
+        example="accepting ok\nray ok\nsql ok\nvalkey ok\nwake ok\n",
     ),
     Operation(
         method="GET",

@@ -162,6 +162,14 @@ class ValkeyLog:
         (reply,) = await self.execute([command])
         return _checked(reply)
 
+    async def writable(self) -> None:
+        """Raises `Unavailable` unless an append would be taken now; leaves nothing.
+
+        A server without memory, with a disk it cannot write, or that became somebody's
+        replica refuses this as it would refuse a commit, and still answers a ping.
+        """
+        await self.ask("XADD", keys.log("probe"), "NOMKSTREAM", "*", _FIELD, b"")
+
     async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + timeout_s
         connection = self._connection

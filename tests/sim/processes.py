@@ -123,6 +123,7 @@ class GatewayProcess:
             sessions=_Sessions(),
             kv=FakeKv(),
             directory=_Directory(),
+            store=None,
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name
