@@ -41,8 +41,8 @@ def session(token_hash: str) -> str:
 
 
 def user_sessions(user_id: str) -> str:
-    """The set of a user's sessions."""
-    return f"cfm:user_sessions:{user_id}"
+    """The sorted set of a user's sessions by when they end."""
+    return f"cfm:logins:{user_id}"
 
 
 def ticket(token_hash: str) -> str:
@@ -68,6 +68,16 @@ def user_rooms(user_id: str) -> str:
 def login(address: str) -> str:
     """The sliding window of login attempts of one client address."""
     return f"cfm:login:{address}"
+
+
+def writes(user_id: str) -> str:
+    """The sliding window of a user's changes of rows."""
+    return f"cfm:writes:{user_id}"
+
+
+def new_rooms(user_id: str) -> str:
+    """The sliding window of rooms that a user was the first to enter."""
+    return f"cfm:new_rooms:{user_id}"
 
 
 def bots_metrics(day: str) -> str:

@@ -1,10 +1,7 @@
 """How often one address may try to log in, counted in Valkey for all gateways.
 
 A sliding window over the attempts that were let through (wire.md §1: 5 per 10 s per
-client address). Each of the `count` places is a field of one hash; a place is taken
-with HSETEX FNX and frees itself exactly one window later. That is a sliding log without
-a script: taking a place is one atomic command, the clock is Valkey's alone, and a
-refused attempt costs one read and leaves nothing behind.
+client address); how it is counted is `shared_rate`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import ipaddress
 from valkey.asyncio import Valkey
 
 from cfmessenger import keys
-from cfmessenger.storage.valkey_kv import ask
+from cfmessenger.shared_rate import take_place
 
 _IPV6_PREFIX = 64  # one customer holds at least this much
 
@@ -35,17 +32,7 @@ class LoginRate:
         if not self._count:
             return 0
         key = keys.login(subject(address))
-        places = [str(place) for place in range(self._count)]
-        # Every lost race means that another attempt was let through, so this ends.
-        for _ in range(self._count + 1):
-            left = await ask(self._kv, "HPTTL", key, "FIELDS", len(places), *places)
-            free = next((p for p, ms in zip(places, left, strict=True) if ms < 0), None)
-            if free is None:
-                break
-            take = ("HSETEX", key, "FNX", "PX", self._window_ms, "FIELDS", 1, free, 1)
-            if await ask(self._kv, *take):
-                return 0
-        return max(1, min((ms for ms in left if ms > 0), default=1))
+        return await take_place(self._kv, key, self._count, self._window_ms)
 
 
 def subject(address: str | None) -> str:

@@ -96,6 +96,15 @@ async def session_of(request: Request) -> Session:
     return await identify(presented, services_of(request))
 
 
+def count_call(services: Services, user_id: str) -> None:
+    """Raises RATE_LIMITED: one call of this user that writes something."""
+    now = services.clock.now()
+    wait_ms = services.calls.check(user_id, now)
+    if wait_ms:
+        raise ProtocolError("RATE_LIMITED", retry_after_ms=wait_ms)
+    services.calls.record(user_id, now)
+
+
 async def json_body(request: Request) -> bytes:
     """The body, said to be JSON; raises UNSUPPORTED_MEDIA_TYPE.
 
@@ -208,7 +217,12 @@ async def refresh(request: Request) -> Response:
     tokens = set(bearer_tokens(request.scope["headers"]))
     if not tokens:
         raise ProtocolError("AUTH_REQUIRED")
-    fresh = await services.sessions.refresh(tokens.pop()) if len(tokens) == 1 else None
+    token = tokens.pop()
+    old = None if tokens else await services.sessions.get(token)
+    if old is None:
+        raise ProtocolError("AUTH_EXPIRED")
+    count_call(services, old.user_id)
+    fresh = await services.sessions.refresh(token)
     if fresh is None:
         raise ProtocolError("AUTH_EXPIRED")
     session_id, session = fresh
@@ -237,6 +251,7 @@ async def ticket(request: Request) -> Response:
     """POST /api/auth/ticket"""
     services = services_of(request)
     session = await session_of(request)
+    count_call(services, session.user_id)
     drawn, expires_at = await services.tickets.draw(session)
     return ok(payloads.DrawnTicket(drawn, expires_at))
 
@@ -298,6 +313,7 @@ async def presence(request: Request) -> Response:
     if wanted.display_name is not None:
         check_display_name(wanted.display_name)
     profile = profile_of(services, session)
+    count_call(services, session.user_id)
     await services.hub.presence_update(
         session.user_id, wanted.status, wanted.display_name
     )

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from cfmessenger.clock import Clock
 from cfmessenger.login_rate import LoginRate
 from cfmessenger.protocol import Status
+from cfmessenger.ratelimit import UserRates
 from cfmessenger.sessions import Sessions
 from cfmessenger.settings import Settings
+from cfmessenger.shared_rate import UserRate, new_room_rate, write_rate
 from cfmessenger.storage.valkey_kv import Valkey, connect
 from cfmessenger.tickets import Tickets
 from cfmessenger.turnstile import Turnstile, turnstile
@@ -26,6 +28,10 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or no
     from cfmessenger.data.names import Names
     from cfmessenger.data.store import Store
     from gateway.readiness import Ready
+
+CALLS = (100, 10_000)
+"""Of one user at one gateway, in ms: refreshes, tickets and statuses, each of which
+writes something to Valkey. A crowd of tabs that reconnect stays far below."""
 
 
 class Hub(Protocol):
@@ -84,11 +90,15 @@ class Services:
     tickets: Tickets
     turnstile: Turnstile
     login_rate: LoginRate
+    write_rate: UserRate
+    new_room_rate: UserRate
     directory: Directory
     log: RoomLog
     clock: Clock
     store: Store | None = None  # None: no collections
     names: Names | None = None
+    # In this process alone: what they limit is cheap, and leaves nothing for long.
+    calls: UserRates = field(default_factory=lambda: UserRates(*CALLS))
     hub: Hub = field(init=False)  # needs the other parts, so it is made last
 
     @classmethod
@@ -111,6 +121,7 @@ class Services:
         sessions = Sessions(
             kv,
             ttl_s=settings.session_ttl,
+            most=settings.max_sessions_per_user,
             replica=replica if settings.valkey_replica_url else None,
             clock=clock.now,
         )
@@ -131,6 +142,8 @@ class Services:
             login_rate=LoginRate(
                 kv, settings.login_rate.count, settings.login_rate.seconds
             ),
+            write_rate=write_rate(kv, settings.write_rate),
+            new_room_rate=new_room_rate(kv, settings.new_room_rate),
             directory=directory,
             log=log,
             clock=clock,

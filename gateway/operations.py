@@ -92,6 +92,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="session",
         data=payloads.Refreshed,
         example=examples.REFRESHED,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="POST",
@@ -130,6 +131,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="session",
         data=payloads.DrawnTicket,
         example=examples.TICKET,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="GET",
@@ -196,6 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
         request_example=examples.PRESENCE,
         data=payloads.ShownPresence,
         example=examples.SHOWN,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="GET",
