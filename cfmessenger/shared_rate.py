@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from valkey.asyncio import Valkey
-
 from cfmessenger import keys
 from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Rate
-from cfmessenger.storage.valkey_kv import ask
+from cfmessenger.storage.valkey_kv import Valkey, ask
 
 
 async def take_place(kv: Valkey, key: str, count: int, window_ms: int) -> int:

@@ -211,7 +211,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="socket",
         parameters=(ROOM_ID, SINCE),
         status=101,
-        errors=("VALIDATION_ERROR", *OF_A_ROOM, *OF_A_HANDSHAKE),
+        errors=("VALIDATION_ERROR", *OF_A_ROOM, "RATE_LIMITED", *OF_A_HANDSHAKE),
     ),
     Operation(
         method="GET",

@@ -201,8 +201,10 @@ class FakeValkey:
 
     def _xadd(self, session: Session, key: bytes, *args: bytes) -> Any:
         length: int | None = None
-        if args[0].upper() == b"NOMKSTREAM":  # of a key that never is
-            return None
+        if args[0].upper() == b"NOMKSTREAM":
+            if key not in self.streams:
+                return None
+            args = args[1:]
         if args[0].upper() == b"MAXLEN":
             # "~" trims whole nodes only; a log here never fills one.
             length = int(args[2]) if args[1] == b"=" else None
@@ -349,7 +351,7 @@ class FakeValkey:
     def _nothing(self, session: Session, *args: bytes) -> Any:
         return 0
 
-    _hset = _hsetex = _hdel = _expire = _del = _zremrangebyrank = _nothing
+    _persist = _hset = _hsetex = _hdel = _expire = _del = _zremrangebyrank = _nothing
 
 
 def _id(text: bytes, low: int) -> Id:

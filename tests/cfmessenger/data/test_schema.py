@@ -20,9 +20,12 @@ from sqlalchemy import Connection, func, inspect, select, text
 from cfmessenger.data import schema
 from cfmessenger.data.engine import engine
 from cfmessenger.data.query import read_query
+from cfmessenger.data.quota import Quota
+from cfmessenger.data.registry import Item
 from cfmessenger.data.store import Store
-from cfmessenger.data.tables import HEAD, metadata, users
-from cfmessenger.errors import Unavailable
+from cfmessenger.data.tables import HEAD, metadata, usage, users
+from cfmessenger.data.tables import orders as orders_table
+from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.users import Directory, Profile
 
 NewDatabase = Callable[[], str]
@@ -115,6 +118,41 @@ async def test_a_migration_can_be_taken_back(new_database: NewDatabase) -> None:
     assert await on(url, lambda c: inspect(c).get_table_names()) == ["alembic_version"]
     await schema.prepare(url, [person("ada")])
     assert await shown(url) == {"ada": ("Ada", "hello")}
+
+
+async def test_what_was_kept_before_it_was_counted_is_counted(
+    new_database: NewDatabase,
+) -> None:
+    """From the first version on: a full owner stays full, and may delete."""
+    url = new_database()
+
+    def as_it_was(connection: Connection) -> None:
+        command.upgrade(schema.alembic_config(connection), "0001")
+
+    await on(url, as_it_was)
+    people = list(Directory.load())
+
+    def fill(connection: Connection) -> None:
+        schema.seed(connection, people)
+        items = [{"name": "tea", "quantity": 1, "unitPrice": 350}]
+        row = {"owner_id": "user_1", "items": items, "currency": "EUR"}
+        row |= {"status": "placed", "created_at": 1, "updated_at": 1, "revision": 1}
+        for n in range(3):
+            connection.execute(orders_table.insert().values({"id": f"o{n}"} | row))
+
+    await on(url, fill)
+    store = Store(url, quota=Quota(3, 0))
+    await store.start(people)
+    orders = store.collections["orders"]
+    sent = {"items": [Item(name="tea", quantity=1, unit_price=1)], "currency": "EUR"}
+    with pytest.raises(ProtocolError, match="QUOTA_EXCEEDED"):
+        await store.create(orders, "user_1", sent, 2)
+    for n in range(3):
+        await store.delete(orders, "user_1", f"o{n}", lambda revision: True)
+    await store.create(orders, "user_1", sent, 2)
+    found = await on(url, lambda c: c.execute(select(usage)).all())
+    assert [row[:2] for row in found] == [("user_1", 1)] and found[0][2] > 0
+    await store.aclose()
 
 
 async def test_a_start_that_fails_has_done_nothing(new_database: NewDatabase) -> None:
