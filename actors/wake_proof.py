@@ -21,7 +21,7 @@ from cfmessenger.namespace import Address
 logger = logging.getLogger("cfmessenger.namespace")
 
 LOOK_EVERY_S = 5.0
-WAKE_EVERY_S = 120.0
+WAKE_EVERY_S = 180.0
 GREET_TIMEOUT_S = 2.0
 
 
