@@ -16,7 +16,7 @@ from typing import Any
 
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
-from actors.kinds import Machine, kind_of
+from actors.kinds import ROOM, Machine, kind_of
 from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
@@ -513,7 +513,12 @@ class Activation:
             data = self._machine.snapshot()
             self._around.reached("before_mirror")
             final = reason == "idle" or self._complete
-            await self._around.log.save(self.name, self.epoch, data, final=final)
+            # A room that nobody is in and nothing was ever said in leaves its epoch.
+            room, left = self.name.startswith(ROOM), self._machine
+            empty = room and not left.seq and not left.sockets
+            await self._around.log.save(
+                self.name, self.epoch, data, final=final, empty=empty
+            )
             self._around.reached("after_mirror")
         except Fenced:
             reason = "duplicate_activation"

@@ -91,6 +91,9 @@ class LocalNamespace:
     async def ping(self) -> bool:
         return True
 
+    async def wakes(self) -> None:
+        """They do, as long as this process lives."""
+
     async def placement(self) -> Placement:
         return self._placement or Placement()
 

@@ -105,6 +105,9 @@ class NamespaceServer:
                 return await self._backend.describe()
             case "ping", []:
                 return await self._backend.ping()
+            case "wakes", []:
+                await self._backend.wakes()
+                return None
             case "placement", []:
                 return await self._backend.placement()
             case "place", ["dedicated" | "pooled" as mode, str(size)]:

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,10 +29,11 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.host import Host, HostSettings
 from actors.location import LABEL, Location, Nowhere
+from actors.wake_proof import WakeProof, greet
 from actors.warm_pool import WarmPool
 from cfmessenger.errors import Unavailable
 from cfmessenger.log_format import configure
-from cfmessenger.namespace import Address, Described
+from cfmessenger.namespace import Address, Described, open_stream
 from cfmessenger.placement import Mode, Placement, is_pool
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
@@ -48,6 +50,7 @@ PING_EVERY_S = 1.0
 # replaces a Ray that is. Ray itself would end this process after a minute.
 LOST_AFTER = 3
 LOST_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 1.0
 KILL_EVERY_S = 10.0
 FOLLOW_EVERY_S = 0.5
 THREADS = 16
@@ -103,6 +106,15 @@ class ObjectActor:
         actor_id = ray.get_runtime_context().get_actor_id() or ""
         return msgspec.msgpack.encode(self._host.address(actor_id))
 
+    async def prove(self) -> bytes:
+        """As `address`, once storage is seen to take what is written from here."""
+        log = ValkeyLog(self._settings.valkey_url, 0)
+        try:
+            await log.writable()
+        finally:
+            log.close()
+        return await self.address()
+
     async def describe(self) -> bytes:
         """What lives here now."""
         objects = self._host.objects.values() if self._host else ()
@@ -152,6 +164,7 @@ class RayNamespace:
     `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
     `location` is the hint of objects nobody gives one; None: hints mean nothing.
     `placement`: mode and size to seed the generation with, and the seed's name.
+    `front` is where gateways reach the server before it; empty: there is none.
     """
 
     def __init__(
@@ -164,6 +177,7 @@ class RayNamespace:
         location: str | None = None,
         strict: bool = False,
         placement: tuple[Mode, int, str] = ("dedicated", 1, ""),
+        front: str = "",
     ) -> None:
         self._settings = settings
         self._log_level = log_level
@@ -179,6 +193,8 @@ class RayNamespace:
         self._placement: Placement | None = None
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0))
         self._flights: dict[str, asyncio.Task[Address]] = {}
+        self._front = front
+        self._proof = WakeProof(self._look, self._wake)
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
             self._location = Location(log, location, strict)
@@ -204,6 +220,8 @@ class RayNamespace:
         working = [
             asyncio.create_task(each) for each in (self._warm.run(), self._follow())
         ]
+        with contextlib.suppress(Unavailable):  # to be known when the first one asks
+            self._proof.check()
         failed = 0
         try:
             while failed < LOST_AFTER:
@@ -274,8 +292,10 @@ class RayNamespace:
                 logger.info("%s: no answer", name)
                 await self._give_up_nowhere(name, hint)
             except RayError as error:
+                self._proof.failed()
                 raise Unavailable(message=f"{name} does not start.") from error
             if loop.time() + pause > end:
+                self._proof.failed()
                 raise Unavailable(message=f"{name} does not start.")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.2)
@@ -291,9 +311,18 @@ class RayNamespace:
             where = await self._where(name, hint, nodes)
             with self._warm.creation():
                 made = await self._run(lambda: self._make(name, where))
-                return await _answer(made)
+                answer = await _answer(made)
+                self._proof.woke()
+                return answer
         finally:
             self._making.discard(name)
+
+    def _make_nameless(self) -> Any:
+        """An actor for no object: nobody finds it, and it leaves no key."""
+        settings = self._settings.for_actor("", self._placement or Placement())
+        return self._class.options(
+            num_cpus=0, max_restarts=0, max_task_retries=0, enable_task_events=False
+        ).remote(msgspec.msgpack.encode(settings), self._log_level)
 
     def _make(self, name: str, where: dict[str, Any]) -> Any:
         settings = self._settings.for_actor(name, self._placement or Placement())
@@ -393,6 +422,41 @@ class RayNamespace:
         await asyncio.shield(self._pinging)
         return True
 
+    async def wakes(self) -> None:
+        self._proof.check()
+
+    async def _look(self) -> None:
+        """Everything that a new process connects to takes new connections."""
+        raylet, store = await self._run(self._sockets)
+        for url in filter(None, (self._front, raylet)):
+            try:
+                async with asyncio.timeout(SOCKET_TIMEOUT_S):
+                    (await open_stream(url))[1].close()
+            except (OSError, TimeoutError) as error:
+                raise Unavailable(message=f"No connection to {url}.") from error
+        # To connect would make it log a warning each time.
+        if store and not await self._run(Path(store).is_socket):
+            raise Unavailable(message=f"There is no socket {store}.")
+        storage = ValkeyLog(self._settings.valkey_url, 0)
+        try:
+            await storage.writable()
+        finally:
+            storage.close()
+
+    async def _wake(self) -> None:
+        """A new process gets as far as to answer a gateway; then it ends."""
+        with self._warm.creation():
+            actor = await self._run(self._make_nameless)
+            try:
+                async with asyncio.timeout(RESOLVE_DEADLINE_S):
+                    raw = await _answer(actor.prove.remote())
+                    await greet(msgspec.msgpack.decode(raw, type=Address))
+            except (RayError, TimeoutError) as error:
+                await self._run(lambda: ray.kill(actor))
+                raise Unavailable(message="A new actor does not start.") from error
+            ending = asyncio.wrap_future(actor.drain.remote().future())
+            await _wait([ending], DESCRIBE_TIMEOUT_S)  # it may be gone before it says
+
     async def drain(self, timeout_s: float) -> None:
         """Put every object to sleep, for a shutdown of the whole node."""
         await _wait((await self._call_all("drain")).values(), timeout_s)
@@ -402,6 +466,17 @@ class RayNamespace:
     @staticmethod
     def _names() -> list[str]:
         return [str(name) for name in ray.util.list_named_actors()]
+
+    @staticmethod
+    def _sockets() -> tuple[str, str]:
+        """Where new workers of this node find the raylet, as a URL, and the object
+        store; empty where that is no path."""
+        mine = ray.get_runtime_context().get_node_id()
+        node = next(n for n in RayNamespace._nodes() if n["NodeID"] == mine)
+        raylet, store = node["RayletSocketName"], node["ObjectStoreSocketName"]
+        if not raylet.startswith("/"):
+            return "", ""
+        return f"unix:{raylet}", store
 
     @staticmethod
     def _nodes() -> list[dict[str, Any]]:

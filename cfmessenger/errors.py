@@ -94,6 +94,7 @@ ERRORS: dict[str, Row] = {
     # Collections.
     "FORBIDDEN": Row(403, "This is not allowed.", False, CloseCode.FORBIDDEN),
     "COLLECTION_NOT_FOUND": Row(404, "There is no such collection."),
+    "QUOTA_EXCEEDED": Row(403, "You keep as much as you may: delete something first."),
     "CONFLICT": Row(409, "The change does not fit the present state."),
     "PRECONDITION_FAILED": Row(412, "The row has changed since."),
 }

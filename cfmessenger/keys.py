@@ -10,6 +10,7 @@ braces around it make Valkey Cluster keep its log and mirror together one day.
 BOTS_ACTIVE = "cfm:bots:active"
 BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
+LACKING = "cfm:gateways:lacking"
 PLACEMENT = "cfm:placement"
 
 REVOKED_CHANNEL = "cfm:revoked"
@@ -45,8 +46,8 @@ def session(token_hash: str) -> str:
 
 
 def user_sessions(user_id: str) -> str:
-    """The set of a user's sessions."""
-    return f"cfm:user_sessions:{user_id}"
+    """The sorted set of a user's sessions by when they end."""
+    return f"cfm:logins:{user_id}"
 
 
 def ticket(token_hash: str) -> str:
@@ -80,6 +81,16 @@ def login(address: str) -> str:
 def words(user_id: str) -> str:
     """The sliding window of a user's changes to name, message and picture."""
     return f"cfm:words:{user_id}"
+
+
+def writes(user_id: str) -> str:
+    """The sliding window of a user's changes of rows."""
+    return f"cfm:writes:{user_id}"
+
+
+def new_rooms(user_id: str) -> str:
+    """The sliding window of rooms that a user was the first to enter."""
+    return f"cfm:new_rooms:{user_id}"
 
 
 def bots_metrics(day: str) -> str:

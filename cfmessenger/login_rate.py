@@ -1,7 +1,7 @@
 """How often one address may try to log in, counted in Valkey for all gateways.
 
 wire.md §1: 5 attempts per 10 s and client address; only those that were let through
-count.
+count. How they are counted is `shared_rate`'s.
 """
 
 from __future__ import annotations

@@ -76,6 +76,12 @@ class Namespace(Protocol):
     async def ping(self) -> bool:
         """Whether names can be resolved now."""
 
+    async def wakes(self) -> None:
+        """Raises `Unavailable`, with the reason, unless a sleeping object could wake.
+
+        Answers at once with what was found out in the last seconds.
+        """
+
     async def placement(self) -> Placement:
         """The present generation."""
 
@@ -150,6 +156,9 @@ class NamespaceClient:
         """Whether the namespace server, and the Ray behind it, answer."""
         raw = await self._call("ping", [], 2.0)
         return msgspec.msgpack.decode(raw, type=bool)
+
+    async def wakes(self) -> None:
+        await self._call("wakes", [], 2.0)
 
     async def placement(self) -> Placement:
         raw = await self._call("placement", [], RESOLVE_TIMEOUT_S)

@@ -5,8 +5,10 @@ holds nothing that can be presented. A session ends `ttl_s` after its last use a
 after its login whatever happens. A refresh moves the record to a new token and keeps
 the `login_id`, to which sockets, logout and expiry are bound. Every write is one
 command or one MULTI that cannot bring a deleted session back: HSETEX FXX writes only
-where every field still exists, RENAME fails where the old token is gone. All methods
-may raise `Unavailable`. Times are integer milliseconds since 1970.
+where every field still exists, RENAME fails where the old token is gone. A user has so
+many sessions and no more: one sorted set a user holds them by when they end, and of
+those beyond the limit the one that was used longest ago is logged out. All methods may
+raise `Unavailable`. Times are integer milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ REVOKED_CHANNEL = keys.REVOKED_CHANNEL
 LONGEST_MS = 12 * 3600 * 1000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
 _SLIDE_PARTS = 20  # "written at most every TTL/20"
-_PRUNE_ABOVE = 32  # remembered tokens of a user before dead ones are looked for
 _REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
 _REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
 _FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
@@ -68,7 +69,8 @@ class Sessions:
     `replica` serves `revalidate` alone. What it does not know is asked of the primary
     before it counts as gone, so a lagging replica never ends a session; and one that
     is away, or not in step with its primary, is not asked again for a while, so that
-    it keeps no ended session alive either.
+    it keeps no ended session alive either. `most` is for the sessions of one user at a
+    time; 0: no limit.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Sessions:
         kv: Valkey,
         *,
         ttl_s: float,
+        most: int = 0,
         replica: Valkey | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:
@@ -83,6 +86,7 @@ class Sessions:
         self._replica = replica
         self._replica_rests_until = 0.0
         self._ttl_ms = int(ttl_s * 1000)
+        self._most = most
         self._clock = clock or Clock().now
 
     async def create(self, user_id: str, location_hint: str) -> tuple[str, Session]:
@@ -101,12 +105,18 @@ class Sessions:
         with reachable():
             async with self._kv.pipeline(transaction=True) as multi:
                 multi.execute_command(*_write(session, only_over_existing=False))
-                multi.sadd(index, _member(session))
+                multi.zremrangebyscore(index, "-inf", now)
+                multi.zadd(index, {_member(session): session.expires_at})
                 multi.pexpireat(index, now + LONGEST_MS)
-                multi.scard(index)
-                *_, remembered = await multi.execute()
-        if remembered > _PRUNE_ABOVE:
-            await self._prune(index)
+                # Those beyond the limit and the next. Within the transaction, so that
+                # two logins at once do not both end the same one.
+                multi.zrange(index, 0, -(self._most or 2**53))
+                *_, oldest = await multi.execute()
+        # Not ourselves, where all of them end at the same moment.
+        others = [m for each in oldest if (m := each.decode()) != _member(session)]
+        if excess := set(others[: max(0, len(oldest) - 1)]):
+            logger.info("%s has too many sessions: %d end", user_id, len(excess))
+            await self._end(user_id, excess)
         return token, session
 
     async def get(self, token: str) -> Session | None:
@@ -135,7 +145,12 @@ class Sessions:
         if gained <= 0 or (gained < self._ttl_ms // _SLIDE_PARTS and expires_at < end):
             return session
         longer = msgspec.structs.replace(session, expires_at=expires_at)
-        written = await ask(self._kv, *_write(longer, only_over_existing=True))
+        index = keys.user_sessions(session.user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.execute_command(*_write(longer, only_over_existing=True))
+                multi.zadd(index, {_member(longer): expires_at}, xx=True, gt=True)
+                written, _ = await multi.execute()
         if written:
             return longer
         return (await self._follow([session]))[session.login_id]
@@ -161,15 +176,15 @@ class Sessions:
             async with self._kv.pipeline(transaction=True) as multi:
                 multi.rename(keys.session(old.token_hash), keys.session(new.token_hash))
                 multi.execute_command(*_write(new, only_over_existing=True))
-                multi.srem(index, _member(old))
-                multi.sadd(index, _member(new))
+                multi.zrem(index, _member(old))
+                multi.zadd(index, {_member(new): new.expires_at})
                 multi.pexpireat(index, now + LONGEST_MS)
                 moved, *rest = await multi.execute(raise_on_error=False)
         for reply in rest:
             if isinstance(reply, Exception):
                 raise Unavailable() from reply
         if isinstance(moved, ResponseError):
-            await ask(self._kv, "SREM", index, _member(new))
+            await ask(self._kv, "ZREM", index, _member(new))
             return None
         return fresh, new
 
@@ -178,18 +193,24 @@ class Sessions:
 
         Only this login: another one of the same user lives on.
         """
-        index = keys.user_sessions(session.user_id)
-        doomed = {session.token_hash}
+        await self._end(session.user_id, {_member(session)})
+
+    async def _end(self, user_id: str, doomed: set[str]) -> None:
+        """Ends the logins of these members of the user's set."""
+        index = keys.user_sessions(user_id)
+        logins = {member.partition(".")[0] for member in doomed}
         while doomed:
             with reachable():
                 async with self._kv.pipeline(transaction=True) as multi:
-                    multi.delete(*(keys.session(hashed) for hashed in doomed))
-                    multi.srem(index, *(f"{session.login_id}.{h}" for h in doomed))
-                    multi.publish(REVOKED_CHANNEL, session.login_id)
-                    multi.smembers(index)
+                    multi.delete(*(keys.session(_hash_of(m)) for m in doomed))
+                    multi.zrem(index, *doomed)
+                    for login in logins:
+                        multi.publish(REVOKED_CHANNEL, login)
+                    multi.zrange(index, 0, -1)
                     *_, members = await multi.execute()
-            # A refresh may have moved it since we read it; its new token goes as well.
-            doomed = _hashes_of(session.login_id, members)
+            # A refresh may have moved one since it was read: its new token goes too.
+            found = {member.decode() for member in members}
+            doomed = {member for member in found if member.partition(".")[0] in logins}
 
     async def revalidate(
         self, sessions: Sequence[Session]
@@ -248,7 +269,7 @@ class Sessions:
         with reachable():
             async with self._kv.pipeline(transaction=False) as pipe:
                 for session in lost:
-                    pipe.smembers(keys.user_sessions(session.user_id))
+                    pipe.zrange(keys.user_sessions(session.user_id), 0, -1)
                 remembered = await pipe.execute()
         hashes = sorted(
             {
@@ -265,18 +286,6 @@ class Sessions:
             if live is not None:
                 found[live.login_id] = live
         return found
-
-    async def _prune(self, index: str) -> None:
-        raw = await ask(self._kv, "SMEMBERS", index)
-        members = [member.decode() for member in raw]
-        with reachable():
-            async with self._kv.pipeline(transaction=False) as pipe:
-                for member in members:
-                    pipe.exists(keys.session(member.partition(".")[2]))
-                alive = await pipe.execute()
-        dead = [m for m, there in zip(members, alive, strict=True) if not there]
-        if dead:
-            await ask(self._kv, "SREM", index, *dead)
 
     def _live(self, hashed: str, record: Record) -> Session | None:
         if len(record) < len(_FIELDS):
@@ -328,6 +337,10 @@ def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:
 
 def _member(session: Session) -> str:
     return f"{session.login_id}.{session.token_hash}"
+
+
+def _hash_of(member: str) -> str:
+    return member.partition(".")[2]
 
 
 def _hashes_of(login_id: str, members: Iterable[bytes]) -> set[str]:

@@ -125,7 +125,12 @@ class Settings(
     chat_rate: Rate = Rate(20, 10)
     nudge_rate: Rate = Rate(3, 10)
     login_rate: Rate = Rate(5, 10)
+    write_rate: Rate = Rate(20, 10)
+    order_quota: Count = 1000  # 0: no limit
+    order_quota_bytes: Count = 10 * 2**20
+    new_room_rate: Rate = Rate(30, 60)
     session_ttl: SessionSeconds = 1200.0
+    max_sessions_per_user: Count = 100  # 0: no limit
     open_rooms: bool = False
     users: Path | None = None  # None: the seeded list
     turnstile_site_key: str | None = None
@@ -399,6 +404,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "log_format": _choice(LogFormat),
     "log_level": _choice(LogLevel),
     "login_rate": Rate.parse,
+    "new_room_rate": Rate.parse,
     "nudge_rate": Rate.parse,
     "open_rooms": _flag,
     "placement": _choice(Mode),
@@ -409,4 +415,5 @@ _READERS: dict[str, Callable[[str], object]] = {
     "users": _path,
     "valkey_replica_url": _valkey_url,
     "valkey_url": _valkey_url,
+    "write_rate": Rate.parse,
 }

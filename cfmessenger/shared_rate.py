@@ -1,16 +1,19 @@
-"""A rate that all gateways share: a sliding window in Valkey.
+"""Rates that are counted in Valkey for all gateways: sliding logs without a script.
 
-Each of the `count` places is a field of one hash; a place is taken with HSETEX FNX and
-frees itself exactly one window later. That is a sliding log without a script: taking a
-place is one atomic command, the clock is Valkey's alone, and what is refused costs one
-read and leaves nothing behind.
+Each of the `count` places of a window is a field of one hash; a place is taken with
+HSETEX FNX and frees itself exactly one window later. Taking one is one atomic command,
+the clock is Valkey's alone, and what is refused costs one read and leaves nothing. Who
+is counted, and under which key, is the caller's to say.
 """
 
 from __future__ import annotations
 
-from valkey.asyncio import Valkey
+from collections.abc import Callable
 
-from cfmessenger.storage.valkey_kv import ask
+from cfmessenger import keys
+from cfmessenger.errors import ProtocolError
+from cfmessenger.settings import Rate
+from cfmessenger.storage.valkey_kv import Valkey, ask
 
 
 class SharedRate:
@@ -39,3 +42,27 @@ class SharedRate:
             if await ask(self._kv, *take):
                 return 0
         return max(1, min((ms for ms in left if ms > 0), default=1))
+
+
+class UserRate:
+    """A rate for each user, kept under `key(user_id)`."""
+
+    def __init__(self, kv: Valkey, rate: Rate, key: Callable[[str], str]) -> None:
+        self._rate = SharedRate(kv, rate.count, rate.seconds)
+        self._key = key
+
+    async def spend(self, user_id: str) -> None:
+        """Counts one, or raises RATE_LIMITED; also `Unavailable`."""
+        wait_ms = await self._rate.take(self._key(user_id))
+        if wait_ms:
+            raise ProtocolError("RATE_LIMITED", retry_after_ms=wait_ms)
+
+
+def write_rate(kv: Valkey, rate: Rate) -> UserRate:
+    """Changes of rows, by whichever session."""
+    return UserRate(kv, rate, keys.writes)
+
+
+def new_room_rate(kv: Valkey, rate: Rate) -> UserRate:
+    """Rooms that nobody had entered before."""
+    return UserRate(kv, rate, keys.new_rooms)

@@ -1,9 +1,10 @@
 """Who may open a WebSocket, decided before it is accepted (wire.md §1).
 
 Checks in exactly the wire's order: upgrade, origin, session, room id and `since`,
-reserved, existing, participant; the first that fails is the answer. AT_CAPACITY comes
-after and is the sockets' own. `userId` and `displayName` in the URL are never read:
-identity comes from the session alone. Nothing here contacts an actor.
+reserved, existing, participant, the rate of new rooms; the first that fails is the
+answer. AT_CAPACITY comes after and is the sockets' own. `userId` and `displayName` in
+the URL are never read: identity comes from the session alone. Nothing here contacts an
+actor.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Scope
 
+from cfmessenger import keys
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import RoomId, parse_room_id
 from cfmessenger.sessions import Session
+from cfmessenger.storage.valkey_kv import ask
 from gateway.envelope import Refusal, refuse
 from gateway.hub import Services
 from gateway.origin import check_origin
-from gateway.rooms import enter
+from gateway.rooms import PUBLIC_ROOMS, enter
 
 __all__ = ["Admission", "Refusal", "authorise_upgrade", "refuse"]
 
@@ -84,6 +87,7 @@ async def _authorise(scope: Scope, services: Services) -> Admission:
     room = _room_of(scope, [value for name, value in query if name == "since"])
     if room is not None:
         enter(room[0], session.user_id, services)
+        await _count_new(room[0].id, session.user_id, services)
     return Admission(
         session,
         None if room is None else room[0].id,
@@ -129,6 +133,17 @@ def query_items(scope: Scope) -> list[tuple[str, str]]:
     """The query's pairs; a value that is not UTF-8 matches nothing we ever issued."""
     raw = scope["query_string"].decode("latin-1")
     return parse_qsl(raw, keep_blank_values=True, errors="replace")
+
+
+async def _count_new(room_id: str, user_id: str, services: Services) -> None:
+    """Raises RATE_LIMITED for one more room that nobody was ever in.
+
+    It leaves a key for ever: the epochs of its log, which must not begin again.
+    """
+    if room_id in PUBLIC_ROOMS or services.settings.new_room_rate.unlimited:
+        return
+    if not await ask(services.kv, "EXISTS", keys.log(f"room:{room_id}")):
+        await services.new_room_rate.spend(user_id)
 
 
 def _room_of(scope: Scope, since: list[str]) -> tuple[RoomId, int | None] | None:

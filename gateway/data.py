@@ -2,8 +2,8 @@
 
 Reads requests and writes answers; the rules are the collection's and the store's. The
 checks come in this order: session, collection, whether the method is ever allowed here,
-what was sent, the row (another owner's is not there), whose it is, the preconditions,
-the collection's rule.
+what was sent, the rate of writes, the row (another owner's is not there), whose it is,
+the preconditions, the collection's rule, the owner's quota.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ async def _create(request: Request, caller: _Caller) -> Response:
     key = _idempotency_key(request)
     sent = caller.collection.read_new(await json_body(request))
     now = caller.services.clock.now()
+    await caller.services.write_rate.spend(caller.user_id)
     made = await caller.store.create(caller.collection, caller.user_id, sent, now, key)
     response = caller.answer(made, 201)
     response.headers["Location"] = (
@@ -108,11 +109,13 @@ async def _change(request: Request, caller: _Caller, row_id: str) -> Response:
     if not caller.collection.changes:
         raise ProtocolError("FORBIDDEN")
     sent = caller.collection.read_change(await json_body(request))
-    now, names = caller.services.clock.now(), caller.services.names
+    services = caller.services
+    now, names = services.clock.now(), services.names
 
     def holds(revision: int) -> bool:
         return _holds(request, revision)
 
+    await services.write_rate.spend(caller.user_id)
     if names is not None and (caller.collection.name, row_id) == (
         "users",
         caller.user_id,
@@ -127,6 +130,7 @@ async def _change(request: Request, caller: _Caller, row_id: str) -> Response:
 async def _delete(request: Request, caller: _Caller, row_id: str) -> Response:
     if not caller.collection.deletes:
         raise ProtocolError("FORBIDDEN")
+    await caller.services.write_rate.spend(caller.user_id)
     deleted = await caller.store.delete(
         caller.collection,
         caller.user_id,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from cfmessenger.clock import Clock
 from cfmessenger.login_rate import LoginRate
 from cfmessenger.protocol import Status
+from cfmessenger.ratelimit import UserRates
 from cfmessenger.sessions import Sessions
 from cfmessenger.settings import Settings
+from cfmessenger.shared_rate import UserRate, new_room_rate, write_rate
 from cfmessenger.storage.valkey_kv import Valkey, connect
 from cfmessenger.tickets import Tickets
 from cfmessenger.turnstile import Turnstile, turnstile
@@ -25,6 +27,11 @@ from cfmessenger.users import Directory
 if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or not at all
     from cfmessenger.data.names import Names
     from cfmessenger.data.store import Store
+    from gateway.readiness import Ready
+
+CALLS = (100, 10_000)
+"""Of one user at one gateway, in ms: refreshes, tickets and statuses, each of which
+writes something to Valkey. A crowd of tabs that reconnect stays far below."""
 
 
 class Hub(Protocol):
@@ -42,8 +49,8 @@ class Hub(Protocol):
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Closes this process's sockets of a login; none is not an error."""
 
-    def ready(self) -> dict[str, bool]:
-        """What must answer before traffic is welcome, by name; false when draining."""
+    def ready(self) -> Ready:
+        """Whether traffic is welcome: not while draining, for one."""
 
     async def drain(self) -> None:
         """Lets go of every socket and actor; the last call."""
@@ -81,11 +88,15 @@ class Services:
     tickets: Tickets
     turnstile: Turnstile
     login_rate: LoginRate
+    write_rate: UserRate
+    new_room_rate: UserRate
     directory: Directory
     log: RoomLog
     clock: Clock
     store: Store | None = None  # None: no collections
     names: Names | None = None
+    # In this process alone: what they limit is cheap, and leaves nothing for long.
+    calls: UserRates = field(default_factory=lambda: UserRates(*CALLS))
     hub: Hub = field(init=False)  # needs the other parts, so it is made last
 
     @classmethod
@@ -108,6 +119,7 @@ class Services:
         sessions = Sessions(
             kv,
             ttl_s=settings.session_ttl,
+            most=settings.max_sessions_per_user,
             replica=replica if settings.valkey_replica_url else None,
             clock=clock.now,
         )
@@ -128,6 +140,8 @@ class Services:
             login_rate=LoginRate(
                 kv, settings.login_rate.count, settings.login_rate.seconds
             ),
+            write_rate=write_rate(kv, settings.write_rate),
+            new_room_rate=new_room_rate(kv, settings.new_room_rate),
             directory=directory,
             log=log,
             clock=clock,

@@ -92,6 +92,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="session",
         data=payloads.Refreshed,
         example=examples.REFRESHED,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="POST",
@@ -130,6 +131,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="session",
         data=payloads.DrawnTicket,
         example=examples.TICKET,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="GET",
@@ -196,6 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
         request_example=examples.PRESENCE,
         data=payloads.ShownPresence,
         example=examples.SHOWN,
+        errors=("RATE_LIMITED",),
     ),
     Operation(
         method="GET",
@@ -208,7 +211,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="socket",
         parameters=(ROOM_ID, SINCE),
         status=101,
-        errors=("VALIDATION_ERROR", *OF_A_ROOM, *OF_A_HANDSHAKE),
+        errors=("VALIDATION_ERROR", *OF_A_ROOM, "RATE_LIMITED", *OF_A_HANDSHAKE),
     ),
     Operation(
         method="GET",
@@ -238,10 +241,12 @@ OPERATIONS: tuple[Operation, ...] = (
         endpoint=endpoints.readyz,
         name="isReady",
         tag="Operation",
-        summary="What it needs answers too: one line a part",
-        description="503 with the same lines when one of them is down.",
+        summary="Traffic is welcome: one line a part of what it needs",
+        description="503 with the same lines when another gateway could do what this "
+        "one cannot, or when there is no other and no room can wake. When all gateways "
+        "are hit alike, 200 and one more line, `degraded: sql, wake`.",
         text="text/plain",
-        example="ray ok\nvalkey ok\n",
+        example="accepting ok\nray ok\nsql ok\nvalkey ok\nwake ok\n",
     ),
     Operation(
         method="GET",

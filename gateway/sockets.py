@@ -41,7 +41,6 @@ from cfmessenger.protocol import (
 )
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey_kv import ask
 from gateway import metrics
 from gateway.admission import Admission, authorise_upgrade
 from gateway.bots import BotWatch
@@ -53,11 +52,15 @@ from gateway.hub import Services
 from gateway.links import Links
 from gateway.logins import Logins
 from gateway.own_words import OwnWords
+from gateway.readiness import Readiness, Ready
 from gateway.stub import Stub
 
 logger = logging.getLogger("cfmessenger.sockets")
 
 TICK_S = 0.25
+START_S = 3.0
+"""So long a start waits for everything to be there, to be ready when it says so."""
+CHECK_EVERY_S, FIRST_CHECK_S = 1.0, 0.1
 PING_EVERY_S = 20
 DRAIN_BATCHES = 20
 COMPARED_AT_ONCE = 500
@@ -91,8 +94,10 @@ class Sockets:
         self._draining = False
         self._logins = Logins(services.sessions)
         self._words = OwnWords(services.names, lambda: self.clock)
-        self._namespace_answers = False
-        self._valkey_answers = False
+        store = services.store
+        self._readiness = Readiness(
+            services.kv, log, namespace, None if store is None else store.ping
+        )
 
     # Life.
 
@@ -102,6 +107,8 @@ class Sockets:
         self.links = Links(self.gateway, self._namespace)
         self.links.start()
         self._heartbeat = Heartbeat(self._services.kv, self.gateway, self, self.clock)
+        # First, so that nobody takes us for one that can do what it cannot.
+        await self._readiness.say(self.gateway)
         await self._heartbeat.register()
         for work in (
             self._expire_inputs,
@@ -116,6 +123,9 @@ class Sockets:
         self._watch_bots()
         if self._services.names is not None:
             self._services.names.heard = self._renamed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await self._readiness.proven.wait()
         logger.info("gateway %s is up", self.gateway)
 
     def _watch_bots(self) -> None:
@@ -138,26 +148,15 @@ class Sockets:
                 logger.exception("%s failed", work.__name__)
             await asyncio.sleep(TICK_S)
 
-    def ready(self) -> dict[str, bool]:
-        """What must answer before traffic is welcome."""
-        return {
-            "valkey": self._valkey_answers,
-            "ray": self._namespace_answers,
-            "accepting": not self._draining,
-        }
+    def ready(self) -> Ready:
+        """Whether traffic is welcome."""
+        return self._readiness.ready(not self._draining)
 
     async def _check_ready(self) -> None:
-        try:
-            await self._namespace.ping()
-            self._namespace_answers = True
-        except Unavailable:
-            self._namespace_answers = False
-        try:
-            await ask(self._services.kv, "PING")
-            self._valkey_answers = True
-        except Unavailable:
-            self._valkey_answers = False
-        await asyncio.sleep(1.0)
+        proven = self._readiness.proven
+        while True:
+            await self._readiness.check(self.gateway)
+            await asyncio.sleep(CHECK_EVERY_S if proven.is_set() else FIRST_CHECK_S)
 
     def refuse_new(self) -> None:
         """Draining begins: `/readyz` says so, new sockets are turned away."""

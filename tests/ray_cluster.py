@@ -55,6 +55,7 @@ class RayCluster:
             "CFM_VALKEY_URL": self._valkey_url,
             "CFM_HIBERNATE_AFTER": str(HIBERNATE_AFTER_S),
             "CFM_CHAT_RATE": "0",
+            "CFM_NEW_ROOM_RATE": "0",
             NAMESPACE_KEY: self.key,
         }
         pipes = [self._serve(url, env) for url in self.urls]

@@ -46,9 +46,9 @@ and timed from when they were due. The target must be on this machine unless you
 --allow-remote.
 
 The server limits what people may do; for a load test lift it there:
-CFM_CHAT_RATE=0 CFM_NUDGE_RATE=0 CFM_LOGIN_RATE=0 CFM_OPEN_ROOMS=1 (rooms other than
-the public ones), and beyond loopback CFM_MAX_SOCKETS_PER_SESSION=0 and
-CFM_MAX_SOCKETS_PER_ADDRESS=0.
+CFM_CHAT_RATE=0 CFM_NUDGE_RATE=0 CFM_LOGIN_RATE=0 CFM_NEW_ROOM_RATE=0
+CFM_OPEN_ROOMS=1 (rooms other than the public ones), and beyond loopback
+CFM_MAX_SOCKETS_PER_SESSION=0 and CFM_MAX_SOCKETS_PER_ADDRESS=0.
 
 \b
 Exit codes:

@@ -196,6 +196,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             settings.pool_size,
             os.environ.get("CFMX_PLACEMENT_SEED", ""),
         ),
+        front=url,
     )
     server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))
     if url.startswith("unix:"):

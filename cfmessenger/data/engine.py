@@ -1,14 +1,17 @@
 """Async engines for both dialects, and which of their errors mean "away".
 
 SQLite: WAL, foreign keys on, an fsync at every commit, writers wait for each other.
-PostgreSQL: asyncpg reads the URL itself, so it means what it means to `libpq`; nothing
-waits longer than `TIMEOUT_S`. Must not know any table.
+PostgreSQL: asyncpg reads the URL itself, so it means what it means to `libpq`. Whoever
+asks is answered within `TIMEOUT_S`, whatever it had to wait for: `within` is around
+all of it. Must not know any table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cfmessenger.errors import Unavailable
 
 TIMEOUT_S = 5.0
-"""For a connection, for a statement, for SQLite's write lock."""
+"""From a question to its answer: our own queues, a connection, locks, statements."""
 START_TIMEOUT_S = 300.0
 """The same at start, when another gateway may be busy with a migration."""
 POOL = 5
@@ -118,12 +121,43 @@ def _sqlite(file: Path, timeout_s: float, options: dict[str, Any]) -> AsyncEngin
 
     @event.listens_for(made.sync_engine, "begin")
     def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if "until" in options:
+            _wait_until(connection, options["until"])
         # One that reads first and then writes could not wait for its turn; and who
         # only reads asks once, and a statement by itself is a transaction.
-        if connection.get_execution_options().get("writes", False):
+        if options.get("writes", False):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return made
+
+
+def _wait_until(connection: Connection, until: float) -> None:
+    """Let SQLite wait for its locks no longer than the whole may take.
+
+    It has to give up by itself: its thread cannot be cancelled. In tenths of a second,
+    so that a connection that nobody had to wait for is told only once.
+    """
+    wait_ms = max(0, int((until - time.monotonic()) * 10)) * 100
+    known = connection.connection.info
+    if known.get("wait_ms") != wait_ms:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
+        known["wait_ms"] = wait_ms
+
+
+@asynccontextmanager
+async def within(
+    made: AsyncEngine, timeout_s: float = TIMEOUT_S, **options: object
+) -> AsyncIterator[AsyncEngine]:
+    """The engine, for what has to be over so many seconds from now.
+
+    Raises `Unavailable` then, and where `reachable` does. What is awaited inside
+    besides the database counts as well.
+    """
+    until = time.monotonic() + timeout_s
+    with reachable():
+        async with asyncio.timeout(timeout_s):
+            yield made.execution_options(until=until, **options)
 
 
 @contextmanager

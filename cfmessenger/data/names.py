@@ -16,9 +16,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cfmessenger import keys
+from cfmessenger.data.engine import TIMEOUT_S, reachable
 from cfmessenger.data.store import Found, Holds, Store
-from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.shared_rate import SharedRate
+from cfmessenger.errors import Unavailable
+from cfmessenger.settings import Rate
+from cfmessenger.shared_rate import UserRate
 from cfmessenger.storage.valkey_kv import Valkey, ask, listen
 from cfmessenger.users import Directory
 
@@ -26,7 +28,7 @@ logger = logging.getLogger("cfmessenger.names")
 
 LOOK_AGAIN_S = 60.0
 RETRY_S = 1.0
-CHANGES, CHANGES_S = 5, 60.0
+CHANGES = Rate(5, 60)
 """How often one person's row may change, whatever way it is said."""
 
 
@@ -38,15 +40,17 @@ class Names:
         self._store = store
         self._kv = kv
         self._directory = directory
-        self._rate = SharedRate(kv, CHANGES, CHANGES_S)
+        self._rate = UserRate(kv, CHANGES, keys.words)
         self._turn = asyncio.Lock()  # what was read later is believed later
 
     async def refresh(self, user_id: str | None = None) -> None:
-        """Read the words of one, or of everybody. Raises `Unavailable`."""
-        async with self._turn:
-            found = self._directory.learn(await self._store.own_words(user_id))
-            if found:
-                self.heard(found)
+        """Read the words of one, or of everybody. Raises `Unavailable`, waiting for
+        those before it included, as late as the store does."""
+        with reachable():
+            async with asyncio.timeout(TIMEOUT_S), self._turn:
+                found = self._directory.learn(await self._store.own_words(user_id))
+                if found:
+                    self.heard(found)
 
     async def change(
         self,
@@ -61,9 +65,7 @@ class Names:
         """
         news = self.differs(user_id, sent)
         if news:
-            wait = await self._rate.take(keys.words(user_id))
-            if wait:
-                raise ProtocolError("RATE_LIMITED", retry_after_ms=wait)
+            await self._rate.spend(user_id)
         users = self._store.collections["users"]
         found = await self._store.change(users, user_id, user_id, sent, now, holds)
         if news:

@@ -2,13 +2,16 @@
 
 Many gateways may start at once, on an empty database too: one at a time does it, under
 PostgreSQL's advisory lock, or a file lock beside SQLite's file (switching to WAL does
-not wait by itself). It is one transaction, so a start that dies has done nothing.
+not wait by itself). It is one transaction, so a start that dies has done nothing. Who
+has waited for long says so, and gives up after `engine.START_TIMEOUT_S` in all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,10 +21,19 @@ from typing import Any
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cfmessenger.data.engine import engine, reachable, sqlite_file
+from cfmessenger.data.engine import (
+    START_TIMEOUT_S,
+    engine,
+    sqlite_file,
+    within,
+)
 from cfmessenger.data.tables import HEAD, users
 from cfmessenger.users import Profile
 
+logger = logging.getLogger("cfmessenger.schema")
+
+SAY_AFTER_S = 5.0
+LOOK_EVERY_S = 0.1
 ADVISORY_LOCK = 0x63666D  # "cfm"
 _OWN = ("display_name", "personal_message", "avatar_id")
 
@@ -32,21 +44,23 @@ async def prepare(url: str, profiles: Iterable[Profile]) -> None:
     Raises `Unavailable`; whatever else it raises is no reason to try again.
     """
     file, starting = sqlite_file(url), engine(url, starting=True)
+    said = asyncio.get_running_loop().call_later(
+        SAY_AFTER_S, logger.warning, "still waiting for the database: is it locked?"
+    )
     try:
-        async with _alone(file):
-            with reachable():
+        async with within(starting, START_TIMEOUT_S, writes=True) as patient:
+            async with _alone(file):
                 if file is not None:
                     async with starting.connect() as connection:
                         await _autocommit(connection, "PRAGMA journal_mode = WAL")
-                async with starting.execution_options(
-                    writes=True
-                ).begin() as connection:
+                async with patient.begin() as connection:
                     if file is None:
                         lock = text("SELECT pg_advisory_xact_lock(:key)")
                         await connection.execute(lock, {"key": ADVISORY_LOCK})
                     await connection.run_sync(migrate)
                     await connection.run_sync(seed, list(profiles))
     finally:
+        said.cancel()
         await starting.dispose()
 
 
@@ -68,10 +82,19 @@ async def _alone(file: Path | None) -> AsyncIterator[None]:
     lock = os.open(f"{file}.lock", flags, 0o600)
     try:
         os.close(os.open(file, flags, 0o600))  # SQLite's own mode is the umask's
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        # Not in a thread: that could not be called back when the time is over.
+        while not _locked(lock):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
         yield
     finally:
         os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def migrate(connection: Connection) -> None:

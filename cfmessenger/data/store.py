@@ -2,8 +2,9 @@
 
 Owns the transactions and whose rows a caller sees; what may become of a row is its
 collection's to say. Everything a client sent reaches SQL as a bound parameter. All
-methods may raise `ProtocolError` and `Unavailable`; after the latter the outcome of a
-write is unknown, and an Idempotency-Key or an If-Match makes it safe to repeat.
+methods may raise `ProtocolError` and `Unavailable`, the latter `engine.TIMEOUT_S` after
+the call at the latest; the outcome of a write is then unknown, and an Idempotency-Key
+or an If-Match makes it safe to repeat.
 """
 
 from __future__ import annotations
@@ -11,20 +12,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, Select, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    func,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy import literal as bound
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cfmessenger.data import schema
 from cfmessenger.data.collection import Collection, Row
-from cfmessenger.data.engine import default_url, engine, reachable, sqlite_file
+from cfmessenger.data.engine import default_url, engine, sqlite_file, within
 from cfmessenger.data.query import Query
+from cfmessenger.data.quota import UNLIMITED, Quota, count
 from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
 from cfmessenger.errors import ProtocolError
@@ -52,13 +63,16 @@ class Store:
     """One gateway's access to the database at `url`."""
 
     def __init__(
-        self, url: str, collections: Mapping[str, Collection] = COLLECTIONS
+        self,
+        url: str,
+        collections: Mapping[str, Collection] = COLLECTIONS,
+        quota: Quota = UNLIMITED,
     ) -> None:
         """Nothing is contacted yet; ValueError for a URL that cannot be meant."""
+        self._quota = quota  # for what one user creates, in all collections
         self._url = url
         self._file = sqlite_file(url)
         self._engine = engine(url)
-        self._writer = self._engine.execution_options(writes=True)
         # SQLite has one writer at a time, and its own queue is not first come first
         # served: within a process ours is.
         self._turn = asyncio.Lock()
@@ -68,7 +82,10 @@ class Store:
     def of(cls, settings: Settings) -> Store:
         """The database that these settings name; SettingsError if they cannot be."""
         try:
-            return cls(settings.database_url or default_url(settings.data_dir))
+            return cls(
+                settings.database_url or default_url(settings.data_dir),
+                quota=Quota(settings.order_quota, settings.order_quota_bytes),
+            )
         except ValueError as error:
             raise SettingsError(f"CFM_DATABASE_URL: {error}") from None
 
@@ -78,9 +95,8 @@ class Store:
 
     async def ping(self) -> None:
         """Raises `Unavailable` unless the database answers soon."""
-        with reachable():
-            async with asyncio.timeout(PING_S), self._engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
+        async with within(self._engine, PING_S) as soon, soon.connect() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def aclose(self) -> None:
         """Gives back every connection."""
@@ -125,7 +141,7 @@ class Store:
     ) -> Found:
         """A new row, or with a `key` that was used already the row it made then.
 
-        CONFLICT when the key came with something else.
+        CONFLICT when the key came with something else, QUOTA_EXCEEDED.
         """
         made = _new(collection, owner, sent, now)
         async with self._writing() as connection:
@@ -136,6 +152,7 @@ class Store:
                 if earlier is not None:
                     row = msgspec.json.decode(earlier, type=collection.row)
                     return Found(row, 1)
+            await count(connection, owner, 1, _size(made), self._quota)
             values = _values(collection, made) | {"revision": 1}
             await connection.execute(collection.table.insert().values(values))
         return Found(made, 1)
@@ -164,6 +181,9 @@ class Store:
                 then: Any = found.row
                 now = max(now, then.updated_at)
                 after = msgspec.structs.replace(after, updated_at=now)
+            if collection.creates:
+                grown = _size(after) - _size(found.row)
+                await count(connection, viewer, 0, grown, self._quota)
             revision = found.revision + 1
             table = collection.table
             values = _values(collection, after) | {"revision": revision}
@@ -180,6 +200,7 @@ class Store:
             found = await self._for_write(connection, collection, viewer, row_id, holds)
             table = collection.table
             await connection.execute(table.delete().where(table.c.id == row_id))
+            await count(connection, viewer, -1, -_size(found.row), self._quota)
         return found
 
     async def _for_write(
@@ -212,7 +233,7 @@ class Store:
         table = idempotency_keys
         mine = (table.c.user_id == user_id) & (table.c.key == key)
         expired = table.c.created_at <= now - KEY_LIFE_MS
-        await connection.execute(table.delete().where(mine & expired))
+        await self._forget(connection, mine & expired)
         values = {
             "user_id": user_id,
             "key": key,
@@ -226,6 +247,7 @@ class Store:
             insert(table).values(values).on_conflict_do_nothing()
         )
         if taken.rowcount:
+            await count(connection, user_id, 0, len(answer), self._quota)
             return None
         found = (await connection.execute(select(table).where(mine))).mappings().one()
         if found["digest"] != digest:
@@ -239,7 +261,19 @@ class Store:
         table = idempotency_keys
         expired = table.c.created_at <= now - KEY_LIFE_MS
         async with self._writing() as connection:
-            await connection.execute(table.delete().where(expired))
+            await self._forget(connection, expired)
+
+    async def _forget(
+        self, connection: AsyncConnection, which: ColumnElement[bool]
+    ) -> None:
+        columns = idempotency_keys.c
+        deleted = idempotency_keys.delete().where(which)
+        gone = deleted.returning(columns.user_id, func.length(columns.answer))
+        freed: Counter[str] = Counter()
+        for user_id, size in await connection.execute(gone):
+            freed[user_id] += size
+        for user_id, size in sorted(freed.items()):  # the same order for all
+            await count(connection, user_id, 0, -size, self._quota)
 
     # What people call themselves.
 
@@ -266,18 +300,16 @@ class Store:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        with reachable():
-            async with self._engine.connect() as connection:
-                yield connection
+        async with within(self._engine) as soon, soon.connect() as connection:
+            yield connection
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
+            soon = await stack.enter_async_context(within(self._engine, writes=True))
             if self._file is not None:
                 await stack.enter_async_context(self._turn)
-            with reachable():
-                async with self._writer.begin() as connection:
-                    yield connection
+            yield await stack.enter_async_context(soon.begin())
 
 
 def _visible(collection: Collection, viewer: str) -> Select[Any]:
@@ -337,6 +369,10 @@ def _values(collection: Collection, row: Row) -> dict[str, Any]:
     return {
         name: msgspec.to_builtins(getattr(row, name)) for name in collection.wire_names
     }
+
+
+def _size(row: Row) -> int:
+    return len(msgspec.json.encode(row).decode())
 
 
 def _digest(collection: Collection, sent: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration, known here so that an up-to-date start need not load them."""
 
 metadata = MetaData()
@@ -69,4 +69,15 @@ idempotency_keys = Table(
     Column("answer", TEXT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("idempotency_keys_by_age", "created_at"),
+)
+
+# What each owner keeps, counted along in the transaction that changes it: a sum over
+# the rows would be read at each of them, and two at once would not see each other.
+usage = Table(
+    "usage",
+    metadata,
+    Column("user_id", ID, ForeignKey("users.id"), primary_key=True),
+    Column("row_count", BigInteger, nullable=False),
+    # Characters of their rows and of the answers to their idempotency keys, as JSON.
+    Column("size", BigInteger, nullable=False),
 )

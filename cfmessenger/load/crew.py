@@ -34,7 +34,8 @@ _HINTS = {
     "ROOM_NOT_FOUND": "rooms other than the public ones need CFM_OPEN_ROOMS=1 there",
     "AT_CAPACITY": "see CFM_MAX_SOCKETS_PER_SESSION, CFM_MAX_SOCKETS_PER_ADDRESS (0: "
     "no limit) and CFM_MAX_ACTIVE_ROOMS there, or name more --users",
-    "RATE_LIMITED": "see CFM_CHAT_RATE=0, CFM_NUDGE_RATE=0 and CFM_LOGIN_RATE=0 there",
+    "RATE_LIMITED": "see CFM_CHAT_RATE=0, CFM_NUDGE_RATE=0, CFM_LOGIN_RATE=0 and "
+    "CFM_NEW_ROOM_RATE=0 there",
 }
 
 

@@ -23,6 +23,8 @@ from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
 READ_TIMEOUT_S = 2.0
 PAGE = 1000
+EMPTY_FOR_S = 3600
+"""So long the mirror of an object that holds nothing is kept."""
 
 _MULTI, _EXEC = pack([("MULTI",)]), pack([("EXEC",)])
 _FIELD = b"e"
@@ -87,8 +89,14 @@ class Log(Protocol):
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Append all commits in one round trip; one outcome for each, in order."""
 
-    async def save(self, name: str, epoch: int, data: bytes, *, final: bool) -> None:
-        """Replace the mirror. Raises `Fenced` when a newer epoch wrote one."""
+    async def save(
+        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+    ) -> None:
+        """Replace the mirror. Raises `Fenced` when a newer epoch wrote one.
+
+        `empty`: there is nothing in it that anybody would miss, so where there was none
+        none is made, and one that is there is forgotten after a while.
+        """
 
     async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
         """At most `count` entries below seq `before` (None: the top), oldest first."""
@@ -178,6 +186,14 @@ class ValkeyLog:
         (reply,) = await self.execute([command])
         return _checked(reply)
 
+    async def writable(self) -> None:
+        """Raises `Unavailable` unless an append would be taken now; leaves nothing.
+
+        A server without memory, with a disk it cannot write, or that became somebody's
+        replica refuses this as it would refuse a commit, and still answers a ping.
+        """
+        await self.ask("XADD", keys.log("probe"), "NOMKSTREAM", "*", _FIELD, b"")
+
     async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + timeout_s
         connection = self._connection
@@ -258,11 +274,22 @@ class ValkeyLog:
                 return Unavailable(message="Valkey refused an append.")
         return None
 
-    async def save(self, name: str, epoch: int, data: bytes, *, final: bool) -> None:
+    async def save(
+        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+    ) -> None:
         kind = _FINAL if final else _LIVE
         key = keys.mirror(name)
-        command = ("XADD", key, "MAXLEN", "=", "1", f"{epoch}-*", kind, data)
-        (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
+        entry = ("MAXLEN", "=", "1", f"{epoch}-*", kind, data)
+        if empty:
+            # What is lost with it is a crash's loss at most, should a newer epoch save
+            # between these two; and its next save makes the key stay again.
+            command = ("XADD", key, "NOMKSTREAM", *entry)
+            (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
+            if reply is not None and not isinstance(reply, ReplyError):
+                await self.execute([("EXPIRE", key, EMPTY_FOR_S)])
+        else:
+            commands = [("XADD", key, *entry), ("PERSIST", key)]
+            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S)
         if _is_stale(reply):
             raise Fenced(name)
         _checked(reply)

@@ -108,7 +108,12 @@ def _on_collection(each: Collection) -> list[Operation]:
             example=row,
             status=201,
             headers=("ETag", "Location"),
-            errors=("COLLECTION_NOT_FOUND", "CONFLICT"),
+            errors=(
+                "COLLECTION_NOT_FOUND",
+                "CONFLICT",
+                "RATE_LIMITED",
+                "QUOTA_EXCEEDED",
+            ),
             links=tuple(
                 (f"{verb}{one}Row", "id", "/data/id")
                 for verb in ("get", "change", "delete")
@@ -140,6 +145,8 @@ def _on_collection(each: Collection) -> list[Operation]:
                 "FORBIDDEN",
                 "CONFLICT",
                 "PRECONDITION_FAILED",
+                "RATE_LIMITED",
+                *(("QUOTA_EXCEEDED",) if each.creates else ()),
             ),
         )
         if each.changes
@@ -151,7 +158,12 @@ def _on_collection(each: Collection) -> list[Operation]:
             summary=f"Delete a row of {each.name}",
             description="Answered with the row that is no more.",
             parameters=(row_id, IF_MATCH),
-            errors=("COLLECTION_NOT_FOUND", "FORBIDDEN", "PRECONDITION_FAILED"),
+            errors=(
+                "COLLECTION_NOT_FOUND",
+                "FORBIDDEN",
+                "PRECONDITION_FAILED",
+                "RATE_LIMITED",
+            ),
         )
         if each.deletes
         else _never(base, "DELETE", f"{path}/{{id}}", data.row, f"delete{one}Row"),

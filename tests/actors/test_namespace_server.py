@@ -46,6 +46,9 @@ class Backend:
     async def describe(self) -> list[Described]:
         return [Described("room:a", "local", 1, 2, 3, 4)]
 
+    async def wakes(self) -> None:
+        """Nobody asks."""
+
     async def ping(self) -> bool:
         return True
 

@@ -153,6 +153,7 @@ async def messenger(placement: str, **settings: str) -> AsyncIterator[Server]:
             CFM_CHAT_RATE="0",
             CFM_NUDGE_RATE="0",
             CFM_LOGIN_RATE="0",
+            CFM_NEW_ROOM_RATE="0",
             CFM_MAX_SOCKETS_PER_SESSION="0",
             CFM_MAX_SOCKETS_PER_ADDRESS="0",
             CFM_BOTS_ACTIVE="0",

@@ -45,6 +45,7 @@ class Up:
             **inherited,
             "CFM_DATA_DIR": str(self.data),
             "CFM_LOGIN_RATE": "0",
+            "CFM_NEW_ROOM_RATE": "0",
             "CFM_CHAT_RATE": "0",
             "CFM_WARM_WORKERS": "2",
             "CFM_BOTS_ACTIVE": "9",  # all, so that the hour does not matter

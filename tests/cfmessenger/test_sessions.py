@@ -1,7 +1,8 @@
 """Sessions and tickets against a real Valkey: life, refresh, logout, revalidation."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from valkey import Valkey as Admin
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.sessions import REVOKED_CHANNEL, Session, Sessions, token_hash
-from cfmessenger.storage.valkey_kv import Valkey, ask, connect
+from cfmessenger.storage.valkey_kv import Valkey, ask, connect, listen
 from cfmessenger.tickets import Tickets
 
 TTL_MS = 1_200_000
@@ -44,6 +45,22 @@ def sessions(kv: Valkey, clock: Time) -> Sessions:
     return Sessions(kv, ttl_s=TTL_MS / 1000, clock=clock)
 
 
+@asynccontextmanager
+async def listening(kv: Valkey) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """What is published of logins that ended, one at a time."""
+    heard = listen(kv, REVOKED_CHANNEL)
+    assert await anext(heard) is None
+
+    async def one() -> str:
+        async with asyncio.timeout(10):
+            told = await anext(heard)
+        assert told is not None
+        return told[1]
+
+    yield one
+    await heard.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_token_is_random_and_valkey_never_sees_it(
     admin_valkey: Admin, sessions: Sessions, clock: Time
 ) -> None:
@@ -54,8 +71,9 @@ async def test_a_token_is_random_and_valkey_never_sees_it(
     assert len({session.login_id for _, session in made}) == 50
     for name in admin_valkey.keys("*"):
         kind = admin_valkey.type(name)
-        read = admin_valkey.hgetall if kind == b"hash" else admin_valkey.smembers
-        everything = repr(name) + repr(read(name))
+        read = (name, 0, -1) if kind == b"zset" else (name,)
+        ask_for = admin_valkey.zrange if kind == b"zset" else admin_valkey.hgetall
+        everything = repr(name) + repr(ask_for(*read))
         assert not any(token in everything for token in tokens)
 
 
@@ -179,7 +197,7 @@ async def test_refresh_moves_it_and_keeps_the_login(
         nonce=moved.nonce,
     )
     assert moved.nonce != session.nonce
-    assert await ask(kv, "SCARD", keys.user_sessions("user_1")) == 1
+    assert await ask(kv, "ZCARD", keys.user_sessions("user_1")) == 1
 
 
 async def test_of_many_refreshes_at_once_one_wins(
@@ -190,7 +208,7 @@ async def test_of_many_refreshes_at_once_one_wins(
     won = [result for result in results if result is not None]
     assert len(won) == 1
     assert await sessions.get(won[0][0]) == won[0][1]
-    assert await ask(kv, "SCARD", keys.user_sessions("user_1")) == 1
+    assert await ask(kv, "ZCARD", keys.user_sessions("user_1")) == 1
 
 
 async def test_sliding_with_what_was_known_before_a_refresh_follows_it(
@@ -219,7 +237,7 @@ async def test_logout_ends_one_login_under_whatever_token_and_says_so(
     assert message is not None and message["data"] == session.login_id.encode()
     assert await sessions.get(refreshed[0]) is None
     assert await sessions.get(other) == another
-    assert await ask(kv, "SCARD", keys.user_sessions("user_1")) == 1
+    assert await ask(kv, "ZCARD", keys.user_sessions("user_1")) == 1
 
 
 async def test_logout_against_refresh_leaves_nothing_alive(
@@ -267,17 +285,81 @@ async def test_a_replica_that_lags_ends_nobody(kv: Valkey, empty_valkey: str) ->
 
 
 async def test_dead_tokens_are_not_remembered_for_ever(
-    kv: Valkey, sessions: Sessions
+    kv: Valkey, sessions: Sessions, clock: Time
 ) -> None:
     index = keys.user_sessions("user_1")
     for n in range(40):
-        await ask(kv, "SADD", index, f"login{n}.{n:064x}")
+        await ask(kv, "ZADD", index, clock.now - n, f"login{n}.{n:064x}")
     token, session = await sessions.create("user_1", "uk")
-    assert await ask(kv, "SMEMBERS", index) == [
+    assert await ask(kv, "ZRANGE", index, 0, -1) == [
         f"{session.login_id}.{session.token_hash}".encode()
     ]
     assert await sessions.get(token) == session
     assert await ask(kv, "PTTL", index) > 11 * 3600 * 1000
+
+
+async def test_one_login_too_many_ends_the_one_that_was_used_longest_ago(
+    kv: Valkey, clock: Time
+) -> None:
+    few = Sessions(kv, ttl_s=TTL_MS / 1000, most=3, clock=clock)
+    tokens = []
+    for _ in range(3):
+        clock.now += 1000
+        tokens.append((await few.create("user_1", "uk"))[0])
+    other, _ = await few.create("user_2", "uk")
+    clock.now += TTL_MS // 2
+    first = await few.get(tokens[0])
+    second = await few.get(tokens[1])
+    assert first is not None and second is not None
+    assert await few.slide(first) is not None  # it is in use
+    async with listening(kv) as heard:
+        tokens.append((await few.create("user_1", "uk"))[0])
+        assert await few.get(tokens[1]) is None
+        assert await heard() == second.login_id  # its sockets close as for a logout
+    assert await few.slide(second) is None
+    for token in (tokens[0], tokens[2], tokens[3], other):
+        assert await few.get(token) is not None
+
+
+async def test_a_refresh_makes_no_room_and_takes_none(kv: Valkey, clock: Time) -> None:
+    few = Sessions(kv, ttl_s=TTL_MS / 1000, most=2, clock=clock)
+    tokens = [(await few.create("user_1", "uk"))[0] for _ in range(2)]
+    for _ in range(5):
+        clock.now += 1000
+        fresh = await few.refresh(tokens[0])
+        assert fresh is not None
+        tokens[0] = fresh[0]
+    assert [await few.get(token) is not None for token in tokens] == [True, True]
+    await few.create("user_1", "uk")
+    assert [await few.get(token) is not None for token in tokens] == [True, False]
+
+
+async def test_of_many_logins_at_once_exactly_so_many_live(
+    kv: Valkey, clock: Time
+) -> None:
+    few = Sessions(kv, ttl_s=TTL_MS / 1000, most=5, clock=clock)
+    made = await asyncio.gather(*(few.create("user_1", "uk") for _ in range(40)))
+    alive = [await few.get(token) is not None for token, _ in made]
+    assert sum(alive) == 5
+    assert await ask(kv, "ZCARD", keys.user_sessions("user_1")) == 5
+
+
+async def test_a_login_among_very_many_asks_no_more_than_among_few(
+    kv: Valkey, sessions: Sessions, admin_valkey: Admin, clock: Time
+) -> None:
+    """Commands are counted, and what they answer: a clock would count the machine."""
+    costs = []
+    for others in (1, 3000):
+        index = keys.user_sessions(f"user_{others}")
+        members = {f"login{n}.{n:064x}": clock.now + 1000 for n in range(others)}
+        admin_valkey.zadd(index, members)
+        before = admin_valkey.info("stats")
+        await sessions.create(f"user_{others}", "uk")
+        after = admin_valkey.info("stats")
+        names = ("total_commands_processed", "total_net_output_bytes")
+        costs.append([after[name] - before[name] for name in names])
+    assert costs[0][0] == costs[1][0]
+    assert abs(costs[0][1] - costs[1][1]) < 1000  # INFO's own figures have grown
 
 
 async def test_a_ticket_is_good_once_and_only_before_a_refresh(

@@ -14,6 +14,7 @@ NAMES = """
     TURNSTILE_SITE_KEY TURNSTILE_SECRET_KEY TURNSTILE_URL TURNSTILE_HOSTNAMES
     LOCATION_HINT LOCATION_STRICT OPEN_ROOMS USERS BOTS_ACTIVE BOT_QUOTA_DAY
     BOT_QUOTA_USER BOT_QUOTA_ROOM AI_BASE_URL AI_MODEL AI_KEY CRASH_AT
+    MAX_SESSIONS_PER_USER WRITE_RATE ORDER_QUOTA ORDER_QUOTA_BYTES NEW_ROOM_RATE
 """.split()
 
 EVERYTHING = {
@@ -38,6 +39,11 @@ EVERYTHING = {
     "CFM_NUDGE_RATE": "1/60",
     "CFM_LOGIN_RATE": "100/1",
     "CFM_SESSION_TTL": "2",
+    "CFM_MAX_SESSIONS_PER_USER": "7",
+    "CFM_WRITE_RATE": "50/1",
+    "CFM_ORDER_QUOTA": "10",
+    "CFM_ORDER_QUOTA_BYTES": "100000",
+    "CFM_NEW_ROOM_RATE": "0",
     "CFM_ALLOWED_ORIGINS": "https://Chat.example, http://[::1]:5173,https://a.b:443",
     "CFM_TRUSTED_PROXIES": "10.0.0.1/8,::1",
     "CFM_MAX_SOCKETS_PER_SESSION": "5",
@@ -152,6 +158,11 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("OPEN_ROOMS", "maybe", "expected 1 or 0"),
         ("CHAT_RATE", "20", "expected count/seconds, like 20/10, or 0 for no limit"),
         ("NUDGE_RATE", "-3/10", "expected count/seconds, like 20/10, or 0 for no"),
+        ("WRITE_RATE", "5/0", "expected count/seconds, like 20/10, or 0 for no limit"),
+        ("NEW_ROOM_RATE", "5", "expected count/seconds, like 20/10, or 0 for no limit"),
+        ("ORDER_QUOTA", "-1", "expected `int` >= 0"),
+        ("ORDER_QUOTA_BYTES", "1MB", "expected `int`"),
+        ("MAX_SESSIONS_PER_USER", "-1", "expected `int` >= 0"),
         ("LOGIN_RATE", "5/0", "expected count/seconds, like 20/10, or 0 for no limit"),
         ("VALKEY_URL", "localhost:6379", "expected a URL that starts with valkey or"),
         ("TURNSTILE_URL", "http://[x", "expected a URL that starts with http or https"),

@@ -60,6 +60,7 @@ class Messenger:
             "CFM_USERS": str(self._write_people(people)),
             "CFM_OPEN_ROOMS": "1",
             "CFM_LOGIN_RATE": "0",
+            "CFM_NEW_ROOM_RATE": "0",
             "CFM_LOG_LENGTH": "1000000",
             "CFM_LOG_FORMAT": "json",
             **env,

@@ -38,6 +38,7 @@ from tests.gateway.live import Node, Socket, eventually, new_room
 SETTINGS = {
     "CFM_OPEN_ROOMS": "1",
     "CFM_CHAT_RATE": "0",
+    "CFM_NEW_ROOM_RATE": "0",
     "CFM_NUDGE_RATE": "0",
     "CFM_HIBERNATE_AFTER": "5",
     "CFM_DRAIN_S": "2",

@@ -57,6 +57,9 @@ class Conjurer:
         nodes = await asyncio.to_thread(ray.nodes)
         return [Described(each["NodeID"], "node", 0) for each in nodes if each["Alive"]]
 
+    async def wakes(self) -> None:
+        """Nobody asks."""
+
     async def ping(self) -> bool:
         return True
 

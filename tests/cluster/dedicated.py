@@ -59,6 +59,9 @@ class DedicatedHosts:
     async def describe(self) -> list[Described]:
         return []
 
+    async def wakes(self) -> None:
+        """Nobody asks."""
+
     async def ping(self) -> bool:
         return True
 

@@ -21,6 +21,7 @@ from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey_kv import ask
 from gateway.app import create_app
 from gateway.hub import Services
+from gateway.readiness import Others, Ready, judge
 from gateway.server import server_config
 
 _address = itertools.count(1)
@@ -33,7 +34,8 @@ class RecordingHub:
         self.services = services
         self.started = self.drained = False
         self.closed: list[tuple[str, int]] = []
-        self.parts = {"ray": True}
+        self.parts = {"ray": True, "valkey": True}
+        self.others: Others | None = {}
         self.error: Exception | None = None
 
     async def start(self) -> None:
@@ -51,8 +53,8 @@ class RecordingHub:
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         self.closed.append((login_id, code))
 
-    def ready(self) -> dict[str, bool]:
-        return self.parts
+    def ready(self) -> Ready:
+        return judge(self.parts, self.others)
 
     async def drain(self) -> None:
         self.drained = True

@@ -280,10 +280,11 @@ def error_of(refused: InvalidStatus) -> tuple[int, str]:
 async def live(
     valkey_url: str, gateways: int = 1, **settings: str
 ) -> AsyncIterator[Node]:
-    """Gateways over one namespace; any room exists unless settings say no."""
+    """Gateways over one namespace; any room exists unless settings say no, and
+    nobody opens too many."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfm-live-"))
-        usual = {"open_rooms": "1", "data_dir": folder}
+        usual = {"open_rooms": "1", "data_dir": folder, "new_room_rate": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
         namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
         stack.push_async_callback(namespace.close)

@@ -130,6 +130,9 @@ class Names:
     async def describe(self) -> list[Described]:
         return []
 
+    async def wakes(self) -> None:
+        """Nobody asks."""
+
     async def ping(self) -> bool:
         return True
 

@@ -12,6 +12,7 @@ from cfmessenger import keys, mirror
 from cfmessenger.errors import Unavailable
 from cfmessenger.history import KeptRow
 from cfmessenger.protocol import Message, encode
+from cfmessenger.ratelimit import UserRates
 from cfmessenger.sessions import REVOKED_CHANNEL, token_hash
 from cfmessenger.storage.valkey_kv import ask, connect
 from tests.gateway.edge import Gateway, data_of, gateway, refused
@@ -616,6 +617,41 @@ async def test_a_websocket_path_asked_plainly(edge: Gateway, path: str) -> None:
         assert "GET" in answer.headers["allow"]
 
 
+# How often one user may make Valkey write.
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/api/auth/ticket", None), ("/api/presence", {"status": "busy"})],
+)
+async def test_calls_that_write_are_bounded(
+    edge: Gateway, path: str, body: dict[str, str] | None
+) -> None:
+    edge.services.calls = UserRates(3, 60_000)
+    async with edge.client(await edge.login("user_11")) as http:
+        for _ in range(3):
+            data_of(await http.post(path, json=body))
+        answer = await http.post(path, json=body)
+        refused(answer, 429, "RATE_LIMITED")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        data_of(await http.get("/api/auth/me"))  # reading is free
+    async with edge.client(await edge.login("user_12")) as http:
+        data_of(await http.post(path, json=body))
+
+
+async def test_refreshes_are_bounded_by_user_not_by_token(edge: Gateway) -> None:
+    edge.services.calls = UserRates(3, 60_000)
+    token = await edge.login("user_11")
+    for left in (2, 1, 0, -1):
+        async with edge.client(token) as http:
+            answer = await http.post("/api/auth/refresh")
+            if left < 0:
+                refused(answer, 429, "RATE_LIMITED")
+                data_of(await http.get("/api/auth/me"))  # and the session lives on
+            else:
+                token = data_of(answer)["sessionId"]
+
+
 # GET /healthz, /readyz, /metrics
 
 
@@ -625,18 +661,18 @@ async def test_health_is_plain(edge: Gateway) -> None:
     assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
-async def test_ready_says_what_is_not(
-    edge: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ready_says_what_is_not(edge: Gateway) -> None:
     async with edge.client() as http:
         answer = await http.get("/readyz")
         assert (answer.status_code, answer.text) == (200, "ray ok\nvalkey ok\n")
-        monkeypatch.setattr(edge.hub, "parts", {"ray": False})
+        assert answer.headers["content-type"].startswith("text/plain")
+        edge.hub.parts = {"ray": False, "sql": False, "valkey": True}
         answer = await http.get("/readyz")
-        assert (answer.status_code, answer.text) == (503, "ray down\nvalkey ok\n")
-        monkeypatch.setattr(edge.services, "kv", connect("unix:///nowhere/at/all"))
+        text = "ray down\nsql down\nvalkey ok\n"
+        assert (answer.status_code, answer.text) == (503, text)
+        edge.hub.others = {"another": frozenset({"ray", "sql"})}
         answer = await http.get("/readyz")
-        assert (answer.status_code, answer.text) == (503, "ray down\nvalkey down\n")
+        assert (answer.status_code, answer.text) == (200, f"{text}degraded: ray, sql\n")
 
 
 async def test_metrics_are_prometheus_text(edge: Gateway) -> None:

@@ -112,20 +112,6 @@ async def test_what_a_deaf_gateway_missed_is_found_by_comparing_tops() -> None:
             assert listener.said == [1, 2]
 
 
-async def test_it_is_not_ready_while_valkey_is_away() -> None:
-    with own_valkey() as storage:
-        await storage.answers()
-        async with live(storage.url) as node:
-            hub = node.hub()
-            await eventually(lambda: all(hub.ready().values()))
-            storage.kill()
-            await eventually(lambda: not hub.ready()["valkey"])
-            assert hub.ready()["accepting"] and hub.ready()["ray"]
-            storage.start()
-            await storage.answers()
-            await eventually(lambda: all(hub.ready().values()))
-
-
 @pytest.mark.parametrize("gateway", [0, 1])
 async def test_logout_is_heard_after_the_channel_broke(
     node: Node, gateway: int

@@ -37,30 +37,35 @@ ROW = f"{SESSION} COLLECTION_NOT_FOUND"
 REFUSALS = {
     "GET /api/config": "",
     "POST /api/auth/login": f"{BODY} {LOGIN}",
-    "POST /api/auth/refresh": SESSION,
+    "POST /api/auth/refresh": f"{SESSION} RATE_LIMITED",
     "POST /api/auth/logout": SESSION,
     "GET /api/auth/me": SESSION,
-    "POST /api/auth/ticket": SESSION,
+    "POST /api/auth/ticket": f"{SESSION} RATE_LIMITED",
     "GET /api/users": "",
     "GET /api/auth/accounts": "",
     "GET /api/rooms": "AUTH_EXPIRED",
     "GET /api/rooms/{id}/messages": f"{SESSION} VALIDATION_ERROR {ROOM}",
-    "POST /api/presence": f"{SESSION} {BODY}",
+    "POST /api/presence": f"{SESSION} {BODY} RATE_LIMITED",
     "GET /api/data/users": f"{ROW} VALIDATION_ERROR",
     "POST /api/data/users": f"{ROW} FORBIDDEN",
     "GET /api/data/users/{id}": f"{ROW} PRECONDITION_FAILED",
     "PATCH /api/data/users/{id}": (
-        f"{ROW} {BODY} FORBIDDEN CONFLICT PRECONDITION_FAILED"
+        f"{ROW} {BODY} FORBIDDEN CONFLICT PRECONDITION_FAILED RATE_LIMITED"
     ),
     "DELETE /api/data/users/{id}": f"{ROW} FORBIDDEN",
     "GET /api/data/orders": f"{ROW} VALIDATION_ERROR",
-    "POST /api/data/orders": f"{ROW} {BODY} CONFLICT",
+    "POST /api/data/orders": (f"{ROW} {BODY} CONFLICT RATE_LIMITED QUOTA_EXCEEDED"),
     "GET /api/data/orders/{id}": f"{ROW} PRECONDITION_FAILED",
     "PATCH /api/data/orders/{id}": (
-        f"{ROW} {BODY} FORBIDDEN CONFLICT PRECONDITION_FAILED"
+        f"{ROW} {BODY} FORBIDDEN CONFLICT PRECONDITION_FAILED RATE_LIMITED "
+        "QUOTA_EXCEEDED"
     ),
-    "DELETE /api/data/orders/{id}": f"{ROW} FORBIDDEN PRECONDITION_FAILED",
-    "GET /api/ws/room/{id}": f"{SESSION} VALIDATION_ERROR {ROOM} {UPGRADE}",
+    "DELETE /api/data/orders/{id}": (
+        f"{ROW} FORBIDDEN PRECONDITION_FAILED RATE_LIMITED"
+    ),
+    "GET /api/ws/room/{id}": (
+        f"{SESSION} VALIDATION_ERROR {ROOM} {UPGRADE} RATE_LIMITED"
+    ),
     "GET /api/ws/presence": f"{SESSION} {UPGRADE}",
     "GET /healthz": "",
     "GET /readyz": "",

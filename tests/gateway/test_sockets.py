@@ -311,7 +311,7 @@ async def test_a_gateway_that_goes_closes_its_sockets_with_1012(
         await goes[0].say("still here")
         hub = node.hub(1)
         hub.refuse_new()
-        assert hub.ready()["accepting"] is False
+        assert hub.ready().parts["accepting"] is False
         with pytest.raises(Refused) as caught:
             await node.enter("user_3", room, gateway=1)
         assert error_of(caught.value) == (503, "AT_CAPACITY")

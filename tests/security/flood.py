@@ -378,7 +378,9 @@ def main() -> None:
     requests = affordable(wanted.requests, files)
     with tempfile.TemporaryDirectory(prefix="cfm-flood-") as folder:
         data = Path(folder, "data")
-        up = Messenger(data, CFM_CHAT_RATE="0", CFM_LOGIN_RATE="0")
+        up = Messenger(
+            data, CFM_CHAT_RATE="0", CFM_LOGIN_RATE="0", CFM_NEW_ROOM_RATE="0"
+        )
         try:
             up.wait_ready()
             pid = up.child("cfmessenger gateway").pid

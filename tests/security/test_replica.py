@@ -214,7 +214,7 @@ async def test_s4_sockets_outlive_a_replica_and_not_a_logout(scene: Scene) -> No
         # Deleted and not published, as if the channel had been down.
         with scene.primary.admin() as admin:
             admin.delete(f"cfm:session:{session.token_hash}")
-            admin.delete("cfm:user_sessions:user_1")
+            admin.delete("cfm:logins:user_1")
         node.hub()._logins._revalidated_at = 0.0
         assert await ended.closed() == 4500
         assert (await other.say("me too"))["seq"] == 2

@@ -202,6 +202,10 @@ class FakeValkey:
 
     def _xadd(self, session: Session, key: bytes, *args: bytes) -> Any:
         length: int | None = None
+        if args[0].upper() == b"NOMKSTREAM":
+            if key not in self.streams:
+                return None
+            args = args[1:]
         if args[0].upper() == b"MAXLEN":
             # "~" trims whole nodes only; a log here never fills one.
             length = int(args[2]) if args[1] == b"=" else None
@@ -292,9 +296,13 @@ class FakeValkey:
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)
 
-    def _zrange(self, session: Session, key: bytes, low: bytes, high: bytes) -> Any:
+    def _zrange(
+        self, session: Session, key: bytes, low: bytes, high: bytes, *how: bytes
+    ) -> Any:
         assert (low, high) == (b"0", b"-1")
         found = sorted((s, m) for m, s in self.zsets.get(key, {}).items())
+        if how:
+            return [part for s, member in found for part in (member, b"%d" % s)]
         return [member for _, member in found]
 
     def _zadd(self, session: Session, key: bytes, *args: bytes) -> Any:
@@ -358,7 +366,7 @@ class FakeValkey:
     def _nothing(self, session: Session, *args: bytes) -> Any:
         return 0
 
-    _hsetex = _expire = _zremrangebyrank = _nothing
+    _persist = _hsetex = _expire = _zremrangebyrank = _nothing
 
 
 def _id(text: bytes, low: int) -> Id:

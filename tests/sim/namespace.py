@@ -122,6 +122,9 @@ class FakeNamespace:
     async def describe(self) -> list[Described]:
         return []
 
+    async def wakes(self) -> None:
+        """Nobody asks."""
+
     async def ping(self) -> bool:
         if self.away:
             raise Unavailable

@@ -126,6 +126,7 @@ class GatewayProcess:
             directory=_Directory(),
             clock=SimClock(),
             names=None,
+            store=None,
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name

@@ -1,12 +1,16 @@
 """Every gateway's directory follows what people call themselves."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cfmessenger import keys
+from cfmessenger.data.engine import TIMEOUT_S
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
 from cfmessenger.errors import ProtocolError, Unavailable
@@ -130,3 +134,26 @@ def test_somebody_who_is_not_on_the_list_is_passed_over() -> None:
     assert directory.learn({"stranger": Words("X", None, "star", 2)}) == []
     assert directory.get("stranger") is None
     assert len(directory.people) == 20
+
+
+async def test_who_looks_behind_others_is_answered_in_time_too(
+    tmp_path: Path, valkey_url: str
+) -> None:
+    """Looks come one after the other, and a locked file must not add their waits up."""
+    file = tmp_path / "messenger.sqlite3"
+    store = Store(f"sqlite:///{file}")
+    await store.start(Directory.load())
+    kv = connect(valkey_url)
+    names = Names(store, kv, Directory.load())
+    await store.aclose()  # no reader has the file open
+    stranger = sqlite3.connect(file, isolation_level=None)
+    stranger.execute("PRAGMA locking_mode = EXCLUSIVE")
+    stranger.execute("BEGIN EXCLUSIVE")
+    async with asyncio.timeout(TIMEOUT_S + 3.0):  # before: 20 s
+        looks = (names.refresh() for _ in range(4))
+        found = await asyncio.gather(*looks, return_exceptions=True)
+    assert [type(each) for each in found] == [Unavailable] * 4
+    stranger.close()
+    await names.refresh()
+    await store.aclose()
+    await kv.aclose(close_connection_pool=True)

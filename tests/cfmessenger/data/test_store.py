@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cfmessenger.data import engine
 from cfmessenger.data.query import read_query
+from cfmessenger.data.quota import Quota
 from cfmessenger.data.registry import Item, Order
 from cfmessenger.data.store import KEY_LIFE_MS, Found, Store
+from cfmessenger.data.tables import usage
 from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.users import Directory
 from tests.cfmessenger.data.conftest import Pair
 from tests.postgresql import PostgreSQL
 
@@ -307,3 +314,177 @@ async def test_postgresql_stands_still(postgresql: PostgreSQL) -> None:
         postgresql.thaw()
     await store.ping()
     await store.aclose()
+
+
+# Whoever asks is answered in time, however many wait.
+
+CROWD = 25  # more than there are connections
+ANSWERED_WITHIN_S = engine.TIMEOUT_S + 3.0  # for a busy machine; before: 125 s
+
+
+async def outcomes(*calls: Awaitable[Any]) -> list[object]:
+    """What became of each: the result's type, or the error's."""
+    async with asyncio.timeout(ANSWERED_WITHIN_S):
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    return [type(each) for each in results]
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[tuple[Store, sqlite3.Connection]]:
+    """A store on SQLite, and a stranger's connection to the same file."""
+    store = Store(f"sqlite:///{tmp_path / 'messenger.sqlite3'}")
+    await store.start(Directory.load())
+    stranger = sqlite3.connect(tmp_path / "messenger.sqlite3", isolation_level=None)
+    yield store, stranger
+    stranger.close()
+    await store.aclose()
+
+
+async def test_writers_behind_a_held_lock_are_all_answered_in_time(
+    alone: tuple[Store, sqlite3.Connection],
+) -> None:
+    """They queue behind each other, but nobody waits for the sum."""
+    store, stranger = alone
+    stranger.execute("BEGIN IMMEDIATE")
+    found = await outcomes(*(order(store) for _ in range(CROWD)))
+    assert found == [Unavailable] * CROWD
+    assert await page(store) == ([], None)  # who only reads is not held up
+    stranger.execute("ROLLBACK")
+    await order(store)
+    assert len((await page(store))[0]) == 1
+
+
+async def test_readers_of_a_locked_file_are_all_answered_in_time(
+    alone: tuple[Store, sqlite3.Connection],
+) -> None:
+    """As somebody's backup may lock it: readers wait for it, and for a connection."""
+    store, stranger = alone
+    await store.aclose()  # no reader has the file open
+    stranger.execute("PRAGMA locking_mode = EXCLUSIVE")
+    stranger.execute("BEGIN EXCLUSIVE")
+    found = await outcomes(*(page(store) for _ in range(CROWD)), store.own_words())
+    assert set(found) == {Unavailable}
+    stranger.close()
+    assert await page(store) == ([], None)
+
+
+async def test_callers_of_a_busy_postgresql_are_all_answered_in_time(
+    postgresql: PostgreSQL,
+) -> None:
+    """One row is locked: its writers take every connection, others wait for one."""
+    url = postgresql.database()
+    store, other = Store(url), Store(url)
+    await store.start(Directory.load())
+    row = (await order(store)).row.id
+    async with other._engine.begin() as connection:  # for as long as it likes
+        table = store.collections["orders"].table
+        chosen = table.select().where(table.c.id == row).with_for_update()
+        await connection.execute(chosen)
+        writers = (change(store, row, currency="GBP") for _ in range(CROWD))
+        found = await outcomes(*writers, page(store))
+        assert set(found) == {Unavailable}
+    assert (await change(store, row, currency="GBP")).revision == 2
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_callers_of_a_silent_postgresql_are_all_answered_in_time(
+    postgresql: PostgreSQL,
+) -> None:
+    store = Store(postgresql.database())
+    await store.start(Directory.load())
+    await order(store)
+    postgresql.freeze()
+    try:
+        found = await outcomes(*(order(store) for _ in range(CROWD)), page(store))
+        assert set(found) == {Unavailable}
+    finally:
+        postgresql.thaw()
+    await store.ping()
+    await store.aclose()
+
+
+# What one user may keep.
+
+
+@pytest.fixture
+async def small(new_database: Callable[[], str]) -> AsyncIterator[Pair]:
+    """Two gateways with room for three orders, or a thousand characters, a user."""
+    url = new_database()
+    pair = Store(url, quota=Quota(3, 1000)), Store(url, quota=Quota(3, 1000))
+    await pair[0].start(Directory.load())
+    yield pair
+    for each in pair:
+        await each.aclose()
+
+
+async def kept(store: Store, user_id: str = "user_1") -> list[int]:
+    """Rows and characters that are counted."""
+    async with store._reading() as connection:
+        asked = usage.select().where(usage.c.user_id == user_id)
+        found = (await connection.execute(asked)).one_or_none()
+    return [0, 0] if found is None else list(found)[1:]
+
+
+async def drop(store: Store, row_id: str, owner: str = "user_1") -> None:
+    await store.delete(store.collections["orders"], owner, row_id, always)
+
+
+async def test_nobody_keeps_more_rows_than_they_may(small: Pair) -> None:
+    made = [(await order(small[n % 2])).row.id for n in range(3)]
+    assert await code_of(order(small[1])) == "QUOTA_EXCEEDED"
+    assert len((await page(small[0]))[0]) == 3
+    await order(small[0], "user_2")  # who keeps their own
+    await drop(small[0], made[0])
+    await order(small[1])
+    assert await code_of(order(small[0])) == "QUOTA_EXCEEDED"
+
+
+async def test_of_many_at_once_no_more_come_through_than_may(small: Pair) -> None:
+    found = await asyncio.gather(
+        *(order(small[n % 2]) for n in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(each, Found) for each in found) == 3
+    refused = {str(each) for each in found if not isinstance(each, Found)}
+    assert len(refused) == 1 and "QUOTA_EXCEEDED" in refused.pop()
+    assert len((await page(small[0]))[0]) == 3
+
+
+async def test_size_counts_too_when_a_row_grows(small: Pair) -> None:
+    tea = [Item(name="t" * 150, quantity=1, unit_price=350)]
+    row = await order(small[0])
+    much = tea * 5
+    assert await code_of(order(small[0], items=much)) == "QUOTA_EXCEEDED"
+    assert await code_of(change(small[0], row.row.id, items=much)) == "QUOTA_EXCEEDED"
+    before = await kept(small[0])
+    await change(small[0], row.row.id, items=tea)
+    assert (await kept(small[0]))[1] > before[1]
+    await change(small[0], row.row.id, items=SENT["items"])
+    assert await kept(small[0]) == before
+    await drop(small[0], row.row.id)
+    assert await kept(small[0]) == [0, 0]
+
+
+async def test_keys_of_what_was_deleted_are_counted_until_they_are_forgotten(
+    small: Pair,
+) -> None:
+    """Or else who makes and deletes with a new key each time fills the disk."""
+    tried = 0
+    with pytest.raises(ProtocolError) as caught:
+        for tried in range(20):
+            made = await order(small[0], key=f"k{tried}")
+            await drop(small[0], made.row.id)
+    assert caught.value.code == "QUOTA_EXCEEDED" and 2 <= tried <= 5
+    assert (await order(small[0], key="k0")).revision == 1  # a repeat keeps nothing
+    assert (await kept(small[0]))[0] == 0
+    await asyncio.gather(*(each.purge(1 + KEY_LIFE_MS) for each in small))
+    assert await kept(small[0]) == [0, 0]
+    await order(small[0], key="k0")
+
+
+async def test_a_refused_row_is_not_counted(small: Pair) -> None:
+    for _ in range(5):
+        assert await code_of(order(small[0], currency="XXQ")) == "VALIDATION_ERROR"
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        await order(small[0], "nobody")
+    assert await kept(small[0]) == await kept(small[0], "nobody") == [0, 0]

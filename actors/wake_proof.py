@@ -1,0 +1,104 @@
+"""Whether a sleeping object could wake now: the namespace's part of `/readyz`.
+
+Only a wake proves a wake, and a wake costs a process. So what a wake needs is looked at
+every few seconds (do its sockets take new connections, does storage take writes), and
+tried in full now and then, and each time after a doubt until it succeeds. Wakes of real
+objects count as tries. Nothing here waits while somebody asks: who asks is told what is
+known, and makes it be found out again when that is old (wire.md §1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from cfmessenger import link
+from cfmessenger.errors import Unavailable
+from cfmessenger.namespace import Address
+
+logger = logging.getLogger("cfmessenger.namespace")
+
+LOOK_EVERY_S = 5.0
+WAKE_EVERY_S = 180.0
+GREET_TIMEOUT_S = 2.0
+
+
+class WakeProof:
+    """`look` and `wake` raise `Unavailable` when it cannot be; both end by
+    themselves."""
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[None]],
+        wake: Callable[[], Awaitable[None]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._wake = wake
+        self._now = now
+        self._looked_at = -LOOK_EVERY_S
+        self._woke_at = 0.0  # the last wake that succeeded, tried or real
+        self._doubt = True  # from what went wrong to the next wake
+        self._why_not = "No object has woken yet."  # empty while one could
+        self._trying: asyncio.Task[None] | None = None  # while one look is under way
+
+    def woke(self) -> None:
+        """An object has woken."""
+        self._woke_at, self._doubt = self._now(), False
+
+    def failed(self) -> None:
+        """An object could not wake, for a reason that may be everybody's."""
+        self._doubt = True
+
+    def check(self) -> None:
+        """Raises `Unavailable`, with the reason, while objects cannot wake."""
+        idle = self._trying is None or self._trying.done()
+        if idle and self._now() - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = self._now()
+            self._trying = asyncio.create_task(self._try())
+        if self._why_not:
+            raise Unavailable(message=self._why_not)
+
+    async def _try(self) -> None:
+        try:
+            await self._look()
+            if self._doubt or self._now() - self._woke_at >= WAKE_EVERY_S:
+                await self._wake()
+                self.woke()
+        except Unavailable as problem:
+            self._cannot(problem.message, problem.__cause__)
+        except Exception as error:
+            logger.exception("the wake was not tried")
+            self._cannot(f"{type(error).__name__} while it was tried.")
+        else:
+            self._why_not = ""
+
+    def _cannot(self, why: str, cause: BaseException | None = None) -> None:
+        if why != self._why_not:
+            logger.warning("objects cannot wake: %s (%r)", why, cause)
+        self._doubt, self._why_not = True, why
+
+    def close(self) -> None:
+        """Let go of the look that is under way."""
+        if self._trying is not None:
+            self._trying.cancel()
+
+
+async def greet(at: Address) -> None:
+    """Link to an actor process as a gateway does. Raises `Unavailable`."""
+    try:
+        async with asyncio.timeout(GREET_TIMEOUT_S):
+            stream, writer = await asyncio.open_connection(at.host, at.port)
+            try:
+                writer.write(link.frame(link.Hello(link.VERSION, at.key, "probe")))
+                messages = link.gateway_reader()
+                while data := await stream.read(4096):
+                    if any(isinstance(m, link.Welcome) for m in messages.feed(data)):
+                        return
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, link.BrokenLink) as error:
+        raise Unavailable(message="A new actor cannot be reached.") from error
+    raise Unavailable(message="A new actor does not greet.")
