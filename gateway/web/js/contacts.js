@@ -2,6 +2,7 @@
 
 import { announce, roving } from "./a11y.js";
 import { drawing, el, iconButton, name, redraw, setText } from "./dom.js";
+import { composing } from "./keys.js";
 import { STATUS_NAMES } from "./store.js";
 
 const MAX_NAME = 50;
@@ -70,7 +71,7 @@ export class Contacts {
       hidden: true,
       onblur: () => this.#editName(false),
       onkeydown: (event) => {
-        if (event.isComposing) return;
+        if (composing(event)) return;
         if (event.key === "Enter") this.#rename();
         if (event.key === "Enter" || event.key === "Escape") {
           event.stopPropagation();

@@ -5,7 +5,7 @@ import { Contacts } from "./contacts.js";
 import { Conversation } from "./conversation.js";
 import { el, iconButton, redraw, setText } from "./dom.js";
 import { clearToasts, notificationsAreOn, setNotifications, tell, titleCount } from "./notify.js";
-import { Messenger, otherIn, Outbox, Session } from "./protocol.js";
+import { keptHere, Messenger, otherIn, Outbox, Session } from "./protocol.js";
 import { showSignIn } from "./signin.js";
 import { play, setSound, soundIsOn } from "./sounds.js";
 import { Store } from "./store.js";
@@ -111,16 +111,13 @@ class App {
   /** The conversations this tab had, and those that owe somebody a line. */
   #restore() {
     const ids = new Set(Outbox.rooms(this.session.user.id));
-    try {
-      for (const id of JSON.parse(sessionStorage.getItem(this.#openKey)) ?? []) ids.add(id);
-    } catch {
-      sessionStorage.removeItem(this.#openKey);
-    }
+    const open = keptHere.read(this.#openKey);
+    for (const id of Array.isArray(open) ? open : []) ids.add(id);
     for (const id of ids) this.open(id, { active: false });
   }
 
   #remember() {
-    sessionStorage.setItem(this.#openKey, JSON.stringify([...this.#conversations.keys()]));
+    keptHere.write(this.#openKey, [...this.#conversations.keys()]);
   }
 
   get #openKey() {
@@ -173,6 +170,8 @@ class App {
     const keys = iconButton("i-keys", "Keyboard", () => {});
     const help = el("div", { class: "menu help", role: "group", "aria-label": "Keyboard" }, SHORTCUTS(), el("button", { type: "button", onclick: () => closeHelp() }, "Close"));
     const closeHelp = popover(keys, help);
+    this.refusal = el("p", { class: "refusal", dir: "auto", hidden: true });
+    root.append(this.refusal);
     this.time = el("time", { class: "clock" });
     const tick = () => setText(this.time, new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
     tick();
@@ -180,7 +179,7 @@ class App {
     this.desktop.tray.replaceChildren(connection, sound, bell, el("div", { class: "menubox" }, keys, help), this.time);
   }
 
-  #connection({ state, retryAt }) {
+  #connection({ state, retryAt, why }) {
     if (state === "open" && this.connection.dataset.connection !== "open") {
       if (this.#connected) this.#quietUntil = performance.now() + QUIET_MS;
       else play("signIn");
@@ -188,10 +187,18 @@ class App {
       this.#load();
     }
     this.connection.dataset.connection = state;
-    this.retry.hidden = state !== "waiting";
+    this.retry.hidden = state !== "waiting" && state !== "offline";
     const words = { open: "Connected", connecting: "Connecting…", waiting: "Reconnecting…", offline: "Offline" };
     setText(this.words, words[state] ?? "");
-    if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - Date.now()) / 1000)} s`;
+    this.#refusal(why);
+    if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - performance.now()) / 1000)} s`;
+  }
+
+  /** Why the server will not have us, for as long as it will not. */
+  #refusal(why) {
+    if (why && this.refusal.textContent !== why) announce(why, true);
+    setText(this.refusal, why ?? "");
+    this.refusal.hidden = !why;
   }
 
   #end(reason) {
@@ -201,7 +208,7 @@ class App {
     this.store.close();
     this.desktop.close();
     this.#conversations.clear();
-    if (reason === "signed-out") sessionStorage.removeItem(this.#openKey);
+    if (reason === "signed-out") keptHere.remove(this.#openKey);
     titleCount(0);
     clearToasts();
     signedOut(reason);

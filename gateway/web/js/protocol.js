@@ -14,13 +14,15 @@
 // renews itself before it ends and is shared by all tabs (api.js).
 
 import { ApiError, call, Session } from "./protocol/api.js";
-import { Clock } from "./protocol/clock.js";
+import { serverClock } from "./protocol/clock.js";
 import { Emitter } from "./protocol/emitter.js";
+import { kept, keptHere } from "./protocol/kept.js";
 import { Outbox } from "./protocol/outbox.js";
 import { Room, socketBase } from "./protocol/room.js";
 import { LiveSocket, policyOf } from "./protocol/socket.js";
+import { LONGEST } from "./protocol/words.js";
 
-export { ApiError, call, Emitter, Outbox, policyOf, Room, Session };
+export { ApiError, call, Emitter, kept, keptHere, LONGEST, Outbox, policyOf, Room, Session };
 
 const SESSION_EXPIRED = 4500;
 const LOGGED_OUT = 4501;
@@ -44,11 +46,11 @@ export function otherIn(roomId, userId) {
  *  - `presence` {people: [{id, displayName, status}], whole}: `whole` replaces, else it
  *    changes those named;
  *  - `notification` {message}: somebody wrote in a direct room, open or not;
- *  - `connection` {state, retryAt?}: the worst of all sockets;
+ *  - `connection` {state, retryAt?, why?}: the worst of all sockets;
  *  - `ended` {reason}: signed out, here or elsewhere; nothing comes after it.
  */
 export class Messenger extends Emitter {
-  clock = new Clock();
+  clock = serverClock;
   rooms = new Map();
   status = "online";
   displayName = undefined;
@@ -56,6 +58,8 @@ export class Messenger extends Emitter {
   #states = new Map();
   #ended = false;
   #plain = true; // nothing was chosen that a room would have to be told
+  #declared = undefined; // the status that the server knows of, until presence is cut off
+  #declaring = undefined; // its being told, while it is
 
   constructor(session) {
     super();
@@ -63,7 +67,7 @@ export class Messenger extends Emitter {
     this.#socket = new LiveSocket(() => this.#url(), this.clock);
     this.#socket.on("open", () => this.#introduce());
     this.#socket.on("frame", (frame) => this.#frame(frame));
-    this.#socket.on("state", (state) => this.#state("presence", state));
+    this.#socket.on("state", (state) => this.#presenceState(state));
     this.#socket.on("final", (why) => this.#final(why));
     session.on("ended", ({ reason }) => this.#end(reason));
   }
@@ -110,11 +114,15 @@ export class Messenger extends Emitter {
     if (!this.#plain) room.presence(this.status, this.displayName);
   }
 
-  ticket() {
-    return this.session.ticket().catch((error) => {
+  /** For one socket. Who is not simply online is so before the first socket opens. */
+  async ticket() {
+    try {
+      await this.#declare();
+      return await this.session.ticket();
+    } catch (error) {
       error.final = error.ended;
       throw error;
-    });
+    }
   }
 
   /** Do not wait for the next attempt. */
@@ -129,6 +137,16 @@ export class Messenger extends Emitter {
 
   async #url() {
     return `${socketBase()}/api/ws/presence?ticket=${await this.ticket()}`;
+  }
+
+  #declare() {
+    const { status } = this;
+    if (status === "online" || status === this.#declared) return undefined;
+    this.#declaring ??= this.session
+      .call("POST", "/api/presence", { status })
+      .then(() => (this.#declared = status))
+      .finally(() => (this.#declaring = undefined));
+    return this.#declaring;
   }
 
   #introduce() {
@@ -152,13 +170,19 @@ export class Messenger extends Emitter {
         this.emit("notification", frame);
         break;
       case "session_expiring":
-        this.session.refresh().catch(() => {});
+        this.session.expiring(frame.expiresAt);
         break;
     }
   }
 
   #one({ userId: id, displayName }, status) {
     this.emit("presence", { people: [{ id, displayName, status }], whole: false });
+  }
+
+  #presenceState(state) {
+    // The server forgets a choice some time after the last socket.
+    if (state.state === "waiting" || state.state === "offline") this.#declared = undefined;
+    this.#state("presence", state);
   }
 
   #state(name, state) {

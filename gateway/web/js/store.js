@@ -1,8 +1,8 @@
 // What this page knows: people, rooms, unread counts, read marks, choices.
 //
-// Read marks live in localStorage, so the tabs of one person agree on what was read.
+// Read marks are kept in the browser, so the tabs of one person agree on what was read.
 
-import { call, directRoom, Emitter, otherIn } from "./protocol.js";
+import { call, directRoom, Emitter, kept, otherIn } from "./protocol.js";
 
 const RANK = { online: 0, busy: 1, away: 2, offline: 3 };
 
@@ -25,10 +25,10 @@ export class Store extends Emitter {
     super();
     this.#session = session;
     this.me = { ...session.user };
-    const kept = read(this.#key("me"));
-    this.status = kept?.status ?? "online";
-    if (kept?.displayName) this.me.displayName = kept.displayName;
-    this.renamed = kept?.displayName;
+    const chosen = kept.read(this.#key("me"));
+    this.status = chosen?.status in STATUS_NAMES ? chosen.status : "online";
+    if (chosen?.displayName) this.me.displayName = chosen.displayName;
+    this.renamed = chosen?.displayName;
     addEventListener("storage", this.#onStorage);
   }
 
@@ -81,7 +81,7 @@ export class Store extends Emitter {
     this.status = status;
     if (displayName !== this.me.displayName) this.renamed = displayName;
     this.me.displayName = displayName;
-    write(this.#key("me"), { status, displayName: this.renamed });
+    kept.write(this.#key("me"), { status, displayName: this.renamed });
     this.emit("me");
   }
 
@@ -130,22 +130,22 @@ export class Store extends Emitter {
   }
 
   readMark(roomId) {
-    return read(this.#key(`read.${roomId}`)) ?? 0;
+    return kept.read(this.#key(`read.${roomId}`)) ?? 0;
   }
 
   /** All up to `seq` was looked at, here or by another tab. */
   markRead(roomId, seq) {
-    if (seq > this.readMark(roomId)) write(this.#key(`read.${roomId}`), seq);
+    if (seq > this.readMark(roomId)) kept.write(this.#key(`read.${roomId}`), seq);
     this.setUnread(roomId, 0);
   }
 
   /** What was typed and not sent. */
   draft(roomId) {
-    return read(this.#key(`draft.${roomId}`)) ?? "";
+    return kept.read(this.#key(`draft.${roomId}`)) ?? "";
   }
 
   keepDraft(roomId, text) {
-    write(this.#key(`draft.${roomId}`), text || undefined);
+    kept.write(this.#key(`draft.${roomId}`), text || undefined);
   }
 
   #follow(person) {
@@ -164,21 +164,4 @@ export class Store extends Emitter {
     const roomId = key.slice(start.length, -this.#session.user.id.length - 1);
     if (this.#key(`read.${roomId}`) === key) this.setUnread(roomId, 0);
   };
-}
-
-function read(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key)) ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function write(key, value) {
-  try {
-    if (value === undefined) localStorage.removeItem(key);
-    else localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    // A full disk costs memory of choices, nothing else.
-  }
 }
