@@ -203,26 +203,31 @@ test("storage that is away for long is waited for", async () => {
   assert.deepEqual(world.server.contents("general"), ["one", "two"]);
 });
 
-test("an id that was another message's: the line was not said, and may be, under a new one", async () => {
-  const { world, tab, room, told } = await talking();
-  world.server.onFrame = (socket, frame) => {
-    if (frame.content !== "new words" || told.some(([type]) => type === "failed")) return false;
-    world.server.accept(socket, { ...frame, content: "old words" });
-    socket.refuse(frame, "ID_REUSED", { id: frame.id });
-    return true;
-  };
-  const { frame } = room.say("new words");
-  await world.time.pass(1000);
-  assert.deepEqual(plain(failed(room).map(({ frame: { content }, again }) => ({ content, again }))), [
-    { content: "new words", again: true },
-  ]);
-  room.retry(frame.id);
-  await world.time.pass(1000);
-  assert.deepEqual(world.server.contents("general"), ["old words", "new words"]);
-  assert.equal(room.outbox.lines.length, 0);
-  assert.equal([...world.disk.items.keys()].filter((key) => key.includes("outbox")).length, 0);
-  assert.deepEqual(tab.faults, []);
-});
+for (const order of ["before", "after"]) {
+  test(`an id that was another message's, told ${order} its echo: the line may be said under a new one`, async () => {
+    const { world, tab, room, told } = await talking();
+    world.server.room("general").push({ id: "taken", seq: 1, senderId: "user_1", content: "old words", type: "chat" });
+    world.server.onFrame = (socket, frame) => {
+      if (frame.content !== "new words" || told.some(([type]) => type === "failed")) return false;
+      const error = () => socket.refuse(frame, "ID_REUSED", { id: frame.id });
+      const echo = () => socket.say({ ...world.server.room("general")[0], id: frame.id });
+      for (const say of order === "before" ? [error, echo] : [echo, error]) say();
+      return true;
+    };
+    const { frame } = room.say("new words");
+    room.say("behind it");
+    await world.time.pass(1000);
+    const [line] = failed(room);
+    assert.deepEqual([line.frame.content, line.again], ["new words", true]);
+    assert.notEqual(line.frame.id, frame.id);
+    room.retry(line.frame.id);
+    await world.time.pass(1000);
+    assert.deepEqual(world.server.contents("general"), ["old words", "behind it", "new words"]);
+    assert.equal(room.outbox.lines.length, 0);
+    assert.equal([...world.disk.items.keys()].filter((key) => key.includes("outbox")).length, 0);
+    assert.deepEqual(tab.faults, []);
+  });
+}
 
 test("a fault of the server's own says so, and the line may be said again as the same", async () => {
   const { world, room } = await talking();

@@ -35,7 +35,7 @@ export class Outbox {
     return new Set(kept.keys(prefix).map((key) => key.slice(prefix.length).split(".")[0]));
   }
 
-  /** Lines in the order they were said: `{frame, at, tries?, failed?, again?, code?}`. */
+  /** Lines in the order they were said: `{frame, at, tries?, failed?, again?}`. */
   get lines() {
     return [...this.#lines.values()];
   }

@@ -19,8 +19,6 @@ const UNREADABLE_MS = 500;
 // codes with which it ends a socket because of what came over it.
 const UNREADABLE = ["INVALID_JSON", "VALIDATION_ERROR", "UNKNOWN_TYPE", "TOO_LARGE"];
 const BLAMING = [1002, 1003, 1007, 1008, 1009, 1010, 1011];
-// Refusals of a line that say nothing against its words: it may be said again.
-const MAY_SAY_AGAIN = ["ID_REUSED", "INTERNAL_ERROR"];
 const RANK = { sent: 1, delivered: 2, read: 3 };
 
 /**
@@ -119,11 +117,8 @@ export class Room extends Emitter {
   retry(id) {
     const line = this.outbox.get(id);
     if (!line?.again) return;
-    const { failed, again, code, tries, ...rest } = line;
-    // Whether it was accepted is not known, so it stays the same message; but not if its
-    // id is another's.
-    if (code === "ID_REUSED") rest.frame = { ...line.frame, id: newId() };
-    if (rest.frame !== line.frame) this.outbox.remove(id);
+    // Whether it was accepted is not known: it stays the same message.
+    const { failed, again, tries, ...rest } = line;
     this.emit("dropped", { id });
     this.emit("pending", { line: this.outbox.put(rest) });
     this.#next();
@@ -318,11 +313,12 @@ export class Room extends Emitter {
     if (!line) return;
     line.tries = (line.tries ?? 0) + 1;
     if (line.tries < TRIES) this.outbox.put(line);
-    else this.#fail(line, { message: why, again: true });
+    else this.#fail(line, why, true);
   }
 
-  #fail(line, { code, message, again = MAY_SAY_AGAIN.includes(code) }) {
-    this.outbox.put(Object.assign(line, { failed: message, again, code }));
+  /** `again`: nothing speaks against its words, so it may be said once more as it is. */
+  #fail(line, message, again) {
+    this.outbox.put(Object.assign(line, { failed: message, again }));
     this.emit("failed", { line });
   }
 
@@ -348,7 +344,8 @@ export class Room extends Emitter {
   }
 
   #refused(frame) {
-    const line = this.outbox.get(frame.id) ?? this.#reused(frame);
+    if (frame.code === "ID_REUSED") return this.#reused(frame);
+    const line = this.outbox.get(frame.id);
     if (!line) {
       if (frame.id || !this.#flying || !UNREADABLE.includes(frame.code)) {
         return this.emit("refused", { kind: "other", ...frame });
@@ -363,22 +360,29 @@ export class Room extends Emitter {
       this.emit("dropped", { id: frame.id });
       this.emit("refused", { kind: line.frame.type, ...frame });
       this.#again();
-    } else if (frame.retryable && !MAY_SAY_AGAIN.includes(frame.code)) {
+    } else if (frame.retryable && frame.code !== "INTERNAL_ERROR") {
       this.emit("delayed", { line, retryAfterMs: frame.retryAfterMs ?? 1000 });
       this.#flying = frame.id; // nothing overtakes it
       this.#wait((frame.retryAfterMs ?? 1000) + Math.random() * 250, () => this.#again());
     } else {
-      this.#fail(line, frame);
+      this.#fail(line, frame.message, frame.code === "INTERNAL_ERROR");
       this.#again();
     }
   }
 
-  // The echo that has come for it was another message's: this one was not said.
-  #reused({ id, code }) {
-    if (code !== "ID_REUSED" || this.#landed?.frame.id !== id) return undefined;
-    const line = this.outbox.put(this.#landed);
-    this.emit("pending", { line });
-    return line;
+  // The id is another message's, whose echo comes or has come: this line was not said, and
+  // needs an id of its own.
+  #reused({ id, message }) {
+    const line = this.outbox.get(id) ?? (this.#landed?.frame.id === id && this.#landed);
+    if (!line) return;
+    this.outbox.remove(id);
+    this.emit("dropped", { id });
+    const renamed = { ...line, frame: { ...line.frame, id: newId() } };
+    this.emit("pending", { line: renamed });
+    this.#fail(renamed, message, true);
+    if (this.#flying !== id) return;
+    clearTimeout(this.#waitTimer);
+    this.#again();
   }
 
   #wait(ms, work) {
