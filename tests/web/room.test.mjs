@@ -313,10 +313,18 @@ test("who appears offline says so before any socket opens, over a slow line too"
   await world.time.until(() => world.server.socket(ROOM));
   const posts = world.server.calls.filter(({ path }) => path === "/api/presence");
   assert.deepEqual(posts.map(({ body }) => body), [{ status: "offline" }]);
-  // After a cut as well: the server may have forgotten.
+  // The server remembers for a while. Of a longer cut it must be told first.
   for (const socket of world.server.sockets) socket.end(1012);
   await world.time.pass(30_000);
-  assert.equal(world.server.count("/api/presence"), 2);
+  assert.equal(world.server.count("/api/presence"), 1);
+  world.server.refusesSockets = true;
+  for (const socket of world.server.sockets) socket.end(1012);
+  await world.time.pass(120_000);
+  const before = world.server.sockets.length;
+  const asked = world.server.count("/api/presence");
+  world.server.refusesSockets = false;
+  await world.time.until(() => world.server.sockets.length > before);
+  assert.ok(asked >= 2);
 });
 
 test("who is simply online waits for nothing", async () => {

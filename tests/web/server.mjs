@@ -6,8 +6,12 @@ export const SESSION_MS = 20 * 60_000;
 export class Server {
   origin = "http://chat.example";
   latencyMs = 20; // each way
+  refusesSockets = false;
   sessionMs = SESSION_MS;
   sessionId = undefined; // the one that is good; undefined: none
+  displayName = "Maya";
+  people = []; // who is online, as presence tells it
+  answers = {}; // what is asked for by path
   calls = []; // {method, path, sessionId, body, at}
   sockets = [];
   rooms = new Map();
@@ -71,7 +75,7 @@ export class Server {
     const expiresAt = this.#time.now + this.sessionMs;
     if (path === "/api/auth/login") {
       this.sessionId = `s${++this.#numbers}`;
-      const user = { id: body.userId, displayName: "Maya", avatarId: "cat" };
+      const user = { id: body.userId, displayName: this.displayName, avatarId: "cat" };
       return [200, { sessionId: this.sessionId, user, expiresAt }];
     }
     if (!this.sessionId || sessionId !== this.sessionId) {
@@ -86,9 +90,9 @@ export class Server {
       this.sessionId = undefined;
       return [200, { success: true }];
     }
-    if (path === "/api/presence") return [200, { displayName: "Maya", ...body }];
+    if (path === "/api/presence") return [200, { displayName: this.displayName, ...body }];
     if (method === "GET" && path.startsWith("/api/rooms/")) return [200, { messages: [] }];
-    return [200, []];
+    return [200, this.answers[path] ?? []];
   }
 
   dial(url) {
@@ -101,7 +105,7 @@ export class Server {
     if (frame.type === "ping") {
       return socket.say({ type: "pong", t: frame.t, timestamp: this.#time.now });
     }
-    if (!socket.roomId || this.onFrame(socket, frame)) return undefined;
+    if (this.onFrame(socket, frame) || !socket.roomId) return undefined;
     if (frame.type === "chat") return this.accept(socket, frame);
     return undefined;
   }
@@ -145,7 +149,7 @@ class ServerSocket {
     if (this.readyState !== 0) return;
     this.readyState = 1;
     this.onopen?.({});
-    if (!this.roomId) return this.say({ type: "presence_full_sync", participants: [] });
+    if (!this.roomId) return this.say({ type: "presence_full_sync", participants: this.#server.people });
     const log = this.#server.room(this.roomId);
     const messages = log.filter(({ seq }) => seq > (this.since ?? 0));
     if (this.since !== null || log.length) {

@@ -15,7 +15,7 @@ export class Contacts {
   #groups = [];
   #queued = false;
 
-  /** `actions`: `open(roomId)`, `presence(status, displayName)`, `signOut()`. */
+  /** `actions`: `open(roomId)`, `presence(status)`, `rename(name)`, `signOut()`. */
   constructor(store, actions) {
     this.#store = store;
     this.#actions = actions;
@@ -79,17 +79,19 @@ export class Contacts {
         }
       },
     });
+    this.picture = drawing(`a-${me.avatarId}`, "avatar big");
+    this.message = el("p", { class: "psm", dir: "auto" });
     return el(
       "div",
       { class: "me" },
-      drawing(`a-${me.avatarId}`, "avatar big"),
+      this.picture,
       el(
         "div",
         { class: "self" },
         this.nameButton,
         this.nameBox,
         el("div", { class: "choose" }, this.statusIcon, this.statusBox),
-        me.personalMessage && el("p", { class: "psm", dir: "auto" }, me.personalMessage),
+        this.message,
       ),
       iconButton("i-exit", "Sign out", () => this.#actions.signOut(), "icon signout"),
     );
@@ -99,12 +101,15 @@ export class Contacts {
     const { me, status } = this.#store;
     this.statusBox.value = status;
     redraw(this.statusIcon, `s-${status}`);
+    redraw(this.picture, `a-${me.avatarId}`);
+    setText(this.message, me.personalMessage ?? "");
+    this.message.hidden = !me.personalMessage;
     this.nameButton.replaceChildren(name(me.displayName));
     this.nameButton.setAttribute("aria-label", `${me.displayName}, change my display name`);
   }
 
   #choose() {
-    this.#actions.presence(this.statusBox.value, this.#store.me.displayName);
+    this.#actions.presence(this.statusBox.value);
     announce(`You are now ${STATUS_NAMES[this.statusBox.value]}`);
   }
 
@@ -121,10 +126,7 @@ export class Contacts {
   #rename() {
     // What the server would refuse: control and direction-override characters.
     const wanted = this.nameBox.value.replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "").trim();
-    if (wanted && wanted !== this.#store.me.displayName) {
-      this.#actions.presence(this.#store.status, wanted);
-      announce(`Your name is now ${wanted}`);
-    }
+    if (wanted && wanted !== this.#store.me.displayName) this.#actions.rename(wanted);
   }
 
   // The list.
@@ -195,6 +197,7 @@ export class Contacts {
     const unread = this.#store.unread(roomId);
     setText(parts.name, title);
     setText(parts.psm, personalMessage ? ` – ${personalMessage}` : "");
+    if (avatarId) redraw(parts.picture, `a-${avatarId}`);
     if (status) {
       redraw(parts.status, `s-${status}`);
       row.dataset.status = status;
@@ -209,6 +212,7 @@ export class Contacts {
   #makeRow(key, roomId, avatarId) {
     const icon = avatarId ?? (roomId === "music" ? "music" : "room");
     const parts = {
+      picture: drawing(`a-${icon}`, "avatar"),
       status: drawing("s-online", "status"),
       name: name("", "name"),
       psm: el("bdi", { class: "psm" }),
@@ -219,7 +223,7 @@ export class Contacts {
     parts.button = el(
       "button",
       { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick: () => this.#actions.open(roomId) },
-      el("span", { class: "face" }, drawing(`a-${icon}`, "avatar"), avatarId && parts.status),
+      el("span", { class: "face" }, parts.picture, avatarId && parts.status),
       el("span", { class: "line" }, parts.name, parts.said, parts.psm),
       parts.badge,
       parts.news,

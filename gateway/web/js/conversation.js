@@ -107,6 +107,8 @@ export class Conversation {
     this.title = title;
     this.window.rename(title, this.#icon(other));
     if (!other) return;
+    redraw(this.pictures[0].firstChild, `a-${other.avatarId}`);
+    redraw(this.pictures[1].firstChild, `a-${this.#store.me.avatarId}`);
     setText(this.toName, other.displayName);
     setText(this.toMessage, other.personalMessage ?? "");
     redraw(this.toStatus, `s-${other.status ?? "offline"}`);
@@ -144,12 +146,9 @@ export class Conversation {
 
   #side(other, me) {
     if (other) {
-      return el(
-        "div",
-        { class: "side" },
-        el("div", { class: "picture" }, drawing(`a-${other.avatarId}`)),
-        el("div", { class: "picture" }, drawing(`a-${me.avatarId}`)),
-      );
+      const picture = ({ avatarId }) => el("div", { class: "picture" }, drawing(`a-${avatarId}`));
+      this.pictures = [picture(other), picture(me)];
+      return el("div", { class: "side" }, this.pictures);
     }
     this.crowd = el("ul", { class: "crowd" });
     this.here = el("h3", {}, "Here now");

@@ -27,16 +27,15 @@ class App {
     this.store = new Store(session);
     this.messenger = new Messenger(session);
     this.desktop = new Desktop(root);
-    if (status && status !== this.store.status) this.store.setMe(status, this.store.me.displayName);
-    if (this.store.status !== "online" || this.store.renamed) {
-      this.messenger.setPresence(this.store.status, this.store.renamed);
-    }
+    if (status) this.store.setStatus(status);
+    if (status || this.store.status !== "online") this.messenger.setPresence(this.store.status);
     this.contacts = new Contacts(this.store, {
       open: (roomId) => this.open(roomId),
-      presence: (wanted, displayName) => {
-        this.store.setMe(wanted, displayName);
-        this.messenger.setPresence(wanted, this.store.renamed);
+      presence: (wanted) => {
+        this.store.setStatus(wanted);
+        this.messenger.setPresence(wanted);
       },
+      rename: (displayName) => this.#rename(displayName),
       signOut: () => session.signOut().catch(() => {}),
     });
     const { clientWidth, clientHeight } = this.desktop.stage;
@@ -78,7 +77,7 @@ class App {
     messenger.on("connection", (state) => this.#connection(state));
     messenger.on("ended", ({ reason }) => this.#end(reason));
     store.on("me", () => {
-      messenger.adoptPresence(store.status, store.renamed);
+      if (store.status !== messenger.status) messenger.adoptPresence(store.status);
       for (const each of this.#conversations.values()) each.refresh();
     });
     for (const event of ["people", "rooms"]) {
@@ -94,6 +93,19 @@ class App {
     document.addEventListener("visibilitychange", this.#looked);
     addEventListener("focus", this.#looked);
     this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
+  }
+
+  async #rename(wanted) {
+    const { me } = this.store;
+    try {
+      const displayName = await this.messenger.rename(wanted);
+      this.store.setMe({ displayName });
+      announce(`Your name is now ${displayName}`);
+    } catch (error) {
+      const title = "Your name has not changed";
+      tell({ title, text: error.message, icon: `a-${me.avatarId}`, tag: "name", open: () => {} });
+      announce(`${title}. ${error.message}`, true);
+    }
   }
 
   #looked = () => {

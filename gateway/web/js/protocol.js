@@ -26,6 +26,8 @@ export { ApiError, call, Emitter, kept, keptHere, LONGEST, Outbox, policyOf, Roo
 
 const SESSION_EXPIRED = 4500;
 const LOGGED_OUT = 4501;
+// The server forgets a choice 90 s after the last socket (wire.md): a little sooner here.
+const FORGOTTEN_MS = 75_000;
 
 /** The canonical id of two people's room: the wire's order, whoever asks. */
 export function directRoom(one, other) {
@@ -43,8 +45,8 @@ export function otherIn(roomId, userId) {
 
 /**
  * Emits
- *  - `presence` {people: [{id, displayName, status}], whole}: `whole` replaces, else it
- *    changes those named;
+ *  - `presence` {people: [{id, displayName, status, personalMessage?, avatarId?}], whole}:
+ *    `whole` replaces, else it changes those named;
  *  - `notification` {message}: somebody wrote in a direct room, open or not;
  *  - `connection` {state, retryAt?, why?}: the worst of all sockets;
  *  - `ended` {reason}: signed out, here or elsewhere; nothing comes after it.
@@ -53,19 +55,17 @@ export class Messenger extends Emitter {
   clock = serverClock;
   rooms = new Map();
   status = "online";
-  displayName = undefined;
   #socket;
   #states = new Map();
   #ended = false;
-  #plain = true; // nothing was chosen that a room would have to be told
-  #declared = undefined; // the status that the server knows of, until presence is cut off
+  #owed = false; // the server has not confirmed the status that was chosen
   #declaring = undefined; // its being told, while it is
+  #cutAt = undefined; // since when presence has no socket, after it had one
 
   constructor(session) {
     super();
     this.session = session;
     this.#socket = new LiveSocket(() => this.#url(), this.clock);
-    this.#socket.on("open", () => this.#introduce());
     this.#socket.on("frame", (frame) => this.#frame(frame));
     this.#socket.on("state", (state) => this.#presenceState(state));
     this.#socket.on("final", (why) => this.#final(why));
@@ -95,26 +95,26 @@ export class Messenger extends Emitter {
     this.#tell();
   }
 
-  /** Everybody and every room sees it, and again after each reconnect. */
-  setPresence(status, displayName = this.displayName) {
-    this.adoptPresence(status, displayName);
-    this.#introduce();
-  }
-
-  /** The same, when presence itself told us: another tab has chosen. */
-  adoptPresence(status, displayName) {
+  /** Chosen here; it holds for all devices, and in every room. */
+  setPresence(status) {
     this.status = status;
-    this.displayName = displayName;
-    this.#plain = false;
-    for (const room of this.rooms.values()) this.introduce(room);
+    this.#owed = true;
+    this.#socket.send({ type: "presence_update", status });
   }
 
-  /** A room has opened: it learns who this is. */
-  introduce(room) {
-    if (!this.#plain) room.presence(this.status, this.displayName);
+  /** Chosen elsewhere: presence itself has told us. */
+  adoptPresence(status) {
+    this.status = status;
+    this.#owed = false;
   }
 
-  /** For one socket. Who is not simply online is so before the first socket opens. */
+  /** Everybody sees it within a second; returns the name that they see. */
+  async rename(displayName) {
+    const { status } = this;
+    return (await this.session.call("POST", "/api/presence", { status, displayName })).displayName;
+  }
+
+  /** For one socket, which opens with the status that was chosen and not with another. */
   async ticket() {
     try {
       await this.#declare();
@@ -141,24 +141,22 @@ export class Messenger extends Emitter {
 
   #declare() {
     const { status } = this;
-    if (status === "online" || status === this.#declared) return undefined;
+    const forgotten = performance.now() - this.#cutAt > FORGOTTEN_MS && status !== "online";
+    if (!this.#owed && !forgotten) return undefined;
     this.#declaring ??= this.session
       .call("POST", "/api/presence", { status })
-      .then(() => (this.#declared = status))
+      .then(() => {
+        this.#owed = status !== this.status;
+        this.#cutAt = undefined;
+      })
       .finally(() => (this.#declaring = undefined));
     return this.#declaring;
-  }
-
-  #introduce() {
-    if (this.#plain) return;
-    const { status, displayName } = this;
-    this.#socket.send({ type: "presence_update", status, displayName });
   }
 
   #frame(frame) {
     switch (frame.type) {
       case "presence_full_sync":
-        this.emit("presence", { people: frame.participants, whole: !frame.partial });
+        this.#seen(frame.participants, !frame.partial);
         break;
       case "presence_join":
         this.#one(frame, "online");
@@ -175,13 +173,21 @@ export class Messenger extends Emitter {
     }
   }
 
-  #one({ userId: id, displayName }, status) {
-    this.emit("presence", { people: [{ id, displayName, status }], whole: false });
+  #one({ type, userId: id, ...words }, status) {
+    this.#seen([{ id, ...words, status }], false);
+  }
+
+  // What is told of oneself confirms a choice; or it is older, and the choice stands.
+  #seen(people, whole) {
+    const me = people.find(({ id }) => id === this.session.user.id);
+    if (me?.status === this.status) this.#owed = false;
+    else if (me && this.#owed) me.status = this.status;
+    this.emit("presence", { people, whole });
   }
 
   #presenceState(state) {
-    // The server forgets a choice some time after the last socket.
-    if (state.state === "waiting" || state.state === "offline") this.#declared = undefined;
+    if (state.state === "open") this.#cutAt = undefined;
+    else if (state.state !== "connecting") this.#cutAt ??= performance.now();
     this.#state("presence", state);
   }
 

@@ -2,7 +2,7 @@
 //
 // Read marks are kept in the browser, so the tabs of one person agree on what was read.
 
-import { call, directRoom, Emitter, kept, otherIn } from "./protocol.js";
+import { directRoom, Emitter, kept, otherIn } from "./protocol.js";
 
 const RANK = { online: 0, busy: 1, away: 2, offline: 3 };
 
@@ -12,6 +12,8 @@ export const STATUS_NAMES = {
   away: "Away",
   offline: "Appear offline",
 };
+
+const WORDS = ["displayName", "personalMessage", "avatarId"];
 
 /** Emits `people`, `rooms`, `unread` {roomId, count}, `me`, `came` {person}. */
 export class Store extends Emitter {
@@ -24,11 +26,9 @@ export class Store extends Emitter {
   constructor(session) {
     super();
     this.#session = session;
-    this.me = { ...session.user };
+    this.me = { ...session.user }; // as others see it, as far as that is known
     const chosen = kept.read(this.#key("me"));
-    this.status = chosen?.status in STATUS_NAMES ? chosen.status : "online";
-    if (chosen?.displayName) this.me.displayName = chosen.displayName;
-    this.renamed = chosen?.displayName;
+    this.status = Object.hasOwn(STATUS_NAMES, chosen?.status) ? chosen.status : "online";
     addEventListener("storage", this.#onStorage);
   }
 
@@ -39,7 +39,7 @@ export class Store extends Emitter {
   /** Everybody and every room, with what is unread where `isOpen(roomId)` is false. */
   async load(isOpen) {
     const [people, rooms] = await Promise.all([
-      call("GET", "/api/users"),
+      this.#session.call("GET", "/api/users"),
       this.#session.call("GET", "/api/rooms"),
     ]);
     const before = this.people;
@@ -48,9 +48,10 @@ export class Store extends Emitter {
       const known = before.get(person.id);
       if (known && this.#synced && !person.isAiBot) {
         person.status = known.status;
-        person.displayName = known.displayName;
       }
     }
+    const me = this.people.get(this.me.id);
+    if (me) this.#follow(me, false);
     this.publicRooms = rooms.filter(({ type }) => type === "group");
     for (const { id, unreadCount } of rooms) {
       if (!id.startsWith("dm_")) continue;
@@ -67,21 +68,26 @@ export class Store extends Emitter {
       const now = seen.get(person.id);
       if (!now && (!whole || person.isAiBot)) continue;
       const status = now?.status ?? "offline";
+      if (now) learn(person, now);
       const came = this.#synced && person.status === "offline" && status !== "offline";
       person.status = status;
-      if (now?.displayName) person.displayName = now.displayName;
-      if (person.id === this.me.id) !whole && this.#follow(person);
+      if (person.id === this.me.id) this.#follow(person, Boolean(now));
       else if (came) this.emit("came", { person });
     }
     this.#synced ||= whole;
     this.emit("people");
   }
 
-  setMe(status, displayName) {
+  /** Chosen here, or followed. */
+  setStatus(status) {
     this.status = status;
-    if (displayName !== this.me.displayName) this.renamed = displayName;
-    this.me.displayName = displayName;
-    kept.write(this.#key("me"), { status, displayName: this.renamed });
+    kept.write(this.#key("me"), { status });
+    this.emit("me");
+  }
+
+  /** How others see oneself. */
+  setMe(words) {
+    learn(this.me, words);
     this.emit("me");
   }
 
@@ -148,10 +154,10 @@ export class Store extends Emitter {
     kept.write(this.#key(`draft.${roomId}`), text || undefined);
   }
 
-  #follow(person) {
-    // Chosen in another tab or on another device.
-    if (person.status === this.status && person.displayName === this.me.displayName) return;
-    this.setMe(person.status, person.displayName);
+  // Chosen or changed in another tab or on another device.
+  #follow(person, told) {
+    if (WORDS.some((word) => person[word] !== this.me[word])) this.setMe(person);
+    if (told && person.status !== this.status) this.setStatus(person.status);
   }
 
   #key(name) {
@@ -164,4 +170,13 @@ export class Store extends Emitter {
     const roomId = key.slice(start.length, -this.#session.user.id.length - 1);
     if (this.#key(`read.${roomId}`) === key) this.setUnread(roomId, 0);
   };
+}
+
+// What a frame says of a person. Where there is no picture the server tells of none, nor
+// of messages; else a message that is not there is one that was taken away.
+function learn(person, { displayName, personalMessage, avatarId }) {
+  if (displayName) person.displayName = displayName;
+  if (!avatarId) return;
+  person.avatarId = avatarId;
+  person.personalMessage = personalMessage;
 }

@@ -132,10 +132,6 @@ export class Room extends Emitter {
     if (this.#settled) this.#socket.send({ type: "typing", isTyping });
   }
 
-  presence(status, displayName) {
-    this.#socket.send({ type: "presence", status, displayName });
-  }
-
   /** Tells the author; only what is news, and never about a line of one's own. */
   acknowledge(message, status) {
     if (message.senderId === this.#session.user.id) return;
@@ -185,7 +181,6 @@ export class Room extends Emitter {
     this.#acked.clear(); // the last of them may have been lost with their socket
     // Without a `since` an empty room sends no history at all.
     this.#wait(resumed ? RESUME_MS : SETTLE_MS, () => this.#settle());
-    this.#messenger.introduce(this);
   }
 
   #state(state) {
