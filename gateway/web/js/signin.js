@@ -130,6 +130,7 @@ export function showSignIn(root, { reason, entered }) {
       const people = accounts.filter(({ isAiBot }) => !isAiBot);
       if (!people.some(({ id }) => id === chosen.user)) chosen.user = null;
       list.replaceChildren(...people.map((each) => account(each, chosen.user)));
+      if (search.value) filter(list, search.value); // typed before there was a list
       list.querySelector(":checked")?.scrollIntoView({ block: "nearest" });
       problem.textContent = "";
       prove(proof, config.TURNSTILE_SITE_KEY, token, ready);
