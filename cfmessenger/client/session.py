@@ -24,7 +24,7 @@ from cfmessenger.client.presence import PresenceConnection
 from cfmessenger.client.room import RoomConnection
 from cfmessenger.client.urls import is_loopback
 from cfmessenger.ids import direct_room
-from cfmessenger.protocol import Message, RoomInfo, User
+from cfmessenger.protocol import Message, RoomInfo, Status, User
 
 T = TypeVar("T")
 
@@ -53,6 +53,13 @@ class _Renewal(msgspec.Struct, rename="camel"):
 class _Ticket(msgspec.Struct, rename="camel"):
     ticket: str
     expires_at: int
+
+
+class Shown(msgspec.Struct, rename="camel", frozen=True):
+    """What others see of us."""
+
+    status: Status
+    display_name: str
 
 
 class Page(msgspec.Struct, rename="camel", frozen=True):
@@ -226,6 +233,14 @@ class Session:
     async def me(self) -> User:
         return await self._call(User, "GET", "/api/auth/me")
 
+    async def appear(self, status: Status, display_name: str | None = None) -> Shown:
+        """Choose a status (and a name), for all devices and in every room. Before the
+        first socket is opened it holds from the first moment on."""
+        wish = {"status": status} | (
+            {} if display_name is None else {"displayName": display_name}
+        )
+        return await self._call(Shown, "POST", "/api/presence", wish)
+
     async def rooms(self) -> list[RoomInfo]:
         """The public rooms, then our direct rooms, latest first."""
         return await self._call(list[RoomInfo], "GET", "/api/rooms")
@@ -238,12 +253,14 @@ class Session:
         path = f"/api/rooms/{quote(room_id, safe='')}/messages?{query}"
         return await self._call(Page, "GET", path)
 
-    async def _call(self, kind: type[T], method: str, path: str) -> T:
+    async def _call(self, kind: type[T], method: str, path: str, json: Any = None) -> T:
         """With our id; a 401 to an id that was rotated meanwhile is tried again."""
         while True:
             used = self.session_id
             try:
-                return await self.client.call(kind, method, path, session_id=used)
+                return await self.client.call(
+                    kind, method, path, json=json, session_id=used
+                )
             except ApiError as error:
                 if error.status != 401:
                     raise

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)
 _NO_STORAGE = """
 for (const name of ["localStorage", "sessionStorage"]) {
   Object.defineProperty(window, name, {
-    get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+    get() { throw new DOMException("Access is denied.", "SecurityError"); },
   });
 }
 """

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cfmessenger.client import ApiError, Client, SessionEnded, Unreachable
+from cfmessenger.client import ApiError, Client, SessionEnded, Shown, Unreachable
 from cfmessenger.client.envelope import api_error
 
 from .scripted_server import HttpRequest, ScriptedServer
@@ -182,3 +182,17 @@ async def test_many_calls_that_cross_a_slow_refresh_all_succeed(
     await session.refresh()
     tickets = await asyncio.gather(*crossing)
     assert len(set(tickets)) == 3
+
+
+async def test_a_status_is_chosen_before_any_socket_and_a_name_is_as_others_see_it(
+    server: ScriptedServer, client: Client
+) -> None:
+    def shown(request: HttpRequest) -> tuple[int, object]:
+        assert request.session_id == server.session_id
+        return 200, {"displayName": "as it was", **request.json}
+
+    server.routes["POST", "/api/presence"] = shown
+    session = await client.login("user_1")
+    assert await session.appear("offline") == Shown("offline", "as it was")
+    assert server.requests[-1].json == {"status": "offline"}
+    assert await session.appear("busy", "Maya!") == Shown("busy", "Maya!")
