@@ -260,7 +260,7 @@ test("half a character is repaired before it is sent", async () => {
 test("without String.prototype.toWellFormed too", async () => {
   const world = new World();
   const tab = await world.tab();
-  const { wellFormed } = await tab.load("protocol/words.js");
+  const { wellFormed } = await tab.load("protocol/outbox.js");
   const none = { toWellFormed: undefined, replace: (...how) => "a\ud800\ud83d\ude00\udc00".replace(...how) };
   assert.equal(wellFormed(none), "a\ufffd\ud83d\ude00\ufffd");
 });

@@ -160,7 +160,7 @@ class Tab {
       removeEventListener: (type, listener) => this.#of(target, type).delete(listener),
     });
     this.navigator = { onLine: true, locks: locks ? world.locks : undefined };
-    this.document = { hidden: false, ...listening("document") };
+    this.document = { hidden: false, getElementById: () => null, ...listening("document") };
     const globals = {
       ...listening("window"),
       setTimeout: (work, ms) => time.set(() => this.closed || work(), ms),

@@ -1,9 +1,8 @@
 // Where one writes: text, emoticons, a nudge, a wink.
 
-import { announce, popover, roving } from "./a11y.js";
+import { announce, popover, roving, sends } from "./a11y.js";
 import { drawing, el } from "./dom.js";
 import { EMOTICONS } from "./emoticons.js";
-import { sends } from "./keys.js";
 import { LONGEST } from "./protocol.js";
 import { winkMenu } from "./winks.js";
 

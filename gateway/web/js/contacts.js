@@ -1,8 +1,7 @@
 // The contact list: oneself, the people, the bots, the rooms.
 
-import { announce, roving } from "./a11y.js";
+import { announce, composing, roving } from "./a11y.js";
 import { drawing, el, iconButton, name, redraw, setText } from "./dom.js";
-import { composing } from "./keys.js";
 import { STATUS_NAMES } from "./store.js";
 
 const MAX_NAME = 50;

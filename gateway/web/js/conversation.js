@@ -1,9 +1,8 @@
 // One conversation: a room's connection, its window, and what happens between them.
 
-import { announce } from "./a11y.js";
+import { announce, composing } from "./a11y.js";
 import { Composer } from "./composer.js";
 import { calm, drawing, el, name, redraw, setText } from "./dom.js";
-import { composing } from "./keys.js";
 import { tell } from "./notify.js";
 import { play } from "./sounds.js";
 import { Transcript } from "./transcript.js";

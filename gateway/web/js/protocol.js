@@ -17,10 +17,9 @@ import { ApiError, call, Session } from "./protocol/api.js";
 import { serverClock } from "./protocol/clock.js";
 import { Emitter } from "./protocol/emitter.js";
 import { kept, keptHere } from "./protocol/kept.js";
-import { Outbox } from "./protocol/outbox.js";
+import { LONGEST, Outbox } from "./protocol/outbox.js";
 import { Room, socketBase } from "./protocol/room.js";
 import { LiveSocket, policyOf } from "./protocol/socket.js";
-import { LONGEST } from "./protocol/words.js";
 
 export { ApiError, call, Emitter, kept, keptHere, LONGEST, Outbox, policyOf, Room, Session };
 

@@ -11,6 +11,11 @@ import { kept } from "./kept.js";
 const PREFIX = "cfm.outbox.";
 const LIMIT = 256;
 
+/** The longest line, in UTF-16 units, as `maxlength` and the wire count. */
+export const LONGEST = 2048;
+
+const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
 export class Outbox {
   #prefix;
   #lines = new Map();
@@ -76,4 +81,9 @@ export class Outbox {
 export function newId() {
   const random = crypto.getRandomValues(new Uint32Array(3));
   return `w-${Date.now().toString(36)}-${Array.from(random, (n) => n.toString(36)).join("")}`;
+}
+
+/** Half a character, left by a cut or a broken keyboard, becomes U+FFFD. */
+export function wellFormed(text) {
+  return text.toWellFormed?.() ?? text.replace(LONE, "\ufffd");
 }

@@ -2,10 +2,9 @@
 
 import { call } from "./api.js";
 import { Emitter } from "./emitter.js";
-import { newId, Outbox } from "./outbox.js";
+import { newId, Outbox, wellFormed } from "./outbox.js";
 import { LiveSocket, policyOf } from "./socket.js";
 import { Typists } from "./typists.js";
-import { wellFormed } from "./words.js";
 
 const PAGE = 50;
 const NEVER = -Infinity;
