@@ -14,6 +14,7 @@ import { Desktop } from "./windows.js";
 const root = document.getElementById("desktop");
 const BY_ITSELF = 8; // conversations that open without being asked for
 const RELOAD_MS = 60_000;
+const RELOAD_AGAIN_MS = 5000;
 const QUIET_MS = 4000;
 
 class App {
@@ -21,6 +22,7 @@ class App {
   #timers = [];
   #connected = false;
   #quietUntil = 0;
+  #loadedAt = -Infinity; // by performance.now()
 
   constructor(session, status) {
     this.session = session;
@@ -90,7 +92,7 @@ class App {
       this.#conversations.get(roomId)?.window.flag(count);
     });
     store.on("came", ({ person }) => this.#came(person));
-    document.addEventListener("visibilitychange", this.#looked);
+    document.addEventListener("visibilitychange", this.#shown);
     addEventListener("focus", this.#looked);
     this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
   }
@@ -112,7 +114,14 @@ class App {
     for (const each of this.#conversations.values()) each.looked();
   };
 
+  // A hidden page loads nothing: what was read elsewhere meanwhile is learned now.
+  #shown = () => {
+    this.#looked();
+    if (!document.hidden && performance.now() - this.#loadedAt > RELOAD_AGAIN_MS) this.#load();
+  };
+
   async #load() {
+    this.#loadedAt = performance.now();
     try {
       await this.store.load((roomId) => this.#conversations.has(roomId));
     } catch {
@@ -215,7 +224,7 @@ class App {
 
   #end(reason) {
     for (const timer of this.#timers) clearInterval(timer);
-    document.removeEventListener("visibilitychange", this.#looked);
+    document.removeEventListener("visibilitychange", this.#shown);
     removeEventListener("focus", this.#looked);
     this.store.close();
     this.desktop.close();
