@@ -37,7 +37,7 @@ from cfmessenger.client.events import (
 from cfmessenger.client.presence import PresenceConnection
 from cfmessenger.client.room import RoomConnection
 from cfmessenger.client.room_state import RoomState
-from cfmessenger.client.session import Client, Page, Session
+from cfmessenger.client.session import Client, Page, Session, Shown
 from cfmessenger.client.state import ClientState, PresenceState
 
 __all__ = [
@@ -67,5 +67,6 @@ __all__ = [
     "SendTimeout",
     "Session",
     "SessionEnded",
+    "Shown",
     "Unreachable",
 ]

@@ -24,7 +24,7 @@ from cfmessenger.client.presence import PresenceConnection
 from cfmessenger.client.room import RoomConnection
 from cfmessenger.client.urls import is_loopback
 from cfmessenger.ids import direct_room
-from cfmessenger.protocol import Message, RoomInfo, User
+from cfmessenger.protocol import Message, RoomInfo, Status, User
 
 T = TypeVar("T")
 
@@ -33,6 +33,9 @@ TEST_TURNSTILE_TOKEN = "XXXX.DUMMY.TOKEN.XXXX"
 
 _REFRESH_MARGIN_S = 120.0
 _RETRY_S = 5.0
+#: A session that is to end sooner cannot be kept: asking again and again is no help.
+_SHORTEST_S = 1.0
+_ABSURD_S = 30.0
 
 
 class _Login(msgspec.Struct, rename="camel"):
@@ -50,6 +53,13 @@ class _Renewal(msgspec.Struct, rename="camel"):
 class _Ticket(msgspec.Struct, rename="camel"):
     ticket: str
     expires_at: int
+
+
+class Shown(msgspec.Struct, rename="camel", frozen=True):
+    """What others see of us."""
+
+    status: Status
+    display_name: str
 
 
 class Page(msgspec.Struct, rename="camel", frozen=True):
@@ -71,9 +81,9 @@ class Client:
         self._http = httpx2.AsyncClient(
             base_url=self.url, timeout=timeout_s, trust_env=not is_loopback(url)
         )
-        #: Server time minus ours, roughly: a wrong local clock must not make a session
-        #: look ended, or endless.
-        self.skew_ms = 0.0
+        # Server time minus our monotonic clock, as of the latest answer: somebody who
+        # sets this machine's clock must not make a session look ended, or endless.
+        self._ahead_ms = time.time() * 1000 - time.monotonic() * 1000
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,8 +135,12 @@ class Client:
             text = f"{self.url} does not speak our protocol at {path}"
             raise Unreachable(text) from error
         if timestamp:
-            self.skew_ms = timestamp - time.time() * 1000
+            self._ahead_ms = timestamp - time.monotonic() * 1000
         return data
+
+    def server_now(self) -> float:
+        """The server's clock, to within the time its latest answer took; Unix ms."""
+        return time.monotonic() * 1000 + self._ahead_ms
 
 
 class Session:
@@ -201,6 +215,13 @@ class Session:
             self.session_id = renewal.session_id
             self.expires_at = renewal.expires_at
 
+    def refresh_in_s(self) -> float:
+        """Seconds until it should be renewed, by the server's clock; as `async with`,
+        this object does that by itself."""
+        left = (self.expires_at - self.client.server_now()) / 1000
+        early = min(_REFRESH_MARGIN_S, left / 4)
+        return left - early if left >= _SHORTEST_S else _ABSURD_S
+
     async def logout(self) -> None:
         """End the session; its sockets close with 4501."""
         await self._call(msgspec.Raw, "POST", "/api/auth/logout")
@@ -211,6 +232,14 @@ class Session:
 
     async def me(self) -> User:
         return await self._call(User, "GET", "/api/auth/me")
+
+    async def appear(self, status: Status, display_name: str | None = None) -> Shown:
+        """Choose a status (and a name), for all devices and in every room. Before the
+        first socket is opened it holds from the first moment on."""
+        wish = {"status": status} | (
+            {} if display_name is None else {"displayName": display_name}
+        )
+        return await self._call(Shown, "POST", "/api/presence", wish)
 
     async def rooms(self) -> list[RoomInfo]:
         """The public rooms, then our direct rooms, latest first."""
@@ -224,12 +253,14 @@ class Session:
         path = f"/api/rooms/{quote(room_id, safe='')}/messages?{query}"
         return await self._call(Page, "GET", path)
 
-    async def _call(self, kind: type[T], method: str, path: str) -> T:
+    async def _call(self, kind: type[T], method: str, path: str, json: Any = None) -> T:
         """With our id; a 401 to an id that was rotated meanwhile is tried again."""
         while True:
             used = self.session_id
             try:
-                return await self.client.call(kind, method, path, session_id=used)
+                return await self.client.call(
+                    kind, method, path, json=json, session_id=used
+                )
             except ApiError as error:
                 if error.status != 401:
                     raise
@@ -242,8 +273,7 @@ class Session:
     async def _keep(self) -> None:
         """Refresh ahead of the end; give up silently, the next call will tell."""
         while True:
-            left = (self.expires_at - self.client.skew_ms) / 1000 - time.time()
-            await asyncio.sleep(max(left - min(_REFRESH_MARGIN_S, left / 4), 1.0))
+            await asyncio.sleep(self.refresh_in_s())
             try:
                 await self.refresh()
             except (ApiError, Unreachable):

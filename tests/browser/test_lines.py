@@ -50,6 +50,29 @@ async def test_scrolling_back_shows_everything_in_order(stage: Stage, up: Up) ->
     assert await days.count() in (1, 2)  # it may be midnight
 
 
+async def test_what_was_read_is_read_after_a_reload_too(stage: Stage) -> None:
+    ben, ines = await stage.signed_in("user_12", "user_15")
+    room = direct("user_12", "user_15")
+    await ines.open(room)
+    for text in ("one", "two", "three"):
+        await ines.say(room, text)
+    await expect(ben.task(room).locator(".badge")).to_have_text("3")
+    await ben.look_at(room)
+    await expect(ines.tick(room, "three")).to_have_attribute("data-status", "read")
+    # Not by what the browser remembers: the server says so, at once.
+    await ben.window(room).get_by_role("button", name="Close").click()
+    async with ben.page.expect_response("**/api/rooms") as loading:
+        await ben.page.reload()
+    (known,) = [
+        r for r in (await (await loading.value).json())["data"] if r["id"] == room
+    ]
+    assert known["unreadCount"] == 0
+    await ben.connected()
+    contact = ben.page.locator(f'button.contact[data-room="{room}"]')
+    await expect(contact).to_be_visible()
+    await expect(contact.locator(".badge")).to_be_hidden()
+
+
 async def test_two_tabs_of_one_person_stay_in_step(stage: Stage) -> None:
     first = await (await stage.person("user_14")).sign_in()
     second = await stage.tab(stage.contexts[0], "user_14")

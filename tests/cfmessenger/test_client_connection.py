@@ -20,11 +20,12 @@ from cfmessenger.client import (
     Recap,
     Refused,
     RoomConnection,
+    SendRejected,
     SendTimeout,
     Session,
     SessionEnded,
 )
-from cfmessenger.protocol import Message, PresenceFullSync
+from cfmessenger.protocol import ErrorFrame, Message, PresenceFullSync
 
 from .scripted_server import ScriptedServer, ServerSocket, now_ms
 from .test_client_state import PARTICIPANTS, history, message, seqs_of
@@ -163,6 +164,96 @@ async def test_an_unanswered_send_times_out_and_is_not_sent_again(
         assert await again.recv() == frame
         again.send(echo(1, frame))
         assert (await sending).seq == 1
+
+
+async def test_a_reader_that_raises_takes_nobody_with_it(
+    server: ScriptedServer, session: Session
+) -> None:
+    async with session.room("music", options=FAST) as other:
+        music = await server.accept()
+        with pytest.raises(ZeroDivisionError):
+            async with session.room("general", options=FAST) as room:
+                (await server.accept()).send(message(1))
+                async for event in room:
+                    if isinstance(event, Message):
+                        raise ZeroDivisionError
+        music.send(message(1))
+        assert (await next_of(other, Message)).seq == 1
+        sending = asyncio.create_task(other.send("still here"))
+        frame = await music.recv()
+        music.send(echo(2, frame))
+        assert (await sending).seq == 2
+
+
+async def test_a_reader_that_raises_may_go_on_reading(
+    server: ScriptedServer, session: Session
+) -> None:
+    async with session.room("general", options=FAST) as room:
+        socket = await server.accept()
+        socket.send(message(1), message(2))
+        with pytest.raises(ZeroDivisionError):
+            async for event in room:
+                if isinstance(event, Message):
+                    raise ZeroDivisionError
+        assert (await next_of(room, Message)).seq == 2
+
+
+@pytest.mark.parametrize("code", ["INTERNAL_ERROR", "ID_REUSED", "NOT_YOURS"])
+async def test_a_send_refused_for_any_reason_ends_with_it_and_the_next_goes_on(
+    server: ScriptedServer, session: Session, code: str
+) -> None:
+    async with session.room("general", options=FAST) as room:
+        socket = await server.accept()
+        sending = asyncio.create_task(room.send("hello"))
+        behind = asyncio.create_task(room.send("behind it"))
+        frame, after = await socket.recv(), await socket.recv()
+        error = {"type": "error", "code": code, "message": "m", "content": "m"}
+        # ID_REUSED comes with the echo of the words that the id was used for.
+        old = echo(1, frame) | {"content": "old words"}
+        socket.send(error | {"retryable": False, "id": frame["id"]}, old)
+        socket.send(echo(2, after))
+        with pytest.raises(SendRejected) as refusal:
+            await sending
+        assert refusal.value.code == code
+        assert (await behind).content == "behind it"
+
+
+async def test_an_error_that_names_nothing_is_told_and_ends_no_send_but_by_time(
+    server: ScriptedServer, session: Session
+) -> None:
+    async with session.room("general", options=FAST) as room:
+        socket = await server.accept()
+        sending = asyncio.create_task(room.send("unreadable", timeout_s=0.2))
+        await socket.recv()
+        error = {"type": "error", "code": "INVALID_JSON", "message": "m"}
+        socket.send(error | {"content": "m", "retryable": False})
+        assert (await next_of(room, ErrorFrame)).code == "INVALID_JSON"
+        with pytest.raises(SendTimeout):
+            await sending
+        sending = asyncio.create_task(room.send("readable"))
+        frame = await socket.recv()
+        socket.send(echo(1, frame))
+        assert (await sending).content == "readable"
+
+
+async def test_a_line_that_ends_every_socket_is_given_up_and_those_behind_it_go_on(
+    server: ScriptedServer, session: Session
+) -> None:
+    async with session.room("general", options=FAST) as room:
+        poison = asyncio.create_task(room.send("poison", timeout_s=0.5))
+        behind = asyncio.create_task(room.send("behind it", timeout_s=None))
+        while not behind.done():
+            socket = await server.accept()
+            socket.send(PARTICIPANTS)
+            frame = await socket.recv()
+            if frame["content"] == "poison":
+                socket.close(1011)
+                continue
+            socket.send(echo(1, frame))
+            await asyncio.wait([behind], timeout=5)
+        with pytest.raises(SendTimeout):
+            await poison
+        assert (await behind).content == "behind it"
 
 
 async def test_the_outbox_is_bounded(server: ScriptedServer, session: Session) -> None:

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from cfmessenger.client import ApiError, Client, SessionEnded, Unreachable
+from cfmessenger.client import ApiError, Client, SessionEnded, Shown, Unreachable
 from cfmessenger.client.envelope import api_error
 
-from .scripted_server import HttpRequest, ScriptedServer, now_ms
+from .scripted_server import HttpRequest, ScriptedServer
 from .test_client_state import message
 
 
@@ -126,13 +127,72 @@ async def test_a_session_is_kept_alive_and_logged_out(
     assert server.requests[-1].session_id == session.session_id
 
 
+class SetClock:
+    """`time` as the session sees it: somebody has set the wall clock."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self.wrong_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.wrong_s
+
+
+@pytest.mark.parametrize("wrong_s", [1500.0, -1500.0, 3e7])
+@pytest.mark.parametrize("when", ["always", "after the login"])
 async def test_a_wrong_local_clock_does_not_make_a_session_look_ended(
-    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, wrong_s: float, when: str
 ) -> None:
-    real = now_ms()
-    monkeypatch.setattr(
-        "cfmessenger.client.session.time.time", lambda: real / 1e3 + 9e5
-    )
-    async with await client.login("user_1"):
-        await asyncio.sleep(1.2)
-    assert server.calls("/api/auth/refresh") == 0
+    clock = SetClock()
+    monkeypatch.setattr("cfmessenger.client.session.time", clock)
+    clock.wrong_s = wrong_s if when == "always" else 0.0
+    async with Client(server.url) as client:
+        session = await client.login("user_1")
+        clock.wrong_s = wrong_s
+        # Twenty minutes, less the margin, less what a busy machine takes.
+        assert 900 < session.refresh_in_s() <= 1080
+
+
+@pytest.mark.parametrize("ttl_ms", [-60_000, 0, 900])
+async def test_an_absurd_end_is_not_run_after(
+    server: ScriptedServer, client: Client, ttl_ms: int
+) -> None:
+    server.session_ttl_ms = ttl_ms
+    session = await client.login("user_1")
+    assert session.refresh_in_s() >= 30
+    await session.refresh()
+    assert session.refresh_in_s() >= 30
+
+
+async def test_many_calls_that_cross_a_slow_refresh_all_succeed(
+    server: ScriptedServer, client: Client
+) -> None:
+    """The old id is dead as soon as the server has made the new one."""
+    session = await client.login("user_1")
+    refresh = server.routes["POST", "/api/auth/refresh"]
+    crossing: list[asyncio.Task[str]] = []
+
+    def cross(request: HttpRequest) -> tuple[int, object]:
+        answer = refresh(request)
+        crossing.extend(asyncio.create_task(session.ticket()) for _ in range(3))
+        return answer
+
+    server.routes["POST", "/api/auth/refresh"] = cross
+    await session.refresh()
+    tickets = await asyncio.gather(*crossing)
+    assert len(set(tickets)) == 3
+
+
+async def test_a_status_is_chosen_before_any_socket_and_a_name_is_as_others_see_it(
+    server: ScriptedServer, client: Client
+) -> None:
+    def shown(request: HttpRequest) -> tuple[int, object]:
+        assert request.session_id == server.session_id
+        return 200, {"displayName": "as it was", **request.json}
+
+    server.routes["POST", "/api/presence"] = shown
+    session = await client.login("user_1")
+    assert await session.appear("offline") == Shown("offline", "as it was")
+    assert server.requests[-1].json == {"status": "offline"}
+    assert await session.appear("busy", "Maya!") == Shown("busy", "Maya!")

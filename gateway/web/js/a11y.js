@@ -1,4 +1,4 @@
-// What is said aloud, and where the keyboard goes.
+// What is said aloud, where the keyboard goes, and what its keys mean.
 
 const polite = document.getElementById("polite");
 const assertive = document.getElementById("assertive");
@@ -82,4 +82,18 @@ export function popover(button, panel) {
     }
   });
   return () => close(true);
+}
+
+/**
+ * Whether a key belongs to composing a character (Japanese, Chinese, accents, …) and not
+ * to us. Safari ends the composition before it tells of the Enter that ended it; what is
+ * left to know it by is `keyCode` 229.
+ */
+export function composing({ isComposing, keyCode }) {
+  return isComposing || keyCode === 229;
+}
+
+/** Whether this key says "send". */
+export function sends(event) {
+  return event.key === "Enter" && !event.shiftKey && !composing(event);
 }

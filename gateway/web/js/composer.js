@@ -1,18 +1,18 @@
 // Where one writes: text, emoticons, a nudge, a wink.
 
-import { popover, roving } from "./a11y.js";
+import { announce, popover, roving, sends } from "./a11y.js";
 import { drawing, el } from "./dom.js";
 import { EMOTICONS } from "./emoticons.js";
+import { LONGEST } from "./protocol.js";
 import { winkMenu } from "./winks.js";
 
-const LONGEST = 2048; // UTF-16 units, as `maxlength` and the wire count
 const SHOW_LEFT = 200;
 const REFUSED = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
 
 export class Composer {
   #actions;
 
-  /** `actions`: `say(text)`, `nudge()`, `wink(id)`, `typing(is)`, `draft(text)`. */
+  /** `actions`: `say(text)` (whether it will be said), `nudge()`, `wink(id)`, `typing(is)`, `draft(text)`. */
   constructor(title, draft, actions) {
     this.#actions = actions;
     this.box = el("textarea", {
@@ -111,7 +111,7 @@ export class Composer {
   }
 
   #key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (!sends(event)) return;
     event.preventDefault();
     this.#send();
   }
@@ -119,9 +119,11 @@ export class Composer {
   #send() {
     const text = this.box.value.replace(REFUSED, "").trim();
     if (!text) return this.box.focus();
+    // Text that came back to be changed may be too long for `maxlength` to have noticed.
+    if (text.length > LONGEST) return announce(`Too long by ${text.length - LONGEST} characters`, true);
+    if (!this.#actions.say(text)) return this.box.focus();
     this.box.value = "";
     this.#typed();
-    this.#actions.say(text);
     this.box.focus();
   }
 }

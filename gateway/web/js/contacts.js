@@ -1,6 +1,6 @@
 // The contact list: oneself, the people, the bots, the rooms.
 
-import { announce, roving } from "./a11y.js";
+import { announce, composing, roving } from "./a11y.js";
 import { drawing, el, iconButton, name, redraw, setText } from "./dom.js";
 import { STATUS_NAMES } from "./store.js";
 
@@ -14,7 +14,7 @@ export class Contacts {
   #groups = [];
   #queued = false;
 
-  /** `actions`: `open(roomId)`, `presence(status, displayName)`, `signOut()`. */
+  /** `actions`: `open(roomId)`, `presence(status)`, `rename(name)`, `signOut()`. */
   constructor(store, actions) {
     this.#store = store;
     this.#actions = actions;
@@ -70,7 +70,7 @@ export class Contacts {
       hidden: true,
       onblur: () => this.#editName(false),
       onkeydown: (event) => {
-        if (event.isComposing) return;
+        if (composing(event)) return;
         if (event.key === "Enter") this.#rename();
         if (event.key === "Enter" || event.key === "Escape") {
           event.stopPropagation();
@@ -78,17 +78,19 @@ export class Contacts {
         }
       },
     });
+    this.picture = drawing(`a-${me.avatarId}`, "avatar big");
+    this.message = el("p", { class: "psm", dir: "auto" });
     return el(
       "div",
       { class: "me" },
-      drawing(`a-${me.avatarId}`, "avatar big"),
+      this.picture,
       el(
         "div",
         { class: "self" },
         this.nameButton,
         this.nameBox,
         el("div", { class: "choose" }, this.statusIcon, this.statusBox),
-        me.personalMessage && el("p", { class: "psm", dir: "auto" }, me.personalMessage),
+        this.message,
       ),
       iconButton("i-exit", "Sign out", () => this.#actions.signOut(), "icon signout"),
     );
@@ -98,12 +100,15 @@ export class Contacts {
     const { me, status } = this.#store;
     this.statusBox.value = status;
     redraw(this.statusIcon, `s-${status}`);
+    redraw(this.picture, `a-${me.avatarId}`);
+    setText(this.message, me.personalMessage ?? "");
+    this.message.hidden = !me.personalMessage;
     this.nameButton.replaceChildren(name(me.displayName));
     this.nameButton.setAttribute("aria-label", `${me.displayName}, change my display name`);
   }
 
   #choose() {
-    this.#actions.presence(this.statusBox.value, this.#store.me.displayName);
+    this.#actions.presence(this.statusBox.value);
     announce(`You are now ${STATUS_NAMES[this.statusBox.value]}`);
   }
 
@@ -120,10 +125,7 @@ export class Contacts {
   #rename() {
     // What the server would refuse: control and direction-override characters.
     const wanted = this.nameBox.value.replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "").trim();
-    if (wanted && wanted !== this.#store.me.displayName) {
-      this.#actions.presence(this.#store.status, wanted);
-      announce(`Your name is now ${wanted}`);
-    }
+    if (wanted && wanted !== this.#store.me.displayName) this.#actions.rename(wanted);
   }
 
   // The list.
@@ -194,6 +196,7 @@ export class Contacts {
     const unread = this.#store.unread(roomId);
     setText(parts.name, title);
     setText(parts.psm, personalMessage ? ` – ${personalMessage}` : "");
+    if (avatarId) redraw(parts.picture, `a-${avatarId}`);
     if (status) {
       redraw(parts.status, `s-${status}`);
       row.dataset.status = status;
@@ -208,6 +211,7 @@ export class Contacts {
   #makeRow(key, roomId, avatarId) {
     const icon = avatarId ?? (roomId === "music" ? "music" : "room");
     const parts = {
+      picture: drawing(`a-${icon}`, "avatar"),
       status: drawing("s-online", "status"),
       name: name("", "name"),
       psm: el("bdi", { class: "psm" }),
@@ -218,7 +222,7 @@ export class Contacts {
     parts.button = el(
       "button",
       { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick: () => this.#actions.open(roomId) },
-      el("span", { class: "face" }, drawing(`a-${icon}`, "avatar"), avatarId && parts.status),
+      el("span", { class: "face" }, parts.picture, avatarId && parts.status),
       el("span", { class: "line" }, parts.name, parts.said, parts.psm),
       parts.badge,
       parts.news,

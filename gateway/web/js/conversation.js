@@ -1,6 +1,6 @@
 // One conversation: a room's connection, its window, and what happens between them.
 
-import { announce } from "./a11y.js";
+import { announce, composing } from "./a11y.js";
 import { Composer } from "./composer.js";
 import { calm, drawing, el, name, redraw, setText } from "./dom.js";
 import { tell } from "./notify.js";
@@ -39,9 +39,10 @@ export class Conversation {
         this.composer.put(content);
       },
       discard: (id) => this.#room.discard(id),
+      retry: (id) => this.#room.retry(id),
     });
     this.composer = new Composer(title, this.#store.draft(roomId), {
-      say: (text) => this.#room.say(text),
+      say: (text) => this.#say(text),
       nudge: () => this.#need(this.#room.nudge()),
       wink: (id) => this.#need(this.#room.wink(id)),
       typing: (is) => this.#room.typing(is),
@@ -75,7 +76,7 @@ export class Conversation {
       onactive: () => this.looked(),
     });
     this.window.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) this.window.close();
+      if (event.key === "Escape" && !event.defaultPrevented && !composing(event)) this.window.close();
     });
     this.#listen();
     for (const line of this.#room.outbox.lines) this.transcript.addPending(line);
@@ -106,6 +107,8 @@ export class Conversation {
     this.window.rename(title, this.#icon(other));
     this.#here();
     if (!other) return;
+    redraw(this.pictures[0].firstChild, `a-${other.avatarId}`);
+    redraw(this.pictures[1].firstChild, `a-${this.#store.me.avatarId}`);
     setText(this.toName, other.displayName);
     setText(this.toMessage, other.personalMessage ?? "");
     redraw(this.toStatus, `s-${other.status ?? "offline"}`);
@@ -143,12 +146,9 @@ export class Conversation {
 
   #side(other, me) {
     if (other) {
-      return el(
-        "div",
-        { class: "side" },
-        el("div", { class: "picture" }, drawing(`a-${other.avatarId}`)),
-        el("div", { class: "picture" }, drawing(`a-${me.avatarId}`)),
-      );
+      const picture = ({ avatarId }) => el("div", { class: "picture" }, drawing(`a-${avatarId}`));
+      this.pictures = [picture(other), picture(me)];
+      return el("div", { class: "side" }, this.pictures);
     }
     this.crowd = el("ul", { class: "crowd" });
     this.here = el("h3", {}, "Here now");
@@ -178,6 +178,8 @@ export class Conversation {
     room.on("gap", () => this.#notice("Some messages in between are no longer kept."));
     room.on("rewound", () => this.transcript.clear());
     room.on("refused", (refusal) => this.#refused(refusal));
+    // What was looked at while the line was cut is told now.
+    room.on("settled", () => this.looked());
     room.on("state", (state) => this.#state(state));
     room.on("final", ({ code }) => this.#final(code));
     this.#state(room);
@@ -255,6 +257,12 @@ export class Conversation {
     element.animate(frames, { duration: SHAKE_MS });
   }
 
+  #say(text) {
+    const line = this.#room.say(text);
+    if (!line) this.#notice("Too much waits to be sent already. Your text stays here.");
+    return Boolean(line);
+  }
+
   #need(sent) {
     if (!sent) this.#notice("That needs a connection. Try again when you are back.");
   }
@@ -293,11 +301,11 @@ export class Conversation {
     return el("button", { type: "button", class: "link", onclick: () => this.#app.open(this.#store.directRoom(id)) }, name(displayName));
   }
 
-  #state({ state }) {
+  #state({ state, why }) {
     this.element.dataset.state = state;
     this.#wasOpen ||= state === "open";
     this.banner.hidden = state === "open" || state === "closed";
-    setText(this.banner, WAITING[state] ?? "");
+    setText(this.banner, why ? `${why} What you write is kept.` : (WAITING[state] ?? ""));
   }
 
   #final(code) {

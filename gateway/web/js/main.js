@@ -5,7 +5,7 @@ import { Contacts } from "./contacts.js";
 import { Conversation } from "./conversation.js";
 import { el, iconButton, redraw, setText } from "./dom.js";
 import { clearToasts, notificationsAreOn, setNotifications, tell, titleCount } from "./notify.js";
-import { Messenger, otherIn, Outbox, Session } from "./protocol.js";
+import { keptHere, Messenger, otherIn, Outbox, Session } from "./protocol.js";
 import { showSignIn } from "./signin.js";
 import { play, setSound, soundIsOn } from "./sounds.js";
 import { Store } from "./store.js";
@@ -14,6 +14,7 @@ import { Desktop } from "./windows.js";
 const root = document.getElementById("desktop");
 const BY_ITSELF = 8; // conversations that open without being asked for
 const RELOAD_MS = 60_000;
+const RELOAD_AGAIN_MS = 5000;
 const QUIET_MS = 4000;
 
 class App {
@@ -21,21 +22,22 @@ class App {
   #timers = [];
   #connected = false;
   #quietUntil = 0;
+  #loadedAt = -Infinity; // by performance.now()
 
   constructor(session, status) {
     this.session = session;
     this.store = new Store(session);
     this.messenger = new Messenger(session);
     this.desktop = new Desktop(root);
-    if (status && status !== this.store.status) this.store.setMe(status, this.store.me.displayName);
-    if (this.store.status !== "online") this.messenger.adoptPresence(this.store.status);
+    if (status) this.store.setStatus(status);
+    if (status || this.store.status !== "online") this.messenger.setPresence(this.store.status);
     this.contacts = new Contacts(this.store, {
       open: (roomId) => this.open(roomId),
-      presence: (wanted, displayName) => {
-        const renamed = displayName === this.store.me.displayName ? undefined : displayName;
-        this.store.setMe(wanted, displayName);
-        this.messenger.setPresence(wanted, renamed);
+      presence: (wanted) => {
+        this.store.setStatus(wanted);
+        this.messenger.setPresence(wanted);
       },
+      rename: (displayName) => this.#rename(displayName),
       signOut: () => session.signOut().catch(() => {}),
     });
     const { clientWidth, clientHeight } = this.desktop.stage;
@@ -77,7 +79,7 @@ class App {
     messenger.on("connection", (state) => this.#connection(state));
     messenger.on("ended", ({ reason }) => this.#end(reason));
     store.on("me", () => {
-      messenger.adoptPresence(store.status);
+      if (store.status !== messenger.status) messenger.adoptPresence(store.status);
       for (const each of this.#conversations.values()) each.refresh();
     });
     for (const event of ["people", "rooms"]) {
@@ -90,16 +92,36 @@ class App {
       this.#conversations.get(roomId)?.window.flag(count);
     });
     store.on("came", ({ person }) => this.#came(person));
-    document.addEventListener("visibilitychange", this.#looked);
+    document.addEventListener("visibilitychange", this.#shown);
     addEventListener("focus", this.#looked);
     this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
+  }
+
+  async #rename(wanted) {
+    const { me } = this.store;
+    try {
+      const displayName = await this.messenger.rename(wanted);
+      this.store.setMe({ displayName });
+      announce(`Your name is now ${displayName}`);
+    } catch (error) {
+      const title = "Your name has not changed";
+      tell({ title, text: error.message, icon: `a-${me.avatarId}`, tag: "name", open: () => {} });
+      announce(`${title}. ${error.message}`, true);
+    }
   }
 
   #looked = () => {
     for (const each of this.#conversations.values()) each.looked();
   };
 
+  // A hidden page loads nothing: what was read elsewhere meanwhile is learned now.
+  #shown = () => {
+    this.#looked();
+    if (!document.hidden && performance.now() - this.#loadedAt > RELOAD_AGAIN_MS) this.#load();
+  };
+
   async #load() {
+    this.#loadedAt = performance.now();
     try {
       await this.store.load((roomId) => this.#conversations.has(roomId));
     } catch {
@@ -110,16 +132,13 @@ class App {
   /** The conversations this tab had, and those that owe somebody a line. */
   #restore() {
     const ids = new Set(Outbox.rooms(this.session.user.id));
-    try {
-      for (const id of JSON.parse(sessionStorage.getItem(this.#openKey)) ?? []) ids.add(id);
-    } catch {
-      sessionStorage.removeItem(this.#openKey);
-    }
+    const open = keptHere.read(this.#openKey);
+    for (const id of Array.isArray(open) ? open : []) ids.add(id);
     for (const id of ids) this.open(id, { active: false });
   }
 
   #remember() {
-    sessionStorage.setItem(this.#openKey, JSON.stringify([...this.#conversations.keys()]));
+    keptHere.write(this.#openKey, [...this.#conversations.keys()]);
   }
 
   get #openKey() {
@@ -172,6 +191,8 @@ class App {
     const keys = iconButton("i-keys", "Keyboard", () => {});
     const help = el("div", { class: "menu help", role: "group", "aria-label": "Keyboard" }, SHORTCUTS(), el("button", { type: "button", onclick: () => closeHelp() }, "Close"));
     const closeHelp = popover(keys, help);
+    this.refusal = el("p", { class: "refusal", dir: "auto", hidden: true });
+    root.append(this.refusal);
     this.time = el("time", { class: "clock" });
     const tick = () => setText(this.time, new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
     tick();
@@ -179,7 +200,7 @@ class App {
     this.desktop.tray.replaceChildren(connection, sound, bell, el("div", { class: "menubox" }, keys, help), this.time);
   }
 
-  #connection({ state, retryAt }) {
+  #connection({ state, retryAt, why }) {
     if (state === "open" && this.connection.dataset.connection !== "open") {
       if (this.#connected) this.#quietUntil = performance.now() + QUIET_MS;
       else play("signIn");
@@ -187,20 +208,28 @@ class App {
       this.#load();
     }
     this.connection.dataset.connection = state;
-    this.retry.hidden = state !== "waiting";
+    this.retry.hidden = state !== "waiting" && state !== "offline";
     const words = { open: "Connected", connecting: "Connecting…", waiting: "Reconnecting…", offline: "Offline" };
     setText(this.words, words[state] ?? "");
-    if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - Date.now()) / 1000)} s`;
+    this.#refusal(why);
+    if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - performance.now()) / 1000)} s`;
+  }
+
+  /** Why the server will not have us, for as long as it will not. */
+  #refusal(why) {
+    if (why && this.refusal.textContent !== why) announce(why, true);
+    setText(this.refusal, why ?? "");
+    this.refusal.hidden = !why;
   }
 
   #end(reason) {
     for (const timer of this.#timers) clearInterval(timer);
-    document.removeEventListener("visibilitychange", this.#looked);
+    document.removeEventListener("visibilitychange", this.#shown);
     removeEventListener("focus", this.#looked);
     this.store.close();
     this.desktop.close();
     this.#conversations.clear();
-    if (reason === "signed-out") sessionStorage.removeItem(this.#openKey);
+    if (reason === "signed-out") keptHere.remove(this.#openKey);
     titleCount(0);
     clearToasts();
     signedOut(reason);

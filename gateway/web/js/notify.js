@@ -1,6 +1,7 @@
 // Telling somebody who is looking elsewhere: title, sound, toast, system notification.
 
 import { drawing, el, name } from "./dom.js";
+import { kept } from "./protocol.js";
 import { play } from "./sounds.js";
 
 const KEY = "cfm.notifications";
@@ -8,21 +9,31 @@ const TOAST_MS = 6000;
 const TOASTS = 3;
 const toasts = document.getElementById("toasts");
 
+// Android's browsers have `Notification` and throw when it is made: there they come from
+// a service worker alone, which this client does without.
+let available = "Notification" in globalThis;
+
 export function notificationsAreOn() {
-  return (
-    "Notification" in globalThis &&
-    Notification.permission === "granted" &&
-    localStorage.getItem(KEY) === "on"
-  );
+  return available && Notification.permission === "granted" && kept.read(KEY) === "on";
 }
 
 /** Asks for permission where it is needed; returns whether they are on now. */
 export async function setNotifications(wanted) {
-  localStorage.setItem(KEY, wanted ? "on" : "off");
-  if (wanted && "Notification" in globalThis && Notification.permission !== "granted") {
+  kept.write(KEY, wanted ? "on" : "off");
+  if (wanted && available && Notification.permission !== "granted") {
     await Notification.requestPermission();
   }
+  if (wanted && notificationsAreOn()) notify("CF Messenger", { body: "Notifications are on.", tag: KEY });
   return notificationsAreOn();
+}
+
+function notify(title, options) {
+  try {
+    return new Notification(title, options);
+  } catch {
+    available = false;
+    return undefined;
+  }
 }
 
 export function titleCount(count) {
@@ -34,7 +45,8 @@ export function tell({ title, text, icon, tag, sound, open }) {
   if (sound) play(sound);
   toast({ title, text, icon, open });
   if (!document.hidden || !notificationsAreOn()) return;
-  const shown = new Notification(title, { body: text, tag });
+  const shown = notify(title, { body: text, tag });
+  if (!shown) return;
   shown.onclick = () => {
     window.focus();
     shown.close();

@@ -14,17 +14,19 @@
 // renews itself before it ends and is shared by all tabs (api.js).
 
 import { ApiError, call, Session } from "./protocol/api.js";
-import { Clock } from "./protocol/clock.js";
+import { serverClock } from "./protocol/clock.js";
 import { Emitter } from "./protocol/emitter.js";
-import { Outbox } from "./protocol/outbox.js";
+import { kept, keptHere } from "./protocol/kept.js";
+import { LONGEST, Outbox } from "./protocol/outbox.js";
 import { Room, socketBase } from "./protocol/room.js";
 import { LiveSocket, policyOf } from "./protocol/socket.js";
 
-export { ApiError, call, Emitter, Outbox, policyOf, Room, Session };
+export { ApiError, call, Emitter, kept, keptHere, LONGEST, Outbox, policyOf, Room, Session };
 
-const REMEMBERED_MS = 60_000; // the server remembers a status for 90 s
 const SESSION_EXPIRED = 4500;
 const LOGGED_OUT = 4501;
+// The server forgets a choice 90 s after the last socket (wire.md): a little sooner here.
+const FORGOTTEN_MS = 75_000;
 
 /** The canonical id of two people's room: the wire's order, whoever asks. */
 export function directRoom(one, other) {
@@ -45,26 +47,26 @@ export function otherIn(roomId, userId) {
  *  - `presence` {people: [{id, displayName, status, personalMessage?, avatarId?}], whole}:
  *    `whole` replaces, else it changes those named;
  *  - `notification` {message}: somebody wrote in a direct room, open or not;
- *  - `connection` {state, retryAt?}: the worst of all sockets;
+ *  - `connection` {state, retryAt?, why?}: the worst of all sockets;
  *  - `ended` {reason}: signed out, here or elsewhere; nothing comes after it.
  */
 export class Messenger extends Emitter {
-  clock = new Clock();
+  clock = serverClock;
   rooms = new Map();
   status = "online";
   #socket;
   #states = new Map();
   #ended = false;
-  #plain = true; // nothing was chosen
-  #lostAt = -Infinity; // when the presence socket was last open; the page's clock
-  #saying; // the choice that is on its way, before a socket would show us
+  #owed = false; // the server has not confirmed the status that was chosen
+  #declaring = undefined; // its being told, while it is
+  #cutAt = undefined; // since when presence has no socket, after it had one
 
   constructor(session) {
     super();
     this.session = session;
     this.#socket = new LiveSocket(() => this.#url(), this.clock);
     this.#socket.on("frame", (frame) => this.#frame(frame));
-    this.#socket.on("state", (state) => this.#state("presence", state));
+    this.#socket.on("state", (state) => this.#presenceState(state));
     this.#socket.on("final", (why) => this.#final(why));
     session.on("ended", ({ reason }) => this.#end(reason));
   }
@@ -92,27 +94,34 @@ export class Messenger extends Emitter {
     this.#tell();
   }
 
-  /**
-   * Everybody and every room sees it; a status also when we come back after so long that
-   * it was forgotten. A name is the server's to remember, so it is said once.
-   */
-  setPresence(status, displayName) {
-    this.adoptPresence(status);
-    this.#socket.send({ type: "presence_update", status, displayName });
+  /** Chosen here; it holds for all devices, and in every room. */
+  setPresence(status) {
+    this.status = status;
+    this.#owed = true;
+    this.#socket.send({ type: "presence_update", status });
   }
 
-  /** The same, when presence itself told us: another tab has chosen. */
+  /** Chosen elsewhere: presence itself has told us. */
   adoptPresence(status) {
     this.status = status;
-    this.#plain = false;
+    this.#owed = false;
   }
 
+  /** Everybody sees it within a second; returns the name that they see. */
+  async rename(displayName) {
+    const { status } = this;
+    return (await this.session.call("POST", "/api/presence", { status, displayName })).displayName;
+  }
+
+  /** For one socket, which opens with the status that was chosen and not with another. */
   async ticket() {
-    await this.#choose();
-    return this.session.ticket().catch((error) => {
+    try {
+      await this.#declare();
+      return await this.session.ticket();
+    } catch (error) {
       error.final = error.ended;
       throw error;
-    });
+    }
   }
 
   /** Do not wait for the next attempt. */
@@ -129,26 +138,24 @@ export class Messenger extends Emitter {
     return `${socketBase()}/api/ws/presence?ticket=${await this.ticket()}`;
   }
 
-  // Before any socket is open, so that who appears offline is never shown online.
-  async #choose() {
-    if (this.#plain || performance.now() - this.#lostAt < REMEMBERED_MS) return;
+  #declare() {
     const { status } = this;
-    this.#saying ??= this.session
+    const forgotten = performance.now() - this.#cutAt > FORGOTTEN_MS && status !== "online";
+    if (!this.#owed && !forgotten) return undefined;
+    this.#declaring ??= this.session
       .call("POST", "/api/presence", { status })
       .then(() => {
-        this.#lostAt = performance.now();
+        this.#owed = status !== this.status;
+        this.#cutAt = undefined;
       })
-      .finally(() => {
-        this.#saying = undefined;
-      });
-    await this.#saying;
+      .finally(() => (this.#declaring = undefined));
+    return this.#declaring;
   }
 
   #frame(frame) {
-    this.#lostAt = performance.now(); // it was open until now, at least
     switch (frame.type) {
       case "presence_full_sync":
-        this.emit("presence", { people: frame.participants, whole: !frame.partial });
+        this.#seen(frame.participants, !frame.partial);
         break;
       case "presence_join":
         this.#one(frame, "online");
@@ -160,14 +167,27 @@ export class Messenger extends Emitter {
         this.emit("notification", frame);
         break;
       case "session_expiring":
-        this.session.refresh().catch(() => {});
+        this.session.expiring(frame.expiresAt);
         break;
     }
   }
 
-  #one({ userId: id, displayName, personalMessage, avatarId }, status) {
-    const person = { id, displayName, status, personalMessage, avatarId };
-    this.emit("presence", { people: [person], whole: false });
+  #one({ type, userId: id, ...words }, status) {
+    this.#seen([{ id, ...words, status }], false);
+  }
+
+  // What is told of oneself confirms a choice; or it is older, and the choice stands.
+  #seen(people, whole) {
+    const me = people.find(({ id }) => id === this.session.user.id);
+    if (me?.status === this.status) this.#owed = false;
+    else if (me && this.#owed) me.status = this.status;
+    this.emit("presence", { people, whole });
+  }
+
+  #presenceState(state) {
+    if (state.state === "open") this.#cutAt = undefined;
+    else if (state.state !== "connecting") this.#cutAt ??= performance.now();
+    this.#state("presence", state);
   }
 
   #state(name, state) {

@@ -2,7 +2,7 @@
 
 import { announce } from "./a11y.js";
 import { drawing, el, name } from "./dom.js";
-import { call, Session } from "./protocol.js";
+import { call, kept, Session } from "./protocol.js";
 import { STATUS_NAMES } from "./store.js";
 
 const LAST = "cfm.last";
@@ -23,10 +23,12 @@ const REASONS = {
   "signed-out": "You are signed out.",
   replaced: "Somebody else has signed in in this browser.",
 };
+const FORGETFUL =
+  "This browser keeps nothing for this site: you will be signed out when you close or reload the page.";
 
 /** Shows the form in `root`; `entered(session, status)` once somebody is in. */
 export function showSignIn(root, { reason, entered }) {
-  const chosen = { user: localStorage.getItem(LAST) };
+  const chosen = { user: kept.read(LAST) };
   const list = el("div", { class: "accounts", role: "radiogroup", "aria-labelledby": "who" });
   const search = el("input", {
     type: "search",
@@ -60,6 +62,7 @@ export function showSignIn(root, { reason, entered }) {
       el("div", {}, el("h1", { id: "sign-in-title" }, "CF Messenger"), el("p", {}, "Nudge someone. It is 2005 somewhere.")),
     ),
     reason && el("p", { class: "reason", role: "status" }, REASONS[reason]),
+    !kept.lasting && el("p", { class: "reason" }, FORGETFUL),
     el("h2", { id: "who" }, "Who are you?"),
     search,
     list,
@@ -86,7 +89,7 @@ export function showSignIn(root, { reason, entered }) {
     problem.textContent = "";
     try {
       const session = await Session.signIn(chosen.user, token.value);
-      localStorage.setItem(LAST, chosen.user);
+      kept.write(LAST, chosen.user);
       leave();
       entered(session, status.value);
     } catch (error) {
@@ -127,6 +130,7 @@ export function showSignIn(root, { reason, entered }) {
       const people = accounts.filter(({ isAiBot }) => !isAiBot);
       if (!people.some(({ id }) => id === chosen.user)) chosen.user = null;
       list.replaceChildren(...people.map((each) => account(each, chosen.user)));
+      if (search.value) filter(list, search.value); // typed before there was a list
       list.querySelector(":checked")?.scrollIntoView({ block: "nearest" });
       problem.textContent = "";
       prove(proof, config.TURNSTILE_SITE_KEY, token, ready);

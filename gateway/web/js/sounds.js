@@ -1,8 +1,10 @@
 // Sounds, made of oscillators when they are needed: there is no file to load.
 
+import { kept } from "./protocol.js";
+
 const KEY = "cfm.sound";
 let context;
-let on = localStorage.getItem(KEY) !== "off";
+let on = kept.read(KEY) !== "off";
 
 /** Notes as `[frequency Hz, start s, length s, shape, loudness]`. */
 const TUNES = {
@@ -41,17 +43,25 @@ export function soundIsOn() {
 
 export function setSound(wanted) {
   on = wanted;
-  localStorage.setItem(KEY, on ? "on" : "off");
+  kept.write(KEY, on ? "on" : "off");
   if (on) play("message");
 }
 
 /** Plays a tune, if sound is wanted and the browser allows it by now. */
 export function play(name) {
   if (!on || !navigator.userActivation?.hasBeenActive) return;
+  try {
+    sound(TUNES[name]);
+  } catch (error) {
+    console.warn(error); // a device without sound, or too many of them: it is an extra
+  }
+}
+
+function sound(tune) {
   context ??= new AudioContext();
   if (context.state === "suspended") context.resume().catch(() => {});
   const start = context.currentTime + 0.01;
-  for (const [frequency, at, length, shape, loudness] of TUNES[name]) {
+  for (const [frequency, at, length, shape, loudness] of tune) {
     const oscillator = new OscillatorNode(context, { type: shape, frequency });
     const gain = new GainNode(context, { gain: 0 });
     const from = start + at;

@@ -1,8 +1,8 @@
 // What this page knows: people, rooms, unread counts, read marks, choices.
 //
-// Read marks live in localStorage, so the tabs of one person agree on what was read.
+// Read marks are kept in the browser, so the tabs of one person agree on what was read.
 
-import { call, directRoom, Emitter, otherIn } from "./protocol.js";
+import { directRoom, Emitter, kept, otherIn } from "./protocol.js";
 
 const RANK = { online: 0, busy: 1, away: 2, offline: 3 };
 
@@ -12,6 +12,8 @@ export const STATUS_NAMES = {
   away: "Away",
   offline: "Appear offline",
 };
+
+const WORDS = ["displayName", "personalMessage", "avatarId"];
 
 /** Emits `people`, `rooms`, `unread` {roomId, count}, `me`, `came` {person}. */
 export class Store extends Emitter {
@@ -24,9 +26,9 @@ export class Store extends Emitter {
   constructor(session) {
     super();
     this.#session = session;
-    this.me = { ...session.user };
-    const kept = read(this.#key("me"));
-    this.status = kept?.status ?? "online";
+    this.me = { ...session.user }; // as others see it, as far as that is known
+    const chosen = kept.read(this.#key("me"));
+    this.status = Object.hasOwn(STATUS_NAMES, chosen?.status) ? chosen.status : "online";
     addEventListener("storage", this.#onStorage);
   }
 
@@ -37,7 +39,7 @@ export class Store extends Emitter {
   /** Everybody and every room, with what is unread where `isOpen(roomId)` is false. */
   async load(isOpen) {
     const [people, rooms] = await Promise.all([
-      call("GET", "/api/users"),
+      this.#session.call("GET", "/api/users"),
       this.#session.call("GET", "/api/rooms"),
     ]);
     const before = this.people;
@@ -47,8 +49,9 @@ export class Store extends Emitter {
       if (known && this.#synced && !person.isAiBot) {
         person.status = known.status;
       }
-      if (person.id === this.me.id) this.#follow({ ...person, status: this.status });
     }
+    const me = this.people.get(this.me.id);
+    if (me) this.#follow(me, false);
     this.publicRooms = rooms.filter(({ type }) => type === "group");
     for (const { id, unreadCount } of rooms) {
       if (!id.startsWith("dm_")) continue;
@@ -65,20 +68,26 @@ export class Store extends Emitter {
       const now = seen.get(person.id);
       if (!now && (!whole || person.isAiBot)) continue;
       const status = now?.status ?? "offline";
+      if (now) learn(person, now);
       const came = this.#synced && person.status === "offline" && status !== "offline";
       person.status = status;
-      if (now) worded(person, now);
-      if (person.id === this.me.id) this.#follow(person);
+      if (person.id === this.me.id) this.#follow(person, Boolean(now));
       else if (came) this.emit("came", { person });
     }
     this.#synced ||= whole;
     this.emit("people");
   }
 
-  setMe(status, displayName) {
+  /** Chosen here, or followed. */
+  setStatus(status) {
     this.status = status;
-    this.me.displayName = displayName;
-    write(this.#key("me"), { status }); // the name is the server's to remember
+    kept.write(this.#key("me"), { status });
+    this.emit("me");
+  }
+
+  /** How others see oneself. */
+  setMe(words) {
+    learn(this.me, words);
     this.emit("me");
   }
 
@@ -127,28 +136,28 @@ export class Store extends Emitter {
   }
 
   readMark(roomId) {
-    return read(this.#key(`read.${roomId}`)) ?? 0;
+    return kept.read(this.#key(`read.${roomId}`)) ?? 0;
   }
 
   /** All up to `seq` was looked at, here or by another tab. */
   markRead(roomId, seq) {
-    if (seq > this.readMark(roomId)) write(this.#key(`read.${roomId}`), seq);
+    if (seq > this.readMark(roomId)) kept.write(this.#key(`read.${roomId}`), seq);
     this.setUnread(roomId, 0);
   }
 
   /** What was typed and not sent. */
   draft(roomId) {
-    return read(this.#key(`draft.${roomId}`)) ?? "";
+    return kept.read(this.#key(`draft.${roomId}`)) ?? "";
   }
 
   keepDraft(roomId, text) {
-    write(this.#key(`draft.${roomId}`), text || undefined);
+    kept.write(this.#key(`draft.${roomId}`), text || undefined);
   }
 
-  #follow(person) {
-    // Chosen in another tab or on another device.
-    if (person.status === this.status && person.displayName === this.me.displayName) return;
-    this.setMe(person.status, person.displayName);
+  // Chosen or changed in another tab or on another device.
+  #follow(person, told) {
+    if (WORDS.some((word) => person[word] !== this.me[word])) this.setMe(person);
+    if (told && person.status !== this.status) this.setStatus(person.status);
   }
 
   #key(name) {
@@ -163,24 +172,11 @@ export class Store extends Emitter {
   };
 }
 
-/** What somebody calls themselves, says and looks like now. */
-function worded(person, { displayName, personalMessage, avatarId }) {
-  Object.assign(person, { displayName, personalMessage, avatarId: avatarId ?? person.avatarId });
-}
-
-function read(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key)) ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function write(key, value) {
-  try {
-    if (value === undefined) localStorage.removeItem(key);
-    else localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    // A full disk costs memory of choices, nothing else.
-  }
+// What a frame says of a person. Where there is no picture the server tells of none, nor
+// of messages; else a message that is not there is one that was taken away.
+function learn(person, { displayName, personalMessage, avatarId }) {
+  if (displayName) person.displayName = displayName;
+  if (!avatarId) return;
+  person.avatarId = avatarId;
+  person.personalMessage = personalMessage;
 }

@@ -24,7 +24,10 @@ export class Transcript {
   #pending = new Map(); // id → element
   #loading = false;
 
-  /** `actions`: `older()` loads a page; `retype(line)`, `discard(id)` for failed lines. */
+  /**
+   * `actions`: `older()` loads a page; `retype(line)`, `discard(id)` and `retry(id)` for
+   * failed lines.
+   */
   constructor(me, direct, actions) {
     this.#me = me;
     this.#direct = direct;
@@ -80,7 +83,7 @@ export class Transcript {
   }
 
   /** A line of one's own that has no echo yet. */
-  addPending({ frame, at, failed }) {
+  addPending({ frame, at, failed, again }) {
     const { id, type } = frame;
     const message = { ...frame, type, senderId: this.#me.id, displayName: this.#me.displayName, timestamp: at };
     const node = this.#node({ content: "", ...message });
@@ -89,22 +92,24 @@ export class Transcript {
     this.#pending.set(id, node);
     this.#dress(node);
     this.#tick(node, "sending");
-    if (failed) this.fail({ frame, failed });
+    if (failed) this.fail({ frame, failed, again });
     this.#settle(true);
   }
 
-  fail({ frame, failed }) {
+  fail({ frame, failed, again }) {
     const node = this.#pending.get(frame.id);
     if (!node || node.classList.contains("failed")) return;
     node.classList.add("failed");
-    const { retype, discard } = this.actions;
+    const { retype, discard, retry } = this.actions;
+    const choice = (label, work) => el("button", { type: "button", onclick: work }, label);
     node.append(
       el(
         "p",
         { class: "why" },
         `Not sent: ${failed} `,
-        el("button", { type: "button", onclick: () => retype(frame) }, "Edit"),
-        el("button", { type: "button", onclick: () => discard(frame.id) }, "Discard"),
+        again && choice("Try again", () => retry(frame.id)),
+        frame.type === "chat" && choice("Edit", () => retype(frame)),
+        choice("Discard", () => discard(frame.id)),
       ),
     );
     this.#settle(true);

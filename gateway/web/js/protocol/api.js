@@ -1,13 +1,22 @@
 // HTTP: the envelope of every answer, and the session that calls are made with.
 //
 // The session is shared by all tabs through localStorage. Refreshing it kills the old id
-// at once, so one tab does it (a Web Lock) and the others read the new one.
+// at once, so one tab does it (a Web Lock) and the others read the new one; who was
+// refused in between waits for it.
 
+import { serverClock } from "./clock.js";
 import { Emitter } from "./emitter.js";
+import { kept } from "./kept.js";
 
 const KEY = "cfm.session";
+const LOCK = "cfm.refresh";
 const PATIENCE_MS = 10_000;
 const BEFORE_EXPIRY_MS = 180_000;
+// Whatever the server and the clocks say, a page refreshes no more often than this.
+const REFRESH_EVERY_MS = 5000;
+const REFRESH_ABSURD_MS = 30_000;
+// How long what another tab stored may take to be seen here, after its lock is free.
+const NEWS_MS = 1000;
 
 /** What the server refused (`code` as wire.md has it), or OFFLINE if nobody answered. */
 export class ApiError extends Error {
@@ -29,6 +38,7 @@ export async function call(method, path, { body, sessionId } = {}) {
   const headers = {};
   if (sessionId) headers.Authorization = `Bearer ${sessionId}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  const began = performance.now();
   let response, envelope;
   try {
     response = await fetch(path, {
@@ -42,32 +52,37 @@ export async function call(method, path, { body, sessionId } = {}) {
   } catch {
     throw new ApiError("OFFLINE", "The server could not be reached.");
   }
-  if (envelope.success) return envelope.data;
+  if (!serverClock.known) serverClock.measured(began, envelope?.meta?.timestamp);
+  if (envelope?.success) return envelope.data;
+  // Somebody in between has answered.
+  if (!envelope?.error) throw new ApiError("OFFLINE", "The server could not be reached.");
   const { code, message } = envelope.error;
   const wait = Number(response.headers.get("Retry-After")) || 0;
   throw new ApiError(code, message, response.status, wait);
 }
 
 /**
- * Who is signed in. Emits `ended` {reason} once, when nothing can be done in its name any
- * more: "signed-out" (here or in another tab), "expired", or "replaced" by someone else.
+ * Who is signed in. Emits `renewed` when the id has changed, here or in another tab, and
+ * `ended` {reason} once, when nothing can be done in its name any more: "signed-out" (here
+ * or in another tab), "expired", or "replaced" by someone else.
  */
 export class Session extends Emitter {
   #timer = 0;
+  #timed = false; // the timer was set by the server's clock, not by this machine's
+  #renewedAt = -Infinity; // by performance.now()
   #over = false;
 
   /** The session this browser holds, or undefined. */
   static stored() {
-    const kept = read();
-    return kept && new Session(kept);
+    const found = read();
+    return found && new Session(found);
   }
 
   static async signIn(userId, token) {
     const made = await call("POST", "/api/auth/login", { body: { userId, token } });
     const { sessionId, user, expiresAt } = made;
-    const kept = { sessionId, expiresAt, user };
-    localStorage.setItem(KEY, JSON.stringify(kept));
-    return new Session(kept);
+    kept.write(KEY, { sessionId, expiresAt, user });
+    return new Session({ sessionId, expiresAt, user });
   }
 
   constructor({ sessionId, expiresAt, user }) {
@@ -81,19 +96,20 @@ export class Session extends Emitter {
     addEventListener("storage", this.onStorage);
   }
 
-  /** Like `call`, in the session's name; a refresh in another tab is followed. */
+  /** Like `call`, in the session's name; a refresh here or in another tab is followed. */
   async call(method, path, body) {
-    const { sessionId } = this;
-    try {
-      return await call(method, path, { body, sessionId });
-    } catch (error) {
-      if (!error.ended) throw error;
-      this.#adopt();
-      if (this.#over || this.sessionId === sessionId) {
+    for (let tries = 1; ; tries++) {
+      const { sessionId } = this;
+      try {
+        const data = await call(method, path, { body, sessionId });
+        if (!this.#timed && serverClock.known && !this.#over) this.#follow(this.expiresAt);
+        return data;
+      } catch (error) {
+        if (!error.ended) throw error;
+        if (tries < 3 && (await this.#renewedSince(sessionId))) continue;
         this.end("expired");
         throw error;
       }
-      return call(method, path, { body, sessionId: this.sessionId });
     }
   }
 
@@ -105,15 +121,25 @@ export class Session extends Emitter {
   /** A new id under which the session lives on; sockets stay open. */
   async refresh() {
     const before = this.sessionId;
-    await alone("cfm.refresh", async () => {
+    await alone(async () => {
       this.#adopt();
       if (this.#over || this.sessionId !== before) return;
-      const { sessionId, expiresAt } = await this.call("POST", "/api/auth/refresh");
-      this.sessionId = sessionId;
-      const kept = { sessionId, expiresAt, user: this.user };
-      localStorage.setItem(KEY, JSON.stringify(kept));
-      this.#follow(expiresAt);
+      try {
+        const made = await call("POST", "/api/auth/refresh", { sessionId: before });
+        if (!this.#over) this.#renew(made, true);
+      } catch (error) {
+        if (!error.ended) throw error;
+        if (await this.#renewedSince(before, true)) return;
+        this.end("expired");
+        throw error;
+      }
     });
+  }
+
+  /** A socket says that the session ends then; all sockets of all tabs do. */
+  expiring(expiresAt) {
+    const recently = performance.now() - this.#renewedAt < REFRESH_EVERY_MS;
+    if (!recently && this.expiresAt <= expiresAt) this.#keep();
   }
 
   async signOut() {
@@ -129,47 +155,87 @@ export class Session extends Emitter {
     this.#over = true;
     clearTimeout(this.#timer);
     removeEventListener("storage", this.onStorage);
-    if (read()?.sessionId === this.sessionId) localStorage.removeItem(KEY);
+    if (read()?.sessionId === this.sessionId) kept.remove(KEY);
     this.emit("ended", { reason });
   }
 
+  // "The old one is dead at once" (wire.md): a refusal may mean that the answer with the
+  // new id is still on its way, to this tab or to another.
+  async #renewedSince(used, holding = false) {
+    const moved = () => {
+      this.#adopt();
+      return this.#over || this.sessionId !== used;
+    };
+    if (!moved() && !holding) await alone(() => {}).catch(() => {});
+    if (!moved()) await this.#news(navigator.locks ? NEWS_MS : PATIENCE_MS);
+    return moved() && !this.#over;
+  }
+
+  #news(ms) {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        for (const off of offs) off();
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      const offs = [this.on("renewed", done), this.on("ended", done)];
+    });
+  }
+
+  #renew({ sessionId, expiresAt }, here) {
+    this.sessionId = sessionId;
+    this.#renewedAt = performance.now();
+    if (here) kept.write(KEY, { sessionId, expiresAt, user: this.user });
+    this.#follow(expiresAt);
+    this.emit("renewed");
+  }
+
   #adopt() {
-    const kept = read();
-    if (!kept) this.end("signed-out");
-    else if (kept.user.id !== this.user.id) this.end("replaced");
-    else if (kept.sessionId !== this.sessionId) {
-      this.sessionId = kept.sessionId;
-      this.#follow(kept.expiresAt);
-    }
+    if (this.#over) return;
+    const found = read();
+    if (!found) this.end("signed-out");
+    else if (found.user.id !== this.user.id) this.end("replaced");
+    else if (found.sessionId !== this.sessionId) this.#renew(found, false);
   }
 
   #follow(expiresAt) {
-    clearTimeout(this.#timer);
-    const left = expiresAt - Date.now();
+    this.expiresAt = expiresAt;
+    this.#timed = serverClock.known;
+    const left = expiresAt - serverClock.now();
     // A tab each at its own moment; half of a short life, three minutes of a long one.
     const early = Math.min(left / 2, BEFORE_EXPIRY_MS) * (0.9 + Math.random() / 5);
-    this.#timer = setTimeout(() => this.#keep(), Math.max(left - early, 1000));
+    this.#later(left > 0 ? Math.max(left - early, REFRESH_EVERY_MS) : REFRESH_ABSURD_MS);
+  }
+
+  #later(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#keep(), ms);
   }
 
   async #keep() {
     try {
       await this.refresh();
     } catch (error) {
-      if (!error.ended) this.#timer = setTimeout(() => this.#keep(), 5000);
+      if (this.#over) return;
+      const wait = Math.max(REFRESH_EVERY_MS, (error.retryAfterS ?? 0) * 1000);
+      this.#later(wait * (1 + Math.random()));
     }
   }
 }
 
 function read() {
-  try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? undefined;
-  } catch {
-    return undefined;
-  }
+  const found = kept.read(KEY);
+  return typeof found?.sessionId === "string" && found.user?.id ? found : undefined;
 }
 
-// Web Locks exist in secure contexts (https, loopback); elsewhere tabs may meet, and the
-// one that comes second adopts what the first stored.
-function alone(name, work) {
-  return navigator.locks ? navigator.locks.request(name, work) : work();
+let last = Promise.resolve();
+
+// Web Locks exist in secure contexts (https, loopback); elsewhere this page's own work is
+// still one after the other, and a tab that comes second adopts what the first stored.
+function alone(work) {
+  if (navigator.locks) return navigator.locks.request(LOCK, work);
+  const turn = last.then(work);
+  last = turn.catch(() => {});
+  return turn;
 }

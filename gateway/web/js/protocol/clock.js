@@ -1,4 +1,5 @@
-// The server's clock, measured by ping and pong.
+// The server's clock, measured by ping and pong, and before the first of them by any
+// answer over HTTP: nothing here compares the server's times with this machine's clock.
 //
 // Runs on `performance.now()`, so somebody who sets this machine's clock moves nothing.
 // Of the latest samples the one with the shortest way counts: its error is at most half
@@ -35,3 +36,6 @@ export class Clock {
     this.#samples = [];
   }
 }
+
+/** One for the page: all sockets and calls go to the same server. */
+export const serverClock = new Clock();

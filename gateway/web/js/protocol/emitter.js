@@ -10,7 +10,14 @@ export class Emitter {
     return () => all.delete(listener);
   }
 
+  /** A listener's fault is its own: it is reported, and the others and we go on. */
   emit(type, detail) {
-    for (const listener of [...(this.#listeners.get(type) ?? [])]) listener(detail);
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        console.error(error);
+      }
+    }
   }
 }

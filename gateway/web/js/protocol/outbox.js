@@ -5,35 +5,42 @@
 // and not sending again is never needed. One localStorage key a line, so that two tabs of
 // one person do not overwrite each other.
 
+import { serverClock } from "./clock.js";
+import { kept } from "./kept.js";
+
 const PREFIX = "cfm.outbox.";
+const LIMIT = 256;
+
+/** The longest line, in UTF-16 units, as `maxlength` and the wire count. */
+export const LONGEST = 2048;
+
+const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 export class Outbox {
   #prefix;
   #lines = new Map();
+  #latest = 0; // the newest line's `at`: the order holds when a clock is put right
 
   constructor(userId, roomId) {
     this.#prefix = `${PREFIX}${userId}.${roomId}.`;
-    const kept = [];
-    for (const key of Object.keys(localStorage)) {
-      if (!key.startsWith(this.#prefix)) continue;
-      try {
-        kept.push(JSON.parse(localStorage.getItem(key)));
-      } catch {
-        localStorage.removeItem(key);
-      }
+    const found = [];
+    for (const key of kept.keys(this.#prefix)) {
+      const line = kept.read(key);
+      if (line?.frame?.id) found.push(line);
+      else kept.remove(key);
     }
-    kept.sort((a, b) => a.at - b.at);
-    for (const line of kept) this.#lines.set(line.frame.id, line);
+    found.sort((a, b) => a.at - b.at);
+    for (const line of found) this.#lines.set(line.frame.id, line);
+    this.#latest = found.at(-1)?.at ?? 0;
   }
 
   /** The rooms in which this user has something to send. */
   static rooms(userId) {
     const prefix = `${PREFIX}${userId}.`;
-    const found = Object.keys(localStorage).filter((key) => key.startsWith(prefix));
-    return new Set(found.map((key) => key.slice(prefix.length).split(".")[0]));
+    return new Set(kept.keys(prefix).map((key) => key.slice(prefix.length).split(".")[0]));
   }
 
-  /** Lines in the order they were said: `{frame, at, failed?}`. */
+  /** Lines in the order they were said: `{frame, at, tries?, failed?, again?}`. */
   get lines() {
     return [...this.#lines.values()];
   }
@@ -43,36 +50,40 @@ export class Outbox {
     return this.lines.find((line) => !line.failed);
   }
 
-  has(id) {
-    return this.#lines.has(id);
+  get isFull() {
+    return this.#lines.size >= LIMIT;
+  }
+
+  get(id) {
+    return this.#lines.get(id);
   }
 
   /** Keeps a line; `kept: false` for what is of no use later (a nudge). */
   add(frame, { kept = true } = {}) {
-    const line = { frame, at: Date.now(), kept };
-    this.#lines.set(frame.id, line);
-    this.#store(line);
+    this.#latest = Math.max(serverClock.now(), this.#latest + 1);
+    return this.put({ frame, at: this.#latest, kept });
+  }
+
+  /** A line as it is now, at its old place if it has one. */
+  put(line) {
+    this.#lines.set(line.frame.id, line);
+    if (line.kept) kept.write(this.#prefix + line.frame.id, line);
     return line;
   }
 
-  /** The server will never take it; it stays until the person has decided. */
-  fail(id, message) {
-    const line = this.#lines.get(id);
-    line.failed = message;
-    this.#store(line);
-  }
-
   remove(id) {
-    localStorage.removeItem(this.#prefix + id);
+    kept.remove(this.#prefix + id);
     return this.#lines.delete(id);
   }
+}
 
-  #store(line) {
-    if (!line.kept) return;
-    try {
-      localStorage.setItem(this.#prefix + line.frame.id, JSON.stringify(line));
-    } catch {
-      // The disk is full: it lives as long as this page does.
-    }
-  }
+/** An id that no other tab, device or visit of this user will choose. */
+export function newId() {
+  const random = crypto.getRandomValues(new Uint32Array(3));
+  return `w-${Date.now().toString(36)}-${Array.from(random, (n) => n.toString(36)).join("")}`;
+}
+
+/** Half a character, left by a cut or a broken keyboard, becomes U+FFFD. */
+export function wellFormed(text) {
+  return text.toWellFormed?.() ?? text.replace(LONE, "\ufffd");
 }

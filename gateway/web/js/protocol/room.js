@@ -2,14 +2,22 @@
 
 import { call } from "./api.js";
 import { Emitter } from "./emitter.js";
-import { Outbox } from "./outbox.js";
-import { LiveSocket } from "./socket.js";
+import { newId, Outbox, wellFormed } from "./outbox.js";
+import { LiveSocket, policyOf } from "./socket.js";
+import { Typists } from "./typists.js";
 
 const PAGE = 50;
+const NEVER = -Infinity;
 const TYPING_AGAIN_MS = 2000;
-const TYPING_GONE_MS = 4000;
 const SETTLE_MS = 2000;
+const RESUME_MS = 15_000;
 const PATIENCE_MS = 6000;
+const TRIES = 3;
+const UNREADABLE_MS = 500;
+// What a server says of a frame it could not read well enough to name it, and the close
+// codes with which it ends a socket because of what came over it.
+const UNREADABLE = ["INVALID_JSON", "VALIDATION_ERROR", "UNKNOWN_TYPE", "TOO_LARGE"];
+const BLAMING = [1002, 1003, 1007, 1008, 1009, 1010, 1011];
 const RANK = { sent: 1, delivered: 2, read: 3 };
 
 /**
@@ -21,7 +29,8 @@ const RANK = { sent: 1, delivered: 2, read: 3 };
  *  - `typing` {names}, `participants` {participants}, `system` {content, timestamp};
  *  - `gap`: messages in between are no longer kept; `rewound`: the room begins anew;
  *  - `refused` {kind, code, message, retryAfterMs}: a nudge, a wink or a status;
- *  - `state` {state, retryAt?}, `final` {code}.
+ *  - `settled`: what came before is known, on this socket;
+ *  - `state` {state, retryAt?, why?}, `final` {code}.
  */
 export class Room extends Emitter {
   /** Messages by seq. */
@@ -35,10 +44,11 @@ export class Room extends Emitter {
   #lastSeq = undefined;
   #settled = false; // what came before is known: the outbox may speak
   #flying = undefined; // the id whose echo is awaited
+  #landed = undefined; // the line whose echo came last
   #waitTimer = 0;
-  #typists = new Map();
-  #typingSent = 0;
-  #typingHeld = 0; // typed before the room could be told
+  #typists = new Typists((names) => this.emit("typing", { names }));
+  #typingSent = NEVER;
+  #typingHeld = NEVER; // typed before the room could be told
   #acked = new Map();
   #failures = 0;
 
@@ -48,7 +58,11 @@ export class Room extends Emitter {
     this.#messenger = messenger;
     this.#session = messenger.session;
     this.outbox = new Outbox(this.#session.user.id, id);
-    this.#socket = new LiveSocket(() => this.#url(), messenger.clock);
+    this.#socket = new LiveSocket(
+      () => this.#url(),
+      messenger.clock,
+      (code) => this.#judge(code),
+    );
     this.#socket.on("open", () => this.#opened());
     this.#socket.on("frame", (frame) => this.#frame(frame));
     this.#socket.on("state", (state) => this.#state(state));
@@ -69,7 +83,7 @@ export class Room extends Emitter {
 
   close() {
     clearTimeout(this.#waitTimer);
-    for (const { timer } of this.#typists.values()) clearTimeout(timer);
+    this.#typists.clear();
     this.#socket.stop();
   }
 
@@ -77,10 +91,10 @@ export class Room extends Emitter {
     this.#socket.retryNow();
   }
 
-  /** Says it now or as soon as possible, once. */
+  /** Says it now or as soon as possible, once; undefined if too much waits already. */
   say(content) {
     this.typing(false);
-    return this.#enqueue({ type: "chat", content, id: newId() });
+    return this.#enqueue({ type: "chat", content: wellFormed(content), id: newId() });
   }
 
   /** Only while connected: a nudge that comes later is a nuisance. */
@@ -98,11 +112,22 @@ export class Room extends Emitter {
     if (this.outbox.remove(id)) this.emit("dropped", { id });
   }
 
+  /** Says a line once more that failed and has `again`. */
+  retry(id) {
+    const line = this.outbox.get(id);
+    if (!line?.again) return;
+    // Whether it was accepted is not known: it stays the same message.
+    const { failed, again, tries, ...rest } = line;
+    this.emit("dropped", { id });
+    this.emit("pending", { line: this.outbox.put(rest) });
+    this.#next();
+  }
+
   typing(isTyping) {
-    const now = Date.now();
-    this.#typingHeld = isTyping && !this.#settled ? now : 0;
-    if (isTyping ? now - this.#typingSent < TYPING_AGAIN_MS : !this.#typingSent) return;
-    this.#typingSent = isTyping && this.#settled ? now : 0;
+    const now = performance.now();
+    this.#typingHeld = isTyping && !this.#settled ? now : NEVER;
+    if (isTyping ? now - this.#typingSent < TYPING_AGAIN_MS : this.#typingSent < 0) return;
+    this.#typingSent = isTyping && this.#settled ? now : NEVER;
     if (this.#settled) this.#socket.send({ type: "typing", isTyping });
   }
 
@@ -150,17 +175,18 @@ export class Room extends Emitter {
     this.#failures = 0;
     this.#settled = false;
     this.#flying = undefined;
-    this.#typingSent = 0;
+    this.#typingSent = NEVER;
     const resumed = this.#lastSeq !== undefined;
+    this.#acked.clear(); // the last of them may have been lost with their socket
     // Without a `since` an empty room sends no history at all.
-    if (!resumed) this.#wait(SETTLE_MS, () => this.#settle());
+    this.#wait(resumed ? RESUME_MS : SETTLE_MS, () => this.#settle());
   }
 
   #state(state) {
     if (state.state !== "open") {
       this.#settled = false;
       clearTimeout(this.#waitTimer);
-      for (const userId of [...this.#typists.keys()]) this.#stopsTyping(userId);
+      this.#typists.clear();
     }
     this.emit("state", state);
   }
@@ -182,7 +208,7 @@ export class Room extends Emitter {
       case "chat":
       case "nudge":
       case "wink":
-        this.#stopsTyping(frame.senderId);
+        this.#typists.stops(frame.senderId);
         this.#take([frame], true);
         break;
       case "participants":
@@ -191,8 +217,8 @@ export class Room extends Emitter {
         if (this.#lastSeq === undefined) this.#settle();
         break;
       case "typing":
-        if (frame.isTyping) this.#startsTyping(frame);
-        else this.#stopsTyping(frame.senderId);
+        if (frame.isTyping) this.#typists.starts(frame);
+        else this.#typists.stops(frame.senderId);
         break;
       case "delivery_status":
         this.#receipt(frame);
@@ -204,7 +230,7 @@ export class Room extends Emitter {
         this.#refused(frame);
         break;
       case "session_expiring":
-        this.#session.refresh().catch(() => {});
+        this.#session.expiring(frame.expiresAt);
         break;
     }
   }
@@ -245,6 +271,7 @@ export class Room extends Emitter {
   // The outbox: one line at a time, so that the order typed is the order kept.
 
   #enqueue(frame, kept = true) {
+    if (this.outbox.isFull) return undefined;
     const line = this.outbox.add(frame, { kept });
     this.emit("pending", { line });
     this.#next();
@@ -254,7 +281,9 @@ export class Room extends Emitter {
   #settle() {
     if (this.#settled || !this.#socket.isOpen) return;
     this.#settled = true;
-    if (Date.now() - this.#typingHeld < TYPING_AGAIN_MS) this.typing(true);
+    clearTimeout(this.#waitTimer);
+    this.emit("settled");
+    if (performance.now() - this.#typingHeld < TYPING_AGAIN_MS) this.typing(true);
     this.#next();
   }
 
@@ -263,7 +292,35 @@ export class Room extends Emitter {
     if (!line || !this.#settled || this.#flying) return;
     if (!this.#socket.send(line.frame)) return;
     this.#flying = line.frame.id;
-    this.#wait(PATIENCE_MS, () => this.#again());
+    this.#wait(PATIENCE_MS, () => {
+      this.#suspect("The server gives no answer to this.");
+      this.#again();
+    });
+  }
+
+  // A line must not hold up those behind it for ever: one that is unanswered, unreadable
+  // or the end of its socket again and again has failed. A cut line of the network is not
+  // held against it, and the count outlives the page.
+  #suspect(why) {
+    const line = this.outbox.get(this.#flying);
+    this.#flying = undefined;
+    if (!line) return;
+    line.tries = (line.tries ?? 0) + 1;
+    if (line.tries < TRIES) this.outbox.put(line);
+    else this.#fail(line, why, true);
+  }
+
+  /** `again`: nothing speaks against its words, so it may be said once more as it is. */
+  #fail(line, message, again) {
+    this.outbox.put(Object.assign(line, { failed: message, again }));
+    this.emit("failed", { line });
+  }
+
+  // A fault that a line may have caused is not yet the end of the room.
+  #judge(code) {
+    if (!BLAMING.includes(code) || !this.outbox.get(this.#flying)) return policyOf(code);
+    this.#suspect("The server could not take this.");
+    return "again";
   }
 
   #again(delayMs = 0) {
@@ -273,6 +330,7 @@ export class Room extends Emitter {
   }
 
   #answered(id) {
+    this.#landed = this.outbox.get(id) ?? this.#landed;
     this.outbox.remove(id);
     if (this.#flying !== id) return;
     clearTimeout(this.#waitTimer);
@@ -280,57 +338,51 @@ export class Room extends Emitter {
   }
 
   #refused(frame) {
-    const line = this.outbox.lines.find(({ frame: { id } }) => id === frame.id);
-    if (!line) return this.emit("refused", { kind: "other", ...frame });
+    if (frame.code === "ID_REUSED") return this.#reused(frame);
+    const line = this.outbox.get(frame.id);
+    if (!line) {
+      if (frame.id || !this.#flying || !UNREADABLE.includes(frame.code)) {
+        return this.emit("refused", { kind: "other", ...frame });
+      }
+      // Which frame was it? Most likely the line that is on its way.
+      this.#suspect(frame.message);
+      return this.#again(UNREADABLE_MS);
+    }
     clearTimeout(this.#waitTimer);
     if (line.frame.type !== "chat" && frame.code === "RATE_LIMITED") {
       this.outbox.remove(frame.id);
       this.emit("dropped", { id: frame.id });
       this.emit("refused", { kind: line.frame.type, ...frame });
       this.#again();
-    } else if (frame.retryable) {
+    } else if (frame.retryable && frame.code !== "INTERNAL_ERROR") {
       this.emit("delayed", { line, retryAfterMs: frame.retryAfterMs ?? 1000 });
       this.#flying = frame.id; // nothing overtakes it
       this.#wait((frame.retryAfterMs ?? 1000) + Math.random() * 250, () => this.#again());
     } else {
-      this.outbox.fail(frame.id, frame.message);
-      this.emit("failed", { line });
+      this.#fail(line, frame.message, frame.code === "INTERNAL_ERROR");
       this.#again();
     }
+  }
+
+  // The id is another message's, whose echo comes or has come: this line was not said, and
+  // needs an id of its own.
+  #reused({ id, message }) {
+    const line = this.outbox.get(id) ?? (this.#landed?.frame.id === id && this.#landed);
+    if (!line) return;
+    this.outbox.remove(id);
+    this.emit("dropped", { id });
+    const renamed = { ...line, frame: { ...line.frame, id: newId() } };
+    this.emit("pending", { line: renamed });
+    this.#fail(renamed, message, true);
+    if (this.#flying !== id) return;
+    clearTimeout(this.#waitTimer);
+    this.#again();
   }
 
   #wait(ms, work) {
     clearTimeout(this.#waitTimer);
     this.#waitTimer = setTimeout(work, ms);
   }
-
-  // Who types. The server says so when somebody stops; a timer is for a lost line.
-
-  #startsTyping({ senderId, displayName }) {
-    clearTimeout(this.#typists.get(senderId)?.timer);
-    const timer = setTimeout(() => this.#stopsTyping(senderId), TYPING_GONE_MS);
-    this.#typists.set(senderId, { displayName, timer });
-    this.#tellTyping();
-  }
-
-  #stopsTyping(userId) {
-    const typist = this.#typists.get(userId);
-    if (!typist) return;
-    clearTimeout(typist.timer);
-    this.#typists.delete(userId);
-    this.#tellTyping();
-  }
-
-  #tellTyping() {
-    const names = [...this.#typists.values()].map(({ displayName }) => displayName);
-    this.emit("typing", { names });
-  }
-}
-
-/** An id that no other tab, device or visit of this user will choose. */
-function newId() {
-  const random = crypto.getRandomValues(new Uint32Array(3));
-  return `w-${Date.now().toString(36)}-${Array.from(random, (n) => n.toString(36)).join("")}`;
 }
 
 export function socketBase() {

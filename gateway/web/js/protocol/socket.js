@@ -3,7 +3,8 @@
 // Reconnects with full jitter, the first delay included: after a restart of the server
 // its clients must not return in one wave. Follows the close codes of wire.md §6, notices
 // a dead line by pings of its own while the page is looked at, and goes at once when the
-// network returns or the page is shown again.
+// network returns or the page is shown again. What the browser says of the network is a
+// hint: it knows of interfaces, not of this server.
 
 import { Emitter } from "./emitter.js";
 
@@ -13,6 +14,7 @@ const STABLE_MS = 5000;
 const OPEN_PATIENCE_MS = 10_000;
 const PING_EVERY_MS = 20_000;
 const PONG_PATIENCE_MS = 8000;
+const HINT_PATIENCE_MS = 2000;
 const FIRST_PINGS_MS = [0, 150, 300, 600];
 
 /** What a close code asks of a client: "again", "later" (overload) or "never". */
@@ -25,26 +27,32 @@ export function policyOf(code) {
 }
 
 /**
- * Emits `open`, `frame` (parsed), `state` {state, retryAt?} and `final` {code}.
- * States: connecting, open, waiting (for `retryAt`, Unix ms), offline, closed.
+ * Emits `open`, `frame` (parsed), `state` {state, retryAt?, why?} and `final` {code}.
+ * States: connecting, open, waiting (for `retryAt`, by `performance.now()`), offline (the
+ * same, and the browser thinks that there is no network), closed. `why` is what the server
+ * said when it would not have us for now.
  *
  * `dial()` returns the URL to connect to (a fresh ticket each time); it throws an
- * `ApiError`, whose `final` property says that no later attempt can succeed.
+ * `ApiError`, whose `final` property says that no later attempt can succeed. `judge(code)`
+ * may overrule `policyOf` for a close code.
  */
 export class LiveSocket extends Emitter {
   state = "closed";
   #dial;
   #clock;
+  #judge;
   #socket = null;
   #attempt = 0;
   #timers = new Set();
   #pongDue = 0;
   #stopped = true;
+  #why = undefined; // of the latest refusal, until a socket opens
 
-  constructor(dial, clock) {
+  constructor(dial, clock, judge = policyOf) {
     super();
     this.#dial = dial;
     this.#clock = clock;
+    this.#judge = judge;
   }
 
   start() {
@@ -80,25 +88,29 @@ export class LiveSocket extends Emitter {
 
   /** Do not wait any longer. */
   retryNow() {
-    if (this.state !== "waiting") return;
+    if (!this.#isWaiting) return;
     this.#clear();
     this.#connect();
   }
 
+  get #isWaiting() {
+    return this.state === "waiting" || this.state === "offline";
+  }
+
   async #connect() {
-    if (!navigator.onLine) return this.#become("offline");
     this.#become("connecting");
-    let url;
+    let socket;
     try {
-      url = await this.#dial();
+      const url = await this.#dial();
+      if (this.#stopped || this.state !== "connecting") return;
+      socket = new WebSocket(url);
     } catch (error) {
       if (this.#stopped || this.state !== "connecting") return;
+      this.#why = error.code === "OFFLINE" ? undefined : error.message;
       if (error.final) this.#end(error.code);
-      else this.#retry(error.retryAfterS * 1000);
+      else this.#retry((error.retryAfterS ?? 0) * 1000);
       return;
     }
-    if (this.#stopped || this.state !== "connecting") return;
-    const socket = new WebSocket(url);
     this.#socket = socket;
     const mine = (handler) => (event) => socket === this.#socket && handler(event);
     socket.onopen = mine(() => this.#opened());
@@ -109,6 +121,7 @@ export class LiveSocket extends Emitter {
 
   #opened() {
     this.#clear();
+    this.#why = undefined;
     this.#become("open");
     this.#later(STABLE_MS, () => (this.#attempt = 0));
     for (const ms of FIRST_PINGS_MS) this.#later(ms, () => this.#ping());
@@ -119,14 +132,19 @@ export class LiveSocket extends Emitter {
   #received(data) {
     clearTimeout(this.#pongDue);
     this.#pongDue = 0;
-    const frame = JSON.parse(data);
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch (error) {
+      return console.error(error); // not ours to understand; what follows may be
+    }
     if (frame.type === "pong") this.#clock.measured(frame.t, frame.timestamp);
     this.emit("frame", frame);
   }
 
   #lost(code) {
     this.#drop();
-    const policy = policyOf(code);
+    const policy = this.#judge(code);
     if (policy === "never") this.#end(code);
     else this.#retry(policy === "later" ? 2000 : 0);
   }
@@ -137,11 +155,11 @@ export class LiveSocket extends Emitter {
   }
 
   #retry(atLeastMs = 0) {
-    if (!navigator.onLine) return this.#become("offline");
     const ceiling = Math.min(CAP_MS, BASE_MS * 2 ** Math.min(this.#attempt++, 10));
     const delay = atLeastMs + Math.random() * ceiling;
     this.#later(delay, () => this.#connect());
-    this.#become("waiting", Date.now() + delay);
+    const state = navigator.onLine ? "waiting" : "offline";
+    this.#become(state, performance.now() + delay);
   }
 
   #keepPinging() {
@@ -152,9 +170,9 @@ export class LiveSocket extends Emitter {
     });
   }
 
-  #ping() {
+  #ping(patienceMs = PONG_PATIENCE_MS) {
     this.send({ type: "ping", t: Math.round(performance.now()) });
-    this.#pongDue ||= setTimeout(() => this.#lost(1006), PONG_PATIENCE_MS);
+    this.#pongDue ||= setTimeout(() => this.#lost(1006), patienceMs);
   }
 
   #drop(code = 1000) {
@@ -168,7 +186,7 @@ export class LiveSocket extends Emitter {
 
   #become(state, retryAt) {
     this.state = state;
-    this.emit("state", { state, retryAt });
+    this.emit("state", { state, retryAt, why: this.#why });
   }
 
   #later(ms, work) {
@@ -185,15 +203,19 @@ export class LiveSocket extends Emitter {
   }
 
   #onOnline = () => {
-    if (this.state !== "offline") return this.#check();
+    if (!this.#isWaiting) return this.#check();
     // A building's worth of clients may have got its network back.
+    this.#clear();
     this.#attempt = 0;
     this.#retry();
   };
 
   #onOffline = () => {
-    this.#drop();
-    this.#become("offline");
+    if (this.isOpen) {
+      clearTimeout(this.#pongDue);
+      this.#pongDue = 0;
+      this.#check(HINT_PATIENCE_MS);
+    } else if (this.#isWaiting) this.#become("offline");
   };
 
   #onChange = () => this.#check();
@@ -203,10 +225,10 @@ export class LiveSocket extends Emitter {
   };
 
   /** After a sleep or a change of network: is this line still alive? */
-  #check() {
+  #check(patienceMs) {
     if (this.isOpen) {
       this.#clock.forget();
-      this.#ping();
+      this.#ping(patienceMs);
     } else this.retryNow();
   }
 }

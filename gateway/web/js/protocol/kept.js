@@ -1,0 +1,75 @@
+// What the browser keeps for this site, as JSON under keys; never an exception.
+//
+// A browser may refuse all of it (site data blocked) or the next byte (the disk is full).
+// Then a value lives as long as this page, which is enough to sign in and talk.
+
+const PROBE = "cfm.probe";
+
+class Kept {
+  /** Whether anything written here outlives the page. */
+  lasting = false;
+  #disk = undefined;
+  #memory = new Map(); // what the disk did not take, until it does or another tab writes
+
+  constructor(open) {
+    try {
+      this.#disk = open();
+      this.#disk.setItem(PROBE, "");
+      this.#disk.removeItem(PROBE);
+      this.lasting = true;
+    } catch {
+      // To be read from, perhaps.
+    }
+    addEventListener("storage", ({ key }) => {
+      if (key === null) this.#memory.clear();
+      else this.#memory.delete(key);
+    });
+  }
+
+  /** The value, or undefined if there is none or it is not ours to read. */
+  read(key) {
+    try {
+      const text = this.#memory.get(key) ?? this.#disk.getItem(key);
+      return JSON.parse(text) ?? undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** `undefined` removes. */
+  write(key, value) {
+    if (value === undefined) return this.remove(key);
+    const text = JSON.stringify(value);
+    this.#memory.delete(key);
+    try {
+      this.#disk.setItem(key, text);
+    } catch {
+      this.#memory.set(key, text);
+    }
+  }
+
+  remove(key) {
+    this.#memory.delete(key);
+    try {
+      this.#disk.removeItem(key);
+    } catch {
+      // Nothing was kept.
+    }
+  }
+
+  /** Those that begin so. */
+  keys(prefix) {
+    let known = [];
+    try {
+      known = Object.keys(this.#disk);
+    } catch {
+      // Nothing was kept.
+    }
+    return [...new Set([...known, ...this.#memory.keys()])].filter((key) => key.startsWith(prefix));
+  }
+}
+
+/** Shared by all tabs. */
+export const kept = new Kept(() => localStorage);
+/** This tab's own, over a reload. */
+export const keptHere = new Kept(() => sessionStorage);

@@ -1,0 +1,1 @@
+"""The web client's modules without a browser, in Node.js."""

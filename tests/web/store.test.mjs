@@ -1,0 +1,115 @@
+// What the page knows of people: one name, one status, wherever they were chosen.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { plain, World } from "./world.mjs";
+
+const PRESENCE = "/api/ws/presence";
+const MAYA = { id: "user_1", displayName: "Maya", avatarId: "cat", status: "online" };
+const TOM = { id: "user_2", displayName: "Tom", avatarId: "dog", personalMessage: "hm", status: "offline" };
+
+/** The store and the messenger, joined as the page joins them. */
+async function page(world, tab) {
+  const { Store } = await tab.load("store.js");
+  const store = new Store(tab.session);
+  const messenger = new tab.protocol.Messenger(tab.session);
+  messenger.on("presence", (news) => store.presence(news));
+  store.on("me", () => store.status === messenger.status || messenger.adoptPresence(store.status));
+  world.server.answers = { "/api/users": [MAYA, TOM], "/api/rooms": [] };
+  const loading = store.load(() => false);
+  await world.time.pass(1000);
+  await loading;
+  messenger.start();
+  await world.time.pass(1000);
+  const say = async (frame) => {
+    world.server.socket(PRESENCE).say(frame);
+    await world.time.pass(1000);
+  };
+  return { store, messenger, say };
+}
+
+test("a new name, message and picture are shown as they come, and go", async () => {
+  const world = new World();
+  const { store, say } = await page(world, await world.signedIn());
+  const update = { type: "presence_update", userId: "user_2", status: "busy" };
+  await say({ ...update, displayName: "Tom B", personalMessage: "new", avatarId: "owl" });
+  const { displayName, personalMessage, avatarId, status } = store.person("user_2");
+  assert.deepEqual([displayName, personalMessage, avatarId, status], ["Tom B", "new", "owl", "busy"]);
+  await say({ ...update, displayName: "Tom B", avatarId: "owl" });
+  assert.equal(store.person("user_2").personalMessage, undefined);
+  await say({ type: "presence_full_sync", partial: true, participants: [{ ...TOM, status: "away" }] });
+  assert.equal(store.person("user_2").displayName, "Tom");
+  assert.equal(store.person("user_2").personalMessage, "hm");
+});
+
+test("a name or a status chosen on another device is one's own too", async () => {
+  const world = new World();
+  const tab = await world.signedIn();
+  const { store, messenger, say } = await page(world, tab);
+  const me = { type: "presence_update", userId: "user_1", avatarId: "cat" };
+  await say({ ...me, displayName: "Maya 2", status: "busy" });
+  assert.deepEqual([store.me.displayName, store.status, messenger.status], ["Maya 2", "busy", "busy"]);
+  // And is not undone by this one, neither by its next socket nor by its next page.
+  for (const socket of world.server.sockets) socket.end(1012);
+  await world.time.pass(30_000);
+  assert.equal(world.server.count("/api/presence"), 0);
+  tab.close();
+  const again = await page(world, await world.again());
+  await again.say({ ...me, displayName: "Maya 3", status: "busy" });
+  assert.equal(again.store.me.displayName, "Maya 3");
+  const said = world.server.sockets.flatMap(({ received }) => received);
+  assert.ok(said.every(({ displayName }) => displayName === undefined));
+});
+
+test("a choice is not undone by older news, and outlives its socket", async () => {
+  const world = new World();
+  const { store, messenger, say } = await page(world, await world.signedIn());
+  store.setStatus("offline");
+  messenger.setPresence("offline"); // which is lost with its socket
+  await say({ type: "presence_full_sync", participants: [MAYA] });
+  assert.equal(store.status, "offline");
+  for (const socket of world.server.sockets) socket.end(1006);
+  world.server.people = [];
+  await world.time.pass(30_000);
+  const [{ body }] = world.server.calls.filter(({ path }) => path === "/api/presence");
+  assert.deepEqual(body, { status: "offline" });
+  assert.equal(store.status, "offline");
+});
+
+test("a rename is what the server says it is, or an error", async () => {
+  const world = new World();
+  const { messenger } = await page(world, await world.signedIn());
+  const renaming = messenger.rename("Maya!");
+  await world.time.pass(1000);
+  assert.equal(await renaming, "Maya!");
+  const posts = world.server.calls.filter(({ path }) => path === "/api/presence");
+  assert.deepEqual(posts[0].body, { status: "online", displayName: "Maya!" });
+  world.server.faults.set("POST /api/presence", { refuse: [429, ["RATE_LIMITED", "Not that often."]] });
+  const refused = assert.rejects(messenger.rename("Maya?"), { code: "RATE_LIMITED" });
+  await world.time.pass(1000);
+  await refused;
+});
+
+test("what is unread is what the server says, where nobody looks", async () => {
+  const world = new World();
+  const { store } = await page(world, await world.signedIn());
+  const room = { id: "dm_user_1__user_2", type: "direct", unreadCount: 3 };
+  for (const [unreadCount, open, wanted] of [[3, false, 3], [0, false, 0], [2, true, 0]]) {
+    world.server.answers["/api/rooms"] = [{ ...room, unreadCount }];
+    const loading = store.load(() => open);
+    await world.time.pass(1000);
+    await loading;
+    assert.equal(store.unread(room.id), wanted);
+  }
+});
+
+test("what is kept and makes no sense is a choice that was not made", async () => {
+  for (const nonsense of ["{", "7", '{"status":"dancing"}', '{"status":"toString"}']) {
+    const world = new World();
+    world.disk.items.set("cfm.me.user_1", nonsense);
+    const { store } = await page(world, await world.signedIn());
+    assert.equal(store.status, "online");
+    assert.deepEqual(plain(store.contacts()).map(({ id }) => id), ["user_2"]);
+  }
+});
