@@ -95,10 +95,16 @@ class Desk:
         self.answers.append((question.seq, answer))
         self.news.set()
 
-    def ask(self, seq: int = 1, text: str = "hello", bot: str = BOT.id) -> None:
+    def ask(
+        self,
+        seq: int = 1,
+        text: str = "hello",
+        bot: str = BOT.id,
+        excuse: Answer | None = None,
+    ) -> None:
         asked_at = self.clock.now()
         question = Question("general", seq, bot, "user_1", "Al", text, asked_at)
-        self.thinking.begin(question)
+        self.thinking.begin(question, excuse)
 
     async def until_answered(self, count: int = 1) -> None:
         async with asyncio.timeout(10):
@@ -206,6 +212,21 @@ async def test_switched_off_nobody_thinks(brisk: None, said: bool | Exception) -
     await desk.until_answered()
     assert desk.answers == [(1, Answer("", outcome="off"))]
     assert (desk.replier.asked, desk.typing, desk.loaded) == ([], [], 0)
+
+
+async def test_an_excuse_costs_nothing_and_is_not_said_when_switched_off(
+    brisk: None,
+) -> None:
+    desk = Desk()
+    excuse = Answer("I am off duty.", outcome="off_duty")
+    desk.ask(1, excuse=excuse)
+    await desk.until_answered()
+    assert desk.typing == [("room:general", True)]
+    desk.enabled = [False]
+    desk.ask(2, excuse=excuse)
+    await desk.until_answered(2)
+    assert desk.answers == [(1, excuse), (2, Answer("", outcome="off"))]
+    assert (desk.replier.asked, desk.loaded) == ([], 0), "no model is asked"
 
 
 async def test_switched_off_meanwhile_nothing_is_said(brisk: None) -> None:
