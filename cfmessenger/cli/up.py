@@ -25,8 +25,9 @@ import click
 from cfmessenger import log_format
 from cfmessenger.cli import embedded_valkey, local_ray
 from cfmessenger.cli.embedded_valkey import EmbeddedValkey
-from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.flags import flags_but, with_settings
 from cfmessenger.cli.local_ray import LocalRay
+from cfmessenger.cli.running import NAMESPACE_SOCKET, SERVER_FILE, url_of
 from cfmessenger.cli.runtime import (
     MARKER,
     ChildRecords,
@@ -35,6 +36,7 @@ from cfmessenger.cli.runtime import (
     Refused,
     RuntimeFolder,
     require_linux,
+    write_private,
 )
 from cfmessenger.cli.supervisor import Launch, Service, StartFailed, Supervisor
 from cfmessenger.settings import Settings
@@ -60,8 +62,16 @@ RAY_GONE_S = 8.8
 VALKEY_GONE_S = 9.5
 
 
+# What somebody who starts it for the first time may want to say; `--help-all` has all.
+_TOLD = (
+    *("host", "port", "gateways", "data_dir", "valkey_url", "ray_address"),
+    *("placement", "hibernate_after", "open_rooms", "users", "bots_active"),
+    *("ai_base_url", "ai_model", "log_format", "log_level"),
+)
+
+
 @click.command()
-@with_settings
+@with_settings(*_TOLD, hidden=flags_but(*_TOLD))
 def up(settings: Settings) -> None:
     """Start everything on this machine and keep it running until Ctrl-C.
 
@@ -112,7 +122,9 @@ class Up:
                 if ready.done():
                     ready.result()
                     log.info("started in %.1f s", time.monotonic() - began)
-                    click.echo(f"CF Messenger is ready at {_url(listener)}")
+                    url = url_of(*listener.getsockname()[:2])
+                    write_private(self._runtime.path / SERVER_FILE, url)
+                    click.echo(f"CF Messenger is ready at {url}")
                     await self._tidy_until(stopping)
                 ready.cancel()
             finally:
@@ -182,7 +194,7 @@ class Up:
             **self._settings.to_env(),
             "CFM_DRAIN_S": str(min(self._settings.drain_s, LONGEST_DRAIN_S)),
             MARKER: str(self._runtime.path),
-            NAMESPACE_ADDRESS: f"unix:{self._runtime.path / 'namespace.sock'}",
+            NAMESPACE_ADDRESS: f"unix:{self._runtime.path / NAMESPACE_SOCKET}",
         }
 
     def _share_metrics(self) -> None:
@@ -233,11 +245,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise Refused(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _on_signals(again: Callable[[], None]) -> asyncio.Future[None]:
