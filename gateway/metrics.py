@@ -24,6 +24,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from gateway.stub import Traffic
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -52,16 +54,34 @@ SOCKETS = Gauge(
 SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )
-FRAMES_RECEIVED = Counter("cfm_frames_received", "Frames that clients sent.", ("kind",))
+FRAMES_RECEIVED = Counter(
+    "cfm_frames_received", "Frames that clients sent, pings aside.", ("kind",)
+)
 DELIVERIES = Counter(
-    "cfm_deliveries", "Frames written to client sockets (messages times recipients)."
+    "cfm_deliveries",
+    "Fanned out to client sockets: events times recipients.",
+    ("kind",),
+)
+DELIVERED_BYTES = Counter(
+    "cfm_delivered_bytes", "Bytes fanned out to client sockets.", ("kind",)
 )
 COVERED_SECONDS = Histogram(
     "cfm_covered_seconds",
     "From a client's frame to the actor's word that it is committed or answered.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
-DELIVERED_BYTES = Counter("cfm_delivered_bytes", "Bytes written to client sockets.")
+
+TRAFFIC = {"room": Traffic(), "presence": Traffic()}
+"""By kind of object; counted per frame and fan-out, so told to Prometheus in sums."""
+
+
+def publish_traffic() -> None:
+    """Add what was counted since the last time; a few times a second will do."""
+    for kind, traffic in TRAFFIC.items():
+        counters = (FRAMES_RECEIVED, DELIVERIES, DELIVERED_BYTES)
+        for counter, amount in zip(counters, traffic.take(), strict=True):
+            if amount:
+                counter.labels(kind).inc(amount)
 
 
 class BotFigures:
@@ -108,6 +128,7 @@ REGISTRY.register(BOTS)
 
 def exposition() -> bytes:
     """The text of /metrics: the sum over the node's processes, or this one alone."""
+    publish_traffic()
     directory = os.environ.get(DIRECTORY_VARIABLE)
     if not directory:
         return generate_latest(REGISTRY)

@@ -79,6 +79,22 @@ class Pending:
             self.input = replace(entry, conn=names.get(entry.conn, entry.conn))
 
 
+class Traffic:
+    """What went through some stubs: whole numbers, since they are counted where it is
+    hot. `frames` that clients sent, `deliveries` and `delivered_bytes` of fan-outs."""
+
+    __slots__ = ("delivered_bytes", "deliveries", "frames")
+
+    def __init__(self) -> None:
+        self.frames = self.deliveries = self.delivered_bytes = 0
+
+    def take(self) -> tuple[int, int, int]:
+        """The three, which begin at 0 again."""
+        taken = self.frames, self.deliveries, self.delivered_bytes
+        self.frames = self.deliveries = self.delivered_bytes = 0
+        return taken
+
+
 class Stub:
     """`open`, `say`, `close` for sockets; `notify` for other objects; `request` to
     wait.
@@ -86,7 +102,7 @@ class Stub:
     `forward(target, payload)` hands on a notification; `page(stub)` is called when the
     gap to the object is larger than its buffer: it must give the sockets what the log
     has (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs
-    took.
+    took; `traffic` is counted up.
     """
 
     def __init__(
@@ -97,6 +113,7 @@ class Stub:
         forward: Callable[[str, bytes], None],
         page: Callable[[Stub], None],
         covered: Callable[[float], None],
+        traffic: Traffic,
     ) -> None:
         self.name = name
         self.hint: str | None = None
@@ -108,6 +125,7 @@ class Stub:
         self._forward = forward
         self._page = page
         self._observe = covered
+        self._traffic = traffic
         self._loop = asyncio.get_running_loop()
         self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
         self._held: dict[str, Attachment] = {}  # sockets the object knows of
@@ -151,6 +169,7 @@ class Stub:
 
     def say(self, outlet: Outlet, data: bytes) -> bool:
         """A text frame of a socket. False if too much is waiting already."""
+        self._traffic.frames += 1
         if (
             self._said >= MAX_UNCOVERED
             or self._said_bytes + len(data) > MAX_UNCOVERED_BYTES
@@ -408,15 +427,20 @@ class Stub:
             if writers is None:
                 writers = [outlet.write for outlet in self._members.values()]
                 self._writers = writers
-            for write in writers:
-                write(blob)
         else:
-            # A copy: a socket that turns out to be slow leaves in mid-loop.
-            for outlet in list(self._members.values()):
-                if outlet.user_id != item.but_user:
-                    outlet.write(blob)
+            writers = [
+                outlet.write
+                for outlet in self._members.values()
+                if outlet.user_id != item.but_user
+            ]
+        # A list: a socket that turns out to be slow leaves in mid-loop.
+        for write in writers:
+            write(blob)
+        traffic, frames = self._traffic, 1
         if item.seq:
-            self.seq = item.seq
+            frames, self.seq = item.seq - self.seq, item.seq
+        traffic.deliveries += frames * len(writers)
+        traffic.delivered_bytes += len(blob) * len(writers)
 
     def _do(self, item: link.Item) -> None:
         outlets = self._outlets

@@ -17,7 +17,7 @@ from cfmessenger.namespace import Address
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import Fenced, ValkeyLog
 from gateway.links import Links
-from gateway.stub import Stub
+from gateway.stub import Stub, Traffic
 from tests.actors.caller import Caller
 from tests.actors.scene import attachment, chat, frames, fresh_room, register, until
 from tests.valkey_proxy import Proxy, proxied
@@ -595,6 +595,7 @@ class Edge:
             forward=lambda target, payload: None,
             page=self._page,
             covered=lambda seconds: None,
+            traffic=Traffic(),
         )
         self.sockets = [Socket(f"{gateway}.{n}") for n in range(2)]
         for socket in self.sockets:

@@ -13,7 +13,7 @@ from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from gateway import stub as stubs
 from gateway.links import Links
-from gateway.stub import Stub
+from gateway.stub import Stub, Traffic
 from tests.gateway.live import eventually
 from tests.gateway.scripted_actor import Names, ScriptedActor, actor
 
@@ -57,12 +57,14 @@ class Desk:
         self.forwarded: list[tuple[str, bytes]] = []
         self.paged: list[Stub] = []
         self.waits: list[float] = []
+        self.traffic = Traffic()
         self.stub = Stub(
             NAME,
             links,
             forward=lambda target, payload: self.forwarded.append((target, payload)),
             page=self.paged.append,
             covered=self.waits.append,
+            traffic=self.traffic,
         )
 
     async def enter(self, *outlets: Outlet) -> Self:
