@@ -15,7 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -23,6 +23,9 @@ from cfmessenger import link
 from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from gateway.links import Link, Links
+
+if TYPE_CHECKING:
+    from gateway.metrics import Traffic
 
 logger = logging.getLogger("cfmessenger.stub")
 
@@ -77,22 +80,6 @@ class Pending:
             self.input = replace(entry, attachment=attachment)
         elif isinstance(entry, link.Said | link.Closed):
             self.input = replace(entry, conn=names.get(entry.conn, entry.conn))
-
-
-class Traffic:
-    """What went through some stubs: whole numbers, since they are counted where it is
-    hot. `frames` that clients sent, `deliveries` and `delivered_bytes` of fan-outs."""
-
-    __slots__ = ("delivered_bytes", "deliveries", "frames")
-
-    def __init__(self) -> None:
-        self.frames = self.deliveries = self.delivered_bytes = 0
-
-    def take(self) -> tuple[int, int, int]:
-        """The three, which begin at 0 again."""
-        taken = self.frames, self.deliveries, self.delivered_bytes
-        self.frames = self.deliveries = self.delivered_bytes = 0
-        return taken
 
 
 class Stub:

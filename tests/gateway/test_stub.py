@@ -13,7 +13,9 @@ from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from gateway import stub as stubs
 from gateway.links import Links
-from gateway.stub import Stub, Traffic
+from gateway.metrics import Traffic
+from gateway.stub import Stub
+from tests import patience
 from tests.gateway.live import eventually
 from tests.gateway.scripted_actor import Names, ScriptedActor, actor
 
@@ -378,7 +380,7 @@ async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
         inputs = await at.process.hears(link.Inputs)
         assert inputs.inputs == [link.Notified(2, b"")]
         at.output([], epoch=2)
-        await asyncio.wait_for(told, 2)
+        await patience.wait_for(told, 2)
 
 
 async def test_a_namespace_that_does_not_know_is_asked_again() -> None:
