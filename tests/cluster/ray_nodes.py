@@ -119,7 +119,10 @@ class Nodes:
         self.nodes[region] = node
         eventually(lambda: "Ray runtime started" in log.read_text(), START_S)
         if not self.address:
-            self.address = (self._folder / "ray" / "ray_current_cluster").read_text()
+            # Written after that line, and not at once.
+            at = self._folder / "ray" / "ray_current_cluster"
+            eventually(lambda: at.exists() and at.read_text().strip(), START_S)
+            self.address = at.read_text()
         return node
 
     def serve(self, **settings: str) -> NamespaceServed:
