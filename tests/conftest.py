@@ -18,6 +18,15 @@ PASSWORD = "tests"
 ADMIN = "admin"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: a module stays in one process, and all that starts a Ray
+    in the same one, for that is heavy and counts processes."""
+    for item in items:
+        heavy = {"cluster", "browser"} & {mark.name for mark in item.iter_markers()}
+        group = "ray" if heavy else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
