@@ -156,6 +156,9 @@ async def test_those_in_rotation_are_seen_on_every_gateway(valkey_url: str) -> N
         on_first = await listed(node)
         assert len(on_first) == 4
         assert await listed(node, 1) == on_first
+        line = await ask(node.gateways[0].services.kv, "GET", keys.BOTS_LINE)
+        assert {bot.encode() for bot in ALL} == set(line.split())
+        assert {bot.encode() for bot in on_first} == set(line.split()[-4:])
         for watcher in watchers:
             await eventually(_sees(watcher, on_first))
         late = await node.watch("user_3")
