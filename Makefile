@@ -17,8 +17,8 @@ help: ## show this list
 run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS="-k room" narrows them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=2 shares them out)
+	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadgroup) $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -418,15 +418,15 @@ class Activation:
         elif type(effect) is fx.Spent:
             derived.spent(effect.day, effect.user_id, effect.count)
         elif type(effect) is fx.Active:
-            derived.activate_bots(effect.bot_ids)
+            derived.activate_bots(effect.bot_ids, effect.line)
         elif type(effect) is fx.Think:
-            self._think(effect.question, gateway)
+            self._think(effect, gateway)
         else:
             raise AssertionError(f"unknown effect {type(effect).__name__}")
 
     # Thinking, which a director does.
 
-    def _think(self, question: Question, gateway: str | None) -> None:
+    def _think(self, think: fx.Think, gateway: str | None) -> None:
         around = self._around
         assert around.mind is not None, "a director without bots"
         if self._thinking is None:
@@ -438,8 +438,8 @@ class Activation:
                 self._answered,
             )
         if gateway is not None:
-            self._release.route(f"room:{question.room_id}", gateway)
-        self._thinking.begin(question)
+            self._release.route(f"room:{think.question.room_id}", gateway)
+        self._thinking.begin(think.question, think.excuse)
 
     def _answered(self, question: Question, answer: Answer) -> None:
         now = self._around.clock.now()

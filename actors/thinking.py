@@ -123,12 +123,13 @@ class Thinking:
         """Somebody waits for an answer."""
         return bool(self._tasks)
 
-    def begin(self, question: Question) -> None:
-        """Think about it, as soon as it is its turn."""
+    def begin(self, question: Question, excuse: Answer | None = None) -> None:
+        """Think about it, as soon as it is its turn; or give `excuse`, which no
+        replier is asked for."""
         if len(self._tasks) >= AT_ONCE + WAITING:
             self._answered(question, Answer("", outcome="overloaded"))
             return
-        task = asyncio.create_task(self._think(question))
+        task = asyncio.create_task(self._think(question, excuse))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -138,14 +139,14 @@ class Thinking:
             task.cancel()
         self._tasks.clear()
 
-    async def _think(self, question: Question) -> None:
+    async def _think(self, question: Question, excuse: Answer | None) -> None:
         persona = self._mind.personas.get(question.bot_id)
         if persona is None:  # the list is another than the one it was asked under
             self._answered(question, Answer("", outcome="gone"))
             return
         typing = Typing(self._show, question.room_id, persona)
         try:
-            answer = await self._find(persona, question, typing)
+            answer = await self._find(persona, question, excuse, typing)
         except Exception:
             # Our bug; but the room would be busy for ever.
             logger.exception("%s cannot answer", persona.id)
@@ -156,7 +157,11 @@ class Thinking:
         self._answered(question, answer)
 
     async def _find(
-        self, persona: Profile, question: Question, typing: Typing
+        self,
+        persona: Profile,
+        question: Question,
+        excuse: Answer | None,
+        typing: Typing,
     ) -> Answer:
         off = Answer("", outcome="off")
         async with self._turns:
@@ -165,8 +170,9 @@ class Thinking:
             typing.start()
             lasting = asyncio.create_task(typing.last())
             try:
-                replier = self._mind.replier
-                answer = await replier.reply(persona, question, typing.refresh)
+                answer = excuse or await self._mind.replier.reply(
+                    persona, question, typing.refresh
+                )
             finally:
                 lasting.cancel()
         while (left := self._pause_s(question, answer)) > 0:

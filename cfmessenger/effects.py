@@ -161,9 +161,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Think(msgspec.Struct, frozen=True, gc=False):
-    """Find an answer; it comes back as the notification `Answered`, or never."""
+    """Find an answer; it comes back as the notification `Answered`, or never.
+
+    With `excuse` there is nothing to find: that is said, unless bots are switched off.
+    """
 
     question: Question
+    excuse: Answer | None = None
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
@@ -184,9 +188,11 @@ class Spent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Active(msgspec.Struct, frozen=True, gc=False):
-    """Write `bots:active`: these are in rotation, and no others. Best effort."""
+    """Write `bots:active` and `bots:line`: these are in rotation, and no others; and
+    in this order everybody's turn comes. Best effort."""
 
     bot_ids: tuple[str, ...]
+    line: tuple[str, ...] = ()
 
 
 Effect = (

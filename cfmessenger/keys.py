@@ -8,6 +8,7 @@ braces around it make Valkey Cluster keep its log and mirror together one day.
 """
 
 BOTS_ACTIVE = "cfm:bots:active"
+BOTS_LINE = "cfm:bots:line"
 BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
 LACKING = "cfm:gateways:lacking"

@@ -52,9 +52,16 @@ SOCKETS = Gauge(
 SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )
-FRAMES_RECEIVED = Counter("cfm_frames_received", "Frames that clients sent.", ("kind",))
+FRAMES_RECEIVED = Counter(
+    "cfm_frames_received", "Frames that clients sent, pings aside.", ("kind",)
+)
 DELIVERIES = Counter(
-    "cfm_deliveries", "Frames written to client sockets (messages times recipients)."
+    "cfm_deliveries",
+    "Fanned out to client sockets: events times recipients.",
+    ("kind",),
+)
+DELIVERED_BYTES = Counter(
+    "cfm_delivered_bytes", "Bytes fanned out to client sockets.", ("kind",)
 )
 COVERED_SECONDS = Histogram(
     "cfm_covered_seconds",
@@ -66,7 +73,35 @@ GOODBYES = Counter(
     "Objects that left or began anew, as gateways were told: idle, moved, fault, …",
     ("reason",),
 )
-DELIVERED_BYTES = Counter("cfm_delivered_bytes", "Bytes written to client sockets.")
+
+
+class Traffic:
+    """What went through some stubs: whole numbers, since they are counted where it is
+    hot. `frames` that clients sent, `deliveries` and `delivered_bytes` of fan-outs."""
+
+    __slots__ = ("delivered_bytes", "deliveries", "frames")
+
+    def __init__(self) -> None:
+        self.frames = self.deliveries = self.delivered_bytes = 0
+
+    def take(self) -> tuple[int, int, int]:
+        """The three, which begin at 0 again."""
+        taken = self.frames, self.deliveries, self.delivered_bytes
+        self.frames = self.deliveries = self.delivered_bytes = 0
+        return taken
+
+
+TRAFFIC = {"room": Traffic(), "presence": Traffic()}
+"""By kind of object; counted per frame and fan-out, so told to Prometheus in sums."""
+
+
+def publish_traffic() -> None:
+    """Add what was counted since the last time; a few times a second will do."""
+    for kind, traffic in TRAFFIC.items():
+        counters = (FRAMES_RECEIVED, DELIVERIES, DELIVERED_BYTES)
+        for counter, amount in zip(counters, traffic.take(), strict=True):
+            if amount:
+                counter.labels(kind).inc(amount)
 
 
 class BotFigures:
@@ -113,6 +148,7 @@ REGISTRY.register(BOTS)
 
 def exposition() -> bytes:
     """The text of /metrics: the sum over the node's processes, or this one alone."""
+    publish_traffic()
     directory = os.environ.get(DIRECTORY_VARIABLE)
     if not directory:
         return generate_latest(REGISTRY)

@@ -375,6 +375,7 @@ class Sockets:
                 forward=self._forward,
                 page=self._page,
                 covered=metrics.COVERED_SECONDS.observe,
+                traffic=metrics.TRAFFIC[_kind_of(name)],
             )
         return stub
 
@@ -468,6 +469,7 @@ class Sockets:
 
     async def _expire_inputs(self) -> None:
         now = self.loop.time()
+        metrics.publish_traffic()
         for name, stub in list(self._stubs.items()):
             stub.expire(now)
             if stub.idle:
@@ -493,7 +495,11 @@ class Sockets:
 
 
 def _kind(connection: Connection) -> str:
-    return "presence" if connection.room.name == PRESENCE else "room"
+    return _kind_of(connection.room.name)
+
+
+def _kind_of(name: str) -> str:
+    return "presence" if name == PRESENCE else "room"
 
 
 async def room_socket(scope: Scope, receive: Receive, send: Send) -> None:

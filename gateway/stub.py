@@ -15,7 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -23,6 +23,9 @@ from cfmessenger import link
 from cfmessenger.effects import Attachment, newest
 from cfmessenger.errors import Unavailable
 from gateway.links import Link, Links
+
+if TYPE_CHECKING:
+    from gateway.metrics import Traffic
 
 logger = logging.getLogger("cfmessenger.stub")
 
@@ -94,7 +97,7 @@ class Stub:
     `forward(target, payload)` hands on a notification; `page(stub)` is called when the
     gap to the object is larger than its buffer: it must give the sockets what the log
     has (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs
-    took.
+    took; `traffic` is counted up.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Stub:
         forward: Callable[[str, bytes], None],
         page: Callable[[Stub], None],
         covered: Callable[[float], None],
+        traffic: Traffic,
     ) -> None:
         self.name = name
         self.hint: str | None = None
@@ -116,6 +120,7 @@ class Stub:
         self._forward = forward
         self._page = page
         self._observe = covered
+        self._traffic = traffic
         self._loop = asyncio.get_running_loop()
         self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
         self._held: dict[str, Attachment] = {}  # sockets the object knows of
@@ -162,6 +167,7 @@ class Stub:
         False if that is all for now: `go_on` says when there may be more. Nothing is
         refused, so that whoever floods holds up nobody but himself.
         """
+        self._traffic.frames += 1
         cost = len(data) + FRAME_COST
         self._uncovered += cost
         outlet.uncovered += cost
@@ -456,13 +462,18 @@ class Stub:
             members = self._members.values()
             writers = [o.write for o in members if o.user_id != item.but_user]
         blob = item.blob
-        for write in writers:
+        for (
+            write
+        ) in writers:  # a list: one that turns out to be slow leaves in mid-loop
             try:
                 write(blob)
             except Exception:
                 self._broken(write)
+        traffic, frames = self._traffic, 1
         if item.seq:
-            self.seq = item.seq
+            frames, self.seq = item.seq - self.seq, item.seq
+        traffic.deliveries += frames * len(writers)
+        traffic.delivered_bytes += len(blob) * len(writers)
 
     def _broken(self, write: Callable[[bytes], None]) -> None:
         """A socket cannot be written to, which is our bug: it goes, the others stay."""

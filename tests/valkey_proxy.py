@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests import patience
+
 PATIENCE_S = 5.0
 
 
@@ -92,7 +94,7 @@ class Proxy:
         await self._until(lambda: self.kept >= count)
 
     async def _until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with patience.within(PATIENCE_S):
             while not done():
                 self._news.clear()
                 await self._news.wait()

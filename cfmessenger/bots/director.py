@@ -5,6 +5,9 @@ anybody thinks about it, lets one question of a room be thought about at a time,
 says each answer once. Has the verbs of `Room`, so that one shell runs both; thinking
 itself is the shell's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
 
+Who is not answered is told why, once in a while: that is thought about too, so that it
+has the pace of an answer and the switch silences it, but by nobody.
+
 What was thought about when a life ended is never answered: spent, and none rather than
 two.
 """
@@ -33,11 +36,16 @@ from ..effects import (
 )
 from ..ids import gateway_of
 from .floor import Floor
-from .ledger import DAY_MS, Ledger, LedgerRow
+from .ledger import DAY_MS, Ledger, LedgerRow, Refusal
 from .rotation import Rotation, RotationRow
-from .talk import Question
+from .talk import Answer, Question
 
 ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
+OFF_DUTY = "I am off duty, and back in {time}. Meanwhile try {others}."
+NAMED = 4
+"""How many others an excuse names."""
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
 
 class Budget(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +90,15 @@ class Told(msgspec.Struct, frozen=True, gc=False, tag="told", rename="camel"):
     whom: str
 
 
-Event = Reserved | Rotated | Told
+class Excused(msgspec.Struct, frozen=True, gc=False, tag="excused", rename="camel"):
+    """In the log: a room was told that a bot is off duty."""
+
+    timestamp: int
+    room_id: str
+    bot_id: str
+
+
+Event = Reserved | Rotated | Told | Excused
 
 _encode_event = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder[Event](Event).decode
@@ -180,7 +196,7 @@ class Director:
         if isinstance(told, Answered):
             return self._answered(now, told)
         if isinstance(told, RotationDue):
-            return self._rotate(now) or [Active(self._rotation.active)]
+            return self._rotate(now) or [self._active()]
         return []
 
     def _rotate(self, now: int) -> list[Effect]:
@@ -191,10 +207,13 @@ class Director:
         came = [bot for bot in active if bot not in self._rotation.active]
         new_hour = slot > self._rotation.slot
         self._rotation.turn(slot, active)
-        effects: list[Effect] = [self._log(Rotated(now, slot, active)), Active(active)]
+        effects: list[Effect] = [self._log(Rotated(now, slot, active)), self._active()]
         turns = active if new_hour else came
         effects += [_count(now, bot, "rotations") for bot in turns]
         return effects
+
+    def _active(self) -> Active:
+        return Active(self._rotation.active, self._rotation.line)
 
     def _asked(self, now: int, question: Question) -> list[Effect]:
         bot, user, room = question.bot_id, question.asked_by, question.room_id
@@ -202,15 +221,13 @@ class Director:
             return []
         effects = self._rotate(now)
         effects.append(_count(now, bot, "mentions"))
-        if bot not in self._rotation.active:
-            return [*effects, _count(now, bot, "refused_off_duty")]
         if self._floor.knows(room, question.seq):
             return [*effects, _count(now, bot, "refused_repeated")]
+        if bot not in self._rotation.active:
+            return effects + self._off_duty(now, question)
         refusal = self._ledger.refusal(now, user)
         if refusal is not None:
-            whom = f"room:{room}" if refusal == "quota_day" else f"user:{user}"
-            effects.append(_count(now, bot, f"refused_{refusal}"))
-            return effects + self._enough(now, whom, question)
+            return effects + self._enough(now, question, refusal)
         if self._floor.full(room):
             return [*effects, _count(now, bot, "refused_busy")]
         self._ledger.reserve(now, user)
@@ -222,10 +239,33 @@ class Director:
             effects.append(Think(question))
         return effects
 
-    def _enough(self, now: int, whom: str, question: Question) -> list[Effect]:
-        if not self._ledger.tell(now, whom):
-            return []
-        return [self._log(Told(now, whom)), self._say(question, ENOUGH)]
+    def _off_duty(self, now: int, question: Question) -> list[Effect]:
+        bot, room = question.bot_id, question.room_id
+        others = [self._names[each] for each in self._rotation.active[:NAMED]]
+        told = (bot, room) in self._rotation.excused
+        if told or not others or not self._floor.free(room):
+            return [_count(now, bot, "refused_off_duty")]
+        self._rotation.excuse(bot, room)
+        text = OFF_DUTY.format(
+            time=_time(self._rotation.back_at(bot) - now), others=_either(others)
+        )
+        excuse = Answer(text, outcome="off_duty")
+        return self._excuse(now, question, excuse, Excused(now, room, bot))
+
+    def _enough(self, now: int, question: Question, refusal: Refusal) -> list[Effect]:
+        bot, room = question.bot_id, question.room_id
+        whom = f"room:{room}" if refusal == "quota_day" else f"user:{question.asked_by}"
+        if not (self._floor.free(room) and self._ledger.tell(now, whom)):
+            return [_count(now, bot, f"refused_{refusal}")]
+        excuse = Answer(ENOUGH, outcome=refusal)
+        return self._excuse(now, question, excuse, Told(now, whom))
+
+    def _excuse(
+        self, now: int, question: Question, excuse: Answer, event: Event
+    ) -> list[Effect]:
+        """Say so, and keep that in the log. Counted when it was said."""
+        self._floor.join(now, question)
+        return [self._log(event), Think(question, excuse)]
 
     def _say(self, question: Question, text: str) -> Notify:
         bot = question.bot_id
@@ -283,6 +323,8 @@ class Director:
             self._ledger.reserve(found.timestamp, found.user_id)
         elif isinstance(found, Rotated):
             self._rotation.turn(found.slot, found.active)
+        elif isinstance(found, Excused):
+            self._rotation.excuse(found.bot_id, found.room_id)
         else:
             self._ledger.tell(found.timestamp, found.whom)
 
@@ -297,7 +339,12 @@ class Director:
         return _encode(
             _Snapshot(
                 self.seq,
-                RotationRow(rotation.slot, rotation.active, rotation.line),
+                RotationRow(
+                    rotation.slot,
+                    rotation.active,
+                    rotation.line,
+                    tuple(rotation.excused),
+                ),
                 LedgerRow(ledger.day, ledger.total, ledger.by_user, told),
                 sorted(self.gateways),
             )
@@ -324,6 +371,20 @@ class Director:
         if clean:
             director.gateways = set(saved.gateways)
         return director
+
+
+def _time(ms: int) -> str:
+    """About how long that is, in words."""
+    if ms < HOUR_MS:
+        minutes = max(1, ms // MINUTE_MS)
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    hours = round(ms / HOUR_MS)
+    return f"about {hours} hour{'s' if hours > 1 else ''}"
+
+
+def _either(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _count(now: int, bot: str, figure: str, amount: int = 1) -> Count:

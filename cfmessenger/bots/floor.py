@@ -49,10 +49,14 @@ class Floor:
         line = self._lines.get(room_id, ())
         return (room_id, seq) in self._thinking or any(q.seq == seq for q in line)
 
+    def free(self, room_id: str) -> bool:
+        """A question of this room would be thought about at once."""
+        return self._free(room_id) and len(self._thinking) < LINES
+
     def full(self, room_id: str) -> bool:
         """Nobody may join the line of this room."""
         if self._free(room_id):
-            return len(self._thinking) >= LINES
+            return not self.free(room_id)
         line = self._lines.get(room_id, ())
         return len(line) >= LINE or self._waiting >= LINES
 

@@ -39,7 +39,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a bot says, ready to be sent.
 
     `tokens`: what the model charged, 0 for a script. `outcome`: `ok`, or why it is an
-    excuse and no answer: `timeout`, `error`, `malformed`, `circuit_open`.
+    excuse and no answer: `timeout`, `error`, `malformed`, `circuit_open`, `off_duty`,
+    `quota_day`, `quota_user`.
     """
 
     text: str

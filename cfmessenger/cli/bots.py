@@ -13,25 +13,28 @@ from typing import Literal
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from cfmessenger import keys
 from cfmessenger.bots import figures as day
+from cfmessenger.bots.rotation import SLOT_MS
 from cfmessenger.cli.flags import with_settings
-from cfmessenger.cli.runtime import RuntimeFolder
+from cfmessenger.cli.running import valkey_of
+from cfmessenger.cli.tables import show
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage.valkey_kv import ask, connect, reachable
-from cfmessenger.users import Directory
+from cfmessenger.users import Directory, Profile
 
 
 class Row(msgspec.Struct, frozen=True, rename="camel"):
-    """One persona today. `quota` is its share of the day's answers, in percent."""
+    """One persona today. `turns_at` is when it leaves, if it is in rotation, and else
+    when its turn comes, in ms; None: nobody is. `quota` is its share of the day's
+    answers, in percent."""
 
     id: str
     display_name: str
     in_rotation: bool
+    turns_at: int | None
     rotations: int
     mentions: int
     replies: int
@@ -52,22 +55,22 @@ class Board(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("switch", required=False, type=click.Choice(["on", "off"]))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a persona.")
-@with_settings
+@with_settings("data_dir", "valkey_url", "users", "bots_active", "bot_quota_day")
 def bots(
     settings: Settings, switch: Literal["on", "off"] | None, as_json: bool
 ) -> None:
-    """Show what the bots did today; or switch them all off, or on again.
+    """Show which bots are on, until when, and what they did today; or switch them.
 
     `off` takes a second: who is asked meanwhile stays silent, and nobody is shown as
     online. It lasts until `on`, across restarts.
     """
     try:
         if switch is not None:
-            asyncio.run(_switch(_url(settings), switch))
+            asyncio.run(_switch(valkey_of(settings), switch))
             click.echo(f"bots are {switch}")
             return
         directory = Directory.load(settings.users)
-        board = asyncio.run(_board(_url(settings), settings, directory))
+        board = asyncio.run(_board(valkey_of(settings), settings, directory))
     except SettingsError as error:
         click.echo(f"cfmessenger: {error}", err=True)
         sys.exit(3)
@@ -79,17 +82,6 @@ def bots(
             click.echo(msgspec.json.encode(row).decode())
         return
     _print(settings, board)
-
-
-def _url(settings: Settings) -> str:
-    """The Valkey of these settings, or the embedded one of the `up` that runs."""
-    if settings.valkey_url is not None:
-        return settings.valkey_url
-    try:
-        file = RuntimeFolder(settings.data_dir).path / "valkey.url"
-        return file.read_text().strip()
-    except OSError:
-        raise Unavailable(message="No messenger runs on this data folder.") from None
 
 
 async def _switch(url: str, switch: str) -> None:
@@ -107,32 +99,48 @@ async def _board(url: str, settings: Settings, directory: Directory) -> Board:
         with reachable():
             async with client.pipeline(transaction=False) as pipe:
                 pipe.smembers(keys.BOTS_ACTIVE)
+                pipe.get(keys.BOTS_LINE)
                 pipe.get(keys.BOT_ENABLED)
                 pipe.hgetall(keys.bots_metrics(today))
                 pipe.get(keys.bots_quota(today))
-                active, enabled, stored, spent = await pipe.execute()
+                active, line, enabled, stored, spent = await pipe.execute()
     finally:
         await client.aclose(close_connection_pool=True)
     on = enabled != b"0" and settings.bots_active > 0
+    turns = _turns((line or b"").decode().split(), len(active)) if on else {}
     found = day.read(stored)
     rows = [
-        _row(
-            bot.id, bot.display_name, on and bot.id.encode() in active, found, settings
-        )
+        _row(bot, on and bot.id.encode() in active, turns.get(bot.id), found, settings)
         for bot in directory.bots
     ]
     return Board(on, int(spent or 0), rows)
 
 
+def _turns(line: list[str], count: int) -> dict[str, int]:
+    """When each leaves or comes, if every hour turns: `line` as the director has it,
+    those who are on at its end."""
+    hour = time.time_ns() // 1_000_000 // SLOT_MS
+    off = len(line) - count
+    return {
+        bot: (hour + 1 + (n // max(count, 1) if n < off else 0)) * SLOT_MS
+        for n, bot in enumerate(line)
+    }
+
+
 def _row(
-    bot_id: str, name: str, active: bool, found: day.Figures, settings: Settings
+    bot: Profile,
+    active: bool,
+    turns_at: int | None,
+    found: day.Figures,
+    settings: Settings,
 ) -> Row:
-    figures = found.get(bot_id, {})
+    figures = found.get(bot.id, {})
     replies = figures.get("replies", 0)
     return Row(
-        id=bot_id,
-        display_name=name,
+        id=bot.id,
+        display_name=bot.display_name,
         in_rotation=active,
+        turns_at=turns_at,
         rotations=figures.get("rotations", 0),
         mentions=figures.get("mentions", 0),
         replies=replies,
@@ -144,27 +152,39 @@ def _row(
 
 
 def _print(settings: Settings, board: Board) -> None:
-    table = Table()
-    for column in ("bot", "name", "in rotation"):
-        table.add_column(column)
-    for column in ("mentions", "replies", "refusals", "tokens", "latency", "quota"):
-        table.add_column(column, justify="right")
-    for row in board.rows:
-        reasons = ", ".join(f"{n} {why}" for why, n in sorted(row.refusals.items()))
-        latency = row.mean_latency_ms
-        table.add_row(
-            row.id,
-            row.display_name,
-            f"{'yes' if row.in_rotation else 'no'} ({row.rotations} today)",
-            str(row.mentions),
-            str(row.replies),
-            reasons or "0",
-            str(row.tokens),
-            "" if latency is None else f"{latency / 1000:.1f} s",
-            f"{row.quota:g} %",
-        )
-    console = Console()
-    console.print(table)
+    columns = (
+        "bot",
+        "name",
+        "duty",
+        "asked",
+        "replies",
+        "tokens",
+        "latency",
+        "refused",
+    )
+    show(columns, [_cells(row) for row in board.rows], whole=("bot", "duty"))
     state = "on" if board.enabled else "off"
     limit = settings.bot_quota_day
-    console.print(f"bots are {state}; {board.spent} of {limit} answers used today")
+    click.echo(f"bots are {state}; {board.spent} of {limit} answers used today")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    latency = row.mean_latency_ms
+    return (
+        row.id,
+        row.display_name,
+        _duty(row),
+        str(row.mentions),
+        str(row.replies),
+        str(row.tokens),
+        "-" if latency is None else f"{latency / 1000:.1f} s",
+        ", ".join(f"{n} {why}" for why, n in sorted(row.refusals.items())),
+    )
+
+
+def _duty(row: Row) -> str:
+    """In the time of whoever looks."""
+    if row.turns_at is None:
+        return "on" if row.in_rotation else "off"
+    at = time.strftime("%H:%M", time.localtime(row.turns_at / 1000))
+    return f"until {at}" if row.in_rotation else f"from {at}"

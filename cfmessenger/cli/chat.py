@@ -14,6 +14,7 @@ import sys
 import click
 
 from cfmessenger.cli.lines import Chunks, character_mode
+from cfmessenger.cli.running import server_url
 from cfmessenger.cli.screen import Screen, plain
 from cfmessenger.cli.visit import Visit
 from cfmessenger.client import Client, ClientError
@@ -25,8 +26,9 @@ from cfmessenger.ids import direct_room
 @click.option("--user", required=True, help="Who to sign in as, for example user_1.")
 @click.option("--room", help="The room to enter.  [default: general]")
 @click.option("--to", help="The user to talk to directly, instead of --room.")
+@click.option("--bot", is_flag=True, help="Talk to a bot that is on duty, likewise.")
 @click.option(
-    "--url", default="http://127.0.0.1:8000", show_default=True, help="The server."
+    "--url", help="The server.  [default: what runs here, or CFM_HOST, CFM_PORT]"
 )
 @click.option(
     "--token",
@@ -35,7 +37,13 @@ from cfmessenger.ids import direct_room
 )
 @click.option("--stay", is_flag=True, help="Keep listening when the input has ended.")
 def chat(
-    user: str, room: str | None, to: str | None, url: str, token: str, stay: bool
+    user: str,
+    room: str | None,
+    to: str | None,
+    bot: bool,
+    url: str | None,
+    token: str,
+    stay: bool,
 ) -> None:
     """Talk in a room or to a person.
 
@@ -43,34 +51,44 @@ def chat(
     in pipes too: `echo hello | cfmessenger chat --user user_1` says it, waits until it
     is stored, and leaves.
     """
-    if room is not None and to is not None:
-        raise click.UsageError("--room and --to exclude each other.")
+    if (room is not None) + (to is not None) + bot > 1:
+        raise click.UsageError("--room, --to and --bot exclude each other.")
     if to == user:
         raise click.UsageError("--to must name somebody else.")
+    url = url or server_url()
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(
             "must begin with http:// or https://.", param_hint="url"
         )
-    room_id = direct_room(user, to) if to is not None else room or "general"
     try:
-        failed = asyncio.run(_visit(url, user, token, room_id, stay=stay))
+        failed = asyncio.run(_visit(url, user, token, room, to, bot=bot, stay=stay))
     except ClientError as error:
         click.echo(f"cfmessenger chat: {plain(str(error))}", err=True)
         failed = True
     sys.exit(1 if failed else 0)
 
 
-async def _visit(url: str, user: str, token: str, room_id: str, *, stay: bool) -> bool:
+async def _visit(
+    url: str, user: str, token: str, room: str | None, to: str | None, **how: bool
+) -> bool:
     # What others say may not be in this terminal's encoding.
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     fd = sys.stdin.fileno()
     screen = Screen(user, interactive=os.isatty(fd) and sys.stdout.isatty())
-    async with (
-        Client(url) as client,
-        await client.login(user, token) as session,
-        contextlib.aclosing(session.room(room_id)) as room,
-    ):
-        visit = Visit(session, room, screen)
-        with character_mode(fd) if screen.interactive else contextlib.nullcontext():
-            return await visit.run(Chunks(fd), stay=stay)
+    async with Client(url) as client, await client.login(user, token) as session:
+        if how["bot"]:
+            to = await _on_duty(client)
+        room_id = direct_room(user, to) if to is not None else room or "general"
+        async with contextlib.aclosing(session.room(room_id)) as connection:
+            visit = Visit(session, connection, screen)
+            with character_mode(fd) if screen.interactive else contextlib.nullcontext():
+                return await visit.run(Chunks(fd), stay=how["stay"])
+
+
+async def _on_duty(client: Client) -> str:
+    # Of the bots the server lists those alone.
+    bots = [user.id for user in await client.users() if user.is_ai_bot]
+    if not bots:
+        raise ClientError("NO_BOT", "no bot is on duty")
+    return bots[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from cfmessenger.settings import PREFIX, Settings, SettingsError
-from cfmessenger.settings_help import help_of
+from cfmessenger.settings_help import default_of, help_of
 
 EXIT_SETTINGS = 3
 
@@ -31,28 +31,61 @@ R = TypeVar("R")
 
 
 def with_settings(
-    command: Callable[Concatenate[Settings, P], R],
-) -> Callable[P, R]:
-    """Gives a click command every setting as a flag and a loaded `Settings` first.
+    *fields: str, hidden: Collection[str] = ()
+) -> Callable[[Callable[Concatenate[Settings, P], R]], Callable[P, R]]:
+    """Gives a click command these settings as flags, and a loaded `Settings` first.
 
-    Flags win over the environment. Settings which do not load end the process with
-    exit code 3 and one line on stderr before `command` is called.
+    The `hidden` are flags too, but only `--help-all` tells of them. Flags win over the
+    environment. Settings which do not load end the process with exit code 3 and one
+    line on stderr before the command is called.
     """
+    flags = [f for f in Settings.__struct_fields__ if f in fields or f in hidden]
 
-    @wraps(command)
-    def run(*args: P.args, **options: P.kwargs) -> R:
-        given = {field: options.pop(_parameter(field), None) for field in _flags()}
-        return command(settings_or_exit(given), *args, **options)
+    def decorate(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
+        @wraps(command)
+        def run(*args: P.args, **options: P.kwargs) -> R:
+            given = {field: options.pop(_parameter(field), None) for field in flags}
+            return command(settings_or_exit(given), *args, **options)
 
-    decorated: Callable[P, R] = run
-    for field in reversed(_flags()):
-        decorated = click.option(
-            f"--{field.replace('_', '-')}",
-            _parameter(field),
-            metavar="TEXT",
-            help=f"{help_of(field)} [{PREFIX}{field.upper()}]",
-        )(decorated)
-    return decorated
+        decorated: Callable[P, R] = run
+        if hidden:
+            decorated = _help_all(decorated)
+        for field in reversed(flags):
+            default = f"[default: {default_of(field)}; {_variable(field)}]"
+            decorated = click.option(
+                f"--{field.replace('_', '-')}",
+                _parameter(field),
+                metavar="TEXT",
+                help=f"{help_of(field)}  {default}",
+                hidden=field in hidden,
+            )(decorated)
+        return decorated
+
+    return decorate
+
+
+def flags_but(*fields: str) -> list[str]:
+    """Every setting that may be a flag, except these."""
+    without = _SECRET + _HIDDEN + fields
+    return [field for field in Settings.__struct_fields__ if field not in without]
+
+
+def _help_all(command: Callable[P, R]) -> Callable[P, R]:
+    def tell(context: click.Context, option: click.Parameter, given: bool) -> None:
+        if given and not context.resilient_parsing:
+            for each in context.command.params:
+                each.hidden = False  # type: ignore[attr-defined]
+            click.echo(context.get_help())
+            context.exit()
+
+    return click.option(
+        "--help-all",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=tell,
+        help="Show every setting and exit.",
+    )(command)
 
 
 def settings_or_exit(flags: dict[str, object] | None = None) -> Settings:
@@ -61,16 +94,15 @@ def settings_or_exit(flags: dict[str, object] | None = None) -> Settings:
     try:
         for field, value in (flags or {}).items():
             if value is not None:
-                env[PREFIX + field.upper()] = _harmless(field, str(value))
+                env[_variable(field)] = _harmless(field, str(value))
         return Settings.load(env)
     except SettingsError as error:
         click.echo(f"cfmessenger: {error}", err=True)
         sys.exit(EXIT_SETTINGS)
 
 
-def _flags() -> list[str]:
-    hidden = _SECRET + _HIDDEN
-    return [field for field in Settings.__struct_fields__ if field not in hidden]
+def _variable(field: str) -> str:
+    return PREFIX + field.upper()
 
 
 def _parameter(field: str) -> str:
@@ -84,8 +116,7 @@ def _harmless(field: str, value: str) -> str:
         except ValueError:
             secret = True
         if secret:
-            name = PREFIX + field.upper()
             raise SettingsError(
-                f"{name}: a password belongs in the variable, not a flag"
+                f"{_variable(field)}: a password belongs in the variable, not a flag"
             )
     return value

@@ -19,6 +19,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cfmessenger.cli.flags import settings_or_exit
+from cfmessenger.cli.running import namespace_at, server_url, valkey_of
+from cfmessenger.errors import Unavailable
 from cfmessenger.load.local_workers import LocalLauncher
 from cfmessenger.load.plan import (
     SCENARIOS,
@@ -114,7 +117,9 @@ _OF: dict[Scenario, tuple[str, ...]] = {
     "presence-storm": ("sockets", "changes", "arrivals", "tick"),
 }
 _COMMON: tuple[Callable[[Any], Any], ...] = (
-    click.option("--url", default="http://127.0.0.1:8000", show_default=True),
+    click.option(
+        "--url", help="The server.  [default: what runs here, or CFM_HOST, CFM_PORT]"
+    ),
     click.option(
         "--target",
         type=click.Choice(["gateway", "actors"]),
@@ -224,6 +229,7 @@ def _load(
         conditions = [expecting.parse(text) for text in expect]
         if flags["target"] == "actors":
             flags["namespace"] = flags["namespace"] or _default_namespace()
+        flags["url"] = flags["url"] or server_url()
         made = plan(scenario, secrets.token_hex(3), **flags)
         check_reach(made.url, allow_remote)
         check_reach(made.namespace or made.url, allow_remote)
@@ -315,26 +321,18 @@ def _launcher(ray: str | None) -> Launcher:
 
 
 def _default_namespace() -> str:
+    """That of the environment, or of what runs on the data folder."""
     if named := os.environ.get(_NAMESPACE):
         return named
-    return f"unix:{_runtime() / 'namespace.sock'}"
+    try:
+        return namespace_at(settings_or_exit())
+    except Unavailable as problem:
+        raise PlanError(f"--target actors: {problem.message}") from None
 
 
 def _valkey_url() -> str:
     """Where whoever plays a gateway must show signs of life."""
-    if named := os.environ.get("CFM_VALKEY_URL"):
-        return named
     try:
-        return (_runtime() / "valkey.url").read_text().strip()
-    except OSError:
-        raise PlanError(
-            "--target actors: nothing runs on that CFM_DATA_DIR, and CFM_VALKEY_URL is "
-            "not set"
-        ) from None
-
-
-def _runtime() -> Path:
-    from cfmessenger.cli.flags import settings_or_exit
-    from cfmessenger.cli.runtime import RuntimeFolder
-
-    return RuntimeFolder(settings_or_exit().data_dir).path
+        return valkey_of(settings_or_exit())
+    except Unavailable as problem:
+        raise PlanError(f"--target actors: {problem.message}") from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 
 import click
 
 from cfmessenger.cli.flags import with_settings
-from cfmessenger.cli.runtime import RuntimeFolder
+from cfmessenger.cli.running import namespace_at
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import NamespaceClient
 from cfmessenger.placement import Mode, Placement
@@ -19,7 +18,7 @@ from cfmessenger.settings import Settings
 @click.command()
 @click.argument("mode", required=False, type=click.Choice(["dedicated", "pooled"]))
 @click.option("--size", type=click.IntRange(1, 1000), help="Actors of the pool.")
-@with_settings
+@with_settings("data_dir", "pool_size")
 def placement(settings: Settings, mode: Mode | None, size: int | None) -> None:
     """Show where rooms live; or have them live elsewhere from now on.
 
@@ -30,9 +29,8 @@ def placement(settings: Settings, mode: Mode | None, size: int | None) -> None:
     """
     if mode is None and size is not None:
         raise click.UsageError("--size needs a mode: `pooled --size 4`.")
-    runtime = RuntimeFolder(settings.data_dir).path
     try:
-        found = asyncio.run(_ask(runtime, mode, size or settings.pool_size))
+        found = asyncio.run(_ask(settings, mode, size or settings.pool_size))
     except Unavailable as problem:
         click.echo(f"cfmessenger: {problem.message}", err=True)
         sys.exit(1)
@@ -40,8 +38,8 @@ def placement(settings: Settings, mode: Mode | None, size: int | None) -> None:
     click.echo(f"{found.mode}{size_too} (generation {found.number})")
 
 
-async def _ask(runtime: Path, mode: Mode | None, size: int) -> Placement:
-    client = NamespaceClient(f"unix:{runtime / 'namespace.sock'}")
+async def _ask(settings: Settings, mode: Mode | None, size: int) -> Placement:
+    client = NamespaceClient(namespace_at(settings))
     try:
         if mode is None:
             return await client.placement()

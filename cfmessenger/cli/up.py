@@ -26,8 +26,9 @@ import click
 from cfmessenger import log_format
 from cfmessenger.cli import embedded_valkey, local_ray, world
 from cfmessenger.cli.embedded_valkey import EmbeddedValkey
-from cfmessenger.cli.flags import EXIT_SETTINGS, with_settings
+from cfmessenger.cli.flags import EXIT_SETTINGS, flags_but, with_settings
 from cfmessenger.cli.local_ray import LocalRay
+from cfmessenger.cli.running import NAMESPACE_SOCKET, SERVER_FILE, url_of
 from cfmessenger.cli.runtime import (
     MARKER,
     DataFolder,
@@ -38,6 +39,7 @@ from cfmessenger.cli.runtime import (
     private_folder,
     require_linux,
     told,
+    write_private,
 )
 from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
@@ -65,8 +67,16 @@ RAY_GONE_S = 8.8
 VALKEY_GONE_S = 9.5
 
 
+# What somebody who starts it for the first time may want to say; `--help-all` has all.
+_TOLD = (
+    *("host", "port", "gateways", "data_dir", "valkey_url", "ray_address"),
+    *("placement", "hibernate_after", "open_rooms", "users", "bots_active"),
+    *("ai_base_url", "ai_model", "log_format", "log_level"),
+)
+
+
 @click.command()
-@with_settings
+@with_settings(*_TOLD, hidden=flags_but(*_TOLD))
 def up(settings: Settings) -> None:
     """Start everything on this machine and keep it running until Ctrl-C.
 
@@ -100,7 +110,8 @@ class Up:
         self._ray: LocalRay | None = None
         self._gateways = [f"gateway-{n}" for n in range(settings.gateways)]
         self._metrics = self._runtime.path / "metrics"
-        self._namespace = self._runtime.path / "namespace.sock"
+        self._namespace = self._runtime.path / NAMESPACE_SOCKET
+        self._url = ""  # known once it listens
         self._env = self._common_env()
 
     async def run(self) -> None:
@@ -110,6 +121,7 @@ class Up:
         if left := end_leftovers(self._runtime.path):
             log.warning("ended what an earlier start left: %s", ", ".join(left))
         with _listen(self._settings.host, self._settings.port) as listener:
+            self._url = url_of(*listener.getsockname()[:2])
             self._runtime.open()
             stopping = _on_signals(self._supervisor.kill_all)
             try:
@@ -123,7 +135,7 @@ class Up:
                 if ready.done():
                     ready.result()
                     log.info("started in %.1f s", time.monotonic() - began)
-                    click.echo(f"CF Messenger is ready at {_url(listener)}")
+                    click.echo(f"CF Messenger is ready at {self._url}")
                     await self._tidy_until(stopping)
                 ready.cancel()
             finally:
@@ -213,6 +225,8 @@ class Up:
     def _make_folders(self) -> None:
         private_folder(self._runtime.path)
         private_folder(self._metrics)
+        with suppress(OSError):  # a full disk is no reason not to start
+            write_private(self._runtime.path / SERVER_FILE, self._url)
 
     def _launch_namespace(self) -> Launch:
         self._make_folders()
@@ -253,11 +267,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise Refused(f"cannot listen on {host}:{port}: {told(error)}") from None
     return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _on_signals(again: Callable[[], None]) -> asyncio.Future[None]:

@@ -92,11 +92,13 @@ class DerivedKeys:
         key = keys.bots_quota(_date(day), user_id)
         self._add(("SET", key, count, "EX", BOT_DAY_TTL_S))
 
-    def activate_bots(self, bot_ids: tuple[str, ...]) -> None:
-        """These and no others are in rotation; at no moment nobody is."""
-        key = keys.BOTS_ACTIVE
-        put = [("SADD", key, *bot_ids), ("EXPIRE", key, BOTS_ACTIVE_TTL_S)]
-        self._add(("MULTI",), ("DEL", key), *(put if bot_ids else ()), ("EXEC",))
+    def activate_bots(self, bot_ids: tuple[str, ...], line: tuple[str, ...]) -> None:
+        """These and no others are in rotation; at no moment nobody is. `line` is the
+        order in which everybody's turn comes."""
+        key, ttl = keys.BOTS_ACTIVE, BOTS_ACTIVE_TTL_S
+        put = [("SADD", key, *bot_ids), ("EXPIRE", key, ttl)] if bot_ids else []
+        put.append(("SET", keys.BOTS_LINE, " ".join(line), "EX", ttl))
+        self._add(("MULTI",), ("DEL", key), *put, ("EXEC",))
 
     async def bots_enabled(self) -> bool:
         """Nobody has switched the bots off. Raises `Unavailable`."""

@@ -5,6 +5,7 @@ from typing import Self, cast
 
 from cfmessenger import link
 from cfmessenger.namespace import Address
+from tests import patience
 from tests.actors.scene import PATIENCE_S, Visitor
 
 
@@ -71,7 +72,7 @@ class Caller(asyncio.Protocol):
         self.say(link.Inputs(name, [self.visitor.chat(conn, text)]))
 
     async def until_ended(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with patience.within(PATIENCE_S):
             await self.ended.wait()
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from cfmessenger.ids import gateway_of
 from cfmessenger.room import RoomRules
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
+from tests import patience
 
 Frame = dict[str, Any]
 PATIENCE_S = 5.0
@@ -39,7 +40,7 @@ async def register(log: ValkeyLog, *gateways: str) -> None:
 
 async def until(done: Callable[[], bool], news: asyncio.Event) -> None:
     """Wait for `done`, looking again whenever there is news."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience.within(PATIENCE_S):
         while not done():
             news.clear()
             await news.wait()
@@ -238,7 +239,7 @@ class Scene(Surroundings):
 
 async def settled(activation: Activation) -> None:
     """Until nothing is pending at a running activation, its alarm included."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience.within(PATIENCE_S):
         while (  # noqa: ASYNC110 - it tells nobody
             activation.state is not State.RUNNING or not activation.idle_for(1e12)
         ):

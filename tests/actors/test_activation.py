@@ -14,6 +14,7 @@ from cfmessenger.room import RoomRules
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
 from cfmessenger.storage.valkey_kv import connect, listen
+from tests import patience
 from tests.actors.scene import (
     Scene,
     Visitor,
@@ -568,7 +569,7 @@ async def test_a_shutdown_under_load_mirrors_only_what_the_log_has(
     ending = asyncio.create_task(room.hibernate("shutting_down"))
     # People go on talking: each commit is followed at once by the next.
     n = 1
-    async with asyncio.timeout(15):
+    async with patience.within(15):
         while not ending.done():
             n += 1
             say(room, a, a.chat("gA.1", str(n)))
@@ -766,7 +767,7 @@ async def test_the_gateways_of_the_mirror_are_called(
     assert await anext(heard) is None
     woken = scene.start(name)
     woken.receive(a, a.attach(name, "gA.1", seq=0, covered=a.covered))
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         # Only the other one: A has come by itself.
         assert await anext(heard) == (keys.gateway_channel(B), name)
     await heard.aclose()

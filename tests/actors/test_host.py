@@ -18,9 +18,12 @@ from cfmessenger.namespace import Address
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import Fenced, ValkeyLog
 from gateway.links import Links
+from gateway.metrics import Traffic
 from gateway.stub import Stub
+from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import attachment, chat, frames, fresh_room, register, until
+from tests.patience import Stopwatch
 from tests.valkey_proxy import Proxy, proxied
 
 Launch = Callable[..., Awaitable[Host]]
@@ -288,10 +291,9 @@ async def test_an_object_with_events_does_not_sleep(
     host, name = await launch(hibernate_after=0.3), fresh_room()
     caller = await Caller.open(host.address("x"))
     caller.enter(name, "gA.1")
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 0.6
+    watch = Stopwatch()
     n = 0
-    while loop.time() < end:
+    while watch.seconds < 0.6:
         n += 1
         caller.chat(name, "gA.1", str(n))
         await caller.visitor.until_covered()
@@ -347,7 +349,7 @@ async def test_a_gateway_that_was_given_up_leaves(
     await dead.visitor.until_covered()
     dead.close()
     await log.execute([("ZREM", keys.GATEWAYS, "gB")])
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         while host.objects[name].sockets > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     await caller.visitor.until(
@@ -366,7 +368,7 @@ async def test_a_host_that_cannot_look_shows_nothing_until_it_can(
         caller.enter(name, "gA.1")
         await caller.visitor.until_covered()
         proxy.stall()
-        async with asyncio.timeout(5):
+        async with patience.within(5):
             while host.trusted():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         caller.say(link.Inputs(name, [caller.visitor.said("gA.1", b"no json")]))
@@ -386,7 +388,7 @@ async def test_a_broken_link_leaves_the_roster_as_it_is(launch: Launch) -> None:
     caller.enter(name, "gA.1")
     await caller.visitor.until_covered()
     caller.close()
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         while host.peers:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert host.objects[name].sockets == 1
@@ -431,7 +433,7 @@ async def test_dedicated_and_never_asked_it_ends(
     monkeypatch.setattr(host_module, "HELLO_TIMEOUT_S", 0.05)
     over = asyncio.get_running_loop().create_future()
     await launch(over.set_result, actor=fresh_room(), hibernate_after=0.05)
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         assert await over == "idle"
 
 
@@ -606,6 +608,7 @@ class Edge:
             forward=lambda target, payload: None,
             page=self._page,
             covered=lambda seconds: None,
+            traffic=Traffic(),
         )
         self.sockets = [Socket(f"{gateway}.{n}") for n in range(2)]
         for socket in self.sockets:
@@ -697,7 +700,7 @@ async def _talk(
 
 
 async def _until_all_have_seen(edges: list[Edge]) -> None:
-    async with asyncio.timeout(20):
+    async with patience.within(20):
         while any(len(s.seen) < SAID for edge in edges for s in edge.sockets):
             # What a gateway is told on its channel, by whoever woke it.
             for edge in edges:

@@ -18,6 +18,7 @@ from cfmessenger.namespace import (
     frame,
     open_stream,
 )
+from tests import patience
 
 
 class Backend:
@@ -100,7 +101,7 @@ async def test_one_name_is_one_flight_over_all_connections(
         for client in clients
         for name in ("room:a", "room:a", "room:b")
     ]
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         while len(backend.asked) < 2:
             backend.news.clear()
             await backend.news.wait()
@@ -219,7 +220,7 @@ async def test_calls_of_one_connection_are_bounded(
     assert await other.ping()
     assert len(backend.asked) == 3
     backend.go.set()
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         while len(backend.asked) < 10:
             backend.news.clear()
             await backend.news.wait()

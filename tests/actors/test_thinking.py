@@ -12,6 +12,8 @@ from cfmessenger.clock import Clock
 from cfmessenger.effects import BotTyping, Notify, decode_notification
 from cfmessenger.errors import Unavailable
 from cfmessenger.users import Directory, Profile
+from tests import patience
+from tests.patience import Stopwatch
 
 PERSONAS = Directory.load().bots
 BOT = PERSONAS[0]
@@ -49,7 +51,7 @@ class Slow:
         self.closed = True
 
     async def until_asked(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with patience.within(5):
             while len(self.asked) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -95,13 +97,19 @@ class Desk:
         self.answers.append((question.seq, answer))
         self.news.set()
 
-    def ask(self, seq: int = 1, text: str = "hello", bot: str = BOT.id) -> None:
+    def ask(
+        self,
+        seq: int = 1,
+        text: str = "hello",
+        bot: str = BOT.id,
+        excuse: Answer | None = None,
+    ) -> None:
         asked_at = self.clock.now()
         question = Question("general", seq, bot, "user_1", "Al", text, asked_at)
-        self.thinking.begin(question)
+        self.thinking.begin(question, excuse)
 
     async def until_answered(self, count: int = 1) -> None:
-        async with asyncio.timeout(10):
+        async with patience.within(10):
             while len(self.answers) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -148,11 +156,10 @@ async def test_it_takes_as_long_as_a_person_would(
     monkeypatch.setattr(thinking_module, "MS_A_CHARACTER", 20)
     desk = Desk()
     desk.replier.may.set()
-    began = asyncio.get_running_loop().time()
+    began = Stopwatch()
     desk.ask(text="x" * characters)
     await desk.until_answered()
-    took = asyncio.get_running_loop().time() - began
-    assert shortest - 0.005 <= took < longest
+    assert began.wall >= shortest - 0.005 and began.seconds < longest
 
 
 @pytest.mark.parametrize(
@@ -206,6 +213,21 @@ async def test_switched_off_nobody_thinks(brisk: None, said: bool | Exception) -
     await desk.until_answered()
     assert desk.answers == [(1, Answer("", outcome="off"))]
     assert (desk.replier.asked, desk.typing, desk.loaded) == ([], [], 0)
+
+
+async def test_an_excuse_costs_nothing_and_is_not_said_when_switched_off(
+    brisk: None,
+) -> None:
+    desk = Desk()
+    excuse = Answer("I am off duty.", outcome="off_duty")
+    desk.ask(1, excuse=excuse)
+    await desk.until_answered()
+    assert desk.typing == [("room:general", True)]
+    desk.enabled = [False]
+    desk.ask(2, excuse=excuse)
+    await desk.until_answered(2)
+    assert desk.answers == [(1, excuse), (2, Answer("", outcome="off"))]
+    assert (desk.replier.asked, desk.loaded) == ([], 0), "no model is asked"
 
 
 async def test_switched_off_meanwhile_nothing_is_said(brisk: None) -> None:

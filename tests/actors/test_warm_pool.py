@@ -8,6 +8,7 @@ import pytest
 
 from actors import warm_pool
 from actors.warm_pool import BURST, WarmPool
+from tests import patience
 
 Check = Callable[[], bool]
 
@@ -57,7 +58,7 @@ async def running(pool: WarmPool, scenario: Callable[[], Awaitable[None]]) -> No
 
 
 async def until(check: Check) -> None:
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         while not check():  # noqa: ASYNC110 - another thread's doing
             await asyncio.sleep(0.001)
 
@@ -141,13 +142,13 @@ async def test_another_ray_is_not_guessed_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(warm_pool, "RAY_VERSIONS", ("1.0",))
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         await WarmPool(2).run()
     assert raylet.asked == []
     assert "not known to work with Ray" in caplog.text
 
 
 async def test_no_pool_is_no_pool(raylet: Raylet) -> None:
-    async with asyncio.timeout(5):
+    async with patience.within(5):
         await WarmPool(0).run()
     assert raylet.asked == []

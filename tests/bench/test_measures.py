@@ -56,9 +56,11 @@ async def test_our_gateway_is_measured_in_every_row(valkey_url: str) -> None:
         server = Server(url, Meter([os.getpid()]))
         busy = await fanout(server, sockets=5, window=2, warm_s=0.05, seconds=0.2)
         assert busy["deliveries_per_s"] > 0
-        held = await paced(
-            server, rooms=2, per_room=2, rate=50, warm_s=0.05, seconds=0.3
-        )
+        held: dict[str, float] = {}
+        while "p50_ms" not in held:  # a machine may be too busy for one in 0.3 s
+            held = await paced(
+                server, rooms=2, per_room=2, rate=50, warm_s=0.05, seconds=0.3
+            )
         assert 0 < held["p50_ms"] <= held["p99_ms"]
         assert held["messages_per_s"] > 0
         still = await idle(server, sockets=10, before=2, quiet_s=0.05, rest_s=0.05)

@@ -18,6 +18,8 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tests import patience
+
 Handler = Callable[["HttpRequest"], tuple[int, Any]]
 
 
@@ -76,7 +78,7 @@ class ServerSocket:
 
     async def recv(self) -> dict[str, Any]:
         """The client's next frame that is no ping."""
-        return await asyncio.wait_for(self._frames.get(), 5)
+        return await patience.wait_for(self._frames.get(), 5)
 
     def idle(self) -> bool:
         return self._frames.empty()
@@ -157,7 +159,7 @@ class ScriptedServer:
         await asyncio.gather(*self._exchanges)
 
     async def accept(self) -> ServerSocket:
-        return await asyncio.wait_for(self._sockets.get(), 5)
+        return await patience.wait_for(self._sockets.get(), 5)
 
     def calls(self, path: str) -> int:
         return sum(request.path == path for request in self.requests)

@@ -1,6 +1,8 @@
 """The command group and settings as flags, as a user meets them: processes."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 
 from cfmessenger import __version__
 from cfmessenger.cli.flags import settings_or_exit
+from cfmessenger.settings import Settings
+from cfmessenger.settings_help import default_of
 
 
 def run(*args: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -16,7 +20,7 @@ def run(*args: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str
         [sys.executable, "-m", "cfmessenger", *args],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **env},
     )
@@ -78,7 +82,74 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.hibernate_after) == (4321, 5.0)
 
 
-def test_secrets_have_no_flag(tmp_path: Path) -> None:
-    text = run("up", "--help", folder=tmp_path).stdout
-    assert "--chat-rate" in text
-    assert "--turnstile-secret-key" not in text and "--ai-key" not in text
+def test_secrets_have_no_flag_and_all_else_has(tmp_path: Path) -> None:
+    text = run("up", "--help-all", folder=tmp_path).stdout
+    told = set(re.findall(r"^  --([a-z-]+) TEXT", text, re.M))
+    secret = {"turnstile_secret_key", "ai_key", "crash_at"}
+    fields = set(Settings.__struct_fields__) - secret
+    assert told == {field.replace("_", "-") for field in fields}
+
+
+@pytest.mark.parametrize("command", ["up", "rooms", "placement", "bots", "chat"])
+def test_help_tells_what_matters_with_its_default(command: str, tmp_path: Path) -> None:
+    done = run(command, "--help", folder=tmp_path, COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    text = " ".join(done.stdout.split())
+    flags = set(re.findall(r"; CFM_([A-Z_]+)\]", text))
+    for field in map(str.lower, flags):
+        assert f"[default: {default_of(field)}; CFM_{field.upper()}]" in text
+    if command == "up":
+        assert {"PORT", "DATA_DIR"} < flags and len(flags) < 20
+        assert "--help-all" in text
+    else:
+        used = {"rooms": {"DATA_DIR"}, "placement": {"DATA_DIR", "POOL_SIZE"}}
+        used["bots"] = {"DATA_DIR", "VALKEY_URL", "USERS"}
+        used["bots"] |= {"BOTS_ACTIVE", "BOT_QUOTA_DAY"}
+        assert flags == used.get(command, set())
+        assert "--help-all" not in text
+
+
+def test_a_flag_that_help_leaves_out_is_a_flag(tmp_path: Path) -> None:
+    assert "--chat-rate" not in run("up", "--help", folder=tmp_path).stdout
+    done = run("up", "--chat-rate", "many", folder=tmp_path)
+    assert done.returncode == 3 and "CFM_CHAT_RATE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("rooms",), 1),
+        (("rooms", "--json"), 1),
+        (("placement",), 1),
+        (("placement", "pooled"), 1),
+        (("bots",), 1),
+        (("bots", "off"), 1),
+        (("load", "wake", "--target", "actors"), 2),
+    ],
+)
+def test_where_nothing_runs_one_line_names_the_folder(
+    args: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = run(*args, folder=tmp_path, CFM_DATA_DIR=str(tmp_path / "elsewhere"))
+    assert (done.returncode, done.stdout) == (code, "")
+    said = f"No messenger runs on {tmp_path / 'elsewhere'}."
+    assert done.stderr.splitlines()[-1].endswith(said)
+    assert code == 2 or done.stderr == f"cfmessenger: {said}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["chat --user user_1", "load idle"])
+def test_a_server_that_is_not_there_is_named(command: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = run(*command.split(), folder=tmp_path, CFM_PORT=str(port))
+    assert done.returncode != 0
+    assert f"http://127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_colours_are_left_out_where_they_are_not_wanted(tmp_path: Path) -> None:
+    for command in ("up", "load", "rooms"):
+        done = run(command, "--help", folder=tmp_path, NO_COLOR="1", FORCE_COLOR="1")
+        assert "\x1b" not in done.stdout

@@ -13,6 +13,7 @@ import valkey
 from cfmessenger import keys
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.users import Directory
+from tests import patience
 
 BOTS = Directory.load().bots
 FIRST, SECOND = BOTS[0], BOTS[1]
@@ -32,7 +33,7 @@ async def bots(*args: str, folder: Path, **env: str) -> tuple[int, str, str]:
             **env,
         },
     )
-    async with asyncio.timeout(20):
+    async with patience.within(20):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
@@ -58,31 +59,34 @@ def stored(empty_valkey: str, admin_valkey: valkey.Valkey) -> valkey.Valkey:
     )
     admin_valkey.set(keys.bots_quota(today), 11)
     admin_valkey.sadd(keys.BOTS_ACTIVE, FIRST.id)
+    line = [bot.id for bot in BOTS[1:]] + [FIRST.id]
+    admin_valkey.set(keys.BOTS_LINE, " ".join(line))
     return admin_valkey
+
+
+def clock(hour: int) -> str:
+    return time.strftime("%H:%M", time.localtime(hour * 3600))
 
 
 async def test_the_table_has_a_row_for_every_persona(
     stored: valkey.Valkey, valkey_url: str, tmp_path: Path
 ) -> None:
+    before = time.time()
     code, out, err = await bots(folder=tmp_path, CFM_VALKEY_URL=valkey_url)
     assert (code, err) == (0, "")
-    rows = {
-        line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line
-    }
+    _, *table, _ = out.splitlines()
+    rows = {line.split()[0]: " ".join(line.split()) for line in table}
     assert set(rows) == {bot.id for bot in BOTS}
-    cells = [cell.strip() for cell in rows[FIRST.id].split("│")[1:-1]]
-    assert cells == [
-        FIRST.id,
-        FIRST.display_name,
-        "yes (2 today)",
-        "12",
-        "8",
-        "1 busy, 3 quota_user",
-        "512",
-        "2.5 s",
-        "0.08 %",
-    ]
-    assert "no (0 today)" in rows[SECOND.id]
+    names = f"{FIRST.id} {FIRST.display_name}"
+    figures = "12 8 512 2.5 s 1 busy, 3 quota_user"
+    # The hour may end between.
+    hours = {int(now // 3600) for now in (before, time.time())}
+    assert rows[FIRST.id] in {
+        f"{names} until {clock(hour + 1)} {figures}" for hour in hours
+    }
+    for n, bot in enumerate(BOTS[1:], 1):
+        turns = {f" from {clock(hour + n)} 0 0 0 -" for hour in hours}
+        assert any(turn in rows[bot.id] for turn in turns), "one of them an hour"
     assert out.endswith("bots are on; 11 of 10000 answers used today\n")
 
 
@@ -92,6 +96,8 @@ async def test_rows_for_programs(
     code, out, _ = await bots("--json", folder=tmp_path, CFM_VALKEY_URL=valkey_url)
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == len(BOTS)
+    turns_at = rows[0].pop("turnsAt")
+    assert 0 < turns_at - time.time() * 1000 + 60_000 <= 3_660_000
     assert rows[0] == {
         "id": FIRST.id,
         "displayName": FIRST.display_name,
@@ -104,6 +110,7 @@ async def test_rows_for_programs(
         "meanLatencyMs": 2500,
         "quota": 0.08,
     }
+    assert rows[1]["turnsAt"] >= turns_at
     assert rows[1]["meanLatencyMs"] is None and not rows[1]["inRotation"]
 
 
@@ -129,7 +136,7 @@ async def test_without_a_messenger_it_says_so(tmp_path: Path) -> None:
     for args in ((), ("off",)):
         code, out, err = await bots(*args, folder=tmp_path)
         assert (code, out) == (1, "")
-        assert err == "cfmessenger: No messenger runs on this data folder.\n"
+        assert err == f"cfmessenger: No messenger runs on {tmp_path}/.cfmessenger.\n"
 
 
 async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

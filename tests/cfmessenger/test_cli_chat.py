@@ -14,6 +14,7 @@ import pytest
 
 from cfmessenger.cli.lines import Editor, Splitter
 from cfmessenger.cli.screen import plain
+from tests import patience
 
 from .scripted_server import ScriptedServer, ServerSocket, now_ms
 from .test_client_state import PARTICIPANTS, history, message
@@ -56,7 +57,7 @@ class Chat:
     async def shows(self, pattern: str) -> str:
         """The first output line that matches; the lines before it are gone."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with patience.within(10):
             while line := (await self.process.stdout.readline()).decode():
                 self.seen += line
                 if re.search(pattern, line):
@@ -65,7 +66,7 @@ class Chat:
 
     async def end(self) -> tuple[int | None, str, str]:
         """Exit code, the rest of the output, and the error output."""
-        out, errors = await asyncio.wait_for(self.process.communicate(), 10)
+        out, errors = await patience.wait_for(self.process.communicate(), 10)
         return self.process.returncode, out.decode(), errors.decode()
 
 
@@ -232,7 +233,7 @@ async def test_stay_listens_after_the_input_and_a_signal_ends_it(
     socket.send(message(1))
     await chat.shows("text 1")
     chat.process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(chat.process.wait(), 10)
+    await patience.wait_for(chat.process.wait(), 10)
     assert chat.process.returncode == 0
     assert server.requests[-1].path == "/api/auth/logout"
 
@@ -316,7 +317,7 @@ class Terminal:
 
     async def shows(self, text: str) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with patience.within(10):
                 while text.encode() not in self.seen:
                     self.changed.clear()
                     await self.changed.wait()
@@ -350,7 +351,7 @@ async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
         terminal.type("/oops\n")
         await terminal.shows("there is no /oops")
         terminal.type("\x04")  # end of input
-        assert await asyncio.wait_for(terminal.process.wait(), 10) == 0
+        assert await patience.wait_for(terminal.process.wait(), 10) == 0
 
 
 async def test_no_color_is_honoured(server: ScriptedServer) -> None:
@@ -361,5 +362,5 @@ async def test_no_color_is_honoured(server: ScriptedServer) -> None:
         terminal.type("\x03")  # Ctrl-C
         # The test's terminal controls no process group: say it directly.
         terminal.process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(terminal.process.wait(), 10) == 0
+        assert await patience.wait_for(terminal.process.wait(), 10) == 0
         assert not re.search(rb"\x1b\[\d*3\dm", terminal.seen)

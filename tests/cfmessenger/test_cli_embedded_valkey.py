@@ -7,7 +7,6 @@ import resource
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from cfmessenger.cli.runtime import (
     RuntimeFolder,
 )
 from cfmessenger.storage import valkey_kv
+from tests.patience import Stopwatch
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ async def running(
             os.close(fd)
         try:
             assert service.probe is not None
-            end = time.monotonic() + 10
+            watch = Stopwatch()
             while not await service.probe():
-                assert popen.poll() is None and time.monotonic() < end
+                assert popen.poll() is None and watch.seconds < 10
             yield embedded, popen
         finally:
             popen.terminate()

@@ -14,6 +14,7 @@ from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.placement import Placement
+from tests import patience
 
 
 async def placement(*args: str, folder: Path, **env: str) -> tuple[int, str, str]:
@@ -25,7 +26,7 @@ async def placement(*args: str, folder: Path, **env: str) -> tuple[int, str, str
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **env},
     )
-    async with asyncio.timeout(20):
+    async with patience.within(20):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

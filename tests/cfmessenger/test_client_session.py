@@ -9,6 +9,7 @@ import pytest
 
 from cfmessenger.client import ApiError, Client, SessionEnded, Shown, Unreachable
 from cfmessenger.client.envelope import api_error
+from tests import patience
 
 from .scripted_server import HttpRequest, ScriptedServer
 from .test_client_state import message
@@ -121,7 +122,7 @@ async def test_a_session_is_kept_alive_and_logged_out(
 
     server.routes["POST", "/api/auth/refresh"] = notice
     async with await client.login("user_1") as session:
-        await asyncio.wait_for(refreshed.wait(), 5)
+        await patience.wait_for(refreshed.wait(), 5)
         await session.ticket()  # with the new id
     assert server.calls("/api/auth/logout") == 1
     assert server.requests[-1].session_id == session.session_id

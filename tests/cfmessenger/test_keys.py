@@ -19,6 +19,7 @@ NAMES = {
     keys.bots_quota("2026-01-31", "user_1"): "cfm:bots:quota:2026-01-31:user_1",
     keys.gateway_channel("g1"): "cfm:gateway:g1",
     keys.BOTS_ACTIVE: "cfm:bots:active",
+    keys.BOTS_LINE: "cfm:bots:line",
     keys.BOT_ENABLED: "cfm:config:bot_enabled",
     keys.writes("user_1"): "cfm:writes:user_1",
     keys.new_rooms("user_1"): "cfm:new_rooms:user_1",

@@ -231,9 +231,9 @@ async def test_logout_ends_one_login_under_whatever_token_and_says_so(
     assert refreshed is not None
     async with kv.pubsub() as channel:
         await channel.subscribe(REVOKED_CHANNEL)
-        await channel.get_message(timeout=1)
+        await channel.get_message(timeout=30)
         await sessions.logout(session)  # what it knows is the old token's session
-        message = await channel.get_message(timeout=1)
+        message = await channel.get_message(timeout=30)
     assert message is not None and message["data"] == session.login_id.encode()
     assert await sessions.get(refreshed[0]) is None
     assert await sessions.get(other) == another

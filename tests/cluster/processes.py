@@ -19,6 +19,7 @@ from cfmessenger.cli import process
 from cfmessenger.sessions import Sessions
 from cfmessenger.storage.valkey_kv import connect
 from tests.gateway.live import OwnValkey
+from tests.patience import Stopwatch
 
 
 class Process:
@@ -91,9 +92,9 @@ class RayNode(Process):
     """One `ray start --block`, which is the parent of its raylet."""
 
     def wait_started(self, within: float = 60.0) -> None:
-        end = time.monotonic() + within
+        watch = Stopwatch()
         while b"Ray runtime started" not in self.log.read_bytes():
-            assert self.popen.poll() is None and time.monotonic() < end, (
+            assert self.popen.poll() is None and watch.seconds < within, (
                 self.log.read_text()[-2000:]
             )
             time.sleep(0.02)

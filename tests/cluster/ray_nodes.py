@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cfmessenger.cli import process
 from cfmessenger.namespace import NamespaceClient
+from tests.patience import Stopwatch
 
 START_S = 60.0  # 3 s on an idle machine
 STOP_S = 10.0
@@ -118,7 +119,10 @@ class Nodes:
         self.nodes[region] = node
         eventually(lambda: "Ray runtime started" in log.read_text(), START_S)
         if not self.address:
-            self.address = (self._folder / "ray" / "ray_current_cluster").read_text()
+            # Written after that line, and not at once.
+            at = self._folder / "ray" / "ray_current_cluster"
+            eventually(lambda: at.exists() and at.read_text().strip(), START_S)
+            self.address = at.read_text()
         return node
 
     def serve(self, **settings: str) -> NamespaceServed:
@@ -182,7 +186,7 @@ def command(pid: int) -> str:
 
 def eventually(condition: Callable[[], object], within: float) -> None:
     """Look until it holds: other processes cannot set an event of ours."""
-    end = time.monotonic() + within
+    watch = Stopwatch()
     while not condition():
-        assert time.monotonic() < end
+        assert watch.seconds < within
         time.sleep(0.02)

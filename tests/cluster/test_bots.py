@@ -162,7 +162,7 @@ async def test_they_are_there_answer_survive_and_are_switched_off(house: House) 
 
     table = house.run("bots")
     (line,) = [line for line in table.splitlines() if DORIS in line]
-    assert "yes" in line
+    assert "until" in line
     metrics = (await house.http.get("/metrics")).text
     assert f'cfm_bot_replies_total{{bot="{DORIS}"}}' in metrics
 

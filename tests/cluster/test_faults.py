@@ -15,6 +15,7 @@ import pytest
 from tests.cluster.cluster import Cluster, Visit, gone, online
 from tests.cluster.crowd import Crowd, quantile
 from tests.gateway.live import DeafSocket, eventually, new_room
+from tests.patience import Stopwatch
 from tests.valkey_proxy import proxied
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
@@ -277,13 +278,13 @@ async def test_presence_is_killed(cluster: Cluster, visit: Visit) -> None:
     for each in watchers:
         await eventually(lambda each=each: len(online(each)) == 4)
     cluster.signal((await visit.presence()).pid, signal.SIGKILL)
-    died = time.monotonic()
+    died = Stopwatch()
     await leaver.close()
     entered = asyncio.create_task(visit.enter("user_5", new_room(), gateway=1))
     truth = {"user_1", "user_2", "user_4", "user_5"}
     for each in watchers:
         await eventually(lambda each=each: online(each) == truth)
-    took = time.monotonic() - died
+    took = died.seconds
     await entered
     late = await visit.watch("user_1", gateway=1)
     assert online(late) == truth

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,6 +12,7 @@ from cfmessenger.cli import process
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import NamespaceClient
 from tests.cluster.ray_nodes import NamespaceServed, Nodes
+from tests.patience import Stopwatch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -66,11 +66,11 @@ async def test_a_hung_actor_is_killed_once_in_a_while(client: NamespaceClient) -
     assert not await client.kill(name, at.actor_id)  # it answers
     for hung_again in (False, True):
         os.kill(at.pid, signal.SIGSTOP)
-        began = time.monotonic()
+        began = Stopwatch()
         killed = await client.kill(name, at.actor_id)
         assert killed is not hung_again
         if killed:
-            assert time.monotonic() - began < 3.0
+            assert began.seconds < 3.0
             at = await client.resolve(name)
     os.kill(at.pid, signal.SIGCONT)
 
@@ -79,9 +79,9 @@ async def test_describing_does_not_wait_for_each(client: NamespaceClient) -> Non
     rooms = [await client.resolve(fresh()) for _ in range(4)]
     for at in rooms[:3]:
         os.kill(at.pid, signal.SIGSTOP)
-    began = time.monotonic()
+    began = Stopwatch()
     described = await client.describe()
-    assert time.monotonic() - began < 2.0
+    assert began.seconds < 2.0
     assert sum(each.state == "hung" for each in described) == 3
     for at in rooms[:3]:
         os.kill(at.pid, signal.SIGKILL)
@@ -93,7 +93,7 @@ async def test_a_driver_without_its_cluster_ends(
     known = fresh()
     at = await client.resolve(known)
     process.send(nodes.control_store(), signal.SIGKILL)
-    began = time.monotonic()
+    began = Stopwatch()
     # Who was found before may be found still, and nobody waits without an answer.
     asked = asyncio.gather(
         client.resolve(known), client.resolve(fresh()), return_exceptions=True
@@ -102,4 +102,4 @@ async def test_a_driver_without_its_cluster_ends(
     assert isinstance(found, Unavailable) or found.pid == at.pid
     assert isinstance(new, Unavailable)
     assert await asyncio.to_thread(served.popen.wait, 30) == 1
-    assert time.monotonic() - began < 25.0
+    assert began.seconds < 25.0

@@ -22,6 +22,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described, Namespace, NamespaceClient
 from cfmessenger.placement import Mode, Placement, is_pool
 from cfmessenger.storage.log import ValkeyLog
+from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import chat, fresh_room, register
 from tests.ray_cluster import RayCluster
@@ -83,7 +84,7 @@ class World:
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience.within(PATIENCE_S):
         while not await true():  # noqa: ASYNC110 - processes tell nobody
             await asyncio.sleep(0.05)
 
@@ -226,10 +227,10 @@ async def test_it_sleeps_and_wakes_with_everything_but_its_process(
     first, caller = await world.entered(name, "gA.1")
     caller.chat(name, "gA.1", "before")
     await caller.visitor.until_covered()
-    goodbye = await asyncio.wait_for(caller.visitor.until_goodbye("idle"), PATIENCE_S)
+    goodbye = await patience.wait_for(caller.visitor.until_goodbye("idle"), PATIENCE_S)
     assert goodbye == link.Goodbye(name, 1, 2, "idle")
     if world.real and not is_pool(first.actor):
-        await asyncio.wait_for(caller.ended.wait(), PATIENCE_S)
+        await patience.wait_for(caller.ended.wait(), PATIENCE_S)
     await world.until_gone(name)
 
     address = await world.namespace.resolve(name)
@@ -290,7 +291,7 @@ async def test_only_the_very_actor_is_killed(world: World) -> None:
     await again.visitor.until_covered()
     assert again.visitor.outputs[-1].epoch == 2
     # A process that does not even take the order is killed by Ray 5 s later.
-    await asyncio.wait_for(caller.ended.wait(), PATIENCE_S)
+    await patience.wait_for(caller.ended.wait(), PATIENCE_S)
 
 
 async def test_a_hung_object_is_described_as_such(world: World) -> None:

@@ -23,6 +23,7 @@ from gateway.app import create_app
 from gateway.hub import Services
 from gateway.readiness import Others, Ready, judge
 from gateway.server import server_config
+from tests import patience
 
 _address = itertools.count(1)
 
@@ -116,7 +117,7 @@ class Gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
-            async with asyncio.timeout(5):
+            async with patience.within(5):
                 return await reader.read()
         except ConnectionResetError:
             return b""

@@ -40,6 +40,7 @@ from cfmessenger.namespace import Described
 from cfmessenger.placement import Placement
 from cfmessenger.users import Directory
 from gateway.sockets import Sockets
+from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
 
 Frame = dict[str, Any]
@@ -117,7 +118,7 @@ class Socket:
             )
 
         try:
-            async with asyncio.timeout(within):
+            async with patience.within(within):
                 while True:
                     for at in range(start, len(self.frames)):
                         if fits(self.frames[at]):
@@ -154,7 +155,7 @@ class Socket:
 
     async def closed(self, within: float = DEADLINE_S) -> int | None:
         """The close code, once the server has closed."""
-        async with asyncio.timeout(within):
+        async with patience.within(within):
             await self.connection.wait_closed()
             await self._reader
         return self.connection.close_code
@@ -258,7 +259,7 @@ async def dial(url: str, **options: Any) -> ClientConnection:
         "ping_interval": None,
         "max_size": None,
         "max_queue": None,
-        "open_timeout": DEADLINE_S,
+        "open_timeout": 30.0,
         "close_timeout": 1.0,
         "proxy": None,
     }
@@ -320,7 +321,7 @@ async def eventually(
     holds: Callable[[], Any], within: float = DEADLINE_S, what: str = "it"
 ) -> None:
     """For state that nobody announces. `holds` may be a coroutine function."""
-    async with asyncio.timeout(within):
+    async with patience.within(within):
         while True:
             found = holds()
             if asyncio.iscoroutine(found):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
+from tests import patience
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class ScriptedActor:
 
     async def hears(self, kind: type[T]) -> T:
         """The next message of this type."""
-        async with asyncio.timeout(3):
+        async with patience.within(3):
             while True:
                 while self._seen < len(self.heard):
                     message = self.heard[self._seen]

@@ -156,6 +156,9 @@ async def test_those_in_rotation_are_seen_on_every_gateway(valkey_url: str) -> N
         on_first = await listed(node)
         assert len(on_first) == 4
         assert await listed(node, 1) == on_first
+        line = await ask(node.gateways[0].services.kv, "GET", keys.BOTS_LINE)
+        assert {bot.encode() for bot in ALL} == set(line.split())
+        assert {bot.encode() for bot in on_first} == set(line.split()[-4:])
         for watcher in watchers:
             await eventually(_sees(watcher, on_first))
         late = await node.watch("user_3")
@@ -271,6 +274,39 @@ async def test_a_direct_room_needs_no_mention_and_is_listed(valkey_url: str) -> 
             body = {"userId": DORIS.id, "token": "x"}
             refused = await http.post("/api/auth/login", json=body)
         assert refused.json()["error"]["code"] == "USER_NOT_FOUND"
+
+
+async def test_who_is_off_duty_says_who_is_on_and_what_is_switched_off_is_silent(
+    valkey_url: str, parrot: Parrot
+) -> None:
+    async with party(valkey_url, bots_active="1", bot_quota_user="1") as node:
+        (on,) = await listed(node)
+        off = next(bot for bot in BOTS if bot.id != on)
+        name = next(bot.display_name for bot in BOTS if bot.id == on)
+        room = direct_room("user_1", off.id)
+        al = await node.enter("user_1", room)
+        answer = await answered(al, await al.say("are you there?"), off)
+        assert "off duty" in answer["content"] and f"try {name}." in answer["content"]
+        again = await al.say("and now?")
+        await eventually(lambda: _counted(node, refused_off_duty=2))
+
+        crowd = await node.enter("user_1", new_room())
+        await answered(crowd, await crowd.say(f"@{on} hi"), _bot(on))
+        kv = node.gateways[0].services.kv
+        await ask(kv, "SET", keys.BOT_ENABLED, "0")
+        await crowd.say(f"@{on} over the quota")  # one excuse of either kind
+        await eventually(lambda: _counted(node, refused_off=1))
+        await crowd.say(f"@{off.id} off duty")
+        await eventually(lambda: _counted(node, refused_off=2))
+        await ask(kv, "SET", keys.BOT_ENABLED, "1")
+        log = await log_of(node, room)
+        assert sum(answers(log).values()) == 1
+        assert f"re.{again['seq']}" not in answers(log)
+        assert parrot.most == 1, "and nothing was thought of for any of these"
+
+
+def _bot(bot_id: str) -> Profile:
+    return next(bot for bot in BOTS if bot.id == bot_id)
 
 
 async def test_an_answer_comes_though_whoever_asked_has_left(

@@ -13,6 +13,7 @@ import pytest
 from cfmessenger.errors import Unavailable
 from gateway import connection as connections
 from gateway import meter
+from tests import patience
 from tests.gateway.live import (
     DeafSocket,
     Node,
@@ -54,7 +55,7 @@ async def raw(
 
 async def close_code(reader: asyncio.StreamReader, within: float = 3) -> int:
     """The code of the close frame; the frames before it are passed."""
-    async with asyncio.timeout(within):
+    async with patience.within(within):
         while True:
             opcode, size = await reader.readexactly(2)
             if size == 126:

@@ -23,6 +23,7 @@ from websockets.http11 import Request
 from cfmessenger.link import text_frame
 from gateway import server
 from gateway.fanout import HIGH_WATER, ServerTap, Wire
+from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
 from tests.gateway.live import dial, eventually, masked, upgrade
 from tests.wire_rows import wire
@@ -271,7 +272,7 @@ async def test_closing_sends_the_code_and_the_reason(valkey_url: str) -> None:
             assert await client.recv() == "last words"
             await client.wait_closed()
             assert (client.close_code, client.close_reason) == (code, "because")
-            await asyncio.wait_for(taken.gone, 2)
+            await patience.wait_for(taken.gone, 2)
 
 
 async def test_after_our_close_nothing_more_is_heard(valkey_url: str) -> None:
@@ -311,7 +312,7 @@ async def test_a_client_that_left_before_the_take_over(valkey_url: str) -> None:
         await writer.drain()
         app.hold.set()
         await eventually(lambda: app.taken)
-        assert await asyncio.wait_for(app.taken[0].gone, 2) == 1000
+        assert await patience.wait_for(app.taken[0].gone, 2) == 1000
         assert app.taken[0].events[:2] == [b"bye", 1000]
         writer.close()
 

@@ -12,6 +12,7 @@ from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from gateway import links
 from gateway.links import Link, Links
+from tests import patience
 from tests.gateway.edge import settings_for
 from tests.gateway.live import eventually
 from tests.gateway.scripted_actor import Names, actor
@@ -118,7 +119,7 @@ async def test_a_broken_link_tells_its_riders_and_is_replaced() -> None:
         one.riders |= {rider.name: rider for rider in riders}
         process.drop()
         for rider in riders:
-            await asyncio.wait_for(rider.lost.wait(), 2)
+            await patience.wait_for(rider.lost.wait(), 2)
         assert one.lost and not one.riders and ends.count == 0
         again = await ends.to("room:x", None)
         assert again is not one and not again.lost
@@ -134,7 +135,7 @@ async def test_garbage_ends_the_link(garbage: bytes) -> None:
         one = await ends.to("room:x", None)
         rider = one.riders["room:x"] = Rider()
         process.says_bytes(garbage)
-        await asyncio.wait_for(rider.lost.wait(), 2)
+        await patience.wait_for(rider.lost.wait(), 2)
 
 
 async def test_an_address_where_nobody_listens() -> None:
@@ -185,7 +186,7 @@ async def test_closing_ends_what_is_being_opened_and_opens_nothing_more() -> Non
         await ends.close()
         with pytest.raises(Unavailable):
             await waiting
-        await asyncio.wait_for(left.wait(), 2)
+        await patience.wait_for(left.wait(), 2)
         with pytest.raises(Unavailable):
             await ends.to("room:x", None)
 
@@ -215,7 +216,7 @@ async def test_a_silent_process_is_killed_by_its_id(
         riders = [Rider("room:x"), Rider("room:y")]
         one.riders |= {rider.name: rider for rider in riders}
         for rider in riders:
-            await asyncio.wait_for(rider.lost.wait(), 2)
+            await patience.wait_for(rider.lost.wait(), 2)
         assert names.killed == [("room:x", "77")], "whatever else it hosts"
 
 

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prometheus_client import Counter, Gauge, Histogram
+
 from gateway import metrics
 from tests.gateway.edge import gateway
+from tests.gateway.live import eventually, live, new_room
 
 COUNTING = """
 import os, sys
 from gateway import metrics
-metrics.DELIVERIES.inc(int(sys.argv[1]))
+metrics.DELIVERIES.labels("room").inc(int(sys.argv[1]))
 metrics.SOCKETS.labels("room").inc(int(sys.argv[1]))
 metrics.REQUEST_SECONDS.labels("/x").observe(0.003)
 sys.stdout.write(str(os.getpid()))
@@ -43,19 +46,80 @@ def test_any_process_tells_the_sum_of_all(tmp_path: Path) -> None:
     first = run(COUNTING, tmp_path, "3")
     run(COUNTING, tmp_path, "4")
     text = run(READING, tmp_path)
-    assert value(text, "cfm_deliveries_total") == 7
+    assert value(text, 'cfm_deliveries_total{kind="room"}') == 7
     assert value(text, 'cfm_sockets{kind="room"}') == 7
     assert value(text, 'cfm_http_request_seconds_count{route="/x"}') == 2
     assert value(text, 'cfm_http_request_seconds_bucket{le="0.005",route="/x"}') == 2
     # A process that died takes its gauges with it, its counts stay counted.
     text = run(READING, tmp_path, first)
-    assert value(text, "cfm_deliveries_total") == 7
+    assert value(text, 'cfm_deliveries_total{kind="room"}') == 7
     assert value(text, 'cfm_sockets{kind="room"}') == 4
 
 
 def test_forgetting_without_a_directory_does_nothing() -> None:
     assert metrics.DIRECTORY_VARIABLE not in os.environ
     metrics.forget_process(1)
+
+
+def collectors() -> dict[str, Counter | Gauge | Histogram]:
+    kinds = (Counter, Gauge, Histogram)
+    return {n: each for n, each in vars(metrics).items() if isinstance(each, kinds)}
+
+
+def figures() -> dict[tuple[str, str], float]:
+    """What /metrics tells, by collector, sample and labels."""
+    metrics.publish_traffic()
+    return {
+        (name, f"{sample.name}{sorted(sample.labels.items())}"): sample.value
+        for name, collector in collectors().items()
+        for family in collector.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def moved_since(before: dict[tuple[str, str], float]) -> set[str]:
+    now = figures()
+    return {name for name, each in now if now[name, each] != before.get((name, each))}
+
+
+async def test_every_figure_moves_with_what_it_counts(valkey_url: str) -> None:
+    before = figures()
+    async with live(valkey_url) as node:
+        room = new_room()
+        al, bo = await node.enter("user_1", room), await node.enter("user_2", room)
+        watcher = await node.watch("user_1")
+        await al.say("hello")
+        await bo.has("chat", content="hello")
+        await watcher.send("presence_update", status="busy")
+        await watcher.has("presence_update", userId="user_1", status="busy")
+        await node.gateways[0].raw(b"hello\r\n\r\n")
+        await al.close()
+        everything = collectors().keys()
+        await eventually(lambda: moved_since(before) == everything)
+    text = metrics.exposition().decode()
+    for kind in ("room", "presence"):
+        for name in ("frames_received", "deliveries", "delivered_bytes"):
+            assert value(text, f'cfm_{name}_total{{kind="{kind}"}}') > 0
+
+
+async def test_traffic_is_counted_exactly(valkey_url: str) -> None:
+    async with live(valkey_url) as node:
+        room = new_room()
+        people = [await node.enter(f"user_{n}", room) for n in range(1, 4)]
+        metrics.publish_traffic()
+        before = figures()
+        for n in range(5):
+            await people[0].say(f"message {n}")
+        for each in people:
+            await each.has("chat", content="message 4")
+        after = figures()
+    changed = {
+        name: after[name, sample] - before.get((name, sample), 0)
+        for name, sample in after
+        if "'room'" in sample and name in ("FRAMES_RECEIVED", "DELIVERIES")
+    }
+    assert changed == {"FRAMES_RECEIVED": 5, "DELIVERIES": 15}
 
 
 async def test_no_label_comes_from_a_client(valkey_url: str) -> None:
@@ -87,5 +151,5 @@ metrics.BOTS.show({{"bot_b": figures, "bot_a": {{"mentions": 5}}}})
     refused = 'cfm_bot_refusals_total{{bot="bot_b",reason="{}"}}'
     assert value(text, refused.format("busy")) == 1
     assert value(text, refused.format("off")) == 2
-    assert value(text, "cfm_deliveries_total") == 3, "beside the sums"
+    assert value(text, 'cfm_deliveries_total{kind="room"}') == 3, "beside the sums"
     assert "cfm_bot" not in run(READING, tmp_path), "another process read nothing"

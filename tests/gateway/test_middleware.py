@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateway.middleware import access_log
+from tests import patience
 from tests.gateway.edge import Gateway, data_of, gateway, meta_of, refused
 
 ORIGIN = "https://chat.example"
@@ -203,7 +204,7 @@ async def test_a_client_that_leaves_is_no_error(
     )
     assert b"100" in await reader.readline()
     writer.close()
-    async with asyncio.timeout(2):
+    async with patience.within(2):
         await logged.wait()
     assert [r.levelname for r in caplog.records] == ["INFO"]
     assert " 499 " in caplog.text

@@ -13,7 +13,9 @@ from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from gateway import stub as stubs
 from gateway.links import Links
+from gateway.metrics import Traffic
 from gateway.stub import Stub
+from tests import patience
 from tests.gateway.live import eventually
 from tests.gateway.scripted_actor import Names, ScriptedActor, actor
 
@@ -68,12 +70,14 @@ class Desk:
         self.forwarded: list[tuple[str, bytes]] = []
         self.paged: list[Stub] = []
         self.waits: list[float] = []
+        self.traffic = Traffic()
         self.stub = Stub(
             NAME,
             links,
             forward=lambda target, payload: self.forwarded.append((target, payload)),
             page=self.paged.append,
             covered=self.waits.append,
+            traffic=self.traffic,
         )
 
     async def enter(self, *outlets: Outlet) -> Self:
@@ -455,7 +459,7 @@ async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
         inputs = await at.process.hears(link.Inputs)
         assert inputs.inputs == [link.Notified(2, b"")]
         at.output([], epoch=2)
-        await asyncio.wait_for(told, 2)
+        await patience.wait_for(told, 2)
 
 
 async def test_a_namespace_that_does_not_know_is_asked_again() -> None:

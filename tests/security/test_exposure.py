@@ -210,7 +210,7 @@ def _login(url: str, user_id: str, turnstile: str = "any") -> str:
 def _get(url: str, token: str = "") -> tuple[str, Message]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read().decode(), answer.headers
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cfmessenger import effects as fx
 from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.bots.floor import LINE, THINKING_MS
+from cfmessenger.bots.rotation import EXCUSES
 from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.effects import decode_notification, encode_notification
 
@@ -30,6 +31,7 @@ class Stage:
         self.log: list[tuple[int, bytes]] = []
         self.now = START
         self.thinking: list[Question] = []
+        self.excuses: list[tuple[Question, Answer]] = []
         self.said: list[tuple[str, fx.BotSays]] = []
         self.counts: Counter[str] = Counter()
         self.online: tuple[str, ...] = ()
@@ -43,7 +45,10 @@ class Stage:
             if isinstance(effect, fx.Append):
                 self.log.append((effect.seq, effect.event))
             elif isinstance(effect, fx.Think):
-                self.thinking.append(effect.question)
+                if effect.excuse is None:
+                    self.thinking.append(effect.question)
+                else:
+                    self.excuses.append((effect.question, effect.excuse))
             elif isinstance(effect, fx.Count):
                 self.counts[effect.figure] += effect.amount
             elif isinstance(effect, fx.Active):
@@ -63,12 +68,19 @@ class Stage:
         room, seq, bot = question.room_id, question.seq, question.bot_id
         return self.tell(fx.Answered(room, seq, bot, answer, 100))
 
+    def excuse(self) -> None:
+        """The oldest excuse comes back from the shell, bots being switched on."""
+        question, excuse = self.excuses.pop(0)
+        room, seq, bot = question.room_id, question.seq, question.bot_id
+        self.tell(fx.Answered(room, seq, bot, excuse, 0))
+
     def alarm(self) -> None:
         self.take(self.director.alarm(self.now))
 
     def die(self, mirrored: bytes | None = None, clean: bool = False) -> None:
         """The next life, from the log, or from a snapshot and what came after it."""
         self.thinking.clear()
+        self.excuses.clear()
         if mirrored is None:
             self.director = Director(self.bots, self.budget)
         else:
@@ -105,7 +117,8 @@ def test_a_rotation_is_logged_once_and_told_as_often_as_it_is_asked_for() -> Non
     there = Stage(Budget(active=2))
     assert len(there.log) == 1
     (online,) = there.tell(fx.RotationDue())
-    assert online == fx.Active(("bot_0", "bot_1"))
+    line = tuple(f"bot_{n}" for n in (2, 3, 4, 5, 6, 7, 8, 0, 1))
+    assert online == fx.Active(("bot_0", "bot_1"), line)
     there.now -= 5 * HOUR  # a clock that goes back
     (again,) = there.tell(fx.RotationDue())
     assert again == online
@@ -161,13 +174,76 @@ def test_it_stays_awake_while_somebody_thinks() -> None:
     assert there.director.alarm_at is None
 
 
-def test_who_is_off_duty_or_unknown_is_silent() -> None:
-    there = Stage(Budget(active=1))
-    there.ask(1, bot=3)
-    there.ask(2, bot=99)
+def test_who_is_unknown_is_silent() -> None:
+    there = Stage()
+    assert there.ask(2, bot=99) == []
+
+
+def test_who_is_off_duty_says_so_once_an_hour_in_a_room_and_spends_nothing() -> None:
+    there = Stage(Budget(active=2, user=1))
+    there.now += 30 * 60_000
+    for _ in range(3):
+        effects = there.ask(1, bot=3)
+        assert not any(isinstance(effect, fx.Spent) for effect in effects)
+    there.ask(1, bot=3, room="other", user="user_2")
     assert there.thinking == there.said == []
-    assert there.counts["refused_off_duty"] == 1
-    assert len(there.log) == 1
+    while there.excuses:
+        there.excuse()
+    text = "I am off duty, and back in 30 minutes. Meanwhile try Bot 0 or Bot 1."
+    assert [(room, says.content) for room, says in there.said] == [
+        ("room:r", text),
+        ("room:other", text),
+    ]
+    there.die()
+    there.ask(2, bot=3)
+    there.die(there.director.snapshot())
+    there.ask(3, bot=3)
+    assert there.excuses == [], "told, whatever dies"
+    assert there.counts["refused_repeated"] == 2
+    assert there.counts["refused_off_duty"] == 4
+    there.ask(4)
+    there.answer(there.thinking[0])
+    assert [question.seq for question in there.thinking] == [4], "and nothing is spent"
+    there.now += HOUR
+    there.ask(6, bot=3, user="user_2")
+    assert [question.seq for question in there.thinking] == [4, 6], "its turn has come"
+
+
+def test_an_excuse_says_when_its_turn_is_and_only_then_comes_it() -> None:
+    for bot in range(1, 9):
+        there = Stage(Budget(active=1))
+        there.ask(1, bot=bot)
+        (_, excuse) = there.excuses[0]
+        hours = "hour" if bot == 1 else "hours"
+        assert f"back in about {bot} {hours}. Meanwhile try Bot 0." in excuse.text
+        for hour in range(1, bot + 1):
+            there.now = START + hour * HOUR
+            there.tell(fx.RotationDue())
+            assert (f"bot_{bot}" in there.online) == (hour == bot)
+
+
+def test_an_excuse_waits_for_nobody_and_is_given_when_there_is_time() -> None:
+    there = Stage(Budget(active=2))
+    there.ask(1)
+    there.ask(2, bot=3)
+    assert there.excuses == [] and there.counts["refused_off_duty"] == 1
+    there.answer(there.thinking[0])
+    there.ask(3, bot=3)
+    there.ask(4)
+    assert len(there.excuses) == len(there.thinking) == 1, "and keeps the floor"
+    there.excuse()
+    assert [question.seq for question in there.thinking] == [1, 4]
+
+
+def test_excuses_are_remembered_up_to_a_bound() -> None:
+    there = Stage(Budget(active=2))
+    for room in range(EXCUSES + 1):
+        there.ask(1, room=f"r{room}", bot=3)
+        there.excuse()
+    there.ask(2, room=f"r{EXCUSES}", bot=3)
+    assert there.excuses == []
+    there.ask(2, room="r0", bot=3)
+    assert len(there.excuses) == 1, "forgotten, and told again"
 
 
 def test_one_at_a_time_in_a_room_and_the_line_has_an_end() -> None:
@@ -243,6 +319,8 @@ def test_over_the_quota_it_says_so_once_and_is_silent_until_tomorrow() -> None:
     for seq in range(1, 6):
         there.ask(seq)
         there.answer(there.thinking[-1])
+        if there.excuses:
+            there.excuse()
     assert [says.seq for _, says in there.said] == [1, 2, 3]
     assert "tomorrow" in there.said[-1][1].content
     assert there.counts["refused_quota_user"] == 3
@@ -250,7 +328,7 @@ def test_over_the_quota_it_says_so_once_and_is_silent_until_tomorrow() -> None:
     assert len(there.thinking) == 3
     there.die()
     there.ask(10)
-    assert len(there.said) == 3  # told already, in an earlier life
+    assert there.excuses == []  # told already, in an earlier life
     there.now += DAY
     there.ask(11)
     assert [q.seq for q in there.thinking] == [11]
@@ -272,9 +350,12 @@ def test_two_hundred_at_once_in_twenty_rooms_with_thirty_left() -> None:
     for user, room, seq in crowd(200, 20):
         there.ask(seq, user, room)
     done = 0
-    while done < len(there.thinking):
-        there.answer(there.thinking[done])
-        done += 1
+    while done < len(there.thinking) or there.excuses:
+        if there.excuses:
+            there.excuse()
+        else:
+            there.answer(there.thinking[done])
+            done += 1
     answers = [says for _, says in there.said if "tomorrow" not in says.content]
     assert len(answers) == 30 == len(there.thinking)
     sleepy = [room for room, says in there.said if "tomorrow" in says.content]
@@ -312,6 +393,8 @@ def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
         elif kind == "answer" and there.thinking:
             question = there.thinking[what % len(there.thinking)]
             there.answer(question, "yo" if more else None)
+        elif kind == "answer" and there.excuses and more:
+            there.excuse()
         elif kind == "wait":
             there.now += what
             there.alarm()

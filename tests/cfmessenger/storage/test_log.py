@@ -19,6 +19,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
 from cfmessenger.storage.resp import RespConnection
+from tests import patience
 from tests.valkey_proxy import Proxy, proxied
 
 LENGTH = 1000
@@ -142,7 +143,7 @@ def own_valkey(folder: Path) -> Iterator[str]:
 
 
 async def reached(url: str) -> ValkeyLog:
-    async with asyncio.timeout(10):
+    async with patience.within(10):
         while True:
             try:
                 (await RespConnection.open(url)).close()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import resp
 from cfmessenger.storage.resp import Endpoint, ReplyError, RespConnection, parse_url
+from tests import patience
 from tests.valkey_proxy import proxied
 
 
@@ -105,7 +106,7 @@ async def test_what_has_no_reply_by_its_deadline_ends_the_connection(
         sooner = connection.execute(ping, loop.time() + 0.2)
         patient = connection.execute(ping)
         with pytest.raises(Unavailable, match="in time"):
-            await asyncio.wait_for(sooner, 10)
+            await patience.wait_for(sooner, 10)
         assert connection.lost
         for other in (late, patient):
             with pytest.raises(Unavailable):
