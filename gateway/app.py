@@ -65,7 +65,7 @@ def create_app(
     `sql` makes the collections, and without it there are none.
     Startup fails on a Valkey that is away or too old; shutdown drains the hub.
     """
-    app = Starlette(
+    app: Starlette = Starlette(
         routes=routes(),
         middleware=[
             Middleware(ServerTap),  # first: it must see the server's own `send`
@@ -73,6 +73,7 @@ def create_app(
                 Edge,
                 allowed_origins=settings.allowed_origins,
                 served_hosts=served_hosts(settings),
+                now=lambda: app.state.services.clock.now(),
             ),
         ],
         exception_handlers=EXCEPTIONS,

@@ -8,9 +8,9 @@ not `ProtocolError` or `Unavailable` may get here.
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -18,11 +18,15 @@ from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 from starlette.types import Send
 
+from cfmessenger.clock import Clock
 from cfmessenger.errors import ERRORS, ProtocolError, Unavailable
 from cfmessenger.ids import sane_request_id
 from cfmessenger.log_format import request_id as REQUEST_ID
 
 Headers = list[tuple[bytes, bytes]]
+
+NOW: ContextVar[Callable[[], int]] = ContextVar("now", default=Clock().now)
+"""The clock of who answers: `expiresAt` is to be compared with `meta.timestamp`."""
 
 RETRY_AFTER_S = 1  # of a 503: by then a restarted part is usually back
 
@@ -58,9 +62,7 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _meta(request_id: str | None) -> _Meta:
-    # The wall clock and not `Clock`: what a caller compares with its own log.
-    now = time.time_ns() // 1_000_000
-    return _Meta(now, request_id or REQUEST_ID.get() or str(uuid.uuid4()))
+    return _Meta(NOW.get()(), request_id or REQUEST_ID.get() or str(uuid.uuid4()))
 
 
 def success(data: Any, request_id: str | None = None) -> bytes:

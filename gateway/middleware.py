@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cfmessenger.errors import CloseCode, ProtocolError
 from cfmessenger.log_format import request_id as REQUEST_ID
 from gateway import metrics
-from gateway.envelope import Headers, Refusal, choose_request_id, refuse
+from gateway.envelope import NOW, Headers, Refusal, choose_request_id, refuse
 from gateway.origin import check_host, check_method
 
 log = logging.getLogger("cfmessenger.gateway")
@@ -57,18 +57,20 @@ _PREFLIGHT: Headers = [
 class Edge:
     """Wraps the application. `allowed_origins` may read answers across origins.
 
-    `served_hosts` are the names that are answered to; None: any.
+    `served_hosts` are the names that are answered to; None: any. `now`: Unix ms.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
+        now: Callable[[], int] | None = None,
         allowed_origins: Collection[str] = (),
         served_hosts: Collection[str] | None = None,
         body_limit: int = BODY_LIMIT,
     ) -> None:
         self._app = app
+        self._now = now
         self._allowed = frozenset(allowed_origins)
         self._origins = frozenset(origin.encode() for origin in allowed_origins)
         self._hosts = served_hosts
@@ -80,11 +82,14 @@ class Edge:
             return
         exchange = _Exchange(scope, receive, send, self._origins, self._body_limit)
         token = REQUEST_ID.set(exchange.request_id)
+        clock = NOW.set(self._now) if self._now is not None else None
         try:
             await self._serve(exchange)
         finally:
             exchange.done()
             REQUEST_ID.reset(token)
+            if clock is not None:
+                NOW.reset(clock)
 
     async def _serve(self, exchange: _Exchange) -> None:
         try:

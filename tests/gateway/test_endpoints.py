@@ -66,6 +66,19 @@ async def test_login_answers_session_user_end_and_hint(fresh: Gateway) -> None:
     assert data["locationHint"] == "uk"
 
 
+async def test_an_answer_is_dated_by_the_clock_that_its_session_ends_by(
+    valkey_url: str,
+) -> None:
+    """A client with a wrong clock compares `expiresAt` with `meta.timestamp`."""
+    async with gateway(valkey_url) as edge:
+        clock = edge.services.clock
+        clock.hear(clock.now() + 3_600_000, 0)  # this machine is an hour behind
+        async with edge.client() as http:
+            answer = (await http.post("/api/auth/login", json=PERSON)).json()
+    left = answer["data"]["expiresAt"] - answer["meta"]["timestamp"]
+    assert 1_190_000 < left <= 1_200_000
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
