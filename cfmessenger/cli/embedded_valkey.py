@@ -59,15 +59,7 @@ COMMANDS = (
     *("sadd", "srem", "smembers", "scard", "sismember"),
     # gateways, rooms of a user, alarms
     *("zadd", "zrem", "zrange", "zrangebyscore", "zrevrange", "zremrangebyscore"),
-    *(
-        "zremrangebyrank",
-        "zremrangebyscore",
-        "zscore",
-        "zmscore",
-        "zrank",
-        "zcard",
-        "zcount",
-    ),
+    *("zremrangebyrank", "zscore", "zmscore", "zrank", "zcard", "zcount"),
     # channels
     *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
 )

@@ -141,7 +141,7 @@ def _wait_until(connection: Connection, until: float) -> None:
     wait_ms = max(0, int((until - time.monotonic()) * 10)) * 100
     known = connection.connection.info
     if known.get("wait_ms") != wait_ms:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms:d}")
         known["wait_ms"] = wait_ms
 
 

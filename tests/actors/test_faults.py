@@ -277,7 +277,7 @@ async def test_an_alarm_that_always_fails_ends_the_room_without_a_mirror(
     name = fresh_room()
     a = await entered(scene, name, "gA.1")
     bug("alarm")
-    a.say(a.said("gA.1", b'{"type":"presence","status":"busy"}'))
+    a.say(a.opened("gA.2"))  # who is to be told who is here
     assert await scene.until_gone(a.activation) == "failed"
     assert a.attaches == FAULTS, "each attach tells the list of people, in vain"
     (mirrors,) = await scene.aside.execute([("EXISTS", keys.mirror(name))])

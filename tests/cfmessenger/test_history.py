@@ -93,7 +93,7 @@ def test_the_buffer_reaches_as_far_as_it_holds() -> None:
 def test_what_the_log_has_lost_is_a_gap_for_whoever_resumes_across_it() -> None:
     history = History()
     for seq in (4, 5, 8, 9):
-        history.add(1, seq, "user_1", f"m{seq}", seq, event(seq))
+        history.add(1, seq, "user_1", f"m{seq}", seq, event(seq), 0)
     assert history.reaches(3, 9) and not history.reaches(2, 9)
     assert not gap(history.frame("general", 9))
     for since, seqs, lost in ((3, [4, 5, 8, 9], True), (5, [8, 9], True)):

@@ -21,6 +21,7 @@ NAMES = {
     keys.BOTS_ACTIVE: "cfm:bots:active",
     keys.BOTS_LINE: "cfm:bots:line",
     keys.BOT_ENABLED: "cfm:config:bot_enabled",
+    keys.words("user_1"): "cfm:words:user_1",
     keys.writes("user_1"): "cfm:writes:user_1",
     keys.new_rooms("user_1"): "cfm:new_rooms:user_1",
     keys.GATEWAYS: "cfm:gateways",

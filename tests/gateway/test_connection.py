@@ -288,12 +288,12 @@ async def test_a_bug_in_reading_is_1011_for_that_socket_alone(
     tab = await free.enter("user_1", room)
     other = await free.enter("user_2", room)
 
-    def bug(data: bytes, now: int) -> None:
+    def bug(data: bytes, watches: bool) -> None:
         if b"boom" in data:
             raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(connections.protocol, "answer_ping", bug)
+        patch.setattr(connections.protocol, "for_gateway", bug)
         await tab.send("chat", content="boom")
         assert await tab.closed() == 1011
         assert (await other.say("on"))["seq"] == 1

@@ -85,7 +85,7 @@ def moved_since(before: dict[tuple[str, str], float]) -> set[str]:
 
 async def test_every_figure_moves_with_what_it_counts(valkey_url: str) -> None:
     before = figures()
-    async with live(valkey_url) as node:
+    async with live(valkey_url, hibernate_after="0.2") as node:  # a room that leaves
         room = new_room()
         al, bo = await node.enter("user_1", room), await node.enter("user_2", room)
         watcher = await node.watch("user_1")

@@ -531,7 +531,7 @@ LABELS: dict[str, Label] = {
         (
             *_in(_EXPOSURE, "k1_no_secret_is_in_an_argument_or_an_error"),
             *_in(_SETTINGS, "secrets_are_neither_in_repr_nor_in_a_refusal"),
-            *_in("cfmessenger/test_cli", "secrets_have_no_flag"),
+            *_in("cfmessenger/test_cli", "secrets_have_no_flag_and_all_else_has"),
             *_in(_OWN_VALKEY, "nothing_secret_is_readable_or_in_arguments"),
         ),
     ),
@@ -597,7 +597,11 @@ LABELS: dict[str, Label] = {
                 "cfmessenger/test_ratelimit", "users_with_an_empty_window_are_dropped"
             ),
             *_in("gateway/test_metrics", "no_label_comes_from_a_client"),
-            *_in("gateway/test_stub", "so_much_may_wait_and_no_more"),
+            *_in(
+                "gateway/test_stub",
+                "one_socket_may_have_so_much_on_its_way_whatever_others_have",
+                "who_floods_together_leaves_room_for_everybody",
+            ),
         ),
     ),
     "E-3": Label(
@@ -629,12 +633,13 @@ LABELS: dict[str, Label] = {
             *_in(
                 _EDGE,
                 "http_an_odd_host_is_refused",
-                "http_a_host_that_can_be_meant_is_taken",
+                "http_a_name_of_ours_is_served",
+                "http_a_page_that_was_rebound_to_loopback_reads_nothing",
             ),
             *_in(_STATIC, "e4_no_ranges_forms_or_files_of_the_framework"),
         ),
-        "No list of hosts: nothing is built from one, and there are no cookies for a "
-        "page of another name to borrow.",
+        "On loopback only its own names; elsewhere any: nothing is built from one, and "
+        "there are no cookies for a page of another name to borrow.",
     ),
     "H-3": Label(
         "No, garbled, ended and forged sessions, before the accept.",

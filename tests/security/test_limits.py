@@ -167,7 +167,7 @@ async def test_l2_a_forged_address_is_no_other_visitor(valkey_url: str) -> None:
 
 
 KEPT = re.compile(
-    r"cfm:(?:\{[^}]+\}:(?:log|mirror|hint)|user_rooms:.+|gateways|placement"
+    r"cfm:(?:\{[^}]+\}:(?:log|mirror|hint|reads)|user_rooms:.+|gateways|placement"
     r"|bots:active|config:bot_enabled)"
 )
 
@@ -188,7 +188,7 @@ async def test_l5_whatever_is_not_the_record_goes_by_itself(
         await services.tickets.draw(session)
         names = [name.decode() for name in admin_valkey.keys("*")]
         kinds = {name.split(":")[1] for name in names}
-        assert {"session", "user_sessions", "ticket", "login", "presence"} <= kinds
+        assert {"session", "logins", "ticket", "login", "presence"} <= kinds
         for name in names:
             assert name.startswith("cfm:")
             if KEPT.fullmatch(name):

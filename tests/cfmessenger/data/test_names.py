@@ -14,6 +14,7 @@ from cfmessenger.data.engine import TIMEOUT_S
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
 from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.settings import Rate
 from cfmessenger.storage.valkey_kv import ask, connect
 from cfmessenger.users import Directory, Words
 from tests.cfmessenger.data.conftest import Pair
@@ -120,7 +121,7 @@ async def test_five_changes_a_minute_whatever_gateway(
 async def test_names_that_follow_fast_end_with_the_last(
     pair: Pair, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfmessenger.data.names.CHANGES", 0)
+    monkeypatch.setattr("cfmessenger.data.names.CHANGES", Rate(0))
     async with gateway(pair[0], valkey_url) as (names, here):
         async with gateway(pair[1], valkey_url) as (_, there):
             for number in range(10):

@@ -136,7 +136,7 @@ async def test_read_marks_that_storage_did_not_take_go_with_the_next_write(
         derived.read(name, "user_1", 4)
         await derived.flush()
         proxy.refusing = False
-        derived.record(user, "away", "g2")
+        derived.record(Record(user, "away", 1, True), "g2")
         await derived.flush()
         assert await marks_of(log, name) == {b"user_1": b"5", b"user_2": b"5"}
         log.close()
