@@ -366,7 +366,7 @@ def nothing_moves() -> contextlib.AbstractContextManager[Any]:
     return _instead(Host, "owns", lambda self, name: True)
 
 
-@sabotage("alive", seeds=(160, 212, 238))
+@sabotage("alive", seeds=(303, 313, 325))
 def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
     """A gateway that is told `moved` goes on to where it went before."""
     return _instead(Links, "moved", lambda self: None)
