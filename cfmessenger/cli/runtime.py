@@ -82,6 +82,8 @@ _ADVICE = {
     errno.EROFS: "it must be writable",
     errno.EACCES: "it must be ours to write",
     errno.EPERM: "it must be ours to write",
+    errno.EEXIST: "a file is where a folder must be",
+    errno.ENOTDIR: "a file is where a folder must be",
     errno.EMFILE: "raise the limit of open files, ulimit -n",
     errno.ENFILE: "the machine has too many open files",
     errno.ENOMEM: "the machine has no memory left",

@@ -35,6 +35,7 @@ once."""
 
 PAUSE_S = 0.25
 CONNECT_S = 3.0
+ADVICE = "start it there, or correct the setting"
 
 
 class Absent(Exception):
@@ -115,8 +116,8 @@ def _refusal(error: BaseException) -> tuple[str, bool]:
     if isinstance(cause, BusyLoadingError):
         return f"is not ready: {why}", True
     if isinstance(cause, (ConnectionError, TimeoutError, OSError)):
-        hint = " (if it speaks TLS: valkeys://)" if "closed" in why else ""
-        return f"does not answer: {why}{hint}", True
+        advice = "if it speaks TLS: valkeys://" if "closed" in why else ADVICE
+        return f"does not answer: {why} ({advice})", True
     return f"does not answer as a Valkey does: {why}", False
 
 
@@ -128,7 +129,7 @@ async def _listens(name: str, address: str) -> None:
         writer.close()
     except (OSError, ValueError) as error:
         why = _first_line(error) or f"no answer within {CONNECT_S:g} s"
-        raise Absent(f"{name}: {address} does not answer: {why}") from None
+        raise Absent(f"{name}: {address} does not answer: {why} ({ADVICE})") from None
 
 
 async def _database(settings: Settings) -> None:
@@ -138,7 +139,9 @@ async def _database(settings: Settings) -> None:
     except Unavailable as error:
         where = place(settings.database_url or "")
         why = _first_line(error.__cause__ or error) or "no answer in time"
-        raise Absent(f"CFM_DATABASE_URL: {where} does not answer: {why}") from None
+        raise Absent(
+            f"CFM_DATABASE_URL: {where} does not answer: {why} ({ADVICE})"
+        ) from None
     finally:
         await store.aclose()
 

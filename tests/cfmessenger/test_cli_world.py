@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cfmessenger.cli import world
-from cfmessenger.cli.world import Absent, check, place
+from cfmessenger.cli.world import ADVICE, Absent, check, place
 from cfmessenger.settings import Settings, SettingsError
 from tests.gateway.live import OwnValkey, own_valkey
 
@@ -63,7 +63,8 @@ async def sentence(**env: str) -> str:
 async def test_valkey_that_nobody_answers(nobody: str, impatient: None) -> None:
     url = f"valkey://cfm:{SECRET}@{nobody}/0"
     assert await sentence(CFM_VALKEY_URL=url) == (
-        f"CFM_VALKEY_URL: valkey://{nobody} does not answer: Connection refused"
+        f"CFM_VALKEY_URL: valkey://{nobody} does not answer: "
+        f"Connection refused ({ADVICE})"
     )
 
 
@@ -119,14 +120,18 @@ def _follow(server: OwnValkey) -> None:
 
 async def test_ray_that_nobody_answers(nobody: str, valkey_url: str) -> None:
     text = await sentence(CFM_VALKEY_URL=valkey_url, CFM_RAY_ADDRESS=nobody)
-    assert text == f"CFM_RAY_ADDRESS: {nobody} does not answer: Connection refused"
+    assert (
+        text
+        == f"CFM_RAY_ADDRESS: {nobody} does not answer: Connection refused ({ADVICE})"
+    )
 
 
 async def test_a_database_that_nobody_answers(nobody: str) -> None:
     url = f"postgresql://cfm:{SECRET}@{nobody}/x"
     text = await sentence(CFM_DATABASE_URL=url)
     assert text == (
-        f"CFM_DATABASE_URL: postgresql://{nobody} does not answer: Connection refused"
+        f"CFM_DATABASE_URL: postgresql://{nobody} does not answer: "
+        f"Connection refused ({ADVICE})"
     )
 
 

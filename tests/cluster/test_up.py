@@ -281,7 +281,7 @@ def test_a_valkey_that_nobody_answers_is_one_line(data: Path) -> None:
     url = f"valkey://cfm:secret@{place}"
     assert refused(data, "--port", "0", CFM_VALKEY_URL=url) == (
         f"1 cfmessenger: CFM_VALKEY_URL: valkey://{place} does not answer: "
-        "Connection refused"
+        "Connection refused (start it there, or correct the setting)"
     )
 
 
