@@ -16,7 +16,8 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any
 
 from msgspec import UNSET, convert
 from msgspec.structs import replace
@@ -49,6 +50,7 @@ from gateway.envelope import Refusal, refuse
 from gateway.fanout import Wire
 from gateway.heartbeat import Heartbeat
 from gateway.hub import Services
+from gateway.late import Late, Looks
 from gateway.links import Links
 from gateway.logins import Logins
 from gateway.own_words import OwnWords
@@ -93,6 +95,7 @@ class Sockets:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._logins = Logins(services.sessions)
+        self._looks = Looks(log)
         self._words = OwnWords(services.names, lambda: self.clock)
         store = services.store
         self._readiness = Readiness(
@@ -134,7 +137,10 @@ class Sockets:
             self._spawn(BotWatch(kv, directory, self, self.clock).watch)
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.create_task(self._for_ever(work))
+        self._begin(self._for_ever(work))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -374,6 +380,7 @@ class Sockets:
                 self.links,
                 forward=self._forward,
                 page=self._page,
+                look=self._look,
                 covered=metrics.COVERED_SECONDS.observe,
                 traffic=metrics.TRAFFIC[_kind_of(name)],
             )
@@ -384,10 +391,11 @@ class Sockets:
         # Best effort: nobody waits, so a failure is nobody's news.
         done.add_done_callback(lambda future: future.exception())
 
+    def _look(self, stub: Stub, late: list[Late]) -> None:
+        self._begin(self._looks.look(stub, late))
+
     def _page(self, stub: Stub) -> None:
-        task = asyncio.create_task(self._page_for_all(stub))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._page_for_all(stub))
 
     async def _page_for_all(self, stub: Stub) -> None:
         """Bring all sockets of a stub up to the log, then attach again."""

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from cfmessenger import link
 from cfmessenger.effects import Attachment, newest
 from cfmessenger.errors import Unavailable
+from gateway.late import Found, Late
 from gateway.links import Link, Links
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ SOCKET_BUDGET = 64 * 1024
 """Uncovered bytes of a socket after which it is not read until most are covered."""
 OBJECT_BUDGET = 2**20
 """Of all sockets together: beyond it each may have one frame on its way."""
-EXPIRE_AFTER_S = 4.7  # looked at four times a second, and wire.md §5 says 5 s
+EXPIRE_AFTER_S = 4.4
+"""Looked at four times a second, then for in the log (late.py): wire.md §5 says 5 s."""
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 
 _WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
@@ -63,13 +65,14 @@ class Outlet(Protocol):
 class Pending:
     """An input that is not covered yet."""
 
-    __slots__ = ("at", "done", "input", "once")
+    __slots__ = ("at", "done", "input", "late", "once")
 
     def __init__(self, entry: link.Input, at: float) -> None:
         self.input = entry
         self.at = at
         self.done: asyncio.Future[None] | None = None
         self.once = False
+        self.late = False  # the log is asked what became of it
 
     @property
     def conn(self) -> str | None:
@@ -96,8 +99,9 @@ class Stub:
 
     `forward(target, payload)` hands on a notification; `page(stub)` is called when the
     gap to the object is larger than its buffer: it must give the sockets what the log
-    has (`caught_up`), then call `wake`. `covered(seconds)` observes how long inputs
-    took; `traffic` is counted up.
+    has (`caught_up`), then call `paged`. `look(stub, late)` is called for what was not
+    covered in time: it must find out whether the log has it and call `settle`.
+    `covered(seconds)` observes how long inputs took; `traffic` is counted up.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Stub:
         *,
         forward: Callable[[str, bytes], None],
         page: Callable[[Stub], None],
+        look: Callable[[Stub, list[Late]], None],
         covered: Callable[[float], None],
         traffic: Traffic,
     ) -> None:
@@ -119,6 +124,7 @@ class Stub:
         self._links = links
         self._forward = forward
         self._page = page
+        self._look = look
         self._observe = covered
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
@@ -345,29 +351,71 @@ class Stub:
         self._covered = max(self._covered, n)
 
     def expire(self, now: float) -> None:
-        """Answer what was not covered in time; sockets that come and go stay.
-
-        wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"; whether the message
-        still appears is open, once at most.
+        """What was not covered in time is to be answered; sockets that come and go
+        stay.
         """
         end = now - EXPIRE_AFTER_S
         if all(pending.at > end for pending in self._pending):
             return
         kept: deque[Pending] = deque()
+        late: list[Late] = []
         for pending in self._pending:
             entry = pending.input
+            outlet = self._outlets.get(pending.conn or "")
             if pending.at > end or isinstance(entry, link.Opened | link.Closed):
                 kept.append(pending)
-                continue
-            self._drop(pending)
-            if isinstance(entry, link.Said):
-                outlet = self._outlets.get(entry.conn)
-                if outlet is not None:
-                    _safely(outlet, outlet.refused, entry.data)
-            if pending.done is not None and not pending.done.done():
-                pending.done.set_exception(Unavailable())
-                pending.done.exception()  # looked at: nobody may be waiting any more
+            elif isinstance(entry, link.Said) and outlet is not None:
+                kept.append(pending)
+                if not pending.late:
+                    pending.late = True
+                    late.append(Late(entry, outlet.user_id))
+            else:
+                self._drop(pending)
+                if pending.done is not None and not pending.done.done():
+                    pending.done.set_exception(Unavailable())
+                    pending.done.exception()  # looked at: perhaps nobody waits any more
         self._pending = kept
+        if late:
+            self._look(self, late)
+
+    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None:
+        """Answer late inputs, by number; those `found` have become events.
+
+        wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s" for the others;
+        whether they still appear is open, once at most.
+        """
+        settled = [p for p in self._pending if p.input.n in late]  # the rest is covered
+        self._pending = deque(p for p in self._pending if p.input.n not in late)
+        behind = False
+        for pending in settled:
+            self._drop(pending)
+            entry = pending.input
+            assert type(entry) is link.Said
+            outlet = self._outlets.get(entry.conn)
+            if outlet is None:
+                continue
+            event = found.get(entry.n)
+            if event is None:
+                _safely(outlet, outlet.refused, entry.data)
+            elif event.seq <= entry.seen:
+                _safely(outlet, outlet.told, event.blob, False)  # a repeat
+            else:
+                # Shown since, if it is not newer than what all here were shown; who is
+                # on the way in finds it in what is shown there.
+                behind |= event.seq > self.seq and entry.conn in self._members
+        if behind:
+            self._turn_to_the_log()
+
+    def _turn_to_the_log(self) -> None:
+        """The object is behind the log, or out of reach: show what the log has, then
+        attach anew."""
+        at, self._link = self._link, None
+        if at is not None:
+            at.riders.pop(self.name, None)
+        if not self._paging:
+            self._failures += 1
+            self._paging = True
+            self._page(self)
 
     # Getting to the object.
 
@@ -558,9 +606,7 @@ class Stub:
         if goodbye.reason in link.AGAIN and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":
-            self._failures += 1
-            self._paging = True
-            self._page(self)
+            self._turn_to_the_log()
         elif self._pending or (self._held and self._must_return(goodbye)):
             self._failures += goodbye.reason != "idle"
             self._revive()

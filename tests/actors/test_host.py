@@ -607,6 +607,7 @@ class Edge:
             self.links,
             forward=lambda target, payload: None,
             page=self._page,
+            look=lambda stub, late: None,
             covered=lambda seconds: None,
             traffic=Traffic(),
         )

@@ -12,6 +12,7 @@ from cfmessenger import link
 from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from gateway import stub as stubs
+from gateway.late import Found, Late
 from gateway.links import Links
 from gateway.metrics import Traffic
 from gateway.stub import Stub
@@ -69,6 +70,7 @@ class Desk:
         self.process, self.names = process, names
         self.forwarded: list[tuple[str, bytes]] = []
         self.paged: list[Stub] = []
+        self.late: list[Late] = []
         self.waits: list[float] = []
         self.traffic = Traffic()
         self.stub = Stub(
@@ -76,6 +78,7 @@ class Desk:
             links,
             forward=lambda target, payload: self.forwarded.append((target, payload)),
             page=self.paged.append,
+            look=lambda stub, late: self.late.extend(late),
             covered=self.waits.append,
             traffic=self.traffic,
         )
@@ -92,6 +95,18 @@ class Desk:
     def say(self, outlet: Outlet, data: bytes) -> bool:
         """A frame that has just come."""
         return self.stub.say(outlet, data, asyncio.get_running_loop().time())
+
+    def expire(self, **found: int) -> None:
+        """All is late now, and the log has these of the frames, as these events."""
+        loop = asyncio.get_running_loop()
+        self.stub.expire(loop.time() + stubs.EXPIRE_AFTER_S + 0.1)
+        late, self.late = self.late, []
+        events = {
+            each.said.n: Found(found[text], b"echo")
+            for each in late
+            if (text := each.said.data.decode()) in found
+        }
+        self.stub.settle({each.said.n for each in late}, events)
 
     def _opened(self) -> list[link.Opened]:
         heard = [m for m in self.process.heard if isinstance(m, link.Inputs)]
@@ -384,7 +399,7 @@ async def test_what_is_not_covered_in_time_is_answered() -> None:
         now = asyncio.get_running_loop().time()
         at.stub.expire(now + stubs.EXPIRE_AFTER_S - 0.5)
         assert one.got == [] and not told.done()
-        at.stub.expire(now + stubs.EXPIRE_AFTER_S + 0.1)
+        at.expire()
         assert one.got == [("refused", b"old")] and gone.got == []
         with pytest.raises(Unavailable):
             await told
@@ -396,6 +411,98 @@ async def test_what_is_not_covered_in_time_is_answered() -> None:
         inputs = await at.process.hears(link.Inputs)
         kinds = [type(entry) for entry in inputs.inputs]
         assert kinds == [link.Closed, link.Opened]
+
+
+async def test_what_a_gap_has_shown_since_is_not_refused() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        at.say(one, b"said")
+        await eventually(lambda: at.newest == 2)
+        # The object that took it is gone; the next shows it and has yet to cover it.
+        at.output([link.Fanout(b"1-2", 2, None)], epoch=2, covered=1)
+        await eventually(lambda: one.got == [b"1-2"])
+        at.expire(said=2)
+        at.expire(said=2)
+        assert one.got == [b"1-2"] and one.uncovered == 0
+
+
+async def test_what_a_page_has_shown_since_is_not_refused() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        at.say(one, b"said")
+        at.names.where = None
+        at.process.says(link.Goodbye(NAME, 1, 1, "behind"))
+        await eventually(lambda: at.paged == [at.stub])
+        at.stub.caught_up(b"1-300", 300)
+        at.stub.paged()  # and nobody knows where the object is
+        at.expire(said=299)
+        assert one.got == [b"1-300"] and at.paged == [at.stub]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+async def test_what_only_others_were_shown_comes_out_of_the_log(attached: bool) -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, two)
+        at.say(one, b"said")
+        at.say(two, b"not said")
+        await eventually(lambda: at.newest == 4)
+        await at.process.hears(link.Attach)
+        if not attached:
+            at.names.where = None
+            at.process.drop()
+            await eventually(lambda: at.stub.asleep)
+        at.expire(said=2)
+        assert one.got == [] and two.got == [("refused", b"not said")]
+        assert at.paged == [at.stub]
+        if attached:  # what the object says now it says again to the next attach
+            at.output([link.Fanout(b"1-2", 2, None)])
+        at.stub.caught_up(b"1", 1)
+        at.stub.caught_up(b"2", 2)
+        at.names.where = at.process.address
+        at.stub.paged()
+        attach = await at.process.hears(link.Attach)
+        assert attach.seq == 2 and attach.epoch == 1
+        assert one.got == [b"1", b"2"]
+
+
+async def test_the_late_repeat_of_what_was_seen_is_answered_with_it() -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, two)
+        at.output([link.Fanout(b"1-3", 3, None)])
+        await eventually(lambda: one.got == [b"1-3"])
+        at.say(one, b"again")
+        at.expire(again=2)
+        assert one.got == [b"1-3", (b"echo", False)] and two.got == [b"1-3"]
+
+
+async def test_who_is_on_the_way_in_finds_there_what_was_said() -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one)
+        at.stub.open(two, two.attachment, None, False)
+        at.say(two, b"said")
+        at.expire(said=7)
+        assert two.got == [] and at.paged == []
+
+
+async def test_what_is_covered_while_the_log_is_asked_is_answered() -> None:
+    async with desk() as at:
+        one, gone = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, gone)
+        at.say(one, b"said")
+        at.say(gone, b"and left")
+        await eventually(lambda: at.newest == 4)
+        at.stub.expire(asyncio.get_running_loop().time() + stubs.EXPIRE_AFTER_S + 0.1)
+        at.stub.close(gone)
+        at.output([link.Fanout(b"1", 1, None)], covered=3)
+        await eventually(lambda: one.got == [b"1"])
+        at.stub.settle({each.said.n for each in at.late}, {})
+        assert one.got == [b"1"] and gone.got == []
+        assert one.uncovered == at.stub._uncovered == 0
 
 
 async def test_one_socket_may_have_so_much_on_its_way_whatever_others_have() -> None:
@@ -443,6 +550,8 @@ async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
         at.stub.say(one, b"young", now)
         at.stub.say(one, b"held", now - stubs.EXPIRE_AFTER_S)
         at.stub.expire(now)
+        assert [each.said.data for each in at.late] == [b"held"]
+        at.stub.settle({each.said.n for each in at.late}, {})
         assert one.got == [("refused", b"held")]
         assert one.uncovered == len(b"young") + stubs.FRAME_COST
 

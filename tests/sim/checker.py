@@ -28,6 +28,9 @@ from tests.sim.sim_loop import EPOCH_MS
 ANSWER_S = 5.0
 """wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"."""
 
+LOOK_S = 0.5
+"""What a gateway found in the log is so old when it says it, at most."""
+
 SLACK_S = 4.0
 """A gateway's tick, a slow way to it and back, and an echo read from the log."""
 
@@ -386,6 +389,36 @@ def _refused(history: History) -> Iterator[str]:
                 yield f"{_who(socket, heard.at)} was refused {_named(sent)} too soon"
 
 
+def _confirmed(history: History) -> Iterator[str]:
+    """wire.md §5: STORAGE_UNAVAILABLE means "not confirmed, shown to nobody so far"."""
+    sends: dict[tuple[str, str, str], list[Sent]] = defaultdict(list)
+    for sent in _sends(history).values():
+        if sent.id is not None:
+            sends[sent.room, sent.user, sent.id].append(sent)
+    for at, room, user, own in history.refusals:
+        shown = history.shown.get((room, user, own))
+        if shown is None or at - shown.at <= LOOK_S or at in history.blind:
+            continue
+        tries = [sent for sent in sends[room, user, own] if sent.at < at]
+        # Other words under its id may be what was refused, or what they know of.
+        if all(_says(sent, shown.frame) for sent in tries) and not any(
+            _knew(history, sent) for sent in tries
+        ):
+            text = f"{at - shown.at:.2f} s after it was shown"
+            yield f"{user} in {room} at {at:.3f} was refused {own} {text}"
+
+
+def _says(sent: Sent, message: Frame) -> bool:
+    serial = serial_of(message)
+    return sent.kind == NUDGE if serial is None else sent.serial == serial
+
+
+def _knew(history: History, sent: Sent) -> bool:
+    """Whether they sent it over a socket that had shown it to them already."""
+    socket = history.sockets[sent.socket - 1]
+    return any(at < sent.at and _is(sent, m) for at, m in _shown(socket))
+
+
 def _reused(history: History) -> Iterator[str]:
     """ID_REUSED is said of an id alone under which that socket said other words."""
     said: dict[tuple[str, str, str], int | None] = {}
@@ -498,6 +531,7 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "rate": _rates,
     "refused": _refused,
     "reused": _reused,
+    "shown_then_refused": _confirmed,
     "timestamp": _timestamps,
     "alive": _alive,
     "roster": _roster,

@@ -71,6 +71,15 @@ class Logged(NamedTuple):
     message: Frame
 
 
+class Refused(NamedTuple):
+    """STORAGE_UNAVAILABLE, as a gateway wrote it to a socket of `user`."""
+
+    at: float
+    room: str
+    user: str
+    id: str
+
+
 @dataclass
 class History:
     """A whole run. Rates are (count, seconds), count 0 = unlimited."""
@@ -81,6 +90,11 @@ class History:
     logs: dict[str, list[Logged]] = field(default_factory=dict)
     early: list[str] = field(default_factory=list)
     """Messages that a gateway wrote to a socket before the log held them for good."""
+    shown: dict[tuple[str, str, str], Heard] = field(default_factory=dict)
+    """When a gateway first wrote a message to anyone, by room, sender and id."""
+    refusals: list[Refused] = field(default_factory=list)
+    blind: list[float] = field(default_factory=list)
+    """When a gateway asked the log what became of inputs, in vain."""
     unsettled: list[str] = field(default_factory=list)
     """What was not as it must be 60 s after everything was healed: inputs that are not
     covered, sockets that are behind, people that nobody answers, two activations."""

@@ -155,6 +155,7 @@ class Edge(asyncio.Protocol):
         self.transport: Any = None
         self.calls: dict[str, Any] | None = None
         self.lost = False
+        self.user = self.room = ""  # as it said on entering
         self._buffer = b""
         self._early: list[bytes] = []
         self._greeted = False
@@ -183,6 +184,7 @@ class Edge(asyncio.Protocol):
 
     async def _serve(self, hello: dict[str, Any]) -> None:
         world, user = self.gateway.world, hello["user"]
+        self.user, self.room = user, hello["room"]
         login = f"login-{world.number('login')}"
         session = Session(user, login, "", 0, FOREVER_MS, "", "")
         admission = Admission(session, hello["room"], hello["since"], None)
@@ -221,6 +223,8 @@ class SimWire:
 
     def _write(self, blob: bytes) -> None:
         self._world.inspect(blob)
+        if b"STORAGE_UNAVAILABLE" in blob:
+            self._world.refuses(blob, self._edge.room, self._edge.user)
         if not self._closed:
             self._edge.transport.write(blob)
 
@@ -247,12 +251,17 @@ class SimWire:
             self._closed = True
 
 
-def messages_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
-    """The durable messages that a blob of WebSocket frames shows."""
+def frames_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
+    """What a blob of WebSocket frames says."""
     rest: bytes = blob
     while (cut := split_frame(rest)) is not None:
         _, payload, rest = cut
-        frame = decoded(payload)
+        yield decoded(payload)
+
+
+def messages_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
+    """The durable messages that it shows."""
+    for frame in frames_in(blob, decoded):
         if frame["type"] in MESSAGES:
             yield frame
         elif frame["type"] == "history":

@@ -49,6 +49,7 @@ from cfmessenger.storage.log import (
     _checked,
     _entries,
 )
+from gateway.late import Looks
 from gateway.links import Links
 from gateway.stub import Stub
 
@@ -370,3 +371,13 @@ def nothing_moves() -> contextlib.AbstractContextManager[Any]:
 def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
     """A gateway that is told `moved` goes on to where it went before."""
     return _instead(Links, "moved", lambda self: None)
+
+
+@sabotage("shown_then_refused")
+def refused_without_a_look() -> contextlib.AbstractContextManager[Any]:
+    """What was not covered in time is refused, whatever the log has."""
+
+    async def unseen(*of: Any) -> dict[int, Any]:
+        return {}
+
+    return _instead(Looks, "_find", unseen)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.sim.checker import RULES, check
-from tests.sim.history import Frame, Heard, History, Logged, Sent, Socket
+from tests.sim.history import Frame, Heard, History, Logged, Refused, Sent, Socket
 from tests.sim.sim_loop import EPOCH_MS
 
 ROOM = "general"
@@ -294,6 +294,30 @@ def test_a_refusal_of_somebody_within_the_rate(story: Story) -> None:
     refused = {"type": "error", "code": "RATE_LIMITED", "id": "m9"}
     story.bob.heard.append(Heard(20.1, refused))
     flags(story, "refused")
+
+
+def refused(story: Story, at: float) -> None:
+    """Alice is told that her second message was not confirmed; bob saw it at 2.1."""
+    story.history.shown[ROOM, "alice", "m2"] = Heard(2.1, story.messages[1])
+    story.history.refusals.append(Refused(at, ROOM, "alice", "m2"))
+
+
+def test_a_refusal_of_what_was_shown(story: Story) -> None:
+    refused(story, 2.4)
+    assert story.broken == set()  # it was not when the gateway looked
+    refused(story, 5.9)
+    story.history.blind.append(5.9)
+    assert story.broken == set()  # the log did not answer
+    refused(story, 6.9)
+    flags(story, "shown_then_refused")
+
+
+@pytest.mark.parametrize("serial", [2, 9], ids=["seen and said again", "other words"])
+def test_a_refusal_of_something_else(story: Story, serial: int) -> None:
+    again = Sent(serial, 1, "alice", ROOM, "chat", "m2", 5.0)
+    story.alice.sent.append(again)
+    refused(story, 9.9)
+    assert "shown_then_refused" not in story.broken
 
 
 def test_a_time_that_goes_back(story: Story) -> None:

@@ -32,11 +32,11 @@ from cfmessenger import keys
 from tests.sim.checker import Violation, check
 from tests.sim.fake_valkey import FakeValkey
 from tests.sim.faults import Faults
-from tests.sim.history import CHAT, History, Logged
+from tests.sim.history import CHAT, Heard, History, Logged, Refused
 from tests.sim.namespace import FakeNamespace
 from tests.sim.network import Network
 from tests.sim.plan import Plan
-from tests.sim.processes import Bug, GatewayProcess, messages_in, replaced
+from tests.sim.processes import Bug, GatewayProcess, frames_in, messages_in, replaced
 from tests.sim.sim_loop import PROCESS, Process, SimLoop, Stuck
 from tests.sim.workload import Person, Tab
 
@@ -48,6 +48,9 @@ FOLLOWED_S = 5.0
 its deadline (2 s), a room that is being loaded meanwhile, and the next two ticks."""
 
 LOOK_EVERY_S = 0.25
+
+LATE = "cfmessenger.late"
+"""Here a gateway says that the log did not tell what became of inputs."""
 
 
 class Result(NamedTuple):
@@ -126,11 +129,20 @@ class World:
         if blob in self._inspected:
             return
         for message in messages_in(blob, self.decoded):
+            key = message["roomId"], message["senderId"], message["id"]
+            self.history.shown.setdefault(key, Heard(self.loop.time(), message))
             if not self._kept(message):
                 said = f"{message['roomId']} {message['seq']} ({message['id']})"
                 text = f"{said} was shown at {self.loop.time():.4f}"
                 self.history.early.append(text)
         self._inspected.add(blob)
+
+    def refuses(self, blob: bytes, room: str, user: str) -> None:
+        """A gateway tells a client that something was not confirmed, perhaps."""
+        at = self.loop.time()
+        for frame in frames_in(blob, self.decoded):
+            if frame.get("code") == "STORAGE_UNAVAILABLE" and "id" in frame:
+                self.history.refusals.append(Refused(at, room, user, frame["id"]))
 
     def _kept(self, message: dict[str, Any]) -> bool:
         stream = self.valkey.streams.get(_log_key(f"room:{message['roomId']}"))
@@ -286,6 +298,8 @@ class _Records(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == LATE:
+            self._world.history.blind.append(self._world.loop.time())
         text = record.getMessage().replace(f"pid {os.getpid()}", "its pid")
         self._world.note("%s | %s", PROCESS.get(), text)
         if record.levelno >= logging.ERROR:
@@ -303,9 +317,13 @@ def _heard(world: World) -> Iterator[None]:
     logger.setLevel(logging.INFO if world.tracing else logging.ERROR)
     logger.propagate = False
     logger.handlers[:] = [_Records(world)]
+    late = logging.getLogger(LATE)
+    late_before = late.level
+    late.setLevel(logging.INFO)
     try:
         yield
     finally:
+        late.setLevel(late_before)
         logger.level, logger.propagate = before[:2]
         logger.handlers[:] = before[2]
         logger.setLevel(before[0])
