@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,17 +23,13 @@ from cfmessenger.effects import Attachment, newest
 from cfmessenger.errors import Unavailable
 from gateway.late import Found, Late
 from gateway.links import Link, Links
+from gateway.pending import Payer, Pending, Uncovered, numbers
 
 if TYPE_CHECKING:
     from gateway.metrics import Traffic
 
 logger = logging.getLogger("cfmessenger.stub")
 
-FRAME_COST = 1024  # what keeping a frame costs beside its bytes, roughly
-SOCKET_BUDGET = 64 * 1024
-"""Uncovered bytes of a socket after which it is not read until most are covered."""
-OBJECT_BUDGET = 2**20
-"""Of all sockets together: beyond it each may have one frame on its way."""
 EXPIRE_AFTER_S = 4.4
 """Looked at four times a second, then for in the log (late.py): wire.md §5 says 5 s."""
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
@@ -42,15 +37,13 @@ BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 _WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
 
 
-class Outlet(Protocol):
+class Outlet(Payer, Protocol):
     """A socket, as a stub sees it."""
 
     conn: str
     user_id: str
     catching_up: bool  # it is being given what it missed: nothing newer before that
     write: Callable[[bytes], None]
-    uncovered: int  # what of its frames is, in bytes and `FRAME_COST`s; the stub's
-    full: bool  # it is to say nothing until `go_on`; the stub's
 
     def told(self, blob: bytes, fault: bool) -> None: ...
     def end(self, code: int, reason: str) -> None: ...
@@ -60,37 +53,6 @@ class Outlet(Protocol):
     def refused(self, data: bytes) -> None: ...
     def go_on(self) -> None: ...
     def failed(self) -> None: ...  # called while an exception is handled
-
-
-class Pending:
-    """An input that is not covered yet."""
-
-    __slots__ = ("at", "done", "input", "late", "once")
-
-    def __init__(self, entry: link.Input, at: float) -> None:
-        self.input = entry
-        self.at = at
-        self.done: asyncio.Future[None] | None = None
-        self.once = False
-        self.late = False  # the log is asked what became of it
-
-    @property
-    def conn(self) -> str | None:
-        """The connection that it is about."""
-        entry = self.input
-        if isinstance(entry, link.Opened):
-            return entry.attachment.conn
-        return entry.conn if isinstance(entry, link.Said | link.Closed) else None
-
-    def rename(self, names: Mapping[str, str]) -> None:
-        """Its connection has a new name."""
-        entry = self.input
-        if isinstance(entry, link.Opened):
-            conn = entry.attachment.conn
-            attachment = replace(entry.attachment, conn=names.get(conn, conn))
-            self.input = replace(entry, attachment=attachment)
-        elif isinstance(entry, link.Said | link.Closed):
-            self.input = replace(entry, conn=names.get(entry.conn, entry.conn))
 
 
 class Stub:
@@ -135,12 +97,10 @@ class Stub:
         self._behind: dict[str, int] = {}  # who catches up, and since when
         self._reopening: set[str] = set()  # whom an attach does not subscribe
         self._writers: list[Callable[[bytes], None]] | None = None
-        self._pending: deque[Pending] = deque()
-        self._uncovered = 0  # the text frames among them, in bytes and `FRAME_COST`s
+        self._pending = Uncovered()
         self._paging = False  # the sockets are being brought up to the log
         self._fresh: list[link.Input] = []  # not on the link yet
         self._next = links.next_input  # of the whole gateway, so never used twice
-        self._sent = 0  # the last input that was ever put on a link
         self._covered = 0
         self._link: Link | None = None
         self._turn = 0  # of this attach; what answers another one is too late
@@ -174,15 +134,10 @@ class Stub:
         refused, so that whoever floods holds up nobody but himself.
         """
         self._traffic.frames += 1
-        cost = len(data) + FRAME_COST
-        self._uncovered += cost
-        outlet.uncovered += cost
+        self._pending.pay(outlet, data)
         said = link.Said(self._next(), outlet.conn, data, self._seen(outlet))
         self._push(said).at = at
-        if outlet.uncovered < SOCKET_BUDGET and self._uncovered < OBJECT_BUDGET:
-            return True
-        outlet.full = True
-        return False
+        return not outlet.full
 
     def change(self, outlet: Outlet, told: Attachment) -> None:
         """A socket's user has newer words or a newer status.
@@ -194,12 +149,7 @@ class Stub:
         held = self._held.get(conn)
         if held is not None:
             self._held[conn] = newest(held, told)
-        for pending in self._pending:
-            entry = pending.input
-            if type(entry) is link.Opened and entry.attachment.conn == conn:
-                pending.input = replace(
-                    entry, attachment=newest(entry.attachment, told)
-                )
+        self._pending.change(conn, told)
         if self._link is not None and conn in self._outlets:
             self._send_soon(link.Changed(self._next(), told))
 
@@ -220,34 +170,19 @@ class Stub:
 
     def _forget_unsent(self, conn: str) -> bool:
         """Whoever left before the object was reached was never there."""
-        unsent = [
-            pending
-            for pending in self._pending
-            if pending.input.n > self._sent and pending.conn == conn
-        ]
+        unsent = self._pending.unsent(conn)
         if not unsent or type(unsent[0].input) is not link.Opened:
             return False
-        for pending in unsent:
+        for pending in self._pending.take(numbers(unsent)):
             self._drop(pending)
-        gone = set(map(id, unsent))
-        self._pending = deque(p for p in self._pending if id(p) not in gone)
         return True
 
     def _drop(self, pending: Pending) -> None:
         """It is pending no more: it counts no more either."""
         entry = pending.input
-        if type(entry) is not link.Said:
-            return
-        cost = len(entry.data) + FRAME_COST
-        self._uncovered -= cost
-        outlet = self._outlets.get(entry.conn)
-        if outlet is None:
-            return
-        outlet.uncovered -= cost
-        if outlet.full:
-            enough = SOCKET_BUDGET // 4 if self._uncovered < OBJECT_BUDGET else 0
-            if outlet.uncovered <= enough:
-                outlet.full = False
+        if type(entry) is link.Said:
+            outlet = self._outlets.get(entry.conn)
+            if self._pending.pay_back(outlet, entry.data) and outlet is not None:
                 self._loop.call_soon(outlet.go_on)
 
     def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
@@ -282,8 +217,7 @@ class Stub:
             for conn, attachment in self._held.items()
             if conn in names
         }
-        for pending in self._pending:
-            pending.rename(names)
+        self._pending.rename(names)
         self._link = None
         self._rested = 0
         if self._held or self._pending:
@@ -303,8 +237,7 @@ class Stub:
     # Inputs, kept until covered.
 
     def _push(self, entry: link.Input) -> Pending:
-        pending = Pending(entry, self._loop.time())
-        self._pending.append(pending)
+        pending = self._pending.push(entry, self._loop.time())
         if self._link is None:
             self._revive()
         else:
@@ -320,20 +253,11 @@ class Stub:
         fresh, self._fresh = self._fresh, []
         if self._link is not None and fresh:
             self._link.send(link.Inputs(self.name, fresh, self._turn))
-            self._sent_now(fresh)
-
-    def _sent_now(self, sent: list[link.Input]) -> None:
-        self._sent = max(self._sent, sent[-1].n)
-        if not any(type(entry) is link.Notified for entry in sent):
-            return
-        for pending in self._pending:
-            if pending.once:
-                pending.input = link.Notified(pending.input.n, b"")
+            self._pending.sent_now(fresh)
 
     def _cover(self, n: int) -> None:
-        pending, now = self._pending, self._loop.time()
-        while pending and pending[0].input.n <= n:
-            done = pending.popleft()
+        now = self._loop.time()
+        for done in self._pending.cover(n):
             entry = done.input
             kind = type(entry)
             if kind is link.Said:
@@ -354,27 +278,21 @@ class Stub:
         """What was not covered in time is to be answered; sockets that come and go
         stay.
         """
-        end = now - EXPIRE_AFTER_S
-        if all(pending.at > end for pending in self._pending):
-            return
-        kept: deque[Pending] = deque()
         late: list[Late] = []
-        for pending in self._pending:
+        lost: list[Pending] = []
+        for pending in self._pending.older_than(now - EXPIRE_AFTER_S):
             entry = pending.input
             outlet = self._outlets.get(pending.conn or "")
-            if pending.at > end or isinstance(entry, link.Opened | link.Closed):
-                kept.append(pending)
-            elif isinstance(entry, link.Said) and outlet is not None:
-                kept.append(pending)
-                if not pending.late:
-                    pending.late = True
-                    late.append(Late(entry, outlet.user_id))
-            else:
-                self._drop(pending)
-                if pending.done is not None and not pending.done.done():
-                    pending.done.set_exception(Unavailable())
-                    pending.done.exception()  # looked at: perhaps nobody waits any more
-        self._pending = kept
+            if type(entry) is not link.Said or outlet is None:
+                lost.append(pending)
+            elif not pending.late:
+                pending.late = True
+                late.append(Late(entry, outlet.user_id))
+        for pending in self._pending.take(numbers(lost)) if lost else ():
+            self._drop(pending)
+            if pending.done is not None and not pending.done.done():
+                pending.done.set_exception(Unavailable())
+                pending.done.exception()  # looked at: nobody may be waiting any more
         if late:
             self._look(self, late)
 
@@ -384,10 +302,8 @@ class Stub:
         wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s" for the others;
         whether they still appear is open, once at most.
         """
-        settled = [p for p in self._pending if p.input.n in late]  # the rest is covered
-        self._pending = deque(p for p in self._pending if p.input.n not in late)
         behind = False
-        for pending in settled:
+        for pending in self._pending.take(late):  # the rest was covered meanwhile
             self._drop(pending)
             entry = pending.input
             assert type(entry) is link.Said
@@ -471,7 +387,7 @@ class Stub:
         self._reopening = (opened | behind) & self._held.keys()
         seq = self.seq if self._members else -1
         sockets = list(self._held.values())
-        covered, replay = self._covered, self._sent
+        covered, replay = self._covered, self._pending.sent
         turn = self._turn = self._links.next_turn()
         to.send(
             link.Attach(
@@ -480,7 +396,7 @@ class Stub:
         )
         if entries:
             to.send(link.Inputs(self.name, entries, turn))
-            self._sent_now(entries)
+            self._pending.sent_now(entries)
 
     # What the object shows.
 
@@ -544,8 +460,8 @@ class Stub:
                 elif outlet is not None and not outlet.catching_up:
                     self._members[conn] = outlet
                     self._behind.pop(conn, None)
-                    if self._entering.pop(conn, None) is not None and self._uncovered:
-                        self._entered(conn, item.seq)
+                    if self._entering.pop(conn, None) is not None:
+                        self._pending.entered(conn, item.seq)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
             self.seq = max(self.seq, item.seq)
@@ -567,13 +483,6 @@ class Stub:
                 _safely(outlet, outlet.recall, self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
-
-    def _entered(self, conn: str, seq: int) -> None:
-        """What a socket said on its way in comes after what it was shown there."""
-        for pending in self._pending:
-            entry = pending.input
-            if type(entry) is link.Said and entry.conn == conn:
-                pending.input = replace(entry, seen=max(entry.seen, seq))
 
     def _in_turn(self, conn: str, seq: int) -> bool:
         """Whether an echo shows nothing to a socket before what comes before it.

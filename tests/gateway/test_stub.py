@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from cfmessenger import link
 from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
+from gateway import pending
 from gateway import stub as stubs
 from gateway.late import Found, Late
 from gateway.links import Links
@@ -502,7 +503,7 @@ async def test_what_is_covered_while_the_log_is_asked_is_answered() -> None:
         await eventually(lambda: one.got == [b"1"])
         at.stub.settle({each.said.n for each in at.late}, {})
         assert one.got == [b"1"] and gone.got == []
-        assert one.uncovered == at.stub._uncovered == 0
+        assert one.uncovered == at.stub._pending.size == 0
 
 
 async def test_one_socket_may_have_so_much_on_its_way_whatever_others_have() -> None:
@@ -512,7 +513,7 @@ async def test_one_socket_may_have_so_much_on_its_way_whatever_others_have() -> 
         said = 1
         while at.say(one, b"x"):
             said += 1
-        assert said == -(-stubs.SOCKET_BUDGET // (1 + stubs.FRAME_COST))
+        assert said == -(-pending.SOCKET_BUDGET // (1 + pending.FRAME_COST))
         assert at.say(two, b"y")
         # Nothing was refused: it is all on its way, and then there is room again.
         await eventually(lambda: at.newest == 2 + said + 1)
@@ -532,11 +533,11 @@ async def test_who_floods_together_leaves_room_for_everybody() -> None:
         while loud:
             loud = [outlet for outlet in loud if at.say(outlet, b"x" * 1000)]
         kept = sum(outlet.uncovered for outlet in crowd)
-        assert kept <= stubs.OBJECT_BUDGET + len(crowd) * (1000 + stubs.FRAME_COST)
+        assert kept <= pending.OBJECT_BUDGET + len(crowd) * (1000 + pending.FRAME_COST)
         # One frame of somebody who had none is still taken, sent and never refused.
         at.say(quiet, b"hello")
         assert quiet.full
-        await eventually(lambda: at.newest == at.stub._pending[-1].input.n)
+        await eventually(lambda: at.newest == max(each.n for each in at.stub._pending))
         at.output([])
         await eventually(lambda: all("go on" in o.got for o in [*crowd, quiet]))
         assert {o.uncovered for o in [*crowd, quiet]} == {0}
@@ -553,7 +554,7 @@ async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
         assert [each.said.data for each in at.late] == [b"held"]
         at.stub.settle({each.said.n for each in at.late}, {})
         assert one.got == [("refused", b"held")]
-        assert one.uncovered == len(b"young") + stubs.FRAME_COST
+        assert one.uncovered == len(b"young") + pending.FRAME_COST
 
 
 async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
