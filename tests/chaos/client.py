@@ -88,7 +88,7 @@ class Chatter:
         self._ours = False
         self._task: asyncio.Task[None] | None = None
         self._again: dict[str, int] = {}  # asked again after a refusal, how often
-        self._kinds: dict[str, str] = {}  # of what is no chat
+        self._words: dict[str, tuple[str, int]] = {}  # kind and size, to say it again
         self._backoff = Backoff(rng.uniform, base_s=0.2, cap_s=1.5)
         self._wait_s = 0.0
         self._forget = False
@@ -136,8 +136,8 @@ class Chatter:
             self._put(message_id, kind, size)
         except OutboxFull:
             return None
-        if kind != "chat":
-            self._kinds[message_id] = kind
+        if self.retries:
+            self._words[message_id] = kind, size
         who = self.name, self.user, self.room
         self._history.add(h.Invoke(time.monotonic(), *who, kind, message_id))
         await self._flush()
@@ -357,9 +357,8 @@ class Chatter:
         if error.code != "STORAGE_UNAVAILABLE" or not self.retries or again >= 3:
             return
         self._again[message_id] = again + 1
-        kind = self._kinds.get(message_id, "chat")
         with contextlib.suppress(OutboxFull, ValueError):
-            self._put(message_id, kind, 0)
+            self._put(message_id, *self._words[message_id])
 
 
 def wrong(refusals: Counter[str]) -> dict[str, int]:

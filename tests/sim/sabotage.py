@@ -373,7 +373,7 @@ def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
     return _instead(Links, "moved", lambda self: None)
 
 
-@sabotage("shown_then_refused")
+@sabotage("shown_then_refused", seeds=(3, 130))
 def refused_without_a_look() -> contextlib.AbstractContextManager[Any]:
     """What was not covered in time is refused, whatever the log has."""
 
