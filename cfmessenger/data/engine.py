@@ -31,8 +31,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cfmessenger.errors import Unavailable
 
-TIMEOUT_S = 5.0
-"""From a question to its answer: our own queues, a connection, locks, statements."""
+TIMEOUT_S = 4.5
+"""From a question to its answer: our own queues, a connection, locks, statements; with
+the way there and back it is 5 s for whoever asks."""
 START_TIMEOUT_S = 300.0
 """The same at start, when another gateway may be busy with a migration."""
 POOL = 5
