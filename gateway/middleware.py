@@ -39,8 +39,8 @@ SECURITY: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 """On every answer, unless an endpoint says one of them itself (a page's own policy)."""
-# A browser obeys these for what it shows, a picture by itself included; scripts and styles
-# are under their page's, so these three would be a twentieth of the web client for nothing.
+# A browser obeys these for what it shows, a picture by itself included. Scripts and
+# styles are under their page's; there these would be a twentieth of the client's bytes.
 _DOCUMENT = frozenset(
     (
         b"referrer-policy",
@@ -215,9 +215,9 @@ class _Exchange:
             self.status = message["status"]
             given = list(message.get("headers", ()))
             said = dict(given)
-            needless = said.keys()
+            needless = set(said)
             if said.get(b"content-type", b"").startswith(_PARTS):
-                needless = needless | _DOCUMENT
+                needless |= _DOCUMENT
             message["headers"] = given + [
                 header for header in self._added if header[0] not in needless
             ]

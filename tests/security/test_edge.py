@@ -100,7 +100,7 @@ async def test_w2_w3_every_answer_has_the_security_headers(
 
 
 async def test_w2_a_part_has_what_a_browser_obeys_for_it(edge: Gateway) -> None:
-    """Scripts and styles are under their page's policy; a picture may be opened alone."""
+    """Scripts and styles are under their page's policy; a picture may stand alone."""
     document = {
         "referrer-policy": "no-referrer",
         "content-security-policy": STRICT,
