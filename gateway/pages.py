@@ -43,13 +43,8 @@ _MEDIA_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Accept-Encoding",
-    "X-Content-Type-Options": "nosniff",
-}
+# What every answer carries besides is the middleware's.
+_HEADERS = {"Vary": "Accept-Encoding"}
 _FOR_EVER = _HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
 
 

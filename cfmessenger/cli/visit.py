@@ -48,6 +48,7 @@ _HELP = """\
 /wink [id]      play a wink (default: heart)
 /typing [off]   show that you are typing, or that you stopped
 /status STATUS  online, busy, away or offline
+/name NAME      the name that everybody sees
 /who            who is here
 /history [N]    N earlier messages (default: 20)
 /quit           leave; so does the end of the input
@@ -86,6 +87,7 @@ class Visit:
             "wink": self._wink,
             "typing": self._typing,
             "status": self._status,
+            "name": self._name,
             "who": self._who,
             "history": self._history,
             "help": self._help,
@@ -306,6 +308,10 @@ class Visit:
                 self.room.presence(known)
                 return
         self._fail(f"a status is one of {', '.join(get_args(Status))}")
+
+    async def _name(self, name: str) -> None:
+        me = self._people.get(self.session.user.id)
+        await self.session.appear(me.status if me is not None else "online", name)
 
     async def _who(self, _: str) -> None:
         self.screen.participants(self._people.values(), 500)

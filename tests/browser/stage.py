@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,18 @@ class Up:
             raise RuntimeError((self.folder / "stderr").read_text()[-2000:])
         self.url = line.split()[-1]
 
-    def kill_gateway(self) -> None:
-        """Its supervisor starts it again."""
+    @contextmanager
+    def without_gateway(self) -> Iterator[None]:
+        """It is killed, and its supervisor starts it again afterwards."""
         (found,) = [
             row for row in self._family() if "cfmessenger gateway" in _said(row)
         ]
-        process.send(found, signal.SIGKILL)
+        self.popen.send_signal(signal.SIGSTOP)
+        try:
+            process.send(found, signal.SIGKILL)
+            yield
+        finally:
+            self.popen.send_signal(signal.SIGCONT)
 
     def kill_room(self, room_id: str) -> None:
         """The process that the room lives in; the next event starts another."""
@@ -154,6 +162,8 @@ class Person:
         box = self.page.get_by_role("textbox", name="My display name")
         await box.fill(display_name)
         await box.press("Enter")
+        await expect(box).to_be_hidden()
+        await expect(self.page.locator("button.myname")).to_be_focused()
 
     async def open(self, room_id: str) -> None:
         """Opens a room from the contact list and waits until it is connected."""

@@ -16,7 +16,7 @@ from cfmessenger.cli.lines import Editor, Splitter
 from cfmessenger.cli.screen import plain
 from tests import patience
 
-from .scripted_server import ScriptedServer, ServerSocket, now_ms
+from .scripted_server import HttpRequest, ScriptedServer, ServerSocket, now_ms
 from .test_client_state import PARTICIPANTS, history, message
 
 COMMAND = [sys.executable, "-m", "cfmessenger", "chat", "--user", "user_1"]
@@ -36,12 +36,12 @@ class Chat:
         self.seen = ""
 
     @classmethod
-    async def start(cls, server: ScriptedServer, *arguments: str) -> "Chat":
+    async def start(cls, url: str, *arguments: str) -> "Chat":
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             "--url",
-            server.url,
+            url,
             *arguments,
             stdin=pipe,
             stdout=pipe,
@@ -82,7 +82,7 @@ def echo(seq: int, frame: dict[str, Any]) -> dict[str, Any]:
 async def test_a_pipe_says_its_lines_in_order_and_leaves(
     server: ScriptedServer,
 ) -> None:
-    chat = await Chat.start(server)
+    chat = await Chat.start(server.url)
     chat.type("hello\n\n//slash\n/nudge\n/wink heart\nlast without newline")
     assert chat.process.stdin is not None
     chat.process.stdin.close()
@@ -116,7 +116,7 @@ async def next_message(socket: ServerSocket) -> dict[str, Any]:
 
 
 async def test_what_others_do_is_shown_and_acknowledged(server: ScriptedServer) -> None:
-    chat = await Chat.start(server, "--room", "music")
+    chat = await Chat.start(server.url, "--room", "music")
     socket = await server.accept()
     assert socket.path == "/api/ws/room/music"
     two = {"id": "user_2", "displayName": "Two", "status": "away"}
@@ -150,18 +150,27 @@ async def test_what_others_do_is_shown_and_acknowledged(server: ScriptedServer) 
     assert await socket.recv() == {"type": "presence", "status": "busy"}
     assert await chat.shows(r"-- here: Two \(busy\)$")
     assert await chat.shows("/quit")
+    asked: list[Any] = []
+
+    def renamed(request: HttpRequest) -> tuple[int, Any]:
+        asked.append(request.json)
+        return 200, request.json
+
+    server.routes["POST", "/api/presence"] = renamed
+    chat.type("/name One and only\n")
     server.routes["GET", "/api/rooms/music/messages"] = lambda request: (
         200,
         {"messages": [message(int(request.query["before"]) - 1) | {"seq": 1}]},
     )
     chat.type("/history 1\n")
     assert await chat.shows("Two: text 0$")
+    assert asked == [{"status": "online", "displayName": "One and only"}]
     chat.type("/quit\n")
     assert (await chat.end())[0] == 0
 
 
 async def test_a_lost_connection_is_told_and_resumed(server: ScriptedServer) -> None:
-    chat = await Chat.start(server, "--to", "user_2")
+    chat = await Chat.start(server.url, "--to", "user_2")
     socket = await server.accept()
     assert socket.path == "/api/ws/room/dm_user_1__user_2"
     socket.send(history(1))
@@ -180,7 +189,7 @@ async def test_a_lost_connection_is_told_and_resumed(server: ScriptedServer) -> 
 
 
 async def test_mistakes_are_told_plainly(server: ScriptedServer) -> None:
-    chat = await Chat.start(server)
+    chat = await Chat.start(server.url)
     chat.type("/nonsense\n/status lazy\n" + "x" * 3000 + "\n/history x\n/quit\n")
     code, _, errors = await chat.end()
     assert code == 1
@@ -190,7 +199,7 @@ async def test_mistakes_are_told_plainly(server: ScriptedServer) -> None:
 
 
 async def test_a_pipe_waits_for_its_rate(server: ScriptedServer) -> None:
-    chat = await Chat.start(server)
+    chat = await Chat.start(server.url)
     chat.type("hello\n")
     assert chat.process.stdin is not None
     chat.process.stdin.close()
@@ -217,7 +226,7 @@ async def test_a_pipe_waits_for_its_rate(server: ScriptedServer) -> None:
 async def test_exit_codes(
     server: ScriptedServer, arguments: list[str], expected: int
 ) -> None:
-    chat = await Chat.start(server, *arguments)
+    chat = await Chat.start(server.url, *arguments)
     code, out, errors = await chat.end()
     assert (code, out) == (expected, "")
     assert errors and "Traceback" not in errors
@@ -226,7 +235,7 @@ async def test_exit_codes(
 async def test_stay_listens_after_the_input_and_a_signal_ends_it(
     server: ScriptedServer,
 ) -> None:
-    chat = await Chat.start(server, "--stay")
+    chat = await Chat.start(server.url, "--stay")
     assert chat.process.stdin is not None
     chat.process.stdin.close()
     socket = await server.accept()
@@ -244,7 +253,7 @@ def test_nothing_of_others_can_steer_the_terminal() -> None:
 
 
 async def test_hostile_text_stays_on_its_line(server: ScriptedServer) -> None:
-    chat = await Chat.start(server)
+    chat = await Chat.start(server.url)
     socket = await server.accept()
     content = "hi\n12:00:00 One: forged\x1b]0;title\x07"
     socket.send(message(1) | {"content": content, "displayName": "Tw\x1b[31mo"})

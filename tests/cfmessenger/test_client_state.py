@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -311,11 +312,21 @@ def test_a_choice_that_was_not_shown_yet_is_not_undone() -> None:
 def test_the_roster_has_words_and_pictures() -> None:
     state = PresenceState("user_1")
     words = {"displayName": "Two", "personalMessage": "hi", "avatarId": "star"}
-    hear(state, {"type": "presence_join", "userId": "user_2"} | words)
-    assert state.roster["user_2"].personal_message == "hi"
-    update = {"type": "presence_update", "userId": "user_2", "status": "busy"}
-    hear(state, update | words | {"avatarId": "sun"})
-    assert state.roster["user_2"].avatar_id == "sun"
+    other = {"displayName": "Duo", "personalMessage": "so", "avatarId": "sun"}
+    silent = {"displayName": "Duo", "avatarId": "sun"}  # a message was taken away
+    whole = {"type": "presence_full_sync"}
+    for frame, said in (
+        ({"type": "presence_join", "userId": "user_2"}, words),
+        ({"type": "presence_update", "userId": "user_2", "status": "busy"}, other),
+        ({"type": "presence_update", "userId": "user_2", "status": "busy"}, silent),
+        (whole | {"partial": True}, words),
+        (whole, other),
+    ):
+        someone = {"id": "user_2", "status": "away"} | said
+        full = frame["type"] == "presence_full_sync"
+        hear(state, frame | ({"participants": [someone]} if full else said))
+        known = msgspec.to_builtins(state.roster["user_2"])
+        assert {name: known[name] for name in known.keys() & words.keys()} == said
 
 
 def test_acks_wait_for_the_next_socket() -> None:

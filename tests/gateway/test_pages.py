@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 import gateway as package
@@ -14,6 +15,8 @@ from gateway.pages import TURNSTILE_HOST, build, policy
 from tests.gateway.edge import Gateway, gateway, refused
 
 WEB = Path(package.__file__).parent / "web"
+README = Path(__file__).parent.parent.parent / "README.md"
+BUDGET = 84_000  # bytes
 SOURCES = [p for p in sorted(WEB.rglob("*")) if p.suffix in (".js", ".css", ".svg")]
 MARKUP = re.compile(
     r"(inner|outer|insertAdjacent)HTML|document\.write|\beval\(|new Function"
@@ -51,6 +54,27 @@ async def test_every_part_is_named_with_its_integrity_and_kept_for_ever(
             if not path.endswith(".svg"):
                 digest = hashlib.sha384(part.content).digest()
                 assert integrity == f"sha384-{base64.b64encode(digest).decode()}"
+
+
+async def test_all_of_it_stays_small_on_the_way(edge: Gateway) -> None:
+    """Bodies as they are sent, with the heads of the answers, first visit; README."""
+    said = re.search(r"(\d+) KB on the way", README.read_text())
+    assert said
+    sent = 0
+    async with edge.client() as http:
+        page = await http.get("/")
+        root = re.findall(r'"(/web/\w+/)', page.text)[0]
+        parts = [root + p.relative_to(WEB).as_posix() for p in SOURCES]
+        for path in ["/", *parts]:
+            answer = await http.get(path, headers={"Accept-Encoding": "gzip"})
+            assert answer.headers["content-encoding"] == "gzip", path
+            sent += answer.num_bytes_downloaded + _head(answer)
+    assert sent <= 1000 * int(said[1]) <= BUDGET
+
+
+def _head(answer: httpx2.Response) -> int:
+    line = f"{answer.http_version} {answer.status_code} {answer.reason_phrase}\r\n\r\n"
+    return len(line) + sum(len(f"{n}: {v}\r\n") for n, v in answer.headers.items())
 
 
 async def test_what_is_known_already_is_not_sent_again(edge: Gateway) -> None:

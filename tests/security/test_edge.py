@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
 import resource
 from collections.abc import AsyncIterator, Iterator
 
@@ -96,6 +97,27 @@ async def test_w2_w3_every_answer_has_the_security_headers(
     assert headers["cross-origin-resource-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
     assert not {"server", "x-powered-by", "via"} & set(headers)
+
+
+async def test_w2_a_part_has_what_a_browser_obeys_for_it(edge: Gateway) -> None:
+    """Scripts and styles are under their page's policy; a picture may stand alone."""
+    document = {
+        "referrer-policy": "no-referrer",
+        "content-security-policy": STRICT,
+        "cross-origin-opener-policy": "same-origin",
+    }
+    async with edge.client() as http:
+        page = (await http.get("/")).text
+        kinds = set()
+        for path in re.findall(r'(?:href|src)="(/web/[^"]+)"', page):
+            headers = (await http.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+            kind = path.rpartition(".")[2]
+            sent = document.items() & dict(headers).items()
+            assert sent == (document.items() if kind == "svg" else set()), path
+            kinds.add(kind)
+        assert kinds == {"css", "js", "svg"}
 
 
 async def test_w2_a_page_runs_nothing_but_our_own(edge: Gateway) -> None:

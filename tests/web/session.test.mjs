@@ -146,10 +146,28 @@ test("a disk that is full, or that the browser refuses, costs no session", async
 });
 
 test("what is kept and makes no sense is nobody signed in", async () => {
-  for (const nonsense of ["{", "{}", "7", '"x"', '{"sessionId":"s1"}', '{"user":{"id":"user_1"}}']) {
+  for (const nonsense of ["{", "word", "{}", "7", '"x"', '{"sessionId":"s1"}', '{"user":{"id":"user_1"}}']) {
     const world = new World();
     world.disk.items.set(KEPT, nonsense);
     assert.equal((await world.again()).session, undefined, nonsense);
+  }
+});
+
+test("choices that an earlier release kept as bare words still hold", async () => {
+  for (const [word, on] of [["off", false], ["on", true]]) {
+    const world = new World();
+    world.disk.items.set("cfm.sound", word);
+    world.disk.items.set("cfm.notifications", word);
+    world.disk.items.set("cfm.last", "user_1");
+    const tab = await world.tab();
+    const { setSound, soundIsOn } = await tab.load("sounds.js");
+    assert.equal(soundIsOn(), on);
+    const { kept } = tab.protocol;
+    assert.equal(kept.read("cfm.notifications"), word);
+    assert.equal(kept.read("cfm.last"), "user_1");
+    setSound(!on);
+    const later = await world.tab();
+    assert.equal((await later.load("sounds.js")).soundIsOn(), !on);
   }
 });
 

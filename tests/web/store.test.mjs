@@ -105,11 +105,13 @@ test("what is unread is what the server says, where nobody looks", async () => {
 });
 
 test("what is kept and makes no sense is a choice that was not made", async () => {
-  for (const nonsense of ["{", "7", '{"status":"dancing"}', '{"status":"toString"}']) {
+  for (const nonsense of ["{", "7", "busy", '{"status":"dancing"}', '{"status":"toString"}']) {
     const world = new World();
     world.disk.items.set("cfm.me.user_1", nonsense);
+    world.disk.items.set("cfm.read.general.user_1", nonsense.replace("7", '"many"'));
     const { store } = await page(world, await world.signedIn());
     assert.equal(store.status, "online");
+    assert.equal(store.readMark("general"), 0);
     assert.deepEqual(plain(store.contacts()).map(({ id }) => id), ["user_2"]);
   }
 });

@@ -74,6 +74,7 @@ export class Contacts {
         if (event.key === "Enter") this.#rename();
         if (event.key === "Enter" || event.key === "Escape") {
           event.stopPropagation();
+          event.preventDefault(); // else the button, which gets the focus, is pressed by it
           this.#editName(false, true);
         }
       },

@@ -136,7 +136,7 @@ export class Store extends Emitter {
   }
 
   readMark(roomId) {
-    return kept.read(this.#key(`read.${roomId}`)) ?? 0;
+    return Number(kept.read(this.#key(`read.${roomId}`))) || 0;
   }
 
   /** All up to `seq` was looked at, here or by another tab. */

@@ -4,6 +4,7 @@
 // Then a value lives as long as this page, which is enough to sign in and talk.
 
 const PROBE = "cfm.probe";
+const WORD = /^[\w-]+$/;
 
 class Kept {
   /** Whether anything written here outlives the page. */
@@ -28,11 +29,13 @@ class Kept {
 
   /** The value, or undefined if there is none or it is not ours to read. */
   read(key) {
+    let text;
     try {
-      const text = this.#memory.get(key) ?? this.#disk.getItem(key);
+      text = this.#memory.get(key) ?? this.#disk.getItem(key);
       return JSON.parse(text) ?? undefined;
     } catch {
-      return undefined;
+      // A word by itself is from an earlier release, which kept choices as they are.
+      return WORD.test(text ?? "") ? text : undefined;
     }
   }
 
