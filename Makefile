@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS   ?=
+# One process of tests a core, four at most: `make test WORKERS=0` is one after the other.
+WORKERS ?= logical
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types format load bench chaos sim clean lock
@@ -17,8 +19,9 @@ help: ## show this list
 run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=2 shares them out)
-	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadgroup) $(ARGS)
+test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=0 is one by one)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup \
+	  --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures of every test: asyncio alone as backend, and a real Valkey, not a mock."""
 
+import os
 import subprocess
 import tempfile
 import time
@@ -20,11 +21,18 @@ ADMIN = "admin"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `--dist loadgroup`: a module stays in one process, and all that starts a Ray
-    in the same one, for that is heavy and counts processes."""
+    in the same one, for that is heavy and counts processes. It is also what takes
+    longest, so shared out it begins first; one by one it has its place."""
+    heavy = {item for item in items if _starts_ray(item)}
     for item in items:
-        heavy = {"cluster", "browser"} & {mark.name for mark in item.iter_markers()}
-        group = "ray" if heavy else item.nodeid.partition("::")[0]
+        group = "ray" if item in heavy else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: item not in heavy)
+
+
+def _starts_ray(item: pytest.Item) -> bool:
+    return any(mark.name in ("cluster", "browser") for mark in item.iter_markers())
 
 
 @pytest.fixture(scope="session")

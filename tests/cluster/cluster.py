@@ -32,6 +32,7 @@ from cfmessenger.cli.runtime import DataFolder
 from cfmessenger.client.state import PresenceState
 from cfmessenger.ids import PRESENCE
 from cfmessenger.namespace import Address, NamespaceClient
+from tests import patience
 from tests.cluster.processes import GatewayProcess, Process, RayNode, Valkey
 from tests.gateway.live import Node, Socket, eventually, new_room
 
@@ -291,7 +292,9 @@ class Watched:
     def __init__(self, cluster: Cluster, room: str) -> None:
         # (epoch, seq) as they came; seq 0 is an activation that takes its epoch.
         self.tried: list[tuple[int, int]] = []
+        self._cluster = cluster
         self._key = keys.log(f"room:{room}").encode()
+        self._end = new_room().encode()
         self._path = str(cluster.folder / "valkey" / "valkey.sock")
 
     async def __aenter__(self) -> Watched:
@@ -305,6 +308,8 @@ class Watched:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             words = line.split(b'"')[1::2]
+            if words == [b"ECHO", self._end]:
+                return
             if words[0] == b"XADD" and words[1] == self._key:
                 name = words[5] if words[2] == b"MAXLEN" else words[2]
                 epoch, _, seq = name.partition(b"-")
@@ -324,8 +329,14 @@ class Watched:
         await eventually(holds, within)
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        self._writer.close()
+        """Everything is in `tried` that Valkey had been asked before."""
+        with self._cluster.admin() as client:
+            client.echo(self._end)
+        try:
+            await patience.wait_for(self._task, 10.0)
+        finally:
+            self._task.cancel()
+            self._writer.close()
 
 
 def online(watcher: Socket) -> set[str]:

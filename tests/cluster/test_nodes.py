@@ -49,8 +49,7 @@ async def test_a_room_is_one_actor_whichever_gateway_asks(
         assert await b.wait("chat") == said
 
     await asyncio.gather(*map(both, rooms))
-    lives = await visit.described()
-    pids = {lives[f"room:{room}"].pid for room in rooms}
+    pids = {(await visit.address(room)).pid for room in rooms}
     assert len(pids) == len(rooms)
     # At Ray's own niceness of 15 they would starve beside gateways (trap 13).
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in pids} == {0}
