@@ -272,7 +272,8 @@ class Presence:
 
     def _set(self, now: int, person: Person, status: Status) -> list[Effect]:
         if status == person.status:
-            return []
+            # Whoever says it again may not have found it written.
+            return [_record(person)]
         person.choose(status, self._next_choice())
         return self._changed_now(now, person)
 
