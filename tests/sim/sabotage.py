@@ -409,9 +409,7 @@ def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[A
 
 
 @sabotage("agree", seeds=(61,))
-def change_told_to_the_room_of_one_socket_alone() -> contextlib.AbstractContextManager[
-    Any
-]:
+def change_told_to_one_socket_alone() -> contextlib.AbstractContextManager[Any]:
     """The registry tells a choice to the socket that made it, not to the others."""
     changed = Presence._changed_now
 
