@@ -481,7 +481,7 @@ def _roster(history: History) -> Iterator[str]:
 def _agree(history: History) -> Iterator[str]:
     """One name, one status: in the end every place says the same of somebody."""
     first: dict[tuple[str, str], Shown] = {}
-    for shown in [*history.shown, *_last_seen(history)]:
+    for shown in [*history.held, *_last_seen(history)]:
         known = first.setdefault((shown.user, shown.what), shown)
         if shown.value != known.value:
             places = f"{known.place} {known.value}, to {shown.place} {shown.value}"

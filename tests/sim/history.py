@@ -109,7 +109,7 @@ class History:
     covered, sockets that are behind, people that nobody answers, two activations."""
     failures: list[str] = field(default_factory=list)
     """Exceptions nobody caught, and what the product logged as an error."""
-    shown: list[Shown] = field(default_factory=list)
+    held: list[Shown] = field(default_factory=list)
     """What rows, registry, rooms and gateways hold about everybody in the end."""
     lame: list[tuple[float, float]] = field(default_factory=list)
     """Times in which a gateway stood still and could answer nobody."""

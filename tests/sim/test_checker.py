@@ -61,7 +61,7 @@ class Story:
         for place in ("row", "registry", "gateway g1"):
             for user in ("alice", "bob"):
                 shown = Shown(user, "words", place, (user.title(), None))
-                self.history.shown.append(shown)
+                self.history.held.append(shown)
         for socket in self.history.sockets:
             frame = {"type": "participants", "participants": people}
             socket.heard.append(Heard(5.0, frame))
@@ -374,12 +374,12 @@ def test_a_room_that_shows_an_older_message(story: Story) -> None:
 
 
 def test_a_registry_that_knows_another_status_than_the_rooms(story: Story) -> None:
-    story.history.shown.append(Shown("alice", "status", "registry", "away"))
+    story.history.held.append(Shown("alice", "status", "registry", "away"))
     flags(story, "agree")
 
 
 def test_a_gateway_that_knows_another_name_than_the_row(story: Story) -> None:
-    story.history.shown.append(Shown("bob", "words", "gateway g2", ("Rob", None)))
+    story.history.held.append(Shown("bob", "words", "gateway g2", ("Rob", None)))
     flags(story, "agree")
 
 

@@ -304,7 +304,7 @@ class World:
     def _finish(self) -> None:
         history = self.history
         history.ended_at = self.loop.time()
-        history.shown = list(shown(self))
+        history.held = list(shown(self))
         for room in self.plan.rooms:
             stream = self.valkey.streams.get(_log_key(f"room:{room}"))
             history.logs[room] = [
