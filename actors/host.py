@@ -240,7 +240,7 @@ class Host(Surroundings):
         self._generation = Generation(self._aside)
         super().__init__(
             self._log,
-            DerivedKeys(self._aside),
+            DerivedKeys(self._aside, self.reached),
             settings.rules,
             clock,
             self._aside,

@@ -260,7 +260,8 @@ class Presence:
             at = self._next_choice()
             self._choose(now, told.user_id, told.status, at)
             return [Record(told.user_id, told.status, at, here=False)]
-        return self._set(now, person, told.status)
+        # Who says it again has perhaps not found it written.
+        return self._set(now, person, told.status) or [_record(person)]
 
     def _rotate(self, now: int, told: BotsActive) -> None:
         """Bots come and go like people who hold no socket."""

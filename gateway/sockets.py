@@ -66,6 +66,8 @@ CHECK_EVERY_S, FIRST_CHECK_S = 1.0, 0.1
 PING_EVERY_S = 20
 DRAIN_BATCHES = 20
 COMPARED_AT_ONCE = 500
+FIRST_LOOK_S, WRITTEN_WITHIN_S = 0.005, 5.0
+"""After so long a chosen status is said again, then twice as long, and so on."""
 
 
 class Sockets:
@@ -206,9 +208,23 @@ class Sockets:
     # What HTTP asks for.
 
     async def presence_update(self, user_id: str, status: Status) -> None:
-        """Tell the registry; done when it has taken it."""
+        """Tell the registry; done when it has written it where the next socket looks.
+
+        It writes behind, and may die before that; without sockets nobody else would
+        remember. So it is said until it is written, which is nearly always at once.
+        """
         payload = encode_notification(StatusChanged(user_id, status))
-        await self._stub(PRESENCE).notify(payload, once=False)
+        pause_s = FIRST_LOOK_S
+        try:
+            async with asyncio.timeout(WRITTEN_WITHIN_S):
+                while True:
+                    await self._stub(PRESENCE).notify(payload, once=False)
+                    if (await self._status_of(user_id))[0] == status:
+                        return
+                    await asyncio.sleep(pause_s)
+                    pause_s *= 2
+        except TimeoutError as error:
+            raise Unavailable() from error
 
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Close this process's sockets of a login."""
@@ -347,10 +363,15 @@ class Sockets:
             self._words.want(connection.user_id, words, connection)
 
     def _renamed(self, user_ids: Collection[str]) -> None:
-        """Rows have changed: whoever has sockets here is called so from now on."""
+        """Rows have changed: whoever has sockets here is called so from now on.
+
+        Contact lists show it at once, so the registry is woken for it; rooms are not.
+        """
         for user_id in user_ids:
             for connection in self._by_user.get(user_id, ()):
                 connection.learn(self._worded(connection.conn, user_id))
+        if not self._by_user.keys().isdisjoint(user_ids):
+            self._stub(PRESENCE).wake()
 
     def objects_of(self, connection: Connection) -> tuple[Stub, ...]:
         """Those that know this connection: its room, and the registry."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cfmessenger import keys
@@ -35,8 +36,12 @@ BOTS_ACTIVE_TTL_S = 3600 + 300
 class DerivedKeys:
     """Collects small writes and sends them in one pipeline after another."""
 
-    def __init__(self, log: ValkeyLog) -> None:
+    def __init__(
+        self, log: ValkeyLog, reached: Callable[[str], None] = lambda point: None
+    ) -> None:
+        """`reached("before_derived")` is called before each pipeline."""
         self._log = log
+        self._reached = reached
         self._waiting: list[tuple[Any, ...]] = []
         self._reads: dict[str, dict[str, int]] = {}  # key → user → seq, not yet saved
         self._task: asyncio.Task[None] | None = None
@@ -169,6 +174,7 @@ class DerivedKeys:
             for key, marks in reads.items()
         ]
         try:
+            self._reached("before_derived")
             replies = await self._log.execute([*batch, *moved])
         except Unavailable:
             return reads

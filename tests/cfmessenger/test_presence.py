@@ -236,6 +236,18 @@ def test_http_tells_a_status_too() -> None:
     assert there.attachments["a.1"].status == "away"
 
 
+def test_a_status_that_is_said_again_is_written_again_and_told_to_nobody() -> None:
+    there = watching()
+    choose(there, "a.1", "busy")
+    there.rest()
+    there.take("b.1")
+    there.records.clear()
+    there.notify(fx.StatusChanged("user_1", "busy"))
+    there.rest()
+    assert there.records == [("user_1", "busy")]
+    assert there.take("b.1") == []
+
+
 def test_offline_by_choice_is_shown_offline() -> None:
     there = watching()
     choose(there, "a.1", "offline")

@@ -4,6 +4,7 @@ A table of ways to change by places to look, each cell a test. Two gateways, so 
 place is never the one where the change was made.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from valkey.asyncio import Valkey
 
+import gateway.sockets
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import PRESENCE
@@ -273,6 +275,20 @@ async def test_a_room_that_sleeps_is_not_woken_and_knows_when_it_wakes(
         await witness.wait(
             "participants", lambda f: shows(f, user_id, **words_of(name))
         )
+
+
+@wire("4 changes")
+@pytest.mark.parametrize("change", [by_patch, by_post], ids=by_name)
+async def test_a_contact_list_is_told_though_nobody_was_awake(
+    drowsy: Node, user_id: str, change: Change
+) -> None:
+    async with drowsy.visit() as node:
+        watcher = await node.watch(WITNESS, gateway=1)
+        await node.watch(user_id)
+        await node.asleep(PRESENCE)
+        name = f"Name {next(_names)}"
+        await change(node, user_id, name)
+        await watcher.has("presence_update", userId=user_id, displayName=name)
 
 
 def _conn(stub: Stub, user_id: str) -> str:
@@ -571,6 +587,61 @@ async def test_a_choice_survives_the_registry(node: Node, user_id: str) -> None:
     room = await node.enter(user_id, new_room(), gateway=0)
     assert shows(room.of("participants")[0], user_id, status="offline")
     assert await _told_anything(watcher, user_id, node) == []
+
+
+@wire("4 offline")
+async def test_a_choice_that_was_answered_survives_a_registry_that_dies_writing_it(
+    node: Node, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody has a socket of theirs, so nobody remembers but the registry and the key.
+    await node.watch(WITNESS)  # the registry is there
+    killing: list[asyncio.Task[None]] = []
+
+    def dies() -> None:
+        if not killing:
+            killing.append(asyncio.create_task(node.kill(PRESENCE)))
+        raise Unavailable
+
+    _at_a_write(node, monkeypatch, dies)
+    await choose_by_post(node, user_id, "offline")
+    await asyncio.gather(*killing)
+    assert killing
+    watcher = await node.watch(WITNESS)
+    room = await node.enter(user_id, new_room(), gateway=1)
+    assert shows(room.of("participants")[0], user_id, status="offline")
+    assert await _told_anything(watcher, user_id, node) == []
+
+
+@wire("4 offline")
+async def test_a_choice_that_is_not_written_is_not_answered_with_yes(
+    node: Node, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.watch(WITNESS)
+
+    def refused_write() -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        _at_a_write(node, patch, refused_write)
+        patch.setattr(gateway.sockets, "WRITTEN_WITHIN_S", 0.3)
+        async with node.gateways[0].client(await node.token(user_id)) as http:
+            answer = await http.post("/api/presence", json={"status": "busy"})
+        refused(answer, 503, "UNAVAILABLE")
+    await choose_by_post(node, user_id, "busy")
+
+
+def _at_a_write(
+    node: Node, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]
+) -> None:
+    """At the next write of the registry, and of whoever shares its process."""
+
+    def reached(point: str) -> None:
+        if point == "before_derived":
+            happens()
+
+    for host in node.namespace.hosts:
+        if PRESENCE in host.objects:
+            monkeypatch.setattr(host.derived, "_reached", reached)
 
 
 async def _gone(kv: Valkey, key: str) -> bool:

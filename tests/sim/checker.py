@@ -20,6 +20,7 @@ from tests.sim.history import (
     History,
     Logged,
     Sent,
+    Shown,
     Socket,
     serial_of,
 )
@@ -477,6 +478,28 @@ def _roster(history: History) -> Iterator[str]:
             yield f"{_who(socket)} is told of {sorted(told)}, there are {really}"
 
 
+def _agree(history: History) -> Iterator[str]:
+    """One name, one status: in the end every place says the same of somebody."""
+    first: dict[tuple[str, str], Shown] = {}
+    for shown in [*history.held, *_last_seen(history)]:
+        known = first.setdefault((shown.user, shown.what), shown)
+        if shown.value != known.value:
+            places = f"{known.place} {known.value}, to {shown.place} {shown.value}"
+            yield f"the {shown.what} of {shown.user} is to {places}"
+
+
+def _last_seen(history: History) -> Iterator[Shown]:
+    """What the last list of people says that each open socket had."""
+    for socket in history.sockets:
+        lists = [h.frame for h in socket.heard if h.frame["type"] == "participants"]
+        if socket.closed_at is not None or not lists:
+            continue
+        for who in lists[-1]["participants"]:
+            words = who["displayName"], who.get("personalMessage")
+            yield Shown(who["id"], "words", _who(socket), words)
+            yield Shown(who["id"], "status", _who(socket), who["status"])
+
+
 def _poison(history: History) -> Iterator[str]:
     """A frame at which a room fails is told so once, is in no log, and nobody else is
     told so."""
@@ -535,5 +558,6 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "timestamp": _timestamps,
     "alive": _alive,
     "roster": _roster,
+    "agree": _agree,
     "poison": _poison,
 }

@@ -366,7 +366,15 @@ class FakeValkey:
     def _nothing(self, session: Session, *args: bytes) -> Any:
         return 0
 
-    _persist = _hsetex = _expire = _zremrangebyrank = _nothing
+    _persist = _expire = _zremrangebyrank = _nothing
+
+    # Rates by user are without limit here: a place is always free.
+
+    def _hpttl(self, session: Session, key: bytes, *args: bytes) -> Any:
+        return [-2] * int(args[1])
+
+    def _hsetex(self, session: Session, *args: bytes) -> Any:
+        return 1
 
 
 def _id(text: bytes, low: int) -> Id:

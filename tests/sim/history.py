@@ -80,6 +80,15 @@ class Refused(NamedTuple):
     id: str
 
 
+class Shown(NamedTuple):
+    """What a place holds about somebody in the end: their `words` or their `status`."""
+
+    user: str
+    what: str
+    place: str
+    value: object
+
+
 @dataclass
 class History:
     """A whole run. Rates are (count, seconds), count 0 = unlimited."""
@@ -100,6 +109,8 @@ class History:
     covered, sockets that are behind, people that nobody answers, two activations."""
     failures: list[str] = field(default_factory=list)
     """Exceptions nobody caught, and what the product logged as an error."""
+    held: list[Shown] = field(default_factory=list)
+    """What rows, registry, rooms and gateways hold about everybody in the end."""
     lame: list[tuple[float, float]] = field(default_factory=list)
     """Times in which a gateway stood still and could answer nobody."""
     ended_at: float = 0.0

@@ -61,6 +61,7 @@ class Plan:
     leave_p: float = 0.03
     stale_p: float = 0.0
     poison_p: float = 0.0  # of what is said a room fails at so much
+    rename_p: float = 0.0  # of what people do, they change words or status so often
     chaos_s: float = 15.0
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
@@ -99,6 +100,9 @@ class Plan:
         )
         if rng.random() < 0.25:
             plan = replace(plan, poison_p=rng.choice((0.02, 0.1)))
+        names = Random(f"names {seed}")  # so that the other worlds are as they were
+        if names.random() < 0.4:
+            plan = replace(plan, rename_p=names.choice((0.1, 0.3)))
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
             plan = replace(plan, page=5)

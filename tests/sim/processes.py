@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -20,9 +20,11 @@ import msgspec
 import actors.host
 import gateway.sockets
 from actors.host import Host, HostSettings
+from cfmessenger.data.names import Names
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address
 from cfmessenger.placement import Placement
+from cfmessenger.protocol import Status
 from cfmessenger.room import Room
 from cfmessenger.sessions import Session
 from cfmessenger.storage.log import Fenced, ValkeyLog
@@ -31,6 +33,7 @@ from gateway.sockets import Sockets
 from tests.sim.fake_kv import FakeKv
 from tests.sim.fake_valkey import URL
 from tests.sim.history import MESSAGES, POISON
+from tests.sim.names import SimStore, directory_of
 from tests.sim.sim_loop import Died, Process, SimClock
 from tests.sim.workload import split_frame
 
@@ -107,6 +110,8 @@ class GatewayProcess:
         self.process = Process(f"g{world.number('gateway')}")
         self.process.on_death = lambda: world.kill(self.process, "fuse")
         self.sockets: Sockets | None = None
+        self.directory = directory_of(world.plan.people)
+        self.names: Names | None = None  # with rows to change
         self.ready = False
         self.draining = False
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
@@ -116,21 +121,26 @@ class GatewayProcess:
         return self.process.name
 
     async def _boot(self) -> None:
-        world = self.world
+        world, kv = self.world, FakeKv()
+        if world.plan.rename_p:
+            self.names = Names(SimStore(world), kv, self.directory)  # type: ignore[arg-type]
         services: Any = SimpleNamespace(
             settings=SimpleNamespace(
                 max_sockets_per_address=0, max_sockets_per_session=0, bots_active=0
             ),
             sessions=_Sessions(),
-            kv=FakeKv(),
-            directory=_Directory(),
+            kv=kv,
+            directory=self.directory,
             clock=SimClock(),
-            names=None,
+            names=self.names,
             store=None,
         )
         sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
         sockets._process = sockets.gateway = self.name
         try:
+            if self.names is not None:
+                self._following = self.names.following(SimClock().now)
+                await self._following.__aenter__()
             await sockets.start()
         except Unavailable:
             world.kill(self.process, "cannot start")
@@ -138,6 +148,24 @@ class GatewayProcess:
         self.sockets = sockets
         world.network.listen(self.process, lambda: Edge(self), self.name, 80)
         self.ready = True
+
+    def ask(
+        self, user_id: str, status: Status | None, words: Mapping[str, str]
+    ) -> None:
+        """Over HTTP: POST /api/presence, or without a status PATCH of the own row."""
+        work = self._answer(user_id, status, words)
+        self.process.run(asyncio.get_running_loop().create_task, work)
+
+    async def _answer(
+        self, user_id: str, status: Status | None, words: Mapping[str, str]
+    ) -> None:
+        assert self.sockets is not None
+        assert self.names is not None
+        with contextlib.suppress(Unavailable):
+            if status is not None:
+                await self.sockets.presence_update(user_id, status)
+            if words:
+                await self.names.change(user_id, words, SimClock().now())
 
     async def drain(self) -> None:
         """SIGTERM."""
@@ -276,19 +304,6 @@ class _Sessions:
 
     async def revalidate(self, sessions: list[Session]) -> dict[str, Session]:
         return {each.login_id: each for each in sessions}
-
-
-class _Directory:
-    """Everybody is somebody."""
-
-    def get(self, user_id: str) -> Any:
-        name = user_id.upper()
-        return SimpleNamespace(
-            id=user_id, display_name=name, personal_message=None, avatar_id=None
-        )
-
-    def revision(self, user_id: str) -> int:
-        return 0
 
 
 class Bug(Exception):

@@ -33,14 +33,18 @@ from msgspec.structs import replace
 import actors.activation
 import actors.loading
 import actors.release
+import gateway.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.host import Host
 from actors.release import Peer
 from cfmessenger import keys, link
+from cfmessenger.effects import Attach
 from cfmessenger.history import History
+from cfmessenger.presence import Presence
 from cfmessenger.ratelimit import UserRates
 from cfmessenger.room import Room
+from cfmessenger.roster import Person
 from cfmessenger.storage.log import (
     Activated,
     Commit,
@@ -381,3 +385,36 @@ def refused_without_a_look() -> contextlib.AbstractContextManager[Any]:
         return {}
 
     return _instead(Looks, "_find", unseen)
+
+
+# One name, one status.
+
+
+@sabotage("agree", seeds=(5,))
+def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[Any]:
+    """A stub hands a change to a room that is awake, and to no other."""
+    change = Stub.change
+
+    def only_awake(self: Stub, outlet: Any, told: Any) -> None:
+        if self._link is not None:
+            change(self, outlet, told)
+
+    return _instead(Stub, "change", only_awake)
+
+
+@sabotage("agree", seeds=(23,))
+def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
+    """A socket believes whatever it is told last, however old it is."""
+    return _instead(gateway.connection, "newest", lambda kept, told: told)
+
+
+@sabotage("agree", seeds=(61,))
+def change_told_to_one_socket_alone() -> contextlib.AbstractContextManager[Any]:
+    """The registry tells a choice to the socket that made it, not to the others."""
+    changed = Presence._changed_now
+
+    def terse(self: Presence, now: int, person: Person) -> list[Any]:
+        told, *others = changed(self, now, person)
+        return [told, *(each for each in others if type(each) is not Attach)]
+
+    return _instead(Presence, "_changed_now", terse)

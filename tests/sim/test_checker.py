@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from tests.sim.checker import RULES, check
-from tests.sim.history import Frame, Heard, History, Logged, Refused, Sent, Socket
+from tests.sim.history import (
+    Frame,
+    Heard,
+    History,
+    Logged,
+    Refused,
+    Sent,
+    Shown,
+    Socket,
+)
 from tests.sim.sim_loop import EPOCH_MS
 
 ROOM = "general"
@@ -31,6 +40,10 @@ def message(seq: int, user: str, own_id: str, serial: int, at: float) -> Frame:
     }
 
 
+def person(user: str, **now: str) -> Frame:
+    return {"id": user, "displayName": user.title(), "status": "online", **now}
+
+
 class Story:
     """Two people: alice says three things, bob hears them and says one."""
 
@@ -44,7 +57,11 @@ class Story:
         for n, at in enumerate((1.0, 2.0, 3.0), 1):
             self.say(self.alice, n, f"m{n}", at)
         self.say(self.bob, 4, "m1", 4.0)
-        people = [{"id": "alice"}, {"id": "bob"}]
+        people = [person("alice"), person("bob")]
+        for place in ("row", "registry", "gateway g1"):
+            for user in ("alice", "bob"):
+                shown = Shown(user, "words", place, (user.title(), None))
+                self.history.held.append(shown)
         for socket in self.history.sockets:
             frame = {"type": "participants", "participants": people}
             socket.heard.append(Heard(5.0, frame))
@@ -337,9 +354,33 @@ def test_a_roster_with_somebody_who_left(story: Story) -> None:
 
 
 def test_a_roster_without_somebody_who_is_there(story: Story) -> None:
-    frame = {"type": "participants", "participants": [{"id": "alice"}]}
+    frame = {"type": "participants", "participants": [person("alice")]}
     story.alice.heard.append(Heard(6.0, frame))
     flags(story, "roster")
+
+
+def test_a_room_that_shows_an_older_name(story: Story) -> None:
+    people = [person("alice", displayName="Alicia"), person("bob")]
+    frame = {"type": "participants", "participants": people}
+    story.bob.heard.append(Heard(6.0, frame))
+    flags(story, "agree")
+
+
+def test_a_room_that_shows_an_older_message(story: Story) -> None:
+    people = [person("alice", personalMessage="brb"), person("bob")]
+    frame = {"type": "participants", "participants": people}
+    story.bob.heard.append(Heard(6.0, frame))
+    flags(story, "agree")
+
+
+def test_a_registry_that_knows_another_status_than_the_rooms(story: Story) -> None:
+    story.history.held.append(Shown("alice", "status", "registry", "away"))
+    flags(story, "agree")
+
+
+def test_a_gateway_that_knows_another_name_than_the_row(story: Story) -> None:
+    story.history.held.append(Shown("bob", "words", "gateway g2", ("Rob", None)))
+    flags(story, "agree")
 
 
 def test_inputs_that_are_never_covered(story: Story) -> None:

@@ -211,7 +211,10 @@ class Tab:
 
     def act(self) -> None:
         """Something that people do."""
-        rng = self._rng
+        rng, plan = self._rng, self.world.plan
+        if plan.rename_p and rng.random() < plan.rename_p:
+            self.change()
+            return
         draw = rng.random()
         if draw < 0.62:
             for _ in range(rng.choice((1, 1, 1, 2, 5))):
@@ -229,6 +232,26 @@ class Tab:
             self._say({"type": "ping", "t": 1})
         elif draw < 0.93:
             self._say({"type": "nonsense"})
+
+    def change(self) -> None:
+        """Another name, message or status, by one of the ways that there are."""
+        rng, user = self._rng, self.person.name
+        status = rng.choice(("online", "busy", "away", "offline"))
+        name, message = (f"{user} {self.world.number(what)}" for what in ("name", "pm"))
+        ways: tuple[Frame, ...] = (
+            {"status": status},
+            {"status": status, "displayName": name},
+            {"status": status, "displayName": name, "personalMessage": message},
+        )
+        way = rng.randrange(6)
+        if way < 3:
+            self._say({"type": "presence", **ways[way]})
+            return
+        words = ({"display_name": name}, {"personal_message": message}, {})[way - 3]
+        chosen = None if words and rng.random() < 0.5 else status
+        ready = [each for each in self.world.living_gateways if each.ready]
+        if ready:
+            rng.choice(ready).ask(user, chosen, words)
 
     def speak(self) -> None:
         """A durable frame, perhaps with an id, perhaps with one that was sent."""

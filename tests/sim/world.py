@@ -29,18 +29,28 @@ import gateway.connection
 import gateway.sockets
 from actors.activation import State
 from cfmessenger import keys
+from cfmessenger.data.names import LOOK_AGAIN_S
+from cfmessenger.ids import PRESENCE
 from tests.sim.checker import Violation, check
 from tests.sim.fake_valkey import FakeValkey
 from tests.sim.faults import Faults
 from tests.sim.history import CHAT, Heard, History, Logged, Refused
+from tests.sim.names import Rows
 from tests.sim.namespace import FakeNamespace
 from tests.sim.network import Network
 from tests.sim.plan import Plan
 from tests.sim.processes import Bug, GatewayProcess, frames_in, messages_in, replaced
+from tests.sim.shown import shown
 from tests.sim.sim_loop import PROCESS, Process, SimLoop, Stuck
 from tests.sim.workload import Person, Tab
 
 HEALED_S = 60.0
+ASKED_S = 10.0
+"""What was asked for over HTTP is done by then, or refused."""
+
+AGREED_S = LOOK_AGAIN_S + 5.0
+"""Whoever was not told of a changed row looks for itself once a minute."""
+
 PROBE_S = 20.0
 CALM_S = 6.0
 FOLLOWED_S = 5.0
@@ -82,6 +92,7 @@ class World:
         self.valkey = FakeValkey(self.network, self.rng)
         self.valkey.fsync_s = plan.fsync_s
         self.namespace = FakeNamespace(self)
+        self.rows = Rows()
         self.gateways: list[GatewayProcess] = []
         self.history = History(plan.chat_rate, plan.nudge_rate)
         self.faults = Faults(self)
@@ -195,8 +206,11 @@ class World:
         start = self.loop.time()
         if await self._settle(HEALED_S):
             self.settled_s = self.loop.time() - start
+            if plan.rename_p:
+                await self._agree()
             await self._probe()
             await asyncio.sleep(CALM_S)
+            await self._wake_registry()
         self._finish()
 
     async def _keep_gateways(self) -> None:
@@ -267,9 +281,30 @@ class World:
                 text = f"{room} lives in {found}, not in {meant}"
                 self.history.unsettled.append(text)
 
+    async def _agree(self) -> None:
+        """Every place that is awake comes to know the same; then the rooms wake."""
+        await asyncio.sleep(ASKED_S)
+        await self._wake_registry()
+        end = self.loop.time() + AGREED_S
+        while self.loop.time() < end:
+            told = {(each.user, each.what, each.value) for each in shown(self)}
+            if len(told) == len({each[:2] for each in told}):
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _wake_registry(self) -> None:
+        """Returns when it has just been awake."""
+        ready = [each for each in self.living_gateways if each.ready]
+        assert ready[0].sockets is not None
+        registry = ready[0].sockets.object(PRESENCE)
+        done = ready[0].process.run(lambda: registry.notify(b"", once=True))
+        await asyncio.wait([done])
+        done.exception()  # whether or not it could be: then others will tell
+
     def _finish(self) -> None:
         history = self.history
         history.ended_at = self.loop.time()
+        history.held = list(shown(self))
         for room in self.plan.rooms:
             stream = self.valkey.streams.get(_log_key(f"room:{room}"))
             history.logs[room] = [
