@@ -17,6 +17,7 @@ from actors.faults import FAULTS
 from actors.release import Release
 from cfmessenger import keys, link
 from cfmessenger.room import Room
+from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import (
     PATIENCE_S,
@@ -451,5 +452,5 @@ async def test_a_doubt_that_storage_does_not_settle_sends_everyone_away(
     scene.valkey.close()
     b = Visitor(B)
     a.activation.receive(b, b.attach(a.activation.name, epoch=2, seq=5))
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience.within(PATIENCE_S):
         assert await scene.until_gone(a.activation) == "storage_failed"

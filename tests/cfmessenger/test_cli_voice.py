@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cfmessenger.cli.voice import MAX_LINE, VOICE_FD, Ear, Voice
+from tests import patience
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def voice(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> Voice:
 async def test_one_that_lives_is_ready_and_heard(ear: Ear, voice: Voice) -> None:
     assert ear.heard()  # who never says that it lives is not expected to
     living = asyncio.create_task(voice.live())
-    async with asyncio.timeout(10):
+    async with patience.within(10):
         await ear.ready()
     assert ear.heard()
     assert not ear.heard()  # not again before its next beat

@@ -13,6 +13,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.sessions import REVOKED_CHANNEL, Session, Sessions, token_hash
 from cfmessenger.storage.valkey_kv import Valkey, ask, connect, listen
 from cfmessenger.tickets import Tickets
+from tests import patience
 
 TTL_MS = 1_200_000
 
@@ -52,7 +53,7 @@ async def listening(kv: Valkey) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     assert await anext(heard) is None
 
     async def one() -> str:
-        async with asyncio.timeout(10):
+        async with patience.within(10):
             told = await anext(heard)
         assert told is not None
         return told[1]

@@ -352,7 +352,7 @@ async def test_whoever_sends_nothing_but_empty_lines_has_a_deadline(
     async with echoing(valkey_url) as edge:
         whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        async with asyncio.timeout(4):
+        async with patience.within(4):
             writer.write(whole)
             assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
             writer.write(b"\r\n")

@@ -27,6 +27,7 @@ from cfmessenger.data.tables import HEAD, metadata, usage, users
 from cfmessenger.data.tables import orders as orders_table
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.users import Directory, Profile
+from tests import patience
 
 NewDatabase = Callable[[], str]
 
@@ -237,7 +238,7 @@ async def test_a_start_does_not_wait_for_ever_and_says_why(
         stranger.execute("BEGIN IMMEDIATE")
     else:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    async with asyncio.timeout(30):  # not 300 s, and not for ever
+    async with patience.within(30):  # not 300 s, and not for ever
         with pytest.raises(Unavailable):
             await schema.prepare(f"sqlite:///{file}", [])
     assert "still waiting for the database" in caplog.text

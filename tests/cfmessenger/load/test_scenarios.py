@@ -12,6 +12,7 @@ from cfmessenger.load.local_workers import LocalLauncher
 from cfmessenger.load.plan import Scenario
 from cfmessenger.load.result import Progress, Result
 from cfmessenger.load.run import Failure, Wishes
+from tests import patience
 from tests.cfmessenger.load.target import Actors, actors, gateway, load
 
 
@@ -288,7 +289,7 @@ async def test_a_test_that_is_given_up_leaves_no_worker(valkey_url: str) -> None
                 duration_s=60.0,
             )
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await patience.wait_for(started.wait(), 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 
 import uvloop
 
 from cfmessenger.load.ticker import Ticker, now
+from tests import patience
 
 
 async def test_it_is_never_early_and_the_past_does_not_wait() -> None:
@@ -30,7 +30,7 @@ def test_it_works_on_the_loop_that_workers_use() -> None:
     async def main() -> float:
         with Ticker() as ticker:
             due = now() + 0.0015
-            await asyncio.wait_for(ticker.until(due), 5)
+            await patience.wait_for(ticker.until(due), 5)
             return now() - due
 
     assert uvloop.run(main()) >= 0
