@@ -27,6 +27,8 @@ logger = logging.getLogger("cfmessenger.late")
 LOOK_S = 0.25
 LOOK_BACK = 1_000
 """Events that are looked at, as many as a room remembers ids of."""
+REPEATS = 100
+"""So many of them may be older: what a socket had seen when it said it once more."""
 LOOKS = 20
 """At once in a gateway; who waits for longer than `LOOK_S` finds nothing."""
 
@@ -91,11 +93,11 @@ class Looks:
     async def _events(
         self, name: str, seen: int
     ) -> dict[tuple[str, str], tuple[Message, Entry]]:
-        """What came after `seen`, by sender and id."""
+        """What came after `seen`, and a little before it, by sender and id."""
         if seen < 0:
             entries = await self._log.newest(name, LOOK_BACK, None)
         else:
-            entries = await self._log.after(name, seen, LOOK_BACK)
+            entries = await self._log.after(name, max(0, seen - REPEATS), LOOK_BACK)
         events = {}
         for entry in entries:
             if protocol.is_readable(entry.seq, entry.event):
