@@ -354,11 +354,14 @@ class Stub:
         if all(pending.at > end for pending in self._pending):
             return
         kept: deque[Pending] = deque()
+        late: list[Pending] = []
         for pending in self._pending:
+            stays = isinstance(pending.input, link.Opened | link.Closed)
+            (kept if stays or pending.at > end else late).append(pending)
+        self._pending = kept
+        # Only now, for whoever is answered may turn out to be slow, and leave.
+        for pending in late:
             entry = pending.input
-            if pending.at > end or isinstance(entry, link.Opened | link.Closed):
-                kept.append(pending)
-                continue
             self._drop(pending)
             if isinstance(entry, link.Said):
                 outlet = self._outlets.get(entry.conn)
@@ -367,7 +370,6 @@ class Stub:
             if pending.done is not None and not pending.done.done():
                 pending.done.set_exception(Unavailable())
                 pending.done.exception()  # looked at: nobody may be waiting any more
-        self._pending = kept
 
     # Getting to the object.
 
