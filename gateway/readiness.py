@@ -124,13 +124,15 @@ class Readiness:
             self._said = False
 
     async def _compare(self, gateway: str) -> None:
-        self._others = None
         with contextlib.suppress(Unavailable):  # nor is our place renewed, then
             await self.say(gateway)
+        others: Others | None = None
         if not all(self._parts.values()):
             with contextlib.suppress(Unavailable):
                 found = await self._ask()
-                self._others = {k: v for k, v in found.items() if k != gateway}
+                others = {k: v for k, v in found.items() if k != gateway}
+        # Only now: whoever asks meanwhile is told what was known before.
+        self._others = others
 
     async def _ask(self) -> Others:
         """Every gateway, and what it lacks. Raises `Unavailable`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,7 @@ from actors.host import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.asgi import build
 from cfmessenger.errors import Unavailable
-from gateway.readiness import Others, Ready, judge
+from gateway.readiness import Others, Readiness, Ready, judge
 from tests.gateway.edge import Gateway, serving, settings_for
 from tests.gateway.live import eventually, own_valkey
 from tests.postgresql import PostgreSQL
@@ -259,3 +260,20 @@ async def test_who_lacks_nothing_leaves_nothing_and_what_is_said_runs_out(
         node.why_not = ""
         await answers(one, 200)
         assert not await kv.exists("cfm:gateways:lacking")
+
+
+async def test_the_answer_is_the_same_while_it_is_found_out_again(
+    empty_valkey: str,
+) -> None:
+    async def away() -> None:
+        raise Unavailable
+
+    async with gateways(empty_valkey, "") as [(one, node)]:
+        kv, log, name = one.services.kv, one.hub.log, one.hub.gateway
+        found = Readiness(kv, log, node, away)
+        await found.check(name)
+        assert found.ready(True).degraded == ("sql",)
+        again = asyncio.create_task(found.check(name))
+        while not again.done():
+            assert found.ready(True).degraded == ("sql",)
+            await asyncio.sleep(0)

@@ -557,6 +557,26 @@ async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
         assert one.uncovered == len(b"young") + pending.FRAME_COST
 
 
+async def test_who_leaves_over_an_answer_takes_no_other_answer_along() -> None:
+    async with desk() as at:
+        slow, other = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(slow, other)
+        at.say(slow, b"one")
+        at.say(slow, b"two")
+        at.say(other, b"three")
+
+        def refused(data: bytes) -> None:
+            slow.got.append(("refused", data))
+            at.stub.close(slow)  # as `Connection.end` does when the buffer is full
+
+        slow.refused = refused  # type: ignore[method-assign]
+        at.expire()
+        assert slow.got == [("refused", b"one")]
+        assert other.got == [("refused", b"three")] and other.uncovered == 0
+        assert [type(p.input) for p in at.stub._pending] == [link.Closed]
+        assert at.stub._pending.size == 0
+
+
 async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
     async with desk() as at:
         one = Outlet("g1.1")
