@@ -102,12 +102,13 @@ def _explained(app: Starlette, settings: Settings, voice: Voice) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 state = await stack.enter_async_context(start(own))
-            except (Unavailable, valkey_kv.TooOld, OSError):
+            except (Unavailable, valkey_kv.TooOld, OSError) as error:
                 try:
                     await world.check(settings)
                 except world.Absent as absent:
                     _give_up(voice, str(absent))
-                raise
+                # Back by now. Raised, it would be a traceback and uvicorn's 3.
+                _give_up(voice, f"what it needs was away for a moment: {error}")
             yield state
 
     app.router.lifespan_context = explained
