@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import valkey
@@ -19,20 +20,29 @@ PASSWORD = "tests"
 ADMIN = "admin"
 
 
+RAY = ("tests/cluster/", "tests/browser/", "tests/contract/", "tests/security/test_exp")
+"""Where tests start a Ray: heavy, and some count processes."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Shared out, a module stays in one process, and all that starts a Ray in the same.
+
+    Not by marks: xdist's groups come to nothing with this pytest.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+    return ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a module stays in one process, and all that starts a Ray
-    in the same one, for that is heavy and counts processes. It is also what takes
-    longest, so shared out it begins first; one by one it has its place."""
-    heavy = {item for item in items if _starts_ray(item)}
-    for item in items:
-        group = "ray" if item in heavy else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    """What starts a Ray takes longest: shared out it begins first."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: item not in heavy)
-
-
-def _starts_ray(item: pytest.Item) -> bool:
-    return any(mark.name in ("cluster", "browser") for mark in item.iter_markers())
+        items.sort(key=lambda item: not item.nodeid.startswith(RAY))
 
 
 @pytest.fixture(scope="session")
