@@ -120,8 +120,11 @@ def _converse(chat: subprocess.Popen[str], command: str) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_script_does_what_it_is_said_to(start: Type) -> None:
     (frame,) = re.findall(r"^# and type: (.+)$", SCRIPT, re.M)
-    typed = start(SCRIPT)
-    said, _ = typed.communicate(frame + "\n", timeout=PATIENCE_S)
+    for _ in range(3):  # a handshake has 8 s to wake its room: few on a busy machine
+        typed = start(SCRIPT)
+        said, _ = typed.communicate(frame + "\n", timeout=PATIENCE_S)
+        if typed.returncode == 0:
+            break
     assert typed.returncode == 0, said
     assert said.count('"success":true') == 5 and '"success":false' not in said
     assert '"id":"user_1"' in said, "who we are"

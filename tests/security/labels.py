@@ -376,6 +376,7 @@ LABELS: dict[str, Label] = {
                 _EDGE,
                 "w2_w3_every_answer_has_the_security_headers",
                 "w2_a_page_runs_nothing_but_our_own",
+                "w2_a_part_has_what_a_browser_obeys_for_it",
             ),
             *_in(_MIDDLEWARE, "security_headers"),
         ),
