@@ -37,8 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def messenger(folder: Path) -> Iterator[Messenger]:
-    """As `make run` starts it, but for the port."""
-    up = Messenger(folder / ".cfmessenger")
+    """As `make run` starts it, but for the port, and for more logins at once than a
+    reader types."""
+    up = Messenger(folder / ".cfmessenger", CFM_LOGIN_RATE="0")
     try:
         up.wait_ready().wait_serving()
         yield up
@@ -64,8 +65,6 @@ def start(messenger: Messenger, folder: Path) -> Iterator[Type]:
     def begin(line: str) -> subprocess.Popen[str]:
         address = messenger.url.removeprefix("http://")
         env = {k: v for k, v in os.environ.items() if not k.startswith("CFM")}
-        # A reader is slower: all of it at once is more logins than one address has.
-        env["CFM_LOGIN_RATE"] = "0"
         typed = line.replace("localhost:8000", address)
         started.append(
             subprocess.Popen(
