@@ -34,7 +34,15 @@ from cfmessenger.ids import PRESENCE
 from cfmessenger.namespace import Address, NamespaceClient
 from tests import patience
 from tests.cluster.processes import GatewayProcess, Process, RayNode, Valkey
-from tests.gateway.live import Node, Socket, eventually, new_room
+from tests.gateway.live import (
+    Node,
+    Refused,
+    Socket,
+    error_of,
+    eventually,
+    new_room,
+)
+from tests.patience import Stopwatch
 
 SETTINGS = {
     "CFM_OPEN_ROOMS": "1",
@@ -61,6 +69,8 @@ FASTER = {
 SEVERAL_NODES = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
 
 DISK_BYTES = 48 * 2**20
+WAKES_S = 7.5
+"""Whoever is refused after that was refused because a room did not wake in time."""
 
 
 class Cluster:
@@ -201,6 +211,11 @@ class Cluster:
         found = logs.glob(f"worker-*-{pid}.err")
         return "".join(path.read_text() for path in found)
 
+    def killed_as_hung(self, actor: str) -> bool:
+        """The namespace server has found that it does not answer."""
+        said = (self._logs / "namespace.log").read_text()
+        return f"{actor} is hung: killed" in said
+
     @contextlib.contextmanager
     def admin(self) -> Iterator[valkey.Valkey]:
         """A client that may do and see everything."""
@@ -226,6 +241,20 @@ class Visit(Node):
         stack.push_async_callback(self._conjurer.close)
         super().__init__(self.names, cluster.gateways, stack)  # type: ignore[arg-type]
         self.stack = stack
+
+    async def connect(self, user_id: str, path: str, **how: Any) -> Socket:
+        """As everywhere; but a room has 8 s to wake, which are few on a busy machine,
+        and a client that is told to come again does."""
+        watch = Stopwatch()
+        while True:
+            began = watch.wall
+            try:
+                return await super().connect(user_id, path, **how)
+            except Refused as refused:
+                late = error_of(refused) == (503, "UNAVAILABLE")
+                in_time = watch.wall - began < WAKES_S
+                if in_time or not late or watch.seconds > WAKES_S:
+                    raise
 
     async def conjure(self, room: str, **settings: Any) -> Address:
         """Make the room's actor with these `HostSettings`; nobody may have before."""

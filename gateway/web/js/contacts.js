@@ -13,6 +13,7 @@ export class Contacts {
   #rows = new Map();
   #groups = [];
   #queued = false;
+  #pressed = false;
 
   /** `actions`: `open(roomId)`, `presence(status)`, `rename(name)`, `signOut()`. */
   constructor(store, actions) {
@@ -40,6 +41,8 @@ export class Contacts {
       el("div", { class: "find" }, this.search),
       el("div", { class: "groups" }, this.#groups.map(({ element }) => element)),
     );
+    // A row that moves between press and release is never clicked: the list holds still.
+    this.element.addEventListener("pointerdown", () => this.#hold());
     for (const event of ["people", "rooms", "unread"]) store.on(event, () => this.#soon());
     store.on("me", () => this.#showMe());
     this.#showMe();
@@ -148,9 +151,23 @@ export class Contacts {
     if (this.#queued) return;
     this.#queued = true;
     queueMicrotask(() => {
+      if (this.#pressed) return; // drawn when it is released
       this.#queued = false;
       this.#draw();
     });
+  }
+
+  #hold() {
+    this.#pressed = true;
+    const over = new AbortController();
+    const released = () => {
+      over.abort();
+      this.#pressed = false;
+      if (!this.#queued) return;
+      this.#queued = false;
+      setTimeout(() => this.#soon()); // behind the click
+    };
+    for (const event of ["pointerup", "pointercancel"]) addEventListener(event, released, over);
   }
 
   #found() {
