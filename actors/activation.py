@@ -12,11 +12,13 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.kinds import ROOM, Machine, kind_of
+from actors.load import Load
 from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
@@ -69,6 +71,7 @@ class Activation:
         self._release = Release(self.seats, self._elsewhere)
         self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
         self._touched_at = self._mirrored_at = around.loop.time()
+        self.load = Load(self._touched_at)
         self._loaded_at = 0.0
         self._flush_due = False
         self._calls = 0
@@ -96,6 +99,11 @@ class Activation:
     def sockets(self) -> int:
         """Connections in its roster."""
         return self._machine.sockets
+
+    def lived_s(self, now_s: float) -> float:
+        """Seconds (loop time) awake, with sockets; 0 without."""
+        awake = self.state is State.RUNNING and self.sockets
+        return now_s - self._loaded_at if awake else 0.0
 
     def idle_for(self, now_s: float) -> float:
         """Seconds (loop time) without an event; 0 while anything is pending."""
@@ -362,7 +370,12 @@ class Activation:
         together."""
         if not self._flush_due:
             self._flush_due = True
-            self._around.loop.call_soon(self._flush)
+            self._around.loop.call_soon(self._timed, self._flush)
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        began = perf_counter()
+        work()
+        self.load.took(perf_counter() - began)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -398,12 +411,15 @@ class Activation:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
             self._around.reached("after_append")
-            self._show()
-            self._flush()
+            self._timed(self._shown)
         elif isinstance(problem, Fenced):
             self._end("duplicate_activation")
         else:
             self._reset()
+
+    def _shown(self) -> None:
+        self._show()
+        self._flush()
 
     def _elsewhere(self, effect: fx.Effect, gateway: str | None) -> None:
         derived = self._around.derived
@@ -474,7 +490,7 @@ class Activation:
             self._timer.cancel()
         delay = max(0, due - self._around.clock.now()) / 1000
         self._timer_at = due
-        self._timer = self._around.loop.call_later(delay, self._ring)
+        self._timer = self._around.loop.call_later(delay, self._timed, self._ring)
 
     def _ring(self) -> None:
         self._timer = self._timer_at = None

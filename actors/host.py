@@ -10,18 +10,22 @@ by its object's log, as a pool by its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Self, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from actors.activation import Activation
+from actors.exceptions import Exceptions
+from actors.load import Limits
 from actors.memory import Slack
 from actors.surroundings import Surroundings
 from actors.thinking import Bots, Mind
@@ -29,12 +33,12 @@ from cfmessenger import link
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
-from cfmessenger.namespace import Address
+from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.room import RoomRules
 from cfmessenger.settings import Settings
 from cfmessenger.storage.derived import DerivedKeys
-from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.users import Directory
 
@@ -69,7 +73,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     listen: str = "127.0.0.1"
     crash_at: str = ""  # tests: `before_append:3` dies at the third
     actor: str | None = None  # its own name; None: any object may live here
-    placement: Placement = Placement()  # to begin with
+    placement: Placement = Placement()  # to begin with, where no generation is kept
+    limits: Limits = Limits()
     bots: Bots | None = None  # None: there are none
 
     @classmethod
@@ -84,6 +89,12 @@ class HostSettings(msgspec.Struct, frozen=True):
             nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
             crash_at=settings.crash_at or "",
             bots=_bots_of(settings),
+            limits=Limits(
+                settings.hot_share / 100,
+                settings.hot_hold / 1000,
+                settings.calm_after,
+                settings.own_rooms,
+            ),
         )
 
     def for_actor(self, actor: str, placement: Placement) -> Self:
@@ -223,8 +234,10 @@ class Host(Surroundings):
         self._dedicated = actor is not None and not is_pool(actor)
         self._marker = actor if actor is not None and is_pool(actor) else None
         self._epoch = 0  # a pool's own
-        self._spreading_until = 0.0
-        self._moving: set[str] = set()
+        self._all_until = 0.0  # loop time: till then every object may live elsewhere
+        self._changed: set[str] = set()  # of objects here: may live elsewhere too
+        self._moving: set[str] = set()  # do live elsewhere, and have not left yet
+        self._placed_at = 0.0  # loop time of the newest generation
         self._slack = Slack()
         self._ended = ended
         self._server: asyncio.Server | None = None
@@ -238,6 +251,7 @@ class Host(Surroundings):
         clock = Clock()
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
         self._generation = Generation(self._aside)
+        self._exceptions = Exceptions(actor, settings.limits, self._generation)
         super().__init__(
             self._log,
             DerivedKeys(self._aside, self.reached),
@@ -255,13 +269,16 @@ class Host(Surroundings):
         """
         if self._marker is not None:
             self._epoch = (await self._aside.activate(self._marker)).epoch
+        if (found := await self._generation.read()) is not None:
+            self.place(found)
         self._server = await self.loop.create_server(
             lambda: Peer(self), self._settings.listen, 0, start_serving=False
         )
         await self._server.start_serving()
         self._port = self._server.sockets[0].getsockname()[1]
-        self._read_at = self.loop.time()
-        self._spreading_until = self._read_at + SPREADING_S
+        self._read_at = self._placed_at = self.loop.time()
+        self._all_until = self._read_at + SPREADING_S
+        await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
 
     @property
@@ -278,8 +295,31 @@ class Host(Surroundings):
             actor_id,
             os.getpid(),
             self._settings.actor or "",
-            self.placement,
+            self.placement.number,
         )
+
+    def describe(self, placement: str) -> list[Described]:
+        """What lives here now, for people."""
+        found = []
+        for each in self.objects.values():
+            own = self.placement.own.get(each.name)
+            shown = own is not None and self.placement.why(each.name) is not None
+            found.append(
+                Described(
+                    name=each.name,
+                    placement=placement,
+                    pid=os.getpid(),
+                    epoch=each.epoch,
+                    seq=each.seq,
+                    sockets=each.sockets,
+                    state=each.state.value,
+                    actor=self._settings.actor or "",
+                    load=round(each.load.share, 4),
+                    why=own.why if own is not None and shown else "",
+                    since=own.since if own is not None and shown else 0,
+                )
+            )
+        return found
 
     def owns(self, name: str) -> bool:
         """Whether an object lives here, under the generation that we know of."""
@@ -294,7 +334,9 @@ class Host(Surroundings):
             activation = self._activate(peer, message)
             if activation is None:
                 return
+        began = perf_counter()
         activation.receive(peer, message)
+        activation.load.took(perf_counter() - began)
 
     def _activate(
         self, peer: Peer, message: link.Attach | link.Inputs
@@ -340,6 +382,10 @@ class Host(Surroundings):
             end = self.loop.time() + LINGER_S
             while self.peers and self.loop.time() < end:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+            with contextlib.suppress(Unavailable):
+                # It may then be believed in for a while; nobody is there.
+                now = self.clock.now()
+                await self._exceptions.end(self.placement, reason == "idle", now)
             await self.close()
         finally:
             # Whatever happened: a process that is leaving serves nobody.
@@ -419,16 +465,25 @@ class Host(Surroundings):
         """Are we alone, are our gateways alive, who may sleep, who must move?"""
         await self._check_epochs()
         await self._bury_dead()
-        if (found := await self._generation.read()) is not None:
-            self.place(found)
+        made = await self._exceptions.look(
+            self.placement, self.objects.values(), now, self.clock.now()
+        )
+        if made is not None:
+            self.place(made)
         await self._put_to_sleep(now)
 
     def place(self, placement: Placement) -> None:
         """Follow a newer generation: what does not live here any more will move."""
-        if placement.number > self.placement.number:
-            self.placement = placement
-            self._spreading_until = self.loop.time() + SPREADING_S
-            self._moving = {name for name in self.objects if not self.owns(name)}
+        former = self.placement
+        if placement.number <= former.number:
+            return
+        now = self.loop.time()
+        self.placement, self._placed_at = placement, now
+        if (placement.mode, placement.size) != (former.mode, former.size):
+            self._all_until = now + SPREADING_S
+        # An exception that came and went unseen had its own process in between.
+        self._changed |= placement.changed_after(former.number) & self.objects.keys()
+        self._moving = {name for name in self.objects if not self.owns(name)}
 
     @property
     def _idle_s(self) -> float:
@@ -436,8 +491,13 @@ class Host(Surroundings):
 
     async def _put_to_sleep(self, now: float) -> None:
         due: list[Awaitable[object]] = []
+        moving, made = await self._exceptions.ready(
+            self.placement, self._moving, now - self._placed_at, self.clock.now()
+        )
+        if made is not None:
+            self.place(made)
         for activation in list(self.objects.values()):
-            if activation.name in self._moving:
+            if activation.name in moving & self._moving:
                 due.append(activation.hibernate("moved"))
             elif activation.idle_for(now) >= self._settings.hibernate_after:
                 due.append(activation.hibernate())
@@ -454,14 +514,31 @@ class Host(Surroundings):
         """A higher epoch than ours means that somebody else speaks for the object.
 
         A pool has too many to look at each. It shares the fate of its own marker; only
-        while a generation spreads may single objects live elsewhere too.
+        what a generation moves may live elsewhere too, for as long as it spreads. So
+        marker and generation are read together, and who does not know that generation
+        is not trusted before what it changed was looked at as well.
         """
         asked_at = self.loop.time()
-        mine: list[tuple[Activation, int]] = []
-        if self._marker is None or asked_at < self._spreading_until:
-            mine = [(each, each.epoch) for each in self.objects.values() if each.epoch]
+        if asked_at - self._read_at > TRUST_S:
+            self._all_until = asked_at + SPREADING_S  # who knows what was missed
+        everything = self._marker is None or asked_at < self._all_until
+        if asked_at - self._placed_at > SPREADING_S:
+            self._changed &= self._moving
+        mine = [
+            (each, each.epoch)
+            for each in self.objects.values()
+            if each.epoch and (everything or each.name in self._changed)
+        ]
         own = [] if self._marker is None else [self._marker]
-        tops = await self._aside.epochs([*own, *(each.name for each, _ in mine)])
+        names = [NAME, *own, *(each.name for each, _ in mine)]
+        number, *tops = await self._aside.epochs(names)
+        if number > self.placement.number:
+            found = await self._generation.read()
+            if found is None or found.number < number:
+                return  # storage has lost it: not trusted until it is there again
+            self.place(found)
+            await self._check_epochs()
+            return
         if own and tops.pop(0) > self._epoch:
             for activation in list(self.objects.values()):
                 activation.supersede()

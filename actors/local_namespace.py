@@ -7,7 +7,6 @@ real sockets all the same, so nothing above it can tell.
 from __future__ import annotations
 
 import asyncio
-import os
 
 from msgspec.structs import replace
 
@@ -34,7 +33,9 @@ class LocalNamespace:
         self._made = 0
         self._making = asyncio.Lock()
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         async with self._making:
             actor = self._actor_of(name)
             found = self._hosts.get(actor)
@@ -69,19 +70,7 @@ class LocalNamespace:
         return True
 
     async def describe(self) -> list[Described]:
-        return [
-            Described(
-                name=each.name,
-                placement="local",
-                pid=os.getpid(),
-                epoch=each.epoch,
-                seq=each.seq,
-                sockets=each.sockets,
-                state=each.state.value,
-            )
-            for host, _ in self._hosts.values()
-            for each in host.objects.values()
-        ]
+        return [d for host, _ in self._hosts.values() for d in host.describe("local")]
 
     @property
     def hosts(self) -> list[Host]:
@@ -98,11 +87,26 @@ class LocalNamespace:
         return self._placement or Placement()
 
     async def place(self, mode: Mode, size: int) -> Placement:
-        number = self._placement.number if self._placement else 0
-        self._placement = Placement(mode, size, number + 1)
-        for host, _ in self._hosts.values():
-            host.place(self._placement)
-        return self._placement
+        return await self._follow(self._known.reseeded(mode, size, (), 0))
+
+    async def pin(self, name: str) -> Placement:
+        return await self._follow(self._known.promoted(name, "pinned", 0))
+
+    async def unpin(self, name: str) -> Placement:
+        return await self._follow(self._known.unpinned(name, 0))
+
+    @property
+    def _known(self) -> Placement:
+        return self._placement or Placement()
+
+    async def _follow(self, made: Placement | None) -> Placement:
+        if made is not None:
+            self._placement = made
+            for name in made.own:
+                await self.resolve(name)
+            for host, _ in self._hosts.values():
+                host.place(made)
+        return self._known
 
     async def close(self) -> None:
         """Put all objects to sleep and stop listening."""

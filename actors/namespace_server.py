@@ -41,7 +41,7 @@ class NamespaceServer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._callers: set[asyncio.StreamWriter] = set()
-        self._resolving: dict[str, asyncio.Task[Any]] = {}
+        self._resolving: dict[tuple[str, bool], asyncio.Task[Any]] = {}
 
     async def start(self) -> None:
         """Listen. Raises ValueError for an open TCP port without a key."""
@@ -97,8 +97,8 @@ class NamespaceServer:
 
     async def _call(self, verb: str, args: list[str | None]) -> object:
         match verb, args:
-            case "resolve", [str(name), hint]:
-                return await self._resolve(name, hint)
+            case "resolve", [str(name), hint, *moved]:
+                return await self._resolve(name, hint, moved == ["moved"])
             case "kill", [str(actor), str(actor_id)]:
                 return await self._backend.kill(actor, actor_id)
             case "describe", []:
@@ -110,15 +110,20 @@ class NamespaceServer:
                 return None
             case "placement", []:
                 return await self._backend.placement()
-            case "place", ["dedicated" | "pooled" as mode, str(size)]:
+            case "place", ["auto" | "dedicated" | "pooled" as mode, str(size)]:
                 return await self._backend.place(mode, int(size))
+            case "pin", [str(name)]:
+                return await self._backend.pin(name)
+            case "unpin", [str(name)]:
+                return await self._backend.unpin(name)
         raise Unavailable(message="The namespace does not know this call.")
 
-    async def _resolve(self, name: str, hint: str | None) -> object:
+    async def _resolve(self, name: str, hint: str | None, moved: bool) -> object:
         """Single flight: many gateways ask for one room at once, one actor is made."""
-        task = self._resolving.get(name)
+        flight = name, moved
+        task = self._resolving.get(flight)
         if task is None:
-            task = asyncio.create_task(self._backend.resolve(name, hint))
-            self._resolving[name] = task
-            task.add_done_callback(lambda _: self._resolving.pop(name, None))
+            task = asyncio.create_task(self._backend.resolve(name, hint, moved))
+            self._resolving[flight] = task
+            task.add_done_callback(lambda _: self._resolving.pop(flight, None))
         return await asyncio.shield(task)

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,12 +29,15 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.host import Host, HostSettings
 from actors.location import LABEL, Location, Nowhere
+from actors.upkeep import Upkeep
 from actors.wake_proof import WakeProof, greet
 from actors.warm_pool import WarmPool
+from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.log_format import configure
 from cfmessenger.namespace import Address, Described, open_stream
 from cfmessenger.placement import Mode, Placement, is_pool
+from cfmessenger.settings import ROOM_BYTES
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
 
@@ -56,8 +59,8 @@ FOLLOW_EVERY_S = 0.5
 THREADS = 16
 MAX_POOL = 1000
 
-ROOM_BYTES = 60 * 2**20
-"""What one awake room is taken to need, its process included."""
+ROOMS_PER_CORE = 80
+"""Dedicated rooms: beyond some 200 on two cores the next starts too slowly."""
 
 T = TypeVar("T")
 
@@ -117,21 +120,8 @@ class ObjectActor:
 
     async def describe(self) -> bytes:
         """What lives here now."""
-        objects = self._host.objects.values() if self._host else ()
-        return msgspec.msgpack.encode(
-            [
-                Described(
-                    name=each.name,
-                    placement=self._placement,
-                    pid=os.getpid(),
-                    epoch=each.epoch,
-                    seq=each.seq,
-                    sockets=each.sockets,
-                    state=each.state.value,
-                )
-                for each in objects
-            ]
-        )
+        found = self._host.describe(self._placement) if self._host else []
+        return msgspec.msgpack.encode(found)
 
     async def place(self, placement: bytes) -> None:
         """Follow a new generation at once; it would be noticed half a second later."""
@@ -163,7 +153,8 @@ class RayNamespace:
 
     `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
     `location` is the hint of objects nobody gives one; None: hints mean nothing.
-    `placement`: mode and size to seed the generation with, and the seed's name.
+    `placement`: mode and size to seed the generation with, and the seed's name;
+    `public`: the rooms that have actors of their own from the start.
     `front` is where gateways reach the server before it; empty: there is none.
     """
 
@@ -177,6 +168,7 @@ class RayNamespace:
         location: str | None = None,
         strict: bool = False,
         placement: tuple[Mode, int, str] = ("dedicated", 1, ""),
+        public: Sequence[str] = (),
         front: str = "",
     ) -> None:
         self._settings = settings
@@ -189,9 +181,12 @@ class RayNamespace:
         self._killed: dict[str, float] = {}
         self._pinging: asyncio.Task[Any] | None = None
         self._location: Location | None = None
-        self._seed = placement
+        self._seed = (*placement, tuple(public))
         self._placement: Placement | None = None
-        self._generation = Generation(ValkeyLog(settings.valkey_url, 0))
+        self._clock = Clock()
+        self._generation = Generation(ValkeyLog(settings.valkey_url, 0, self._clock))
+        self._reading: asyncio.Task[Placement] | None = None
+        self._upkeep = Upkeep(self, self._generation, self._clock)
         self._flights: dict[str, asyncio.Task[Address]] = {}
         self._front = front
         self._proof = WakeProof(self._look, self._wake)
@@ -218,10 +213,9 @@ class RayNamespace:
         """Returns once Ray is gone for good; until then keeps the workers warm and
         follows the generation."""
         working = [
-            asyncio.create_task(each) for each in (self._warm.run(), self._follow())
+            asyncio.create_task(each)
+            for each in (self._warm.run(), self._follow(), self._upkeep.run())
         ]
-        with contextlib.suppress(Unavailable):  # to be known when the first one asks
-            self._proof.check()
         failed = 0
         try:
             while failed < LOST_AFTER:
@@ -239,40 +233,87 @@ class RayNamespace:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(Unavailable):
-                known = self._placement and await self._generation.read()
-                self._adopt(known or await self._generation.seed(*self._seed))
+                await self._newest()
             await asyncio.sleep(FOLLOW_EVERY_S)
 
+    def _newest(self) -> Awaitable[Placement]:
+        """The present generation; one look for all who ask meanwhile."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        return asyncio.shield(self._reading)
+
+    async def _read(self) -> Placement:
+        known, generation = self._placement, self._generation
+        if known is None:
+            return self._adopt(await generation.seed(*self._seed))
+        number = await generation.number()
+        if number == known.number:
+            return known
+        found = await generation.read() if number > known.number else None
+        return self._adopt(found or await generation.restore(known))
+
     def _adopt(self, found: Placement) -> Placement:
-        if self._placement is None or found.number > self._placement.number:
+        before = self._placement
+        if before is not None and found.number <= before.number:
+            return before
+        self._placement = found
+        if before is None or (before.mode, before.size) != (found.mode, found.size):
             logger.info("placement %d: %s, %d", found.number, found.mode, found.size)
-            self._placement = found
-        return self._placement
+        if before is not None:
+            for name in found.changed_after(before.number):
+                was, now = before.actor_of(name), found.actor_of(name)
+                if was != now:
+                    why = found.why(name) or f"not {before.why(name)} any more"
+                    logger.info("%s moves from %s to %s: %s", name, was, now, why)
+        self._upkeep.news.set()
+        return found
 
     async def placement(self) -> Placement:
-        return self._placement or self._adopt(await self._generation.seed(*self._seed))
+        return self._placement or await self._newest()
 
     async def place(self, mode: Mode, size: int) -> Placement:
         """Begin a new generation and tell every actor at once."""
         if not 1 <= size <= MAX_POOL:
             raise Unavailable("VALIDATION_ERROR", f"size: 1 to {MAX_POOL}.")
-        made = self._adopt(await self._generation.change(mode, size))
+        return await self._tell(self._generation.change(mode, size, self._seed[3]))
+
+    async def pin(self, name: str) -> Placement:
+        return await self._tell(self._generation.pin(_room(name)))
+
+    async def unpin(self, name: str) -> Placement:
+        return await self._tell(self._generation.unpin(_room(name)))
+
+    async def _tell(self, change: Awaitable[Placement]) -> Placement:
+        made = self._adopt(await change)
         with contextlib.suppress(Unavailable):  # who is not told will look
             calls = await self._call_all("place", msgspec.msgpack.encode(made))
             await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
         return made
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
-        placement = await self.placement()
-        actor = placement.actor_of(name)
+        placement = await (self._newest() if moved else self.placement())
+        return await self._reach(placement.actor_of(name), hint)
+
+    async def _reach(self, actor: str, hint: str | None = None) -> Address:
         flight = self._flights.get(actor)
         if flight is None:
             flight = asyncio.create_task(self._resolve(actor, hint))
             self._flights[actor] = flight
             flight.add_done_callback(lambda _: self._flights.pop(actor, None))
         at = await asyncio.shield(flight)
-        return msgspec.structs.replace(at, placement=placement)
+        known = self._placement.number if self._placement else 0
+        return msgspec.structs.replace(at, generation=known)
+
+    async def start(self, actor: str) -> None:
+        """Have this actor before anybody asks for it. Raises `Unavailable`."""
+        await self._reach(actor)
+
+    async def actors(self) -> set[str]:
+        """The names that Ray knows. Raises `Unavailable`."""
+        return set(await self._run(self._names))
 
     async def _resolve(self, name: str, hint: str | None) -> Address:
         """A name may for a moment mean an actor that is dead."""
@@ -343,12 +384,14 @@ class RayNamespace:
         self, name: str, nodes: list[dict[str, Any]], names: list[str]
     ) -> None:
         """Raises `Unavailable` AT_CAPACITY. Only rooms count, and only they wait."""
-        if not _is_room(name):
+        if not _is_room(name) or (self._placement and self._placement.mode == "auto"):
             return
         limit = self._max_rooms
         if limit is None:
             memory = sum(each["Resources"].get("memory", 0.0) for each in nodes)
-            limit = max(1, int(memory / ROOM_BYTES))
+            cores = sum(each["Resources"].get("CPU", 0.0) for each in nodes)
+            cores = max(int(cores), len(os.sched_getaffinity(0)))
+            limit = max(1, min(int(memory / ROOM_BYTES), cores * ROOMS_PER_CORE))
         awake = sum(map(_is_room, {*names, *self._making}))
         if awake >= limit:
             logger.warning("%s may not wake: %d rooms are awake", name, awake)
@@ -423,6 +466,7 @@ class RayNamespace:
         return True
 
     async def wakes(self) -> None:
+        """As the port says; and the first look, when what is kept has started."""
         self._proof.check()
 
     async def _look(self) -> None:
@@ -533,6 +577,12 @@ class RayNamespace:
 
 def _placement_of(actor: str) -> str:
     return "pooled" if is_pool(actor) else "dedicated"
+
+
+def _room(name: str) -> str:
+    if not _is_room(name):
+        raise Unavailable("VALIDATION_ERROR", "name: a room's, `room:<id>`.")
+    return name
 
 
 def _is_room(name: str) -> bool:

@@ -28,8 +28,8 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class Address(msgspec.Struct, frozen=True):
     """An actor process: where its link server listens, the key, and who it is.
 
-    `placement`: the generation that led there, by which a gateway finds what else lives
-    in a pool without asking.
+    `generation`: the number of the placement that led there; whoever knows an older one
+    asks for it.
     """
 
     host: str
@@ -38,7 +38,7 @@ class Address(msgspec.Struct, frozen=True):
     actor_id: str
     pid: int
     actor: str = ""
-    placement: Placement = Placement()
+    generation: int = 0
 
     @property
     def pooled(self) -> bool:
@@ -56,13 +56,20 @@ class Described(msgspec.Struct, frozen=True):
     seq: int = 0
     sockets: int = 0
     state: str = "running"
+    actor: str = ""
+    load: float = 0.0  # share of its process's time, over the last seconds
+    why: str = ""  # a room that could live in a pool has an actor of its own
+    since: int = 0  # ms since 1970, of `why`
 
 
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
-        """Get or create the actor of this name. `hint`: location, first time only.
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
+        """Get or create the actor of this name. `hint`: location, first time only;
+        `moved`: a host has said so, so what is known of the placement is too old.
 
         Raises `Unavailable` AT_CAPACITY when no more actors may be made.
         """
@@ -87,6 +94,12 @@ class Namespace(Protocol):
 
     async def place(self, mode: Mode, size: int) -> Placement:
         """Begin a new generation: what is to live elsewhere moves there."""
+
+    async def pin(self, name: str) -> Placement:
+        """Give a room a named actor of its own, until it is unpinned."""
+
+    async def unpin(self, name: str) -> Placement:
+        """Let a room live where its load puts it."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -140,8 +153,11 @@ class NamespaceClient:
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
-        raw = await self._call("resolve", [name, hint], RESOLVE_TIMEOUT_S)
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
+        args = [name, hint, "moved" if moved else None]
+        raw = await self._call("resolve", args, RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Address)
 
     async def kill(self, actor: str, actor_id: str) -> bool:
@@ -166,6 +182,14 @@ class NamespaceClient:
 
     async def place(self, mode: Mode, size: int) -> Placement:
         raw = await self._call("place", [mode, str(size)], RESOLVE_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=Placement)
+
+    async def pin(self, name: str) -> Placement:
+        raw = await self._call("pin", [name], RESOLVE_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=Placement)
+
+    async def unpin(self, name: str) -> Placement:
+        raw = await self._call("unpin", [name], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Placement)
 
     async def close(self) -> None:

@@ -23,6 +23,9 @@ from cfmessenger.placement import Mode
 
 PREFIX = "CFM_"
 
+ROOM_BYTES = 60 * 2**20
+"""What an actor process of one awake room is taken to need."""
+
 TURNSTILE_URL = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
 
 TURNSTILE_TEST_SECRETS = {
@@ -39,6 +42,7 @@ LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000_000)]
 SessionSeconds = Annotated[float, msgspec.Meta(ge=1, le=12 * 3600)]
@@ -84,6 +88,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def _own_rooms() -> int:
+    """Eight a core, in no more than a quarter of the machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(8 * _cores(), memory // 4 // ROOM_BYTES)
+
+
 class Settings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
 ):
@@ -113,8 +123,12 @@ class Settings(
 
     # Actors
     ray_address: str | None = None  # None: a local Ray of our own
-    placement: Mode = "dedicated"
+    placement: Mode = "auto"
     pool_size: Positive = msgspec.field(default_factory=_cores)
+    own_rooms: Count = msgspec.field(default_factory=_own_rooms)
+    hot_share: Percent = 10
+    hot_hold: Positive = 50
+    calm_after: Seconds = 180.0
     warm_workers: Count = 2
     hibernate_after: Seconds = 10.0
     max_active_rooms: Positive | None = None  # None: derived from memory

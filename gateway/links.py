@@ -26,6 +26,7 @@ CONNECT_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
 HUNG_AFTER_PINGS = 3
 TRIES, FIRST_PAUSE_S = 4, 0.05
+MOST_MOVED = 10_000
 
 
 class Rider(Protocol):
@@ -138,6 +139,8 @@ class Links:
         self._links: dict[str, Link] = {}
         self._pools: dict[str, Link] = {}  # by actor
         self._placement = Placement()
+        self._following: asyncio.Task[None] | None = None
+        self._moved: set[str] = set()  # a host said so, and it was not yet asked for
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
@@ -157,13 +160,15 @@ class Links:
         asked for at all.
         """
         known = self._pools.get(self._placement.actor_of(name))
-        if known is not None and not known.lost:
+        if known is not None and not known.lost and name not in self._moved:
             return known
         for attempt in range(TRIES):
-            address = await self._namespace.resolve(name, hint)
-            if address.placement.number > self._placement.number:
-                self._placement = address.placement
-                self._pools.clear()
+            moved = name in self._moved
+            address = await self._namespace.resolve(name, hint, moved)
+            if address.generation > self._placement.number:
+                await self._follow()
+            if moved:
+                self._moved.discard(name)
             try:
                 found = await self._at(address)
                 if address.pooled:
@@ -209,9 +214,28 @@ class Links:
         self._links[address.key] = opened
         return opened
 
-    def moved(self) -> None:
-        """What lives where is not what we believe: ask again for every name."""
-        self._pools.clear()
+    async def _follow(self) -> None:
+        """Know the newer placement; one question for all who find out meanwhile."""
+        if self._following is None:
+            self._following = asyncio.create_task(self._learn())
+            self._following.add_done_callback(self._learned)
+        await asyncio.shield(self._following)
+
+    async def _learn(self) -> None:
+        found = await self._namespace.placement()
+        if found.number > self._placement.number:
+            self._placement = found
+
+    def _learned(self, task: asyncio.Task[None]) -> None:
+        self._following = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for it has it
+
+    def moved(self, name: str) -> None:
+        """This object does not live where we believed: ask before it is reached."""
+        if len(self._moved) > MOST_MOVED:  # told of it again, whoever still is there
+            self._moved.clear()
+        self._moved.add(name)
 
     def rename(self, gateway: str) -> None:
         """Be called this from now on; links under the old name end."""
@@ -229,8 +253,8 @@ class Links:
         """Drop every link, those that are being opened too; there will be no more."""
         self._closed = True
         under_way: list[asyncio.Task[Any]] = [*self._opening.values()]
-        if self._watching is not None:
-            under_way.append(self._watching)
+        others = (self._watching, self._following)
+        under_way += [each for each in others if each is not None]
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)

@@ -511,7 +511,7 @@ class Stub:
         if at is not None:
             at.riders.pop(self.name, None)
         if goodbye.reason == "moved":
-            self._links.moved()
+            self._links.moved(self.name)
         if goodbye.reason in link.AGAIN and at is not None:
             self._attach(at)
         elif goodbye.reason == "behind":

@@ -35,6 +35,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import valkey_kv
 from gateway.door import raise_file_limit
+from gateway.rooms import PUBLIC_ROOMS
 from gateway.server import server_config
 from gateway.sockets import Sockets
 
@@ -197,6 +198,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             settings.pool_size,
             os.environ.get("CFMX_PLACEMENT_SEED", ""),
         ),
+        public=[f"room:{room_id}" for room_id in PUBLIC_ROOMS],
         front=url,
     )
     server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))

@@ -1,86 +1,187 @@
-"""The generation of placement: a key in Valkey that everybody follows.
+"""The generation of placement: a stream of length one in Valkey that everybody follows.
 
-Settings only seed it (design.md §4). It is changed by compare-and-set, so that two who
-change it at once make two generations, and nobody ever sees one number twice with two
-meanings.
+Its entry's id is `<number>-0`, and Valkey takes no id that is not above the last: that
+is the compare-and-set, so that two who change it at once make two generations, and
+nobody ever sees one number twice with two meanings. And the number is read like an
+object's epoch, together with others in one round trip (design.md §4). Settings only
+seed it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
-from cfmessenger.placement import Mode, Placement
-from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.placement import Mode, Placement, Why
+from cfmessenger.storage.log import ValkeyLog, is_stale
 from cfmessenger.storage.resp import ReplyError
 
+__all__ = ["NAME", "Generation"]
+
+NAME = "placement"
+"""As whose epoch the number can be read (`ValkeyLog.epochs`)."""
+
 TRIES = 5
+LOAD_FOR_S = 10
+"""An exception whose load was not heard for so long has no process."""
 
 
 class _Stored(Placement, frozen=True, gc=False):
-    """What the key holds: with it, whose settings it was seeded from."""
+    """What the entry holds: with it, whose settings it was seeded from."""
 
     seed: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Stored).decode
+_Change = Callable[[_Stored], _Stored | None]
 
 
 class Generation:
-    """Reads, seeds and changes the key. Every method may raise `Unavailable`."""
+    """Reads, seeds and changes it; and keeps what exceptions say of their load. Every
+    method may raise `Unavailable`. Times are ms since 1970, of Valkey's clock."""
 
     def __init__(self, log: ValkeyLog) -> None:
         self._log = log
 
+    async def number(self) -> int:
+        """Of the present generation; 0: nobody has seeded it yet."""
+        return await self._log.epoch(NAME)
+
     async def read(self) -> Placement | None:
         """The present generation; None: nobody has seeded it yet."""
-        raw = await self._execute("GET", keys.PLACEMENT)
-        return _plain(_decode(raw)) if raw is not None else None
+        found = await self._read()
+        return _plain(found) if found is not None else None
 
-    async def seed(self, mode: Mode, size: int, seed: str = "") -> Placement:
+    async def seed(
+        self, mode: Mode, size: int, seed: str = "", public: Iterable[str] = ()
+    ) -> Placement:
         """The present generation, made from settings if there is none.
 
         `seed`: names one start of a node that is the whole system; its settings are
         followed once more at each start, and changes made since then are kept.
         """
-        return await self._begin(mode, size, seed)
+        public, now = tuple(public), await self._now()
 
-    async def change(self, mode: Mode, size: int) -> Placement:
+        def change(found: _Stored) -> _Stored | None:
+            if found.number and seed in ("", found.seed):
+                return None
+            made = found.reseeded(mode, size, public, now) or (
+                None if found.number else replace(found, number=1)
+            )
+            return replace(made or found, seed=seed)
+
+        return await self._change(change)
+
+    async def restore(self, known: Placement) -> Placement:
+        """Storage has lost the generation, or gave back an older one: what was last
+        known goes on, with a number above both."""
+
+        def change(found: _Stored) -> _Stored | None:
+            if found.number >= known.number:
+                return None
+            plain = {f: getattr(known, f) for f in Placement.__struct_fields__}
+            return _Stored(**plain | {"number": known.number + 1}, seed=found.seed)
+
+        return await self._change(change)
+
+    async def change(
+        self, mode: Mode, size: int, public: Iterable[str] = ()
+    ) -> Placement:
         """Begin a new generation; rooms that live elsewhere under it move."""
-        return await self._begin(mode, size, None)
+        public = tuple(public)
+        now = await self._now()
+        return await self._change(lambda f: f.reseeded(mode, size, public, now))
 
-    async def _begin(self, mode: Mode, size: int, seed: str | None) -> Placement:
+    async def promote(
+        self, name: str, why: Why, now: int, instead: str | None = None
+    ) -> Placement:
+        """Give a room an actor of its own, if it may have one now; see `Placement`."""
+        return await self._change(lambda f: f.promoted(name, why, now, instead))
+
+    async def cool(self, name: str, now: int) -> Placement:
+        """A hot room stays where it is, as one that lives."""
+        return await self._change(lambda found: found.cooled(name, now))
+
+    async def demote(self, names: Iterable[str], now: int) -> Placement:
+        """Take back what load and life have made; pins and public rooms stay."""
+        names = tuple(names)
+        return await self._change(lambda found: found.demoted(names, now))
+
+    async def pin(self, name: str) -> Placement:
+        """A person wants this room to have an actor of its own."""
+        return await self.promote(name, "pinned", await self._now())
+
+    async def unpin(self, name: str) -> Placement:
+        """And not any more."""
+        now = await self._now()
+        return await self._change(lambda found: found.unpinned(name, now))
+
+    # What exceptions say: that they are up, and how much of their loop they take.
+
+    async def say_load(self, name: str, share: float) -> None:
+        """`name` has its own process, which is busy for this share of the time."""
+        key, value = keys.OWN_LOADS, f"{share:.4f}"
+        await self._execute("HSETEX", key, "EX", LOAD_FOR_S, "FIELDS", "1", name, value)
+
+    async def withdraw_load(self, name: str) -> None:
+        """Its process ends."""
+        await self._execute("HDEL", keys.OWN_LOADS, name)
+
+    async def loads(self, names: Iterable[str]) -> dict[str, float]:
+        """Of those of these names that have a process."""
+        names = tuple(names)
+        if not names:
+            return {}
+        found = await self._execute("HMGET", keys.OWN_LOADS, *names)
+        pairs = zip(names, found, strict=True)
+        return {name: float(load) for name, load in pairs if load is not None}
+
+    # How.
+
+    async def _change(self, change: _Change) -> Placement:
         for _ in range(TRIES):
-            raw = await self._execute("GET", keys.PLACEMENT)
-            found = _decode(raw) if raw is not None else None
-            if found is not None and seed is not None and seed in ("", found.seed):
+            found = await self._read() or await self._former()
+            made = change(found)
+            if made is None:
                 return _plain(found)
-            owner = seed if seed is not None else found.seed if found else ""
-            made = _next(found, mode, size, owner)
-            # One command: nothing can come between it and what it compares.
-            unless = ("NX",) if raw is None else ("IFEQ", raw)
-            if await self._execute("SET", keys.PLACEMENT, _encode(made), *unless):
+            if made.number == found.number:  # its seed alone
+                made = replace(made, number=found.number + 1)
+            if await self._store(made):
                 return _plain(made)
         raise Unavailable(message="The placement changes all the time.")
 
-    async def _execute(self, *command: Any) -> Any:
+    async def _read(self) -> _Stored | None:
+        found = await self._log.newest(NAME, 1, None)
+        return _decode(found[0].event) if found else None
+
+    async def _former(self) -> _Stored:
+        """What releases up to 0.9 kept in a plain key: numbers go on above it."""
+        raw = await self._execute("GET", keys.PLACEMENT)
+        return replace(_decode(raw), seed="") if raw is not None else _Stored()
+
+    async def _store(self, made: _Stored) -> bool:
+        key, entry = keys.log(NAME), f"{made.number}-0"
+        command = ("XADD", key, "MAXLEN", "=", "1", entry, "e", _encode(made))
         (reply,) = await self._log.execute([command])
+        if is_stale(reply):
+            return False  # somebody else was faster
         if isinstance(reply, ReplyError):
             raise Unavailable(message="Valkey refused a command.") from reply
-        return reply
+        return True
 
+    async def _now(self) -> int:
+        seconds, micros = await self._execute("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
-def _next(found: _Stored | None, mode: Mode, size: int, seed: str) -> _Stored:
-    same = found is not None and found.mode == mode
-    if found is not None and same and (mode == "dedicated" or found.size == size):
-        return msgspec.structs.replace(found, seed=seed)  # nothing moves
-    number = found.number + 1 if found is not None else 1
-    return _Stored(mode=mode, size=size, number=number, seed=seed)
+    async def _execute(self, *command: Any) -> Any:
+        return await self._log.ask(*command)
 
 
 def _plain(stored: _Stored) -> Placement:
-    return Placement(stored.mode, stored.size, stored.number)
+    return Placement(*(getattr(stored, f) for f in Placement.__struct_fields__))

@@ -123,7 +123,7 @@ def _checked(reply: Any) -> Any:
     return reply
 
 
-def _is_stale(error: object) -> bool:
+def is_stale(error: object) -> bool:
     return isinstance(error, ReplyError) and "equal or smaller" in str(error)
 
 
@@ -222,7 +222,7 @@ class ValkeyLog:
             ]
         )
         taken = _checked(replies[3])
-        if _is_stale(taken[0]):
+        if is_stale(taken[0]):
             raise Fenced(name)
         _checked(taken[0])
         last = _entries(_checked(replies[4]))
@@ -268,7 +268,7 @@ class ValkeyLog:
     def _outcome(replies: list[Any]) -> Exception | None:
         last = replies[-1]
         for reply in last if isinstance(last, list) else [last]:
-            if _is_stale(reply):
+            if is_stale(reply):
                 return Fenced()
             if isinstance(reply, ReplyError):
                 return Unavailable(message="Valkey refused an append.")
@@ -290,7 +290,7 @@ class ValkeyLog:
         else:
             commands = [("XADD", key, *entry), ("PERSIST", key)]
             reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S)
-        if _is_stale(reply):
+        if is_stale(reply):
             raise Fenced(name)
         _checked(reply)
 

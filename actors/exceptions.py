@@ -1,0 +1,171 @@
+"""What a host does about rooms with an actor of their own (design.md §4).
+
+A pool's host proposes its hot rooms at once, and those that live one after another
+while there is room; it lets a room go when the new process is up. The host of an
+exception says how busy it is, and gives its room back when that is calm, or sleeps. All
+of it is compare-and-set on the generation: whoever loses looks again half a second
+later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+
+from actors.activation import Activation
+from actors.load import Limits
+from cfmessenger.placement import Placement, is_pool
+from cfmessenger.storage.generation import Generation
+
+logger = logging.getLogger("cfmessenger.host")
+
+LIVED_S = 60.0
+"""So long awake, with sockets, is a room that lives."""
+
+ONE_IN_MS = 2_000
+"""Rooms that merely live are moved one after another: each is a process to start."""
+
+SAY_EVERY_S = 2.0
+UP_WITHIN_S = 15.0
+"""A new actor that is not there by then will not come: its room stays."""
+
+ORPHAN_MS = 30_000
+
+
+class Exceptions:
+    """Of one host, which calls `look` twice a second."""
+
+    def __init__(
+        self, actor: str | None, limits: Limits, generation: Generation
+    ) -> None:
+        self._actor = actor or ""
+        self._limits = limits
+        self._generation = generation
+        self._said_at = float("-inf")  # loop time; of an exception's own host
+        self._looked_at: float | None = None  # loop time of the last look
+
+    async def look(
+        self,
+        placement: Placement,
+        objects: Collection[Activation],
+        now_s: float,
+        now_ms: int,
+    ) -> Placement | None:
+        """Measures, says, proposes; returns what became of a proposal."""
+        before, self._looked_at = self._looked_at, now_s
+        if before is not None:
+            for each in objects:
+                each.load.look(now_s, now_s - before, self._limits)
+        if placement.mode != "auto":
+            return None
+        if is_pool(self._actor):
+            return await self._promote(placement, objects, now_s, now_ms)
+        if placement.why(self._actor) is not None:
+            return await self._speak(placement, objects, now_s, now_ms)
+        return None
+
+    # A pool's.
+
+    async def _promote(
+        self,
+        placement: Placement,
+        objects: Iterable[Activation],
+        now_s: float,
+        now_ms: int,
+    ) -> Placement | None:
+        rooms = [a for a in objects if placement.may_promote(a.name, now_ms)]
+        measured = placement.measured()
+        full = len(measured) >= self._limits.own_rooms
+        hot = [each for each in rooms if each.load.hot]
+        if hot:
+            room, why = max(hot, key=_share), "hot"
+        else:
+            newest = max((placement.own[name].since for name in measured), default=0)
+            living = [each for each in rooms if each.lived_s(now_s) >= LIVED_S]
+            if not living or now_ms - newest < ONE_IN_MS:
+                return None
+            if not self._limits.own_rooms:
+                return None
+            room, why = max(living, key=_share), "lived"
+        share, instead = room.load.share, None
+        if full:
+            instead = await self._calmest(placement, share, now_ms)
+        if full and instead is None and (why == "lived" or placement.full):
+            return None
+        made = await self._generation.promote(
+            room.name, "hot" if why == "hot" else "lived", now_ms, instead
+        )
+        if room.name in made.own:
+            logger.info(
+                "%s is to have an actor of its own: %s, share %.3f, instead of %s",
+                *(room.name, why, share, instead or "nobody"),
+            )
+        return made
+
+    async def _calmest(
+        self, placement: Placement, share: float, now_ms: int
+    ) -> str | None:
+        """The exception that needs its own actor least, if less than half as much."""
+        measured = placement.measured()
+        loads = await self._generation.loads(measured)
+        for name in measured:
+            if name not in loads and now_ms - placement.own[name].since > ORPHAN_MS:
+                return name
+        calmest = min(loads, key=loads.__getitem__, default=None)
+        return calmest if calmest is not None and loads[calmest] < share / 2 else None
+
+    async def ready(
+        self, placement: Placement, moving: Iterable[str], waited_s: float, now_ms: int
+    ) -> tuple[set[str], Placement | None]:
+        """Which of these may move: to a pool at once, to an actor of its own when that
+        is up. The placement is one in which those that waited too long stay."""
+        moving = set(moving)
+        own = {name for name in moving if placement.why(name) is not None}
+        up = set(await self._generation.loads(own))
+        if not own - up or waited_s < UP_WITHIN_S:
+            return moving - own | up, None
+        for name in own - up:
+            logger.warning("%s stays: no actor of its own has started", name)
+        made = await self._generation.demote(own - up, now_ms)
+        return moving - own | up, made
+
+    # An exception's.
+
+    async def _speak(
+        self,
+        placement: Placement,
+        objects: Collection[Activation],
+        now_s: float,
+        now_ms: int,
+    ) -> Placement | None:
+        room = next(iter(objects), None)
+        if now_s - self._said_at >= SAY_EVERY_S:
+            share = room.load.share if room is not None else 0.0
+            await self._generation.say_load(self._actor, share)
+            self._said_at = now_s
+        if placement.why(self._actor) != "hot" or room is None:
+            return None
+        if now_s - room.load.calm_since < self._limits.calm_after_s:
+            return None
+        if room.sockets and len(placement.measured()) <= self._limits.own_rooms:
+            logger.info("%s is calm, and lives", self._actor)
+            return await self._generation.cool(self._actor, now_ms)
+        logger.info("%s is calm: back to a pool", self._actor)
+        return await self._generation.demote([self._actor], now_ms)
+
+    async def start(self, placement: Placement) -> None:
+        """An exception's host is up: whoever has its room may let it go."""
+        if placement.why(self._actor) is not None:
+            await self._generation.say_load(self._actor, 0.0)
+
+    async def end(self, placement: Placement, asleep: bool, now_ms: int) -> None:
+        """This host ends. No exception outlives its room."""
+        if placement.why(self._actor) is None:
+            return
+        await self._generation.withdraw_load(self._actor)
+        if asleep:
+            await self._generation.demote([self._actor], now_ms)
+
+
+def _share(activation: Activation) -> float:
+    return activation.load.share

@@ -1,0 +1,66 @@
+"""How much of its host's loop an object takes, and how long it keeps it at a time.
+
+Objects of a pool share one loop: what one of them takes the others wait for. Measured
+around everything an object does there, 0.1 µs each, and looked at twice a second.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+HOT_AT = 2.0
+"""Two looks in a row make a room hot, or as many with three calm ones between."""
+
+COOLS_BY = 0.25
+SMOOTH = 0.5
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When a room is hot, when it is calm, and how many may have their own actor.
+
+    `hot_share`: of its loop's time, 0 to 1; 0: no room ever is. `hot_hold_s`: kept at a
+    time. `calm_after_s`: without being near either. `own_rooms`: how many that merely
+    live may have one.
+    """
+
+    hot_share: float = 0.0
+    hot_hold_s: float = 0.05
+    calm_after_s: float = 180.0
+    own_rooms: int = 0
+
+
+class Load:
+    """Of one object. `took` at each thing it did, `look` now and then."""
+
+    __slots__ = ("_busy", "_longest", "calm_since", "heat", "share")
+
+    def __init__(self, now_s: float) -> None:
+        self.share = 0.0  # of the loop's time, smoothed over the last looks
+        self.heat = 0.0  # rises with each hot look, up to HOT_AT
+        self.calm_since = now_s  # loop time of the last look that was not calm
+        self._busy = 0.0  # seconds since the last look
+        self._longest = 0.0  # likewise: the longest that others waited
+
+    def took(self, seconds: float) -> None:
+        """It has kept the loop for so long."""
+        self._busy += seconds
+        if seconds > self._longest:
+            self._longest = seconds
+
+    def look(self, now_s: float, elapsed_s: float, limits: Limits) -> None:
+        """So long after the last look."""
+        share = self._busy / max(elapsed_s, 1e-3)
+        hot, hold = limits.hot_share, self._longest
+        self._busy = self._longest = 0.0
+        self.share += (share - self.share) * SMOOTH
+        if hot and (share >= hot or hold >= limits.hot_hold_s):
+            self.heat = min(self.heat + 1.0, HOT_AT)
+        else:
+            self.heat = max(self.heat - COOLS_BY, 0.0)
+        if share >= hot / 4 or hold >= limits.hot_hold_s / 2:
+            self.calm_since = now_s
+
+    @property
+    def hot(self) -> bool:
+        """It takes too much for others to live with."""
+        return self.heat >= HOT_AT

@@ -1,0 +1,110 @@
+"""What a namespace server keeps ready: actors that are there before anybody asks.
+
+The pools, all the time, so that no first message waits for a Python to start, also when
+one has died; the registry, once, at the start; and the new process of a room that is to
+have its own, one after another. It takes back exceptions whose process is gone, and,
+when the machine is short of memory, the calmest (design.md §4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
+from cfmessenger.ids import PRESENCE
+from cfmessenger.placement import Placement
+from cfmessenger.storage.generation import Generation
+
+logger = logging.getLogger("cfmessenger.namespace")
+
+LOOK_EVERY_S = 1.0
+NEW_MS = 30_000
+"""A process of its own is started for an exception no older than that; an older one
+without a process is given up."""
+
+SHORT_OF_MEMORY = 0.08
+"""Less of it than that is available."""
+
+MEMINFO = Path("/proc/meminfo")
+
+
+class Actors(Protocol):
+    """What of the namespace this needs."""
+
+    async def placement(self) -> Placement: ...
+    async def start(self, actor: str) -> None: ...
+    async def actors(self) -> set[str]: ...
+    async def wakes(self) -> None: ...
+
+
+class Upkeep:
+    """Looks once a second, and when `news` is set: a new generation."""
+
+    def __init__(self, actors: Actors, generation: Generation, clock: Clock) -> None:
+        self.news = asyncio.Event()
+        self._actors = actors
+        self._generation = generation
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        ahead = [PRESENCE]  # until it has been there once
+        while True:
+            try:
+                await self._look(ahead)
+                ahead = []
+                await self._actors.wakes()
+            except Unavailable as problem:
+                logger.debug("not kept ready: %s", problem.message)
+            except Exception:
+                logger.exception("what is kept ready")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self.news.wait()
+            self.news.clear()
+
+    async def _look(self, ahead: list[str]) -> None:
+        placement = await self._actors.placement()
+        there = await self._actors.actors()
+        missing = [a for a in [*placement.pools, *ahead] if a not in there]
+        await asyncio.gather(*map(self._actors.start, missing))
+        if placement.mode == "auto":
+            await self._exceptions(placement, there)
+
+    async def _exceptions(self, placement: Placement, there: set[str]) -> None:
+        now, orphans = self._clock.now(), []
+        for name in placement.measured():
+            if name in there:
+                continue
+            if now - placement.own[name].since < NEW_MS:
+                await self._actors.start(name)  # one after another
+            else:
+                orphans.append(name)
+        for name, own in placement.own.items():
+            if own.why == "pinned" and name not in there and now - own.since < NEW_MS:
+                await self._actors.start(name)
+        # One that was just killed has said how busy it is, and may come back.
+        heard = await self._generation.loads(orphans)
+        if orphans := [name for name in orphans if name not in heard]:
+            logger.info("%s: asleep, back to pools", ", ".join(orphans))
+            await self._generation.demote(orphans, now)
+        elif placement.measured() and _available() < SHORT_OF_MEMORY:
+            loads = await self._generation.loads(placement.measured())
+            if loads:
+                calmest = min(loads, key=loads.__getitem__)
+                logger.warning("short of memory: %s goes back to a pool", calmest)
+                await self._generation.demote([calmest], now)
+
+
+def _available() -> float:
+    """Share of the machine's memory; 1 where it does not say."""
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) / int(lines["MemTotal"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return 1.0
