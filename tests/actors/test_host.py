@@ -444,6 +444,7 @@ async def test_dedicated_a_start_that_fails_leaves_it_for_the_next_try(
         name = fresh_room()
         host = await launch(actor=name, url=proxy.url)
         proxy.refusing = True
+        proxy.cut()
         caller = await Caller.open(host.address("x"))
         caller.enter(name, "gA.1")
         await caller.visitor.until_goodbye("storage_failed")

@@ -51,7 +51,7 @@ async def test_of_many_who_seed_at_once_one_is_followed(opened: Open) -> None:
     modes: list[tuple[Mode, int]] = [("dedicated", 1), ("pooled", 2), ("pooled", 3)]
     seeds = [opened().seed(*mode) for mode in modes * 3]
     found = await asyncio.gather(*seeds)
-    assert len(set(found)) == 1
+    assert all(each == found[0] for each in found)
     assert found[0].number == 1
 
 
