@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.host import Host, HostSettings
 from actors.location import LABEL, Location, Nowhere
@@ -438,8 +438,8 @@ class RayNamespace:
         try:
             async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
                 await _answer(call)
-        except TimeoutError:
-            return True
+        except (TimeoutError, ActorUnavailableError):
+            return True  # to Ray it is unavailable once its connection is as silent
         except RayError:
             pass  # dead already
         return False

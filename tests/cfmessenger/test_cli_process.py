@@ -119,9 +119,11 @@ def test_grandchildren_are_descendants() -> None:
         found = {row.pid for row in process.descendants(os.getpid())}
         assert {popen.pid, grandchild} <= found
     finally:
-        for row in process.session_members(popen.pid):
+        family = set(process.session_members(popen.pid))
+        for row in family:
             process.send(row, signal.SIGKILL)
         popen.wait(10)
+    assert process.wait_gone(family, 10.0) == []
     assert process.session_members(popen.pid) == []
 
 
