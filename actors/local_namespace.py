@@ -11,7 +11,6 @@ import asyncio
 from msgspec.structs import replace
 
 from actors.host import Host, HostSettings
-from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 
@@ -32,15 +31,12 @@ class LocalNamespace:
         self._placement = placement
         self._hosts: dict[str, tuple[Host, str]] = {}
         self._made = 0
-        self._closed = False  # for good: what is asked for late makes nothing
         self._making = asyncio.Lock()
 
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
         async with self._making:
-            if self._closed:
-                raise Unavailable
             actor = self._actor_of(name)
             found = self._hosts.get(actor)
             if found is None or found[0].leaving:
@@ -115,7 +111,6 @@ class LocalNamespace:
     async def close(self) -> None:
         """Put all objects to sleep and stop listening."""
         async with self._making:
-            self._closed = True
             for host, _ in self._hosts.values():
                 await host.drain()
                 await host.close()
