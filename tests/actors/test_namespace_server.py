@@ -32,7 +32,9 @@ class Backend:
         self.news = asyncio.Event()
         self.problem: Exception | None = None
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         self.asked.append((name, hint))
         self.news.set()
         await self.go.wait()

@@ -39,7 +39,9 @@ class Conjurer:
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         orders: dict[str, Any] = msgspec.json.decode(hint or "{}")
         if "block" in orders:
             actor = await asyncio.to_thread(ray.get_actor, name, RAY_NAMESPACE)

@@ -41,7 +41,9 @@ class DedicatedHosts:
         self._made = 0
         self._making = asyncio.Lock()
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         async with self._making:
             host, made = self._hosts.get(name, (None, ""))
             if host is None or host.leaving:

@@ -117,7 +117,9 @@ class Names:
         self.killed: list[tuple[str, str]] = []
         self.asked = asyncio.Event()
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         self.resolved += 1
         self.asked.set()
         if self.where is None:

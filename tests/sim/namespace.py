@@ -45,7 +45,9 @@ class FakeNamespace:
         self.hosts = [each for each in self.hosts if each.process.alive]
         return self.hosts
 
-    async def resolve(self, name: str, hint: str | None = None) -> Address:
+    async def resolve(
+        self, name: str, hint: str | None = None, moved: bool = False
+    ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
         if self.away:
