@@ -71,9 +71,7 @@ class Generation:
         def change(found: _Stored) -> _Stored | None:
             if found.number and seed in ("", found.seed):
                 return None
-            made = found.reseeded(mode, size, public, now) or (
-                None if found.number else replace(found, number=1)
-            )
+            made = _reseeded(found, mode, size, public, now)
             return replace(made or found, seed=seed)
 
         return await self._change(change)
@@ -96,7 +94,7 @@ class Generation:
         """Begin a new generation; rooms that live elsewhere under it move."""
         public = tuple(public)
         now = await self._now()
-        return await self._change(lambda f: f.reseeded(mode, size, public, now))
+        return await self._change(lambda f: _reseeded(f, mode, size, public, now))
 
     async def promote(
         self, name: str, why: Why, now: int, instead: str | None = None
@@ -181,6 +179,14 @@ class Generation:
 
     async def _execute(self, *command: Any) -> Any:
         return await self._log.ask(*command)
+
+
+def _reseeded(
+    found: _Stored, mode: Mode, size: int, public: tuple[str, ...], now: int
+) -> _Stored | None:
+    """The first generation of all is one even if it says nothing new."""
+    made = found.reseeded(mode, size, public, now)
+    return made if made or found.number else replace(found, number=1)
 
 
 def _plain(stored: _Stored) -> Placement:

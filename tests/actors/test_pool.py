@@ -10,6 +10,7 @@ from actors import host as host_module
 from actors.host import Host, HostSettings
 from cfmessenger import keys, link
 from cfmessenger.placement import Placement
+from cfmessenger.storage.generation import NAME
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience
 from tests.actors.caller import Caller
@@ -40,6 +41,12 @@ async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
     await register(log, "gA", "gB")
     yield log
     log.close()
+
+
+async def generation_is(log: ValkeyLog, placement: Placement) -> None:
+    """Store it, as whoever changes it does."""
+    entry, body = f"{placement.number}-0", msgspec.json.encode(placement)
+    await log.ask("XADD", keys.log(NAME), "MAXLEN", "=", "1", entry, "e", body)
 
 
 class Ends:
@@ -80,7 +87,7 @@ async def launch(valkey_url: str, log: ValkeyLog, ends: Ends) -> AsyncIterator[L
     yield launch
     for host in hosts:
         await host.kill()
-    await log.execute([("DEL", keys.PLACEMENT)])
+    await log.execute([("DEL", keys.log(NAME))])
 
 
 def room_of(placement: Placement, actor: str) -> str:
@@ -160,7 +167,7 @@ async def test_its_look_is_one_read_however_many_rooms(
     caller = await entered(host, "gA", *(room_of(POOL, "rooms:0") for _ in range(4)))
     monkeypatch.setattr(ValkeyLog, "epochs", spy)
     await until(lambda: len(asked) >= 2, looked)
-    assert asked[-1] == ["rooms:0"]
+    assert asked[-1] == [NAME, "rooms:0"]
     caller.close()
 
 
@@ -429,7 +436,7 @@ async def test_it_reads_the_generation_by_itself(
     name, actor = mover(POOL, after)
     host = await launch(actor)
     caller = await entered(host, "gA", name)
-    await log.execute([("SET", keys.PLACEMENT, msgspec.json.encode(after))])
+    await generation_is(log, after)
     await caller.visitor.until_goodbye("moved")
     assert host.placement == after
     caller.close()

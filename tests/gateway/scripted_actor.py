@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
+from cfmessenger.placement import Placement
 from tests import patience
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ class Names:
     def __init__(self) -> None:
         self.where: Address | None = None
         self.resolved = 0
+        self.generation = Placement()
         self.killed: list[tuple[str, str]] = []
         self.asked = asyncio.Event()
 
@@ -125,6 +127,9 @@ class Names:
         if self.where is None:
             raise Unavailable(message="Nobody knows.")
         return self.where
+
+    async def placement(self) -> Placement:
+        return self.generation
 
     async def kill(self, name: str, actor_id: str) -> bool:
         self.killed.append((name, actor_id))
