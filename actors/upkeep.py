@@ -53,12 +53,13 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        ahead = [PRESENCE]  # until it has been there once
+        begun = False  # the first look has succeeded
         while True:
             try:
-                await self._look(ahead)
-                ahead = []
-                await self._actors.wakes()
+                await self._look([] if begun else [PRESENCE])
+                if not begun:
+                    begun = True
+                    await self._actors.wakes()
             except Unavailable as problem:
                 logger.debug("not kept ready: %s", problem.message)
             except Exception:

@@ -45,6 +45,10 @@ from tests.gateway.live import (
 from tests.patience import Stopwatch
 
 SETTINGS = {
+    "CFM_PLACEMENT": "dedicated",  # each fault has one process; test_auto has the other
+    "CFM_HOT_SHARE": "1",
+    "CFM_CALM_AFTER": "3600",
+    "CFM_OWN_ROOMS": "0",
     "CFM_OPEN_ROOMS": "1",
     "CFM_CHAT_RATE": "0",
     "CFM_NEW_ROOM_RATE": "0",
@@ -170,6 +174,13 @@ class Cluster:
         node.stop()
         self.nodes.remove(node)
         self.start_worker_node().wait_started()
+
+    def replace_namespace(self) -> None:
+        """Kill the namespace server, and start another in its place."""
+        self.namespace.stop()
+        self._extra.remove(self.namespace)
+        self.namespace = self._driver(["-m", "cfmessenger", "namespace"], self.env)
+        self.namespace.wait_ready()
 
     def start_namespace(self, socket: str) -> Process:
         """One more namespace server, as another node has it; `wait_ready` is the

@@ -138,6 +138,7 @@ class Nodes:
             "CFM_DATA_DIR": str(self._folder),
             "CFM_HIBERNATE_AFTER": "600",
             "CFM_WARM_WORKERS": "0",
+            "CFM_PLACEMENT": "dedicated",
             "CFM_BOTS_ACTIVE": "0",
             **settings,
         }
