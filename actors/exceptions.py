@@ -22,7 +22,7 @@ logger = logging.getLogger("cfmessenger.host")
 LIVED_S = 60.0
 """So long awake, with sockets, is a room that lives."""
 
-ONE_IN_MS = 2_000
+ONE_IN_MS = 3_000
 """Rooms that merely live are moved one after another: each is a process to start."""
 
 SAY_EVERY_S = 2.0
@@ -115,18 +115,21 @@ class Exceptions:
         return calmest if calmest is not None and loads[calmest] < share / 2 else None
 
     async def ready(
-        self, placement: Placement, moving: Iterable[str], waited_s: float, now_ms: int
+        self, placement: Placement, moving: Iterable[str], now_ms: int
     ) -> tuple[set[str], Placement | None]:
         """Which of these may move: to a pool at once, to an actor of its own when that
         is up. The placement is one in which those that waited too long stay."""
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}
         up = set(await self._generation.loads(own))
-        if not own - up or waited_s < UP_WITHIN_S:
+        since = now_ms - int(UP_WITHIN_S * 1000)
+        missing = (own - up).intersection(placement.measured())
+        late = {name for name in missing if placement.own[name].since <= since}
+        if not late:
             return moving - own | up, None
-        for name in own - up:
+        for name in late:
             logger.warning("%s stays: no actor of its own has started", name)
-        made = await self._generation.demote(own - up, now_ms)
+        made = await self._generation.demote(late, now_ms)
         return moving - own | up, made
 
     # An exception's.

@@ -300,10 +300,9 @@ class Host(Surroundings):
 
     def describe(self, placement: str) -> list[Described]:
         """What lives here now, for people."""
-        found = []
+        found, known = [], self.placement
         for each in self.objects.values():
-            own = self.placement.own.get(each.name)
-            shown = own is not None and self.placement.why(each.name) is not None
+            own = known.own[each.name] if known.why(each.name) else None
             found.append(
                 Described(
                     name=each.name,
@@ -315,8 +314,8 @@ class Host(Surroundings):
                     state=each.state.value,
                     actor=self._settings.actor or "",
                     load=round(each.load.share, 4),
-                    why=own.why if own is not None and shown else "",
-                    since=own.since if own is not None and shown else 0,
+                    why=own.why if own is not None else "",
+                    since=own.since if own is not None else 0,
                 )
             )
         return found
@@ -492,7 +491,7 @@ class Host(Surroundings):
     async def _put_to_sleep(self, now: float) -> None:
         due: list[Awaitable[object]] = []
         moving, made = await self._exceptions.ready(
-            self.placement, self._moving, now - self._placed_at, self.clock.now()
+            self.placement, self._moving, self.clock.now()
         )
         if made is not None:
             self.place(made)

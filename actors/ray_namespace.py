@@ -138,6 +138,10 @@ class ObjectActor:
         os._exit(0)
 
 
+class _Elsewhere(Unavailable):
+    """The room does not live in an actor of its own any more."""
+
+
 class _RayWords(io.TextIOBase):
     """Where Ray prints what it thinks of workers that ended: one record a line."""
 
@@ -295,7 +299,11 @@ class RayNamespace:
     ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
         placement = await (self._newest() if moved else self.placement())
-        return await self._reach(placement.actor_of(name), hint)
+        try:
+            return await self._reach(placement.actor_of(name), hint)
+        except _Elsewhere:
+            placement = await self._newest()
+            return await self._reach(placement.actor_of(name), hint)
 
     async def _reach(self, actor: str, hint: str | None = None) -> Address:
         flight = self._flights.get(actor)
@@ -347,6 +355,8 @@ class RayNamespace:
             return await _answer(found)
         nodes, names = await self._run(lambda: (self._nodes(), self._names()))
         self._check_capacity(name, nodes, names)
+        if _is_room(name) and (await self._newest()).actor_of(name) != name:
+            raise _Elsewhere  # it gave its actor back, which is not to be made again
         self._making.add(name)
         try:
             where = await self._where(name, hint, nodes)

@@ -138,7 +138,9 @@ class Nodes:
             "CFM_DATA_DIR": str(self._folder),
             "CFM_HIBERNATE_AFTER": "600",
             "CFM_WARM_WORKERS": "0",
+            # Whatever another suite has left in this Valkey.
             "CFM_PLACEMENT": "dedicated",
+            "CFMX_PLACEMENT_SEED": self._folder.name,
             "CFM_BOTS_ACTIVE": "0",
             **settings,
         }
