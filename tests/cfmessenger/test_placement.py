@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from cfmessenger.placement import Placement, is_pool
+from cfmessenger.placement import Mode, Placement, is_pool
 
 ROOMS = [f"room:r{n}" for n in range(4000)]
 
@@ -39,3 +39,12 @@ def test_which_actors_have_a_part_in_a_generation() -> None:
     assert pooled.has("rooms:1") and pooled.has("presence:global")
     assert not pooled.has("rooms:2") and not pooled.has("room:general")
     assert dedicated.has("room:general") and not dedicated.has("rooms:0")
+
+
+@pytest.mark.parametrize("mode", ["auto", "pooled", "dedicated"])
+def test_a_pin_can_be_taken_back_whatever_the_mode(mode: Mode) -> None:
+    pinned = Placement(mode, 2, 1).promoted("room:a", "pinned", now=5)
+    assert pinned is not None and pinned.own.keys() == {"room:a"}
+    unpinned = pinned.unpinned("room:a", now=6)
+    assert unpinned is not None and not unpinned.own
+    assert unpinned.unpinned("room:a", now=7) is None
