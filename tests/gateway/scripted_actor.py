@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
+from cfmessenger.placement import Placement
 from tests import patience
 
 T = TypeVar("T")
@@ -113,6 +114,7 @@ class Names:
 
     def __init__(self) -> None:
         self.where: Address | None = None
+        self.known = Placement()
         self.resolved = 0
         self.killed: list[tuple[str, str]] = []
         self.asked = asyncio.Event()
@@ -125,6 +127,9 @@ class Names:
         if self.where is None:
             raise Unavailable(message="Nobody knows.")
         return self.where
+
+    async def placement(self) -> Placement:
+        return self.known
 
     async def kill(self, name: str, actor_id: str) -> bool:
         self.killed.append((name, actor_id))
