@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 import valkey
 
@@ -10,16 +11,17 @@ from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.storage import generation as generation_module
-from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 
 Open = Callable[[], Generation]
+KEYS = (keys.PLACEMENT, keys.log(NAME), keys.OWN_LOADS)
 
 
 @pytest.fixture
 async def opened(valkey_url: str, admin_valkey: valkey.Valkey) -> AsyncIterator[Open]:
     """Makes generations, each on a connection of its own; the key is there for none."""
-    admin_valkey.delete(keys.PLACEMENT)
+    admin_valkey.delete(*KEYS)
     logs: list[ValkeyLog] = []
 
     def opened() -> Generation:
@@ -29,7 +31,7 @@ async def opened(valkey_url: str, admin_valkey: valkey.Valkey) -> AsyncIterator[
     yield opened
     for log in logs:
         log.close()
-    admin_valkey.delete(keys.PLACEMENT)
+    admin_valkey.delete(*KEYS)
 
 
 # Seeding.
@@ -82,10 +84,24 @@ async def test_another_start_with_the_same_settings_moves_nothing(
     opened: Open,
 ) -> None:
     made = await opened().seed("pooled", 2, "start-1")
-    assert await opened().seed("pooled", 2, "start-2") == made
+    again = await opened().seed("pooled", 2, "start-2")
+    assert (again.mode, again.size) == ("pooled", 2)
+    assert not again.changed_after(made.number)
     # And it is that start's now: what is changed from here on stays.
     changed = await opened().change("dedicated", 1)
     assert await opened().seed("pooled", 2, "start-2") == changed
+
+
+@pytest.mark.parametrize("seed", ["", "start-1"])
+async def test_what_was_in_a_plain_key_goes_on(
+    opened: Open, admin_valkey: valkey.Valkey, seed: str
+) -> None:
+    former = {"mode": "pooled", "size": 3, "number": 7, "seed": "start-1"}
+    admin_valkey.set(keys.PLACEMENT, msgspec.json.encode(former))
+    made = await opened().seed("auto", 1, seed)
+    wanted = "auto" if seed else "pooled"
+    assert (made.mode, made.number) == (wanted, 8)
+    assert await opened().read() == made, "where hosts look"
 
 
 # Changing.
@@ -135,7 +151,7 @@ async def test_a_change_that_is_always_too_late_gives_up(
             commands: list[tuple[object, ...]],  # type: ignore[override]
             timeout_s: float = 2.0,
         ) -> list[object]:
-            if commands[0][0] == "SET":
+            if commands[0][0] == "XADD":
                 now = await rival.read()
                 await rival.change("pooled", now.size + 1 if now else 1)
             return await super().execute(commands, timeout_s)
@@ -153,7 +169,7 @@ async def test_a_change_that_is_always_too_late_gives_up(
 async def test_a_command_that_is_refused_is_unavailable(
     opened: Open, admin_valkey: valkey.Valkey
 ) -> None:
-    admin_valkey.lpush(keys.PLACEMENT, "no string")
+    admin_valkey.lpush(keys.log(NAME), "no stream")
     one = opened()
     for call in (one.read(), one.seed("pooled", 1), one.change("pooled", 1)):
         with pytest.raises(Unavailable):
