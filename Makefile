@@ -41,7 +41,7 @@ bench: $(STAMP) ## our figures beside peers', ~25 min (ARGS="--quick", "--write"
 
 chaos: $(STAMP) ## kill everything under load and check (SECONDS= SEED= GATEWAYS= PLACEMENT=)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) \
-	  --gateways $(or $(GATEWAYS),2) --placement $(or $(PLACEMENT),dedicated) \
+	  --gateways $(or $(GATEWAYS),2) --placement $(or $(PLACEMENT),auto) \
 	  $(if $(POOL_SIZE),--pool-size $(POOL_SIZE)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 

@@ -462,7 +462,8 @@ class RayNamespace:
             if not call.done():
                 call.cancel()
                 state = "starting" if name in self._making else "hung"
-                found.append(Described(name, _placement_of(name), 0, state=state))
+                row = Described(name, _placement_of(name), 0, state=state, actor=name)
+                found.append(row)
             elif call.exception() is None:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)

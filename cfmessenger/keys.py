@@ -13,11 +13,10 @@ BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
 LACKING = "cfm:gateways:lacking"
 PLACEMENT = "cfm:placement"
-"""Where releases up to 0.9 kept the generation of placement."""
+"""Where the generation of placement was before it had a log: read, never written."""
 
 OWN_LOADS = "cfm:{placement}:loads"
 """How busy each exception's process is; a field ends with its process."""
-
 
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""

@@ -143,8 +143,9 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         return self._without(gone, now)
 
     def unpinned(self, name: str, now: int) -> Self | None:
-        """Without this pin."""
-        return self._without([name] if self.why(name) == "pinned" else [], now)
+        """Without this pin, whatever the mode."""
+        known = self.own.get(name)
+        return self._without([name] if known and known.why == "pinned" else [], now)
 
     def reseeded(
         self, mode: Mode, size: int, public: Iterable[str], now: int

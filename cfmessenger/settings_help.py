@@ -32,7 +32,7 @@ HELP: dict[str, dict[str, str]] = {
         "placement": "`auto`; `dedicated`: a process a room; `pooled`: all share some.",
         "pool_size": "Actor processes that rooms share.",
         "own_rooms": "`auto`: rooms that may have their own actor, beside hot ones.",
-        "hot_share": "`auto`: percent of its process's time that make a room hot.",
+        "hot_share": "`auto`: percent of its process's time from which a room is hot.",
         "hot_hold": "`auto`: or so many milliseconds in which others wait for it.",
         "calm_after": "`auto`: seconds without either until it counts as calm again.",
         "warm_workers": "Idle Ray workers kept ready for the next room that wakes.",

@@ -357,4 +357,5 @@ async def readyz(request: Request) -> Response:
 
 async def metrics_text(request: Request) -> Response:
     """GET /metrics: all processes of this node, in Prometheus' text format."""
+    await services_of(request).whereabouts.show()
     return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

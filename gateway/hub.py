@@ -23,6 +23,7 @@ from cfmessenger.storage.valkey_kv import Valkey, connect
 from cfmessenger.tickets import Tickets
 from cfmessenger.turnstile import Turnstile, turnstile
 from cfmessenger.users import Directory
+from gateway.whereabouts import Whereabouts
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or not at all
     from cfmessenger.data.names import Names
@@ -93,6 +94,7 @@ class Services:
     directory: Directory
     log: RoomLog
     clock: Clock
+    whereabouts: Whereabouts
     store: Store | None = None  # None: no collections
     names: Names | None = None
     # In this process alone: what they limit is cheap, and leaves nothing for long.
@@ -145,6 +147,7 @@ class Services:
             directory=directory,
             log=log,
             clock=clock,
+            whereabouts=Whereabouts(kv),
             store=store,
             names=names,
         )

@@ -224,6 +224,7 @@ class Links:
     async def _learn(self) -> None:
         found = await self._namespace.placement()
         if found.number > self._placement.number:
+            _count_moves(self._placement, found)
             self._placement = found
 
     def _learned(self, task: asyncio.Task[None]) -> None:
@@ -285,3 +286,11 @@ class Links:
     def count(self) -> int:
         """Live links."""
         return sum(not each.lost for each in self._links.values())
+
+
+def _count_moves(before: Placement, after: Placement) -> None:
+    if not before.number:
+        return  # who just learns of a placement has seen nothing move
+    for name in after.changed_after(before.number):
+        if before.actor_of(name) != after.actor_of(name):
+            metrics.PLACEMENT_MOVES.labels(after.why(name) or "ended").inc()

@@ -20,7 +20,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -71,6 +71,13 @@ COVERED_SECONDS = Histogram(
 GOODBYES = Counter(
     "cfm_goodbyes",
     "Objects that left or began anew, as gateways were told: idle, moved, fault, …",
+    ("reason",),
+)
+
+PLACEMENT_MOVES = Counter(
+    "cfm_placement_moves",
+    "Rooms that moved between a pool and an actor of their own, as each gateway "
+    "learned: hot, lived, pinned and public began to have one; ended: no more.",
     ("reason",),
 )
 
@@ -146,6 +153,43 @@ BOTS = BotFigures()
 REGISTRY.register(BOTS)
 
 
+class PlacementFigures:
+    """Of the placement, as this process last read it in Valkey.
+
+    The whole cluster's, so they are not summed over processes, and nothing is told
+    until something was read.
+    """
+
+    def __init__(self) -> None:
+        self._exceptions: Mapping[str, int] | None = None
+        self._hottest = 0.0
+
+    def show(self, exceptions: Mapping[str, int] | None, hottest: float = 0.0) -> None:
+        """How many there are by why they are, and the largest share of its process's
+        time that one of them takes; None: nobody knows."""
+        self._exceptions, self._hottest = exceptions, hottest
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known beforehand."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Two gauges."""
+        if self._exceptions is None:
+            return
+        text = "Rooms that have an actor of their own beside the pools, by reason."
+        family = GaugeMetricFamily("cfm_placement_exceptions", text, labels=("why",))
+        for why, count in sorted(self._exceptions.items()):
+            family.add_metric([why], count)
+        yield family
+        text = "Of its process's time, 0 to 1, what the busiest of these rooms takes."
+        yield GaugeMetricFamily("cfm_hottest_room_share", text, self._hottest)
+
+
+PLACEMENT = PlacementFigures()
+REGISTRY.register(PLACEMENT)
+
+
 def exposition() -> bytes:
     """The text of /metrics: the sum over the node's processes, or this one alone."""
     publish_traffic()
@@ -155,6 +199,7 @@ def exposition() -> bytes:
     node = CollectorRegistry()
     MultiProcessCollector(node)  # type: ignore[no-untyped-call]
     node.register(BOTS)
+    node.register(PLACEMENT)
     return generate_latest(node)
 
 

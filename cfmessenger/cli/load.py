@@ -98,6 +98,18 @@ _FLAGS: dict[str, Callable[[Any], Any]] = {
         "--churn-rate", type=_amount, help="Connections dropped a second, in all."
     ),
     "slow": click.option("--slow", type=_count, help="How many do not read."),
+    "hot": click.option(
+        "--hot-sockets", type=_count, help="Sockets in the hot room. Default: 100"
+    ),
+    "hot_rate": click.option(
+        "--hot-rate", type=_amount, help="Its messages a second. Default: 100"
+    ),
+    "calm": click.option(
+        "--calm-url", help="Another gateway, where the calm rooms are entered."
+    ),
+    "within": click.option(
+        "--within", "within_s", type=_amount, help="Seconds in which all begin."
+    ),
     "sleep": click.option(
         "--sleep",
         "sleep_s",
@@ -115,6 +127,8 @@ _OF: dict[Scenario, tuple[str, ...]] = {
     "churn": ("sockets", "rooms", "rate", "arrivals", "size", "tick", "churn"),
     "slow-consumer": ("sockets", "rate", "arrivals", "size", "tick", "slow"),
     "presence-storm": ("sockets", "changes", "arrivals", "tick"),
+    "hot": ("rooms", "hot", "hot_rate", "calm", "arrivals", "size", "tick"),
+    "open": ("rooms", "within", "size"),
 }
 _COMMON: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -232,6 +246,7 @@ def _load(
         flags["url"] = flags["url"] or server_url()
         made = plan(scenario, secrets.token_hex(3), **flags)
         check_reach(made.url, allow_remote)
+        check_reach(made.calm_url or made.url, allow_remote)
         check_reach(made.namespace or made.url, allow_remote)
         valkey_url = _valkey_url() if made.target == "actors" else ""
         re.compile(procs or "")

@@ -15,6 +15,8 @@ from rich.table import Table
 WIDEST = 10_000
 """A pipe's line."""
 
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
 
 def show(
     columns: Sequence[str],
@@ -40,3 +42,17 @@ def show(
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)
+
+
+def age(ms: float) -> str:
+    """For how long, in the largest unit of which there is one: `3 min`."""
+    seconds = max(0, int(ms / 1000))
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as people read it: `12.5 %`."""
+    return f"{share * 100:.1f} %"

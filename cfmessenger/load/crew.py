@@ -106,6 +106,7 @@ class Crew:
         self.watchers: list[PresenceSeat] = []
         self.prefix = f"{plan.run}-{part.worker}-"
         self.on_seen_by_all: Callable[[Shown], None] = lambda shown: None
+        self.on_answered: Callable[[Sent, float], None] = lambda sent, took: None
         self.broken: BaseException | None = None
         self._content = "x" * plan.size
         self._numbers = 0
@@ -188,7 +189,9 @@ class Crew:
             return
         meter = self.meter
         tally = meter.ack if sent.measured else meter.warm_ack
-        count_in(tally, now() - sent.due)
+        took = now() - sent.due
+        count_in(tally, took)
+        self.on_answered(sent, took)
         if (waiting := self._answers.pop(sent.seat, None)) and not waiting.done():
             waiting.set_result(None)
 
@@ -267,6 +270,7 @@ class Crew:
                     seat, seat.since, lambda code: self._lost(seat, code), slow
                 )
             except ApiError as error:
+                self.meter.counts["refused"] += 1
                 full = error.code == "AT_CAPACITY" and seat in self._entering
                 if full or not error.retryable or backoff.attempt >= DIAL_TRIES:
                     raise

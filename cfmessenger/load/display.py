@@ -127,6 +127,8 @@ def summary(result: Result) -> RenderableType:
     """What came of a test, for a terminal or a log."""
     facts = [
         ("errors", _errors(result.counts)),
+        *_calm(result),
+        *_refused(result),
         ("server", Text(_cost(result.server))),
         ("generator", _health(result)),
         ("oracle", _verdict(result.oracle)),
@@ -294,6 +296,23 @@ def _errors(counts: dict[str, int]) -> Text:
     # Counts of closes are facts, not faults: a test may close sockets on purpose.
     style = _BAD if ranked("error.", counts) else ""
     return Text(" · ".join(kinds) or "none", style=style)
+
+
+def _calm(result: Result) -> list[tuple[str, Text]]:
+    """What calm rooms noticed of the hot one."""
+    p50, p99 = (value_of(f"calmRatio.{p}", result) for p in ("p50", "p99"))
+    if p50 is None or p99 is None:
+        return []
+    text = f"p50 × {p50:.2f}, p99 × {p99:.2f} beside the hot one"
+    return [("calm rooms", Text(text))]
+
+
+def _refused(result: Result) -> list[tuple[str, Text]]:
+    if result.scenario != "open":
+        return []
+    refused = result.counts.get("refused", 0)
+    opened = result.histograms["first"].count if "first" in result.histograms else 0
+    return [("opened", Text(f"{opened:,}, refused {refused:,}"))]
 
 
 def _lag(board: Board, now: Second) -> str:

@@ -19,6 +19,8 @@ VOCABULARY: Final = (
     "delivery.p99, connect.max, wake.p50, ... (us, ms, s, min)",
     "correctness: loss, duplicated, reordered, gaps, violations, errors, error.<CODE>, "
     "errorRate, ackedShare, closed, closed.<code>",
+    "beside a hot room: calmBefore.p99, calmBeside.p99, ..., calmRatio.p50, "
+    "calmRatio.p99 (of the second to the first)",
     "rate: rate (of acks), rate.sent, rate.delivered (per second)",
     "count: sent, acked, delivered, connected, reconnected, count.<name>",
     "server: cpuS, cpuUsPerDelivery, cpuUsPerMessage, kibPerSocket, memory (B to GiB)",
@@ -27,8 +29,9 @@ VOCABULARY: Final = (
 
 _COUNTS = ("sent", "acked", "delivered", "connected", "reconnected")
 _COUNT_OF = re.compile(r"(?:error|closed|count)\.[\w.-]+", re.ASCII)
+_NAMED = (*LATENCIES, "first", "calmBefore", "calmBeside")
 _LATENCY = re.compile(
-    rf"(?:(?P<histogram>{'|'.join(LATENCIES)})\.)?"
+    rf"(?:(?P<histogram>{'|'.join(_NAMED)})\.)?"
     r"(?:(?P<statistic>min|mean|max)|p(?P<percentile>100|\d{1,2}(?:\.\d{1,6})?))",
     re.ASCII,
 )
@@ -75,6 +78,8 @@ _FIGURES: Final[dict[str, _Figure]] = {
     "cpuUsPerMessage": _served("number", lambda server: server.cpu_us_per_message),
     "kibPerSocket": _served("number", lambda server: server.kib_per_socket),
     "memory": _served("bytes", lambda server: server.memory_bytes),
+    "calmRatio.p50": _Figure("number", lambda result: _ratio("p50", result)),
+    "calmRatio.p99": _Figure("number", lambda result: _ratio("p99", result)),
     "lag": _Figure("duration", lambda result: result.health.max_lag_us),
     "loopLag": _Figure("duration", lambda result: result.health.loop_lag_us),
     "cpuShare": _Figure("share", lambda result: result.health.cpu_share),
@@ -127,6 +132,13 @@ def ranked(prefix: str, counts: dict[str, int]) -> dict[str, int]:
 def _of_sent(result: Result, name: str) -> float | None:
     sent = result.counts.get("sent", 0)
     return (value_of(name, result) or 0) / sent if sent else None
+
+
+def _ratio(percentile: str, result: Result) -> float | None:
+    """What calm rooms see beside a hot one, to what they saw before."""
+    before = value_of(f"calmBefore.{percentile}", result)
+    beside = value_of(f"calmBeside.{percentile}", result)
+    return beside / before if before and beside is not None else None
 
 
 def _latency(match: re.Match[str], result: Result) -> float | None:

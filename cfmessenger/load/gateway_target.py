@@ -135,10 +135,19 @@ def _small(_: object) -> socket.socket:
 
 
 class GatewayCarrier:
-    """`crew.Carrier` over WebSockets; each user's sockets share one session."""
+    """`crew.Carrier` over WebSockets; each user's sockets share one session.
 
-    def __init__(self, url: str, people: list[Person]) -> None:
+    `elsewhere`: another gateway's URL by room, for rooms that are to be entered there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        people: list[Person],
+        elsewhere: Callable[[str], str] = lambda room: "",
+    ) -> None:
         self._url = url
+        self._elsewhere = elsewhere
         self._sessions = {person.user_id: person.session_id for person in people}
 
     async def connect(
@@ -146,7 +155,8 @@ class GatewayCarrier:
     ) -> Socket:
         path = seat.path if since is None else f"{seat.path}?since={since}"
         made = Socket(seat.opened, seat.receive, lost, seat.crew.broke)
-        await dial(self._url, path, self._sessions[seat.user_id], made, slow)
+        url = self._elsewhere(seat.room.name) or self._url
+        await dial(url, path, self._sessions[seat.user_id], made, slow)
         return made
 
     async def start(self) -> None:

@@ -27,6 +27,8 @@ Scenario = Literal[
     "churn",
     "slow-consumer",
     "presence-storm",
+    "hot",
+    "open",
 ]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
@@ -39,12 +41,14 @@ SUMMARIES: dict[Scenario, str] = {
     "churn": "sockets that drop and come back with `since` while others talk",
     "slow-consumer": "one room in which some sockets do not read",
     "presence-storm": "presence sockets while people change their status",
+    "hot": "many calm rooms, and one hot room that begins beside them",
+    "open": "many conversations begun at once: a socket, a message, its echo",
 }
 
 MAX_KEPT = 512 * 2**20
 
 #: What they are about is the gateway's work: resuming, outboxes, presence sockets.
-GATEWAY_ONLY: tuple[Scenario, ...] = ("churn", "slow-consumer", "presence-storm")
+GATEWAY_ONLY: tuple[Scenario, ...] = ("churn", "slow-consumer", "presence-storm", "hot")
 
 # What a scenario means where its flags are silent.
 DEFAULTS: dict[Scenario, dict[str, Any]] = {
@@ -56,7 +60,12 @@ DEFAULTS: dict[Scenario, dict[str, Any]] = {
     "churn": {"sockets": 100, "rooms": 10, "rate": 100.0, "arrivals": "poisson"},
     "slow-consumer": {"sockets": 50, "rooms": 1, "rate": 1000.0, "size": 2000},
     "presence-storm": {"sockets": 100, "rooms": 0, "rate": 20.0},
+    "hot": {"rooms": 200, "duration_s": 30.0},
+    "open": {"rooms": 60, "rate": 0.0, "warmup_s": 0.0},
 }
+
+CALM_SOCKETS = 2
+"""In each calm room of `hot`, in which one message a second is said."""
 
 
 class PlanError(ValueError):
@@ -85,6 +94,13 @@ class Plan(
     size: Annotated[int, Meta(ge=1, le=2000)] = 100
     churn_rate: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
     slow: Annotated[int, Meta(ge=0, le=10_000)] = 2
+    hot_sockets: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    hot_rate: Annotated[float, Meta(gt=0, le=10_000)] = 100.0
+    calm_url: str = ""
+    within_s: Annotated[float, Meta(ge=0, le=600)] = 1.0
+    settle_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    """So long after the hot room began what its neighbours see counts again."""
+
     zipf: Annotated[float, Meta(ge=0, le=5)] = 1.1
     tick_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_lag_ms: Annotated[float, Meta(ge=1, le=60_000)] = 20.0
@@ -111,11 +127,32 @@ class Plan(
         """Long enough for everything to be said."""
         if self.scenario == "wake":
             return self.sleep_s + 3.0 * self.sockets
+        if self.scenario == "open":
+            return self.within_s + 60.0 + 3.0 * self.sockets
         return self.warmup_s + self.duration_s
 
     def room_name(self, n: int) -> str:
         """The id of the `n`th room."""
-        return self.room if self.rooms == 1 else f"{self.room}-{n}"
+        if self.rooms == 1 and self.scenario not in ("hot", "open"):
+            return self.room
+        return f"{self.room}-{n}"
+
+    @property
+    def hot_room(self) -> str:
+        """The id of the one hot room."""
+        return f"{self.room}-hot"
+
+    @property
+    def tried_room(self) -> str | None:
+        """The room that is tried before any load is made, or presence."""
+        if self.scenario == "open":  # each of its own is to be new
+            return self.room_name(self.rooms)
+        return self.room_name(0) if self.rooms else None
+
+    @property
+    def hot_at_s(self) -> float:
+        """When the hot room begins, after the warm-up: in the last two thirds."""
+        return self.duration_s / 3
 
 
 class Seat(msgspec.Struct, frozen=True, array_like=True):
@@ -141,6 +178,10 @@ def plan(scenario: Scenario, run: str, **flags: Any) -> Plan:
     fields = {"scenario": scenario, "run": run} | DEFAULTS[scenario] | given
     if scenario == "wake" and "sockets" not in given and "rooms" in given:
         fields["sockets"] = given["rooms"]
+    if scenario == "open":
+        fields["sockets"] = fields["rooms"]
+    if scenario == "hot":
+        _calm_and_hot(fields)
     fields["room"] = fields.get("room") or f"load-{run}"
     camel = Plan.__struct_encode_fields__
     names = dict(zip(Plan.__struct_fields__, camel, strict=True))
@@ -159,6 +200,13 @@ def plan(scenario: Scenario, run: str, **flags: Any) -> Plan:
     return made
 
 
+def _calm_and_hot(fields: dict[str, Any]) -> None:
+    hot = fields.get("hot_sockets", 100)
+    if isinstance(fields["rooms"], int) and isinstance(hot, int):
+        fields["sockets"] = CALM_SOCKETS * fields["rooms"] + hot
+        fields["rate"] = float(fields["rooms"])
+
+
 def _check(made: Plan, given: dict[str, Any]) -> None:
     if made.rooms > made.sockets:
         raise PlanError(f"--rooms: {made.rooms} rooms need as many --sockets")
@@ -174,7 +222,8 @@ def _check(made: Plan, given: dict[str, Any]) -> None:
         raise PlanError("--window: only fanout can wait for its answers")
     if made.window and "rate" in given:
         raise PlanError("--window: replaces --rate; give one of them")
-    if not made.window and made.scenario not in ("idle", "wake") and not made.rate:
+    silent = made.scenario in ("idle", "wake", "open")
+    if not made.window and not silent and not made.rate:
         raise PlanError("--rate: must be more than 0")
     if made.scenario == "slow-consumer":
         kept = made.rate * (made.warmup_s + made.duration_s) * made.size
@@ -185,6 +234,8 @@ def _check(made: Plan, given: dict[str, Any]) -> None:
             )
     if made.slow >= made.sockets and made.scenario == "slow-consumer":
         raise PlanError("--slow: somebody must read")
+    if made.scenario == "hot" and made.duration_s - made.hot_at_s <= made.settle_s:
+        raise PlanError("--duration: nothing is left of it once the hot room is hot")
     if made.workers > made.sockets:
         raise PlanError("--workers: more than --sockets")
     try:
@@ -231,6 +282,11 @@ def _seats(made: Plan) -> list[Seat]:
     count = made.sockets
     if made.scenario == "presence-storm":
         return [Seat(n, None, n) for n in range(count)]
+    if made.scenario == "hot":
+        rooms = [made.room_name(n // CALM_SOCKETS) for n in range(count)]
+        calm = CALM_SOCKETS * made.rooms
+        rooms[calm:] = [made.hot_room] * made.hot_sockets
+        return [Seat(n, room, n) for n, room in enumerate(rooms)]
     exponent = made.zipf if made.scenario == "mixed" else 0.0
     sizes = zipf(count, made.rooms, exponent)
     slow = made.slow if made.scenario == "slow-consumer" else 0

@@ -115,8 +115,8 @@ async def _crowd(
             sessions = await people.presented(client, wishes.sessions)
         else:
             sessions = await people.log_in(client, wishes.users, plan.sockets, tell)
-        room = plan.room_name(0) if plan.rooms else None
-        await try_room(plan.url, room, sessions[0].session_id)
+        for url in filter(None, (plan.url, plan.calm_url)):
+            await try_room(url, plan.tried_room, sessions[0].session_id)
         keeping = asyncio.create_task(people.keep(sessions))
         try:
             yield people.people(sessions)

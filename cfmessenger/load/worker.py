@@ -232,7 +232,11 @@ class Worker:
 def _carrier(job: desk.Job) -> Carrier:
     plan = job.plan
     if plan.target == "gateway":
-        return GatewayCarrier(plan.url, job.people)
+        return GatewayCarrier(
+            plan.url,
+            job.people,
+            lambda room: "" if room == plan.hot_room else plan.calm_url,
+        )
     from .actor_target import ActorCarrier  # only then: it brings a Valkey client
 
     gateway = f"load-{plan.run}-{job.part.worker}"

@@ -71,7 +71,7 @@ class Generation:
         def change(found: _Stored) -> _Stored | None:
             if found.number and seed in ("", found.seed):
                 return None
-            made = _reseeded(found, mode, size, public, now)
+            made = _begun(found, mode, size, public, now)
             return replace(made or found, seed=seed)
 
         return await self._change(change)
@@ -92,9 +92,8 @@ class Generation:
         self, mode: Mode, size: int, public: Iterable[str] = ()
     ) -> Placement:
         """Begin a new generation; rooms that live elsewhere under it move."""
-        public = tuple(public)
-        now = await self._now()
-        return await self._change(lambda f: _reseeded(f, mode, size, public, now))
+        public, now = tuple(public), await self._now()
+        return await self._change(lambda f: _begun(f, mode, size, public, now))
 
     async def promote(
         self, name: str, why: Why, now: int, instead: str | None = None
@@ -144,11 +143,14 @@ class Generation:
 
     async def _change(self, change: _Change) -> Placement:
         for _ in range(TRIES):
-            found = await self._read() or await self._former()
+            stored = await self._read()
+            found = stored or await self._former()
             made = change(found)
             if made is None:
-                return _plain(found)
-            if made.number == found.number:  # its seed alone
+                if stored is not None or not found.number:
+                    return _plain(found)
+                made = found  # to where everybody looks
+            if made.number == found.number:  # its seed or its place alone
                 made = replace(made, number=found.number + 1)
             if await self._store(made):
                 return _plain(made)
@@ -159,7 +161,7 @@ class Generation:
         return _decode(found[0].event) if found else None
 
     async def _former(self) -> _Stored:
-        """What releases up to 0.9 kept in a plain key: numbers go on above it."""
+        """What was in a plain key before there was a log: numbers go on above it."""
         raw = await self._execute("GET", keys.PLACEMENT)
         return replace(_decode(raw), seed="") if raw is not None else _Stored()
 
@@ -181,12 +183,12 @@ class Generation:
         return await self._log.ask(*command)
 
 
-def _reseeded(
-    found: _Stored, mode: Mode, size: int, public: tuple[str, ...], now: int
+def _begun(
+    found: _Stored, mode: Mode, size: int, public: Iterable[str], now: int
 ) -> _Stored | None:
-    """The first generation of all is one even if it says nothing new."""
     made = found.reseeded(mode, size, public, now)
-    return made if made or found.number else replace(found, number=1)
+    # The first is one, even if it says what would hold without it.
+    return made or (None if found.number else replace(found, number=1))
 
 
 def _plain(stored: _Stored) -> Placement:

@@ -14,7 +14,7 @@ from tests.bench.summary import Failure, Result, Spread, ratios, spread, values
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 
-OURS = ("pooled", "dedicated")
+OURS = ("auto", "pooled", "dedicated")
 PEERS = ("workerd", "workerd-stored", "node-ws")
 NONE = "–"
 

@@ -27,7 +27,7 @@ QUICK: dict[str, Sizes] = {
     "fanout": {"sockets": 100, "window": 8, "warm_s": 0.5, "seconds": 1.0},
     "idle": {"sockets": 300, "before": 50, "quiet_s": 0.5, "rest_s": 1.0},
 }
-QUICK_CONTESTANTS = ("pooled", "workerd", "node-ws", "channels")
+QUICK_CONTESTANTS = ("auto", "workerd", "node-ws", "channels")
 
 
 def sizes(

@@ -52,7 +52,7 @@ def test_every_line_of_a_table_is_as_wide_as_the_widest() -> None:
 def result() -> Result:
     samples = [
         Sample("fanout", key, n, {"cpu_us_per_delivery": value * n})
-        for key, value in (("pooled", 4.0), ("workerd", 40.0), ("node-ws", 16.0))
+        for key, value in (("auto", 4.0), ("workerd", 40.0), ("node-ws", 16.0))
         for n in (1, 2)
     ]
     return Result(
@@ -62,7 +62,7 @@ def result() -> Result:
         plan={"fanout": FULL["fanout"] | {"sockets": 77}},
         repetitions=2,
         entrants=[
-            Entrant("pooled", "Ours", "durable"),
+            Entrant("auto", "Ours", "durable"),
             Entrant("workerd", "A Durable Object", "nothing stored"),
             Entrant("node-ws", "Node", "nothing stored"),
             Entrant("channels", "Channels", "nothing stored"),

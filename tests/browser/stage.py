@@ -6,6 +6,7 @@ page, with a deadline that suits a slow machine.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -84,15 +85,16 @@ class Up:
     def kill_room(self, room_id: str) -> None:
         """The process that the room lives in; the next event starts another."""
         listed = subprocess.run(
-            [sys.executable, "-m", "cfmessenger", "rooms"],
+            [sys.executable, "-m", "cfmessenger", "rooms", "--json"],
             env=self.environment,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        found = re.search(rf"room:{room_id}\W+dedicated\W+(\d+)", listed)
-        assert found, listed
-        (room,) = [row for row in self._family() if row.pid == int(found[1])]
+        rooms = {each["name"]: each for each in map(json.loads, listed.splitlines())}
+        found = rooms.get(f"room:{room_id}")
+        assert found is not None, listed
+        (room,) = [row for row in self._family() if row.pid == found["pid"]]
         process.send(room, signal.SIGKILL)
         assert process.wait_gone({room}, 10.0) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,34 @@ async def test_a_run_prints_writes_and_compares(
     assert page.read_text().startswith("<!")
     compared = await command("compare", str(first), str(first))
     assert compared.code == 0, compared.err
+
+
+async def test_what_neighbours_of_a_hot_room_notice_is_told(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    found = tmp_path / "found.json"
+    async with gateway(valkey_url) as url:
+        ran = await command(
+            *("hot", "--url", url, "--rooms", "5", "--hot-sockets", "3"),
+            *("--hot-rate", "20", "--warmup", "0", "--duration", "9"),
+            *("--max-lag", "60000", "--json", str(found), "--calm-url", url),
+            *("--expect", "calmRatio.p99<1000", "--expect", "calmBefore.p50<60s"),
+        )
+    assert ran.code == 0, ran.err
+    assert "calmBefore" in ran.out and "calmBeside" in ran.out
+    assert re.search(r"calm rooms +p50 × [\d.]+, p99 × [\d.]+ beside", ran.out)
+    assert [each.holds for each in read(found).expectations] == [True, True]
+
+
+async def test_conversations_that_begin_at_once_are_told(valkey_url: str) -> None:
+    async with gateway(valkey_url) as url:
+        ran = await command(
+            *("open", "--url", url, "--rooms", "6", "--within", "0.2"),
+            *("--max-lag", "60000", "--expect", "first.max<60s"),
+        )
+    assert ran.code == 0, ran.err
+    assert re.search(r"first +6 ", ran.out)
+    assert re.search(r"opened +6, refused 0", ran.out)
 
 
 async def test_an_expectation_that_is_missed_is_3(valkey_url: str) -> None:

@@ -3,8 +3,10 @@ not."""
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from actors.host import HostSettings
 from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
 from cfmessenger.cli.runtime import RuntimeFolder
-from cfmessenger.placement import Placement
+from cfmessenger.errors import ERRORS
+from cfmessenger.placement import Own, Placement
 from tests import patience
+from tests.gateway.live import Node, live
 
 
 async def placement(*args: str, folder: Path, **env: str) -> tuple[int, str, str]:
@@ -32,19 +36,28 @@ async def placement(*args: str, folder: Path, **env: str) -> tuple[int, str, str
     return process.returncode, out.decode(), err.decode()
 
 
-@pytest.fixture
-async def namespace(tmp_path: Path) -> AsyncIterator[LocalNamespace]:
-    """What `up` would have on this data folder."""
-    runtime = RuntimeFolder(tmp_path / ".cfmessenger")
+@asynccontextmanager
+async def found_in(folder: Path, namespace: LocalNamespace) -> AsyncIterator[None]:
+    """Commands find this namespace by the data folder, as what `up` has."""
+    runtime = RuntimeFolder(folder / ".cfmessenger")
     runtime.open()
-    settings = HostSettings("unix:///nowhere", 10_000, 3600.0, (0, 1), (0, 1))
-    namespace = LocalNamespace(settings, Placement("dedicated", 1, 1))
     server = NamespaceServer(namespace, f"unix:{runtime.path / 'namespace.sock'}", "")
     await server.start()
-    yield namespace
-    await server.close()
+    try:
+        yield
+    finally:
+        await server.close()
+        runtime.remove()
+
+
+@pytest.fixture
+async def namespace(tmp_path: Path) -> AsyncIterator[LocalNamespace]:
+    """One that has no rooms, and that needs no storage."""
+    settings = HostSettings("unix:///nowhere", 10_000, 3600.0, (0, 1), (0, 1))
+    namespace = LocalNamespace(settings, Placement("dedicated", 1, 1))
+    async with found_in(tmp_path, namespace):
+        yield namespace
     await namespace.close()
-    runtime.remove()
 
 
 async def test_it_shows_where_rooms_live(
@@ -65,6 +78,78 @@ async def test_it_moves_rooms(namespace: LocalNamespace, tmp_path: Path) -> None
     assert moved == (0, "pooled, 7 actors (generation 3)\n", "")
     moved = await placement("dedicated", folder=tmp_path)
     assert moved == (0, "dedicated (generation 4)\n", "")
+    moved = await placement("auto", "--size", "2", folder=tmp_path)
+    assert moved == (0, "auto, 2 actors (generation 5)\n", "")
+    assert await namespace.placement() == Placement("auto", 2, 5)
+
+
+GENERAL = {"room:general": Own("public", 0, 1)}
+
+
+@pytest.fixture
+async def node(
+    empty_valkey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Node]:
+    """A messenger in which rooms find their place, on this data folder."""
+    auto = Placement("auto", 2, 1, own=GENERAL)
+    monkeypatch.setattr("tests.gateway.live.PLACEMENT", auto)
+    async with live(empty_valkey) as node, found_in(tmp_path, node.namespace):
+        yield node
+
+
+async def test_exceptions_are_shown_with_their_process(
+    node: Node, tmp_path: Path
+) -> None:
+    shown = await placement(folder=tmp_path)
+    lines = shown[1].splitlines()
+    assert lines[0] == "auto, 2 actors (generation 1)"
+    assert lines[-1].split()[:2] == ["room:general", "public"]
+    assert lines[-1].split()[-1] == "asleep"
+    await (await node.enter("user_1", "general")).say("hello")
+    shown = await placement(folder=tmp_path)
+    pid = (await node.described())["room:general"].pid
+    assert re.search(rf"^room:general +public .* \d+\.\d % +{pid} *$", shown[1], re.M)
+
+
+async def test_a_room_is_pinned_and_unpinned(node: Node, tmp_path: Path) -> None:
+    pinned = await placement("pin", "quiet", folder=tmp_path)
+    assert pinned == (0, "room:quiet is pinned (generation 2)\n", "")
+    again = await placement("pin", "room:quiet", folder=tmp_path)
+    assert again == pinned
+    assert (await node.namespace.placement()).why("room:quiet") == "pinned"
+    code, out, _ = await placement(folder=tmp_path)
+    assert code == 0 and re.search(r"^room:quiet +pinned ", out, re.M)
+    gone = await placement("unpin", "quiet", folder=tmp_path)
+    assert gone == (0, "room:quiet is not pinned any more (generation 3)\n", "")
+    assert (await node.namespace.placement()).why("room:quiet") is None
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("pin", "general"), "room:general has its own actor already: it is public."),
+        (("unpin", "general"), "room:general is not pinned."),
+        (("unpin", "room:quiet"), "room:quiet is not pinned."),
+        (("pin", "presence:global"), ERRORS["INVALID_ROOM_ID"].message),
+        (("pin", "system_room"), ERRORS["ROOM_RESERVED"].message),
+    ],
+)
+async def test_what_cannot_be_pinned_or_unpinned_is_told_in_a_line(
+    node: Node, tmp_path: Path, args: tuple[str, ...], said: str
+) -> None:
+    refused = await placement(*args, folder=tmp_path)
+    assert refused == (1, "", f"cfmessenger: {said}\n")
+    assert (await node.namespace.placement()).number == 1
+
+
+async def test_a_pin_that_does_not_count_yet_says_so(
+    node: Node, tmp_path: Path
+) -> None:
+    await node.namespace.place("pooled", 2)
+    code, out, _ = await placement("pin", "quiet", folder=tmp_path)
+    assert code == 0 and "; it counts in auto, this is pooled (" in out
+    _, out, _ = await placement(folder=tmp_path)
+    assert "again in auto:" in out
 
 
 @pytest.mark.parametrize(
@@ -75,6 +160,10 @@ async def test_it_moves_rooms(namespace: LocalNamespace, tmp_path: Path) -> None
         ("pooled", "--size", "1001"),
         ("pooled", "--size", "many"),
         ("scattered",),
+        ("pin",),
+        ("unpin",),
+        ("pin", "general", "--size", "3"),
+        ("auto", "general"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(

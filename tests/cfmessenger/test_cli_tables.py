@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cfmessenger.cli.tables import show
+from cfmessenger.cli.tables import age, percent, show
 
 NAMES = ("bot_conspiracy", "The Truth Is In Here", "until 13:00", 12, "3 busy, 1 off")
 ROWS = [NAMES, ("bot_a", "A", "from 9:00", 7, "0")]
@@ -41,3 +41,21 @@ def test_a_pipe_gets_whole_lines(
 def test_markup_of_others_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     show(("name",), [("[red]:smile:[/red]",)])
     assert "[red]:smile:[/red]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (-5000, "0 s"),
+        (59_999, "59 s"),
+        (60_000, "1 min"),
+        (7_199_000, "1 h"),
+        (200_000_000, "2 d"),
+    ],
+)
+def test_ages_have_one_unit(ms: int, said: str) -> None:
+    assert age(ms) == said
+
+
+def test_shares_are_percents() -> None:
+    assert percent(0.12345) == "12.3 %"

@@ -1,6 +1,7 @@
 """Key names are a contract with the data on disk: each is spelled out here once."""
 
 from cfmessenger import keys
+from cfmessenger.storage.generation import NAME
 
 NAMES = {
     keys.log("room:general"): "cfm:{room:general}:log",
@@ -27,6 +28,7 @@ NAMES = {
     keys.GATEWAYS: "cfm:gateways",
     keys.LACKING: "cfm:gateways:lacking",
     keys.PLACEMENT: "cfm:placement",
+    keys.OWN_LOADS: "cfm:{placement}:loads",
     keys.REVOKED_CHANNEL: "cfm:revoked",
     keys.USERS_CHANNEL: "cfm:users",
 }
@@ -34,6 +36,10 @@ NAMES = {
 
 def test_names_are_those_of_the_data_on_disk() -> None:
     assert list(NAMES) == list(NAMES.values())
+
+
+def test_the_generation_of_placement_has_a_log_as_objects_have() -> None:
+    assert keys.log(NAME) == "cfm:{placement}:log"
 
 
 def test_no_name_was_left_out_here() -> None:

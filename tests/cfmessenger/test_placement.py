@@ -137,3 +137,12 @@ def test_an_exception_that_came_and_went_unseen_is_known() -> None:
     gone = there.demoted(["room:x"], NOW)
     assert gone is not None and gone.actor_of("room:x") == AUTO.actor_of("room:x")
     assert gone.changed_after(AUTO.number) == {"room:x"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "pooled", "dedicated"])
+def test_a_pin_can_be_taken_back_whatever_the_mode(mode: Mode) -> None:
+    pinned = Placement(mode, 2, 1).promoted("room:a", "pinned", now=5)
+    assert pinned is not None and pinned.own.keys() == {"room:a"}
+    unpinned = pinned.unpinned("room:a", now=6)
+    assert unpinned is not None and not unpinned.own
+    assert unpinned.unpinned("room:a", now=7) is None

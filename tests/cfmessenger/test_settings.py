@@ -1,5 +1,6 @@
 """Settings: every name of design.md §6, its default, and what is refused and how."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ NAMES = """
     LOCATION_HINT LOCATION_STRICT OPEN_ROOMS USERS BOTS_ACTIVE BOT_QUOTA_DAY
     BOT_QUOTA_USER BOT_QUOTA_ROOM AI_BASE_URL AI_MODEL AI_KEY CRASH_AT
     MAX_SESSIONS_PER_USER WRITE_RATE ORDER_QUOTA ORDER_QUOTA_BYTES NEW_ROOM_RATE
+    OWN_ROOMS HOT_SHARE HOT_HOLD CALM_AFTER
 """.split()
 
 EVERYTHING = {
@@ -29,6 +31,10 @@ EVERYTHING = {
     "CFM_RAY_ADDRESS": "head.example:6379",
     "CFM_PLACEMENT": "pooled",
     "CFM_POOL_SIZE": "7",
+    "CFM_OWN_ROOMS": "0",
+    "CFM_HOT_SHARE": "25",
+    "CFM_HOT_HOLD": "20",
+    "CFM_CALM_AFTER": "0.5",
     "CFM_WARM_WORKERS": "0",
     "CFM_HIBERNATE_AFTER": "0.25",
     "CFM_LOG_LENGTH": "1000",
@@ -87,7 +93,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (settings.host, settings.port, settings.gateways) == ("127.0.0.1", 8000, 1)
     assert settings.data_dir == Path(".cfmessenger").absolute()
     assert settings.valkey_url is settings.ray_address is settings.database_url is None
-    assert (settings.fsync, settings.placement) == ("always", "dedicated")
+    assert (settings.fsync, settings.placement) == ("always", "auto")
     assert (settings.warm_workers, settings.hibernate_after) == (2, 10)
     assert (settings.log_length, settings.drain_s) == (10_000, 20)
     assert settings.chat_rate == Rate(20, 10)
@@ -100,6 +106,9 @@ def test_defaults_are_the_documented_ones() -> None:
     assert bots == (4, 10_000, 50)
     assert settings.bot_quota_room == 1
     assert settings.pool_size >= 1
+    assert (settings.hot_share, settings.hot_hold) == (10, 50)
+    assert settings.calm_after == 180
+    assert 0 < settings.own_rooms <= 8 * (os.cpu_count() or 1)
 
 
 def test_everything_can_be_set_and_handed_to_a_child_process() -> None:
@@ -147,7 +156,11 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("PORT", "65536", "expected `int` <= 65535"),
         ("GATEWAYS", "0", "expected `int` >= 1"),
         ("FSYNC", "no", "expected always or everysec"),
-        ("PLACEMENT", "spread", "expected dedicated or pooled"),
+        ("PLACEMENT", "spread", "expected auto or dedicated or pooled"),
+        ("OWN_ROOMS", "-1", "expected `int` >= 0"),
+        ("HOT_SHARE", "101", "expected `int` <= 100"),
+        ("HOT_HOLD", "0", "expected `int` >= 1"),
+        ("CALM_AFTER", "0", "expected `float` > 0.0"),
         ("LOG_FORMAT", "xml", "expected console or json"),
         ("LOG_LENGTH", "999", "expected `int` >= 1000"),
         ("HIBERNATE_AFTER", "nan", "expected a number of seconds"),

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from cfmessenger.client.errors import ClientError
-from cfmessenger.placement import Mode
+from cfmessenger.placement import MODES, Mode
 from tests.chaos import history as h
 from tests.chaos import report
 from tests.chaos.checker import Anomaly, Limits, check
@@ -41,9 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--gateways", type=int, default=2)
-    parser.add_argument(
-        "--placement", choices=["dedicated", "pooled"], default="dedicated"
-    )
+    parser.add_argument("--placement", choices=MODES, default="auto")
     parser.add_argument("--pool-size", type=int, choices=POOLS, default=2)
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second")
     parser.add_argument("--hibernate-after", type=float, default=2.0)
@@ -72,6 +70,9 @@ class Run:
             "CFM_HIBERNATE_AFTER": str(options.hibernate_after),
             "CFM_PLACEMENT": options.placement,
             "CFM_POOL_SIZE": str(options.pool_size),
+            # So that rooms move by themselves too, within a run.
+            "CFM_HOT_SHARE": "3",
+            "CFM_CALM_AFTER": "3",
         }
         messenger = Messenger(PEOPLE, **env)
         sys.stderr.write(f"seed {options.seed}, everything in {messenger.folder}\n")
@@ -103,7 +104,7 @@ class Run:
     @property
     def _home(self) -> tuple[Mode, int]:
         options = self._options
-        size = options.pool_size if options.placement == "pooled" else 1
+        size = options.pool_size if options.placement != "dedicated" else 1
         return options.placement, size
 
     def _left_s(self, spare_s: float) -> float:

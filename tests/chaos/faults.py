@@ -9,6 +9,7 @@ Must not judge.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -28,6 +29,8 @@ POOLS = (1, 2, 3)
 STOP_VALKEY_S = (2.0, 7.0)
 WARM_UP_S = 2.0
 PAUSE_S = (1.0, 3.0)
+IN_A_MOVE_S = (0.0, 1.0)
+_OF_AUTO = ("promote-room", "demote-room", "pin-room", "kill-namespace-in-a-move")
 RATED = "room:nudgers"
 """Hurt more often: its rate windows must survive."""
 RECOVER = 0.75
@@ -65,6 +68,10 @@ class Nemesis:
             "term-room": self._term_room,
             "stop-room": self._stop_room,
             "change-placement": self._change_placement,
+            "promote-room": self._promote_room,
+            "demote-room": self._demote_room,
+            "pin-room": self._pin_room,
+            "kill-namespace-in-a-move": self._kill_in_a_move,
             "kill-presence": self._kill_presence,
             "kill-gateway": self._kill_gateway,
             "drain-gateway": self._drain_gateway,
@@ -77,6 +84,9 @@ class Nemesis:
             "stall-readers": self._stall,
             "drop-clients": self._drop,
         }
+        if home[0] != "auto":
+            for kind in _OF_AUTO:
+                del self.kinds[kind]
         if unknown := set(only) - set(self.kinds):
             raise ValueError(f"no such fault: {', '.join(sorted(unknown))}")
         if only:
@@ -178,6 +188,8 @@ class Nemesis:
         """Rooms move elsewhere while they talk, and soon back again."""
         others: list[tuple[Mode, int]] = [("dedicated", 1)]
         others += [("pooled", size) for size in POOLS]
+        if self._home[0] == "auto":
+            others += [("auto", size) for size in POOLS]
         others.remove(self._home)
         t, been = time.monotonic(), []
         for mode, size in (self._rng.choice(others), self._home):
@@ -190,6 +202,71 @@ class Nemesis:
             been.append(f"{made.mode} {made.size}")
         target = ", ".join(been)
         return self._fault(t, "change-placement", target) if been else None
+
+    async def _promote_room(self) -> h.Fault | None:
+        """A room gets an actor of its own, as if it had been hot."""
+        t = time.monotonic()
+        with contextlib.suppress(Unavailable, TimeoutError, OSError):
+            if (name := await self._promote()) is not None:
+                return self._moved(t, "promote-room", name)
+        return None
+
+    async def _promote(self) -> str | None:
+        now = time.time_ns() // 1_000_000
+        awake = sorted(await self._messenger.awake())
+        async with self._messenger.generation() as generation:
+            placement = await generation.read()
+            if placement is None:
+                return None
+            may = [name for name in awake if placement.may_promote(name, now)]
+            if not may:
+                return None
+            name = self._rng.choice(may)
+            made = await generation.promote(name, "hot", now)
+            return name if name in made.own else None
+
+    async def _demote_room(self) -> h.Fault | None:
+        """One that has its own by what it cost goes back to a pool."""
+        t, now = time.monotonic(), time.time_ns() // 1_000_000
+        with contextlib.suppress(Unavailable, TimeoutError, OSError):
+            async with self._messenger.generation() as generation:
+                placement = await generation.read()
+                measured = placement.measured() if placement is not None else []
+                if measured:
+                    name = self._rng.choice(sorted(measured))
+                    await generation.demote([name], now)
+                    return self._moved(t, "demote-room", name)
+        return None
+
+    async def _pin_room(self) -> h.Fault | None:
+        """A person pins a room, and soon not any more."""
+        awake = await self._messenger.awake()
+        rooms = sorted(name for name in awake if name.startswith("room:"))
+        if not rooms:
+            return None
+        t, name = time.monotonic(), self._rng.choice(rooms)
+        been = False
+        for ask in (self._messenger.pin, self._messenger.unpin):
+            if been:
+                await asyncio.sleep(self._rng.uniform(*STAY_S))
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await ask(name)
+                been = True
+        return self._moved(t, "pin-room", name) if been else None
+
+    async def _kill_in_a_move(self) -> h.Fault | None:
+        """Who starts the new process dies between the proposal and the move."""
+        t = time.monotonic()
+        with contextlib.suppress(Unavailable, TimeoutError, OSError):
+            if (name := await self._promote()) is not None:
+                await asyncio.sleep(self._rng.uniform(*IN_A_MOVE_S))
+                fault = await self._kill_namespace()
+                if fault is not None:
+                    return self._moved(t, "kill-namespace-in-a-move", name)
+        return None
+
+    def _moved(self, t: float, kind: str, name: str) -> h.Fault:
+        return self._fault(t, kind, name, rooms=[name.removeprefix("room:")])
 
     # Gateways.
 

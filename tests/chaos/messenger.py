@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +34,8 @@ from cfmessenger.cli.runtime import CHILD, RuntimeFolder
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Described, NamespaceClient
 from cfmessenger.placement import Mode, Placement
+from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.log import ValkeyLog
 
 START_S = 90.0
 STOP_S = 12.0
@@ -265,6 +269,26 @@ class Messenger:
         """As `cfmessenger placement`. Raises `Unavailable` or `TimeoutError`."""
         async with asyncio.timeout(4.0):
             return await self._namespace.place(mode, size)
+
+    async def pin(self, name: str) -> Placement:
+        """As `cfmessenger placement pin`. Raises `Unavailable` or `TimeoutError`."""
+        async with asyncio.timeout(4.0):
+            return await self._namespace.pin(name)
+
+    async def unpin(self, name: str) -> Placement:
+        """And `unpin`."""
+        async with asyncio.timeout(4.0):
+            return await self._namespace.unpin(name)
+
+    @asynccontextmanager
+    async def generation(self) -> AsyncIterator[Generation]:
+        """What a host proposes by; within 4 s, or `TimeoutError`."""
+        log = ValkeyLog((self.runtime / "valkey.url").read_text().strip(), 0)
+        try:
+            async with asyncio.timeout(4.0):
+                yield Generation(log)
+        finally:
+            log.close()
 
     async def ready(self, timeout_s: float) -> bool:
         """All gateways run and `/readyz` says yes several times, whoever answers."""

@@ -114,8 +114,8 @@ class Names:
 
     def __init__(self) -> None:
         self.where: Address | None = None
+        self.known = Placement()
         self.resolved = 0
-        self.generation = Placement()
         self.killed: list[tuple[str, str]] = []
         self.asked = asyncio.Event()
 
@@ -129,7 +129,7 @@ class Names:
         return self.where
 
     async def placement(self) -> Placement:
-        return self.generation
+        return self.known
 
     async def kill(self, name: str, actor_id: str) -> bool:
         self.killed.append((name, actor_id))

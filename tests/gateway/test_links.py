@@ -10,7 +10,8 @@ import pytest
 from actors.host import Host, HostSettings
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
-from gateway import links
+from cfmessenger.placement import Own, Placement
+from gateway import links, metrics
 from gateway.links import Link, Links
 from tests import patience
 from tests.gateway.edge import settings_for
@@ -243,3 +244,44 @@ async def test_an_unknown_name_is_unavailable() -> None:
     async with gateway(Names()) as ends:
         with pytest.raises(Unavailable):
             await ends.to("room:x", None)
+
+
+# Placement.
+
+
+def moves() -> dict[str, float]:
+    """So far, by reason."""
+    (family,) = metrics.PLACEMENT_MOVES.collect()
+    return {
+        sample.labels["reason"]: sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+async def test_moves_are_counted_by_reason_where_a_newer_placement_is_learned() -> None:
+    names = Names()
+    known = {"room:hot": Own("hot", 0, 1), "room:gone": Own("lived", 0, 1)}
+    now_own = {
+        "room:hot": known["room:hot"],
+        "room:warm": Own("hot", 0, 8),
+        "room:dear": Own("pinned", 0, 9),
+    }
+    async with actor() as process, gateway(names) as ends:
+
+        async def learn(placement: Placement) -> dict[str, float]:
+            before = moves()
+            names.known = placement
+            number = placement.number
+            names.where = msgspec.structs.replace(process.address, generation=number)
+            await ends.to("room:x", None)
+            now = moves()
+            changed = {why for why in now if now[why] != before.get(why, 0.0)}
+            return {why: now[why] - before.get(why, 0.0) for why in changed}
+
+        # Who begins has seen nothing move.
+        assert await learn(Placement("auto", 2, 7, own=known)) == {}
+        ended = {"room:gone": (0, 8), "room:brief": (0, 9)}
+        after = Placement("auto", 2, 9, own=now_own, ended=ended)
+        assert await learn(after) == {"hot": 1, "pinned": 1, "ended": 1}
+        assert await learn(after) == {}, "known already"

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
+from cfmessenger.placement import Placement
 from gateway import metrics
 from tests.gateway.edge import gateway
 from tests.gateway.live import eventually, live, new_room
@@ -83,9 +85,12 @@ def moved_since(before: dict[tuple[str, str], float]) -> set[str]:
     return {name for name, each in now if now[name, each] != before.get((name, each))}
 
 
-async def test_every_figure_moves_with_what_it_counts(valkey_url: str) -> None:
+async def test_every_figure_moves_with_what_it_counts(
+    empty_valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.gateway.live.PLACEMENT", Placement("auto", 1, 1))
     before = figures()
-    async with live(valkey_url, hibernate_after="0.2") as node:  # a room that leaves
+    async with live(empty_valkey, hibernate_after="0.2") as node:  # rooms that leave
         room = new_room()
         al, bo = await node.enter("user_1", room), await node.enter("user_2", room)
         watcher = await node.watch("user_1")
@@ -94,6 +99,9 @@ async def test_every_figure_moves_with_what_it_counts(valkey_url: str) -> None:
         await watcher.send("presence_update", status="busy")
         await watcher.has("presence_update", userId="user_1", status="busy")
         await node.gateways[0].raw(b"hello\r\n\r\n")
+        await node.namespace.pin(f"room:{room}")
+        await node.asleep(f"room:{room}")
+        await al.say("hello from elsewhere")
         await al.close()
         everything = collectors().keys()
         await eventually(lambda: moved_since(before) == everything)

@@ -186,8 +186,12 @@ def test_v2_the_folders_of_sockets_and_secrets_are_ours_alone(running: Running) 
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(PATIENCE_S)
         line.connect(str(running.up.runtime / "valkey.sock"))
-        line.sendall(b"GET cfm:placement\r\n")
-        assert line.recv(100).startswith(b"-NOAUTH")
+        for read in (
+            b"XREVRANGE cfm:{placement}:log + -",
+            b"HGETALL cfm:{placement}:loads",
+        ):
+            line.sendall(read + b"\r\n")
+            assert line.recv(100).startswith(b"-NOAUTH")
         line.sendall(b"AUTH default x\r\n")
         assert line.recv(100).startswith(b"-WRONGPASS")
 

@@ -25,6 +25,8 @@ _MODULES: dict[Scenario, str] = {
     "wake": "wake",
     "churn": "churn",
     "presence-storm": "presence",
+    "hot": "hot",
+    "open": "opening",
 }
 
 

@@ -47,6 +47,12 @@ def test_every_scenario_has_a_plan_without_any_flag(scenario: Scenario) -> None:
         ("slow-consumer", {"duration_s": 3600.0}, r"^--duration: too long"),
         ("churn", {"target": "actors"}, r"^--target: churn is about gateways"),
         ("presence-storm", {"target": "actors"}, r"^--target: "),
+        ("hot", {"target": "actors"}, r"^--target: hot is about gateways"),
+        ("hot", {"hot_sockets": 0}, r"^--hot-sockets: expected `int` >= 1"),
+        ("hot", {"hot_rate": 0.0}, r"^--hot-rate: expected `float` > 0"),
+        ("hot", {"duration_s": 7.0}, r"^--duration: nothing is left"),
+        ("open", {"rooms": 0}, r"^--rooms|^--sockets"),
+        ("open", {"within_s": -1.0}, r"^--within: expected `float` >= 0"),
         ("fanout", {"arrivals": "sometimes"}, r"^--arrivals: "),
         ("fanout", {"tick_ms": -1.0}, r"^--tick: expected `float` >= 0"),
     ],
@@ -63,6 +69,18 @@ def test_what_is_not_given_is_the_scenario_s_own() -> None:
     assert plan("slow-consumer", "a", size=None).size == 2000
     assert plan("slow-consumer", "a", size=7).size == 7
     assert plan("wake", "a", rooms=3).sockets == 3
+    assert plan("open", "a", rooms=3).sockets == 3
+    assert plan("hot", "a").sockets == 2 * 200 + 100
+    assert plan("hot", "a", rooms=3, hot_sockets=7).sockets == 2 * 3 + 7
+    assert plan("hot", "a", rooms=3).rate == 3.0
+
+
+def test_the_hot_room_is_one_of_its_own_and_in_one_worker() -> None:
+    made = plan("hot", "abc", rooms=4, hot_sockets=6, workers=2)
+    where = Counter(seat.room for part in parts(made) for seat in part.seats)
+    assert where == {f"load-abc-{n}": 2 for n in range(4)} | {"load-abc-hot": 6}
+    workers = [p for p in parts(made) if "load-abc-hot" in {s.room for s in p.seats}]
+    assert len(workers) == 1
 
 
 @pytest.mark.parametrize(

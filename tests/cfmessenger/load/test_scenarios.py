@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cfmessenger.client.session import Client
+from cfmessenger.load.figure import value_of
 from cfmessenger.load.local_workers import LocalLauncher
-from cfmessenger.load.plan import Scenario
+from cfmessenger.load.plan import CALM_SOCKETS, Scenario
 from cfmessenger.load.result import Progress, Result
 from cfmessenger.load.run import Failure, Wishes
 from tests import patience
@@ -160,6 +161,47 @@ async def test_a_presence_storm_reaches_every_socket(valkey_url: str) -> None:
     assert result.counts["acked"] > 0
     assert result.counts["delivered"] > result.counts["acked"]
     assert "stale" not in result.counts
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_calm_rooms_are_timed_before_and_beside_a_hot_one(
+    valkey_url: str, workers: int
+) -> None:
+    flags = {"hot_sockets": 5, "hot_rate": 60.0, "settle_s": 0.5, "workers": workers}
+    async with gateway(valkey_url) as url, gateway(valkey_url) as calm_url:
+        result = await load(
+            "hot", url, calm_url=calm_url, rooms=10, duration_s=3.0, **flags
+        )
+    sound(result, sockets=25, rooms=11)
+    spoken(result)
+    # One second of ten calm rooms, then 1.5 of 2 s; and 2 s of the hot room.
+    before, beside = (result.histograms[f"calm{when}"] for when in ("Before", "Beside"))
+    assert before.count == pytest.approx(10, abs=2)
+    assert beside.count == pytest.approx(15, abs=2)
+    assert result.counts["sent"] == pytest.approx(30 + 120, abs=4)
+    hot = result.counts["delivered"] - CALM_SOCKETS * 30
+    assert hot == pytest.approx(5 * 120, abs=20)
+    for figure in ("calmRatio.p50", "calmRatio.p99"):
+        found = value_of(figure, result)
+        assert found is not None and found > 0
+
+
+async def test_conversations_are_opened_at_once(valkey_url: str) -> None:
+    async with gateway(valkey_url) as url:
+        result = await load("open", url, rooms=12, within_s=0.5)
+    sound(result, sockets=12, rooms=12)
+    assert result.histograms["first"].count == 12
+    assert result.counts["sent"] == result.counts["acked"] == 12
+    assert "refused" not in result.counts
+
+
+async def test_a_conversation_that_is_refused_is_counted(valkey_url: str) -> None:
+    async with gateway(valkey_url, max_sockets_per_session="4") as url:
+        wishes = Wishes(users=["user_1"])
+        result = await load("open", url, rooms=6, within_s=0.1, wishes=wishes)
+    assert result.histograms["first"].count == 4
+    assert result.counts["refused"] == result.counts["error.AT_CAPACITY"] == 2
+    assert result.oracle.violations == 0, result.oracle.examples
 
 
 @pytest.mark.parametrize(

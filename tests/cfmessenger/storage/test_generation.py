@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 import valkey
-from msgspec.structs import replace
 
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
@@ -15,12 +15,13 @@ from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 
 Open = Callable[[], Generation]
+KEYS = (keys.PLACEMENT, keys.log(NAME), keys.OWN_LOADS)
 
 
 @pytest.fixture
 async def opened(valkey_url: str, admin_valkey: valkey.Valkey) -> AsyncIterator[Open]:
     """Makes generations, each on a connection of its own; the key is there for none."""
-    admin_valkey.delete(keys.PLACEMENT, keys.log(NAME), keys.OWN_LOADS)
+    admin_valkey.delete(*KEYS)
     logs: list[ValkeyLog] = []
 
     def opened() -> Generation:
@@ -30,7 +31,7 @@ async def opened(valkey_url: str, admin_valkey: valkey.Valkey) -> AsyncIterator[
     yield opened
     for log in logs:
         log.close()
-    admin_valkey.delete(keys.PLACEMENT, keys.log(NAME), keys.OWN_LOADS)
+    admin_valkey.delete(*KEYS)
 
 
 # Seeding.
@@ -84,10 +85,23 @@ async def test_another_start_with_the_same_settings_moves_nothing(
 ) -> None:
     made = await opened().seed("pooled", 2, "start-1")
     again = await opened().seed("pooled", 2, "start-2")
-    assert again == replace(made, number=again.number)
+    assert (again.mode, again.size) == ("pooled", 2)
+    assert not again.changed_after(made.number)
     # And it is that start's now: what is changed from here on stays.
     changed = await opened().change("dedicated", 1)
     assert await opened().seed("pooled", 2, "start-2") == changed
+
+
+@pytest.mark.parametrize("seed", ["", "start-1"])
+async def test_what_was_in_a_plain_key_goes_on(
+    opened: Open, admin_valkey: valkey.Valkey, seed: str
+) -> None:
+    former = {"mode": "pooled", "size": 3, "number": 7, "seed": "start-1"}
+    admin_valkey.set(keys.PLACEMENT, msgspec.json.encode(former))
+    made = await opened().seed("auto", 1, seed)
+    wanted = "auto" if seed else "pooled"
+    assert (made.mode, made.number) == (wanted, 8)
+    assert await opened().read() == made, "where hosts look"
 
 
 # Changing.

@@ -200,7 +200,9 @@ async def scene(
     people: int, seed: int, disk: Disk | None = None, **env: str
 ) -> AsyncIterator[Scene]:
     """A running messenger with nobody in it; keeps its folder if something failed."""
-    messenger = Messenger(people, CFM_CHAT_RATE="0", **env)
+    # What is hurt here is one room's own process.
+    usual = {"CFM_CHAT_RATE": "0", "CFM_PLACEMENT": "dedicated"}
+    messenger = Messenger(people, **usual | env)
     with disk(messenger.data) if disk else contextlib.nullcontext():
         async with messenger:
             made = Scene(messenger, seed)
