@@ -73,6 +73,9 @@ OUTLIVED_S = 45.0
 """No exception outlives its room by more: what it said of its load is forgotten (10 s)
 and it is no new one any more (`NEW_MS`)."""
 
+LOADED_S = 20.0
+"""A long log without a mirror, a few entries at a time and over a slow network."""
+
 NEW_MS = 10_000
 UP_WITHIN_S = 6.0
 """Shorter than they are, so that a short run gets to their ends."""
@@ -370,10 +373,20 @@ class World:
         return [name for name in measured if name not in awake]
 
     async def _part(self) -> None:
-        """Whoever is superseded, or is moving, gets the time to find out."""
+        """Whoever is superseded, or moving, or being loaded, gets the time for it."""
         end = self.loop.time() + FOLLOWED_S
-        while self._running_twice() and self.loop.time() < end:
+        while self._running_twice() and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_S)
+        end = self.loop.time() + LOADED_S
+        while self._starting() and self.loop.time() < end:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self._starting():
+                await asyncio.sleep(CALM_S)  # for what it then has to say
+
+    def _starting(self) -> bool:
+        hosts = [each.host for each in self.namespace.living if each.host is not None]
+        objects = [each for host in hosts for each in host.objects.values()]
+        return any(each.state is State.STARTING for each in objects)
 
     def _running_twice(self) -> dict[str, list[str]]:
         running: dict[str, list[str]] = defaultdict(list)
