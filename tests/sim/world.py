@@ -289,10 +289,23 @@ class World:
         return stream.items[-1].id[1] if stream is not None and stream.items else 0
 
     async def _probe(self) -> None:
-        """Everything works: each person is heard."""
+        """Everything works: each person is heard, and in the end by whom it should.
+
+        A room that failed again and again, or was long in being loaded, is late to
+        move: it gets a second time.
+        """
         followed = self.namespace.generations[-1][0] + FOLLOWED_S
         await asyncio.sleep(max(0.0, followed - self.loop.time()))
         tops = {room: self._top(room) for room in self.plan.rooms}
+        if not await self._heard_by_all():
+            return
+        if self._misplaced(tops):
+            await asyncio.sleep(FOLLOWED_S)
+            tops = {room: self._top(room) for room in self.plan.rooms}
+            if await self._heard_by_all():
+                self.history.unsettled += self._misplaced(tops)
+
+    async def _heard_by_all(self) -> bool:
         for tab in self.tabs:
             tab.unheard.clear()
         for tab in self.tabs:
@@ -301,14 +314,15 @@ class World:
         while any(tab.unheard for tab in self.tabs):
             if self.loop.time() > end:
                 self.history.unsettled.append("nobody answers any more")
-                return
+                return False
             await asyncio.sleep(LOOK_EVERY_S)
         await self._settle(HEALED_S)
-        self._locate(tops)
+        return True
 
-    def _locate(self, tops: dict[str, int]) -> None:
-        """Whoever was heard since was so where the generation says, or one that was
-        the newest so lately that not everybody can have followed the next."""
+    def _misplaced(self, tops: dict[str, int]) -> list[str]:
+        """Who was heard since, and not where the newest generation says, or one that
+        was it so lately that not everybody can have followed the next."""
+        wrong: list[str] = []
         namespace = self.namespace
         keys_of = {each.process.name: each.key for each in namespace.living}
         generations = namespace.generations
@@ -319,8 +333,8 @@ class World:
             name = f"room:{room}"
             item = self.valkey.streams[_log_key(name)].items[-1]
             found = keys_of.get(item.writer.name)
-            at = msgspec.json.decode(item.fields[1])["timestamp"] / 1000
-            since = at - EPOCH_MS / 1000 - FOLLOWED_S
+            said_ms = msgspec.json.decode(item.fields[1])["timestamp"]
+            since = (said_ms - EPOCH_MS) / 1000 - FOLLOWED_S
             if namespace.generation.why(name) is not None:
                 since -= UP_WITHIN_S  # it stays until its own actor is up
             meant = {
@@ -329,8 +343,8 @@ class World:
                 if end > since
             }
             if found is not None and found not in meant:
-                text = f"{room} lives in {found}, not in {meant}"
-                self.history.unsettled.append(text)
+                wrong.append(f"{room} lives in {found}, not in {meant}")
+        return wrong
 
     async def _agree(self) -> None:
         """Every place that is awake comes to know the same; then the rooms wake."""
