@@ -80,6 +80,7 @@ NEW_MS = 10_000
 UP_WITHIN_S = 6.0
 """Shorter than they are, so that a short run gets to their ends."""
 
+AWAKE_EVERY_S = 0.15
 SPEAKS_S = 0.1
 """Who looked for the last time just before somebody took over is believed `TRUST_S`."""
 
@@ -291,19 +292,27 @@ class World:
     async def _probe(self) -> None:
         """Everything works: each person is heard, and in the end by whom it should.
 
-        A room that failed again and again, or was long in being loaded, is late to
-        move: it gets a second time.
+        Who was late to move, as a room is that failed again and again or was long in
+        being loaded, gets a second time.
         """
         followed = self.namespace.generations[-1][0] + FOLLOWED_S
         await asyncio.sleep(max(0.0, followed - self.loop.time()))
         tops = {room: self._top(room) for room in self.plan.rooms}
         if not await self._heard_by_all():
             return
-        if self._misplaced(tops):
-            await asyncio.sleep(FOLLOWED_S)
+        if self._misplaced(tops, 0.0):
+            await self._keep_awake(FOLLOWED_S + UP_WITHIN_S)
             tops = {room: self._top(room) for room in self.plan.rooms}
             if await self._heard_by_all():
-                self.history.unsettled += self._misplaced(tops)
+                self.history.unsettled += self._misplaced(tops, FOLLOWED_S)
+
+    async def _keep_awake(self, seconds: float) -> None:
+        """Whoever sleeps begins in the right place: something happens all the time."""
+        end = self.loop.time() + seconds
+        while self.loop.time() < end:
+            for tab in self.tabs:
+                tab._say({"type": "typing", "isTyping": False})
+            await asyncio.sleep(AWAKE_EVERY_S)
 
     async def _heard_by_all(self) -> bool:
         for tab in self.tabs:
@@ -319,7 +328,7 @@ class World:
         await self._settle(HEALED_S)
         return True
 
-    def _misplaced(self, tops: dict[str, int]) -> list[str]:
+    def _misplaced(self, tops: dict[str, int], grace_s: float) -> list[str]:
         """Who was heard since, and not where the newest generation says, or one that
         was it so lately that not everybody can have followed the next."""
         wrong: list[str] = []
@@ -334,8 +343,8 @@ class World:
             item = self.valkey.streams[_log_key(name)].items[-1]
             found = keys_of.get(item.writer.name)
             said_ms = msgspec.json.decode(item.fields[1])["timestamp"]
-            since = (said_ms - EPOCH_MS) / 1000 - FOLLOWED_S
-            if namespace.generation.why(name) is not None:
+            since = (said_ms - EPOCH_MS) / 1000 - grace_s
+            if grace_s and namespace.generation.why(name) is not None:
                 since -= UP_WITHIN_S  # it stays until its own actor is up
             meant = {
                 generation.actor_of(name)
