@@ -118,16 +118,18 @@ class Exceptions:
         self, placement: Placement, moving: Iterable[str], waited_s: float, now_ms: int
     ) -> tuple[set[str], Placement | None]:
         """Which of these may move: to a pool at once, to an actor of its own when that
-        is up. The placement is one in which those that waited too long stay."""
+        is up. The placement is one in which those that waited too long stay; but public
+        and pinned ones go all the same, and whoever needs them starts their actor."""
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}
         up = set(await self._generation.loads(own))
         if not own - up or waited_s < UP_WITHIN_S:
             return moving - own | up, None
-        for name in own - up:
+        late = (own - up) & set(placement.measured())
+        for name in late:
             logger.warning("%s stays: no actor of its own has started", name)
-        made = await self._generation.demote(own - up, now_ms)
-        return moving - own | up, made
+        made = await self._generation.demote(late, now_ms) if late else None
+        return moving - late, made
 
     # An exception's.
 
