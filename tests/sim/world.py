@@ -301,6 +301,7 @@ class World:
         if not await self._heard_by_all():
             return
         if self._misplaced(tops, 0.0):
+            await self._loaded()
             await self._keep_awake(FOLLOWED_S + UP_WITHIN_S)
             tops = {room: self._top(room) for room in self.plan.rooms}
             if await self._heard_by_all():
@@ -400,11 +401,14 @@ class World:
         end = self.loop.time() + FOLLOWED_S
         while self._running_twice() and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_S)
+        if self._starting():
+            await self._loaded()
+            await asyncio.sleep(CALM_S)  # for what it then has to say
+
+    async def _loaded(self) -> None:
         end = self.loop.time() + LOADED_S
-        while self._starting() and self.loop.time() < end:
+        while self._starting() and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_S)
-            if not self._starting():
-                await asyncio.sleep(CALM_S)  # for what it then has to say
 
     def _starting(self) -> bool:
         hosts = [each.host for each in self.namespace.living if each.host is not None]
