@@ -118,19 +118,18 @@ class Exceptions:
         self, placement: Placement, moving: Iterable[str], now_ms: int
     ) -> tuple[set[str], Placement | None]:
         """Which of these may move: to a pool at once, to an actor of its own when that
-        is up. The placement is one in which those that waited too long stay."""
+        is up. The placement is one in which those that waited too long stay; but public
+        and pinned ones go all the same, and whoever needs them starts their actor."""
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}
         up = set(await self._generation.loads(own))
         since = now_ms - int(UP_WITHIN_S * 1000)
-        missing = (own - up).intersection(placement.measured())
-        late = {name for name in missing if placement.own[name].since <= since}
-        if not late:
-            return moving - own | up, None
+        old = {name for name in own - up if placement.own[name].since <= since}
+        late = old.intersection(placement.measured())
         for name in late:
             logger.warning("%s stays: no actor of its own has started", name)
-        made = await self._generation.demote(late, now_ms)
-        return moving - own | up, made
+        made = await self._generation.demote(late, now_ms) if late else None
+        return moving - own | up | (old - late), made
 
     # An exception's.
 

@@ -455,6 +455,17 @@ def _alive(history: History) -> Iterator[str]:
     yield from history.unsettled
 
 
+def _two(history: History) -> Iterator[str]:
+    """Never two that speak: whoever was taken over shows nothing 2 s later."""
+    yield from history.two.values()
+
+
+def _outlived(history: History) -> Iterator[str]:
+    """No exception that load or life has made outlives its room."""
+    for name in history.outlived:
+        yield f"{name} sleeps, and has an actor of its own"
+
+
 def _begin(socket: Socket) -> int:
     """Where a socket's stream begins."""
     if socket.since is not None:
@@ -557,6 +568,8 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "shown_then_refused": _confirmed,
     "timestamp": _timestamps,
     "alive": _alive,
+    "two": _two,
+    "outlived": _outlived,
     "roster": _roster,
     "agree": _agree,
     "poison": _poison,

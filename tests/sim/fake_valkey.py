@@ -25,7 +25,7 @@ URL = "unix:///sim/valkey"
 _STALE = (
     "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 )
-_GROWS = frozenset({b"XADD", b"ZADD", b"HSET"})
+_GROWS = frozenset({b"XADD", b"ZADD", b"HSET", b"HSETEX"})
 _MAX = 2**64 - 1
 
 Id = tuple[int, int]
@@ -71,11 +71,14 @@ class Item(NamedTuple):
 
 
 class Stream:
-    """The items of a stream and the highest id it ever generated."""
+    """The items of a stream and the highest id it ever generated; when the first parts
+    of ids began, and with which items."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.top: Id = (0, 0)
+        self.begun: dict[int, float] = {}
+        self.past: list[tuple[float, Item]] = []
 
 
 class Session(asyncio.Protocol):
@@ -147,6 +150,7 @@ class FakeValkey:
         self.strings: dict[bytes, bytes] = {}
         self.zsets: dict[bytes, dict[bytes, int]] = {}
         self.hashes: dict[bytes, dict[bytes, bytes]] = {}  # survive everything here
+        self.ends: dict[tuple[bytes, bytes], float] = {}  # of their fields
         self.channels: dict[bytes, dict[Session, None]] = {}
         self.operations = 0
         self.on_disk = 0  # operations that survive whatever happens
@@ -223,6 +227,9 @@ class FakeValkey:
         self._keep(key, stream)
         writer = session.transport.peer.process
         item = Item(entry, args[1:], self.operations, writer)
+        if epoch > stream.top[0]:
+            stream.begun[epoch] = self.loop.time()
+            stream.past.append((self.loop.time(), item))
         items = [*stream.items, item] if length else stream.items
         if length:
             stream.items = items[-length:]
@@ -346,13 +353,16 @@ class FakeValkey:
     # Derived keys: what somebody chose is read back, the rest is not.
 
     def _hmget(self, session: Session, key: bytes, *fields: bytes) -> Any:
-        found = self.hashes.get(key, {})
+        found, now = self.hashes.get(key, {}), self.loop.time()
+        for field in fields:
+            if self.ends.get((key, field), now + 1) <= now:
+                found.pop(field, None)
         return [found.get(field) for field in fields]
 
     def _hset(self, session: Session, key: bytes, *pairs: bytes) -> Any:
-        self.hashes.setdefault(key, {}).update(
-            zip(pairs[::2], pairs[1::2], strict=True)
-        )
+        for field, value in zip(pairs[::2], pairs[1::2], strict=True):
+            self.hashes.setdefault(key, {})[field] = value
+            self.ends.pop((key, field), None)
         return 0
 
     def _hdel(self, session: Session, key: bytes, *fields: bytes) -> Any:
@@ -368,13 +378,17 @@ class FakeValkey:
 
     _persist = _expire = _zremrangebyrank = _nothing
 
-    # Rates by user are without limit here: a place is always free.
+    def _hsetex(self, session: Session, key: bytes, *args: bytes) -> Any:
+        if args[0] != b"EX":
+            return 1  # a rate's or a session's: here a place is always free
+        _, seconds, _, _, *pairs = args
+        self._hset(session, key, *pairs)
+        for field in pairs[::2]:
+            self.ends[key, field] = self.loop.time() + int(seconds)
+        return 1
 
     def _hpttl(self, session: Session, key: bytes, *args: bytes) -> Any:
         return [-2] * int(args[1])
-
-    def _hsetex(self, session: Session, *args: bytes) -> Any:
-        return 1
 
 
 def _id(text: bytes, low: int) -> Id:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from cfmessenger.placement import Placement
-from tests.sim.sim_loop import Process
+from actors.activation import Activation, State
+from tests.sim.sim_loop import Process, SimClock
 
 if TYPE_CHECKING:
+    from tests.sim.namespace import Change
     from tests.sim.processes import GatewayProcess, HostProcess
     from tests.sim.world import World
 
+HEAT_EVERY_S = 0.25
 POINTS = ("before_append", "after_append", "before_mirror", "after_mirror")
 FUSE = 80
 """A process that is to die does so within so many callbacks."""
@@ -56,13 +58,15 @@ class Faults:
             world.valkey.start()
         self._recover()
         world.namespace.away = False
+        world.memory = 1.0
         world.network.spikes_s = min(world.network.spikes_s, 0.2)
         world.network.heal()
 
     def _processes(self) -> list[Process]:
         world = self._world
         each = [*world.namespace.living, *world.living_gateways]
-        return [one.process for one in each]
+        servers = [world.namespace.server] if world.namespace.server else []
+        return [one.process for one in (*each, *servers)]
 
     def _later(self, low: float, high: float, then: Callable[[], None]) -> None:
         world = self._world
@@ -230,11 +234,76 @@ class Faults:
     def _placement_changes(self) -> bool:
         """Rooms are to live elsewhere, while they talk."""
         world = self._world
-        now, rng = world.namespace.generation, world.rng
-        mode = rng.choice(("dedicated", "pooled", "pooled"))
-        made = Placement(mode, rng.choice((1, 2, 3)), now.number + 1)
-        world.note("placement is to be %s", made)
-        world.namespace.place(made)
+        rng = world.rng
+        auto = world.plan.placement.mode == "auto"
+        modes = ("auto", "auto", "auto", "pooled", "dedicated")
+        mode = rng.choice(modes if auto else ("dedicated", "pooled", "pooled"))
+        size = rng.choice((1, 2, 3))
+        world.note("placement is to be %s, %d", mode, size)
+        return self._change(lambda generation: generation.change(mode, size))
+
+    def _change(self, change: Change) -> bool:
+        server = self._world.namespace.server
+        if server is None or not server.process.alive or server.known is None:
+            return False
+        server.change(change)
+        return True
+
+    def _room(self) -> str:
+        return f"room:{self._world.rng.choice(self._world.plan.rooms)}"
+
+    def _room_is_promoted(self) -> bool:
+        name, why = self._room(), self._world.rng.choice(("hot", "lived"))
+        self._world.note("%s is to have an actor of its own, %s", name, why)
+        now = SimClock().now()
+        return self._change(lambda generation: generation.promote(name, why, now))
+
+    def _room_is_pinned(self) -> bool:
+        name = self._room()
+        return self._change(lambda generation: generation.pin(name))
+
+    def _room_is_unpinned(self) -> bool:
+        name = self._room()
+        return self._change(lambda generation: generation.unpin(name))
+
+    def _rooms_are_demoted(self) -> bool:
+        names, now = {self._room(), self._room()}, SimClock().now()
+        return self._change(lambda generation: generation.demote(names, now))
+
+    def _room_is_hot(self) -> bool:
+        """Wherever it lives meanwhile."""
+        name, loop = self._room(), self._world.loop
+        self._world.note("%s is hot", name)
+        self._heat(name, loop.time() + self._world.rng.uniform(1.0, 6.0))
+        return True
+
+    def _heat(self, name: str, until: float) -> None:
+        for each in self._activations(name):
+            each.load.took(HEAT_EVERY_S / 2)
+        if self._world.loop.time() < until:
+            self._later(HEAT_EVERY_S, HEAT_EVERY_S, lambda: self._heat(name, until))
+
+    def _activations(self, name: str) -> Iterator[Activation]:
+        for each in self._world.namespace.living:
+            found = each.host.objects.get(name) if each.host is not None else None
+            if found is not None and found.state is State.RUNNING:
+                yield found
+
+    def _memory_is_short(self) -> bool:
+        world = self._world
+        world.memory = 0.05
+
+        def back() -> None:
+            world.memory = 1.0
+
+        self._later(0.5, 3.0, back)
+        return True
+
+    def _namespace_server_dies(self) -> bool:
+        server = self._world.namespace.server
+        if server is None or not server.process.alive:
+            return False
+        server.process.fuse = self._world.rng.randint(1, FUSE)
         return True
 
     def _valkey_dies(self) -> bool:

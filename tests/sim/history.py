@@ -107,6 +107,10 @@ class History:
     unsettled: list[str] = field(default_factory=list)
     """What was not as it must be 60 s after everything was healed: inputs that are not
     covered, sockets that are behind, people that nobody answers, two activations."""
+    outlived: list[str] = field(default_factory=list)
+    """Rooms that sleep, and are exceptions all the same."""
+    two: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Who spoke for an object, by name and epoch, long after another had taken over."""
     failures: list[str] = field(default_factory=list)
     """Exceptions nobody caught, and what the product logged as an error."""
     held: list[Shown] = field(default_factory=list)

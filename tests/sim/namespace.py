@@ -3,27 +3,124 @@
 It registers one actor per name and yet may hand out a second while the first lives:
 when it believes a node dead that is only cut off. It may give an address that was right
 a moment ago. What it is asked to kill it kills, if it can reach it.
+
+What it knows of the generation is known by a process of its own, as a namespace server
+does: the real `Generation` and the real `Upkeep`, against the world's Valkey.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from msgspec.json import encode
+import msgspec
 from msgspec.structs import replace
 
+from actors.upkeep import Upkeep
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Placement
+from cfmessenger.storage.generation import NAME, Generation
+from cfmessenger.storage.log import ValkeyLog
+from tests.sim.fake_valkey import URL
 from tests.sim.processes import HostProcess
-from tests.sim.sim_loop import Process
+from tests.sim.sim_loop import Process, SimClock
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 PATIENCE_S = 3.0
+FOLLOW_EVERY_S = 0.5
+ANSWER_S = 8.0
+
+Change = Callable[[Generation], Awaitable[Placement]]
+
+
+class NamespaceServer:
+    """A process that follows the generation and keeps actors ready, as Ray's does."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.process = Process(f"n{world.number('namespace server')}")
+        self.process.on_death = lambda: world.kill(self.process, "fuse")
+        self.known: Placement | None = None
+        self.before: Placement | None = None
+        self._reading: asyncio.Task[Placement] | None = None
+        self.process.run(asyncio.get_running_loop().create_task, self._live())
+
+    async def _live(self) -> None:
+        clock = SimClock()
+        self.generation = Generation(ValkeyLog(URL, 0, clock))
+        self._upkeep = Upkeep(self, self.generation, clock)
+        self._upkeeping = asyncio.create_task(self._upkeep.run())
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self.newest()
+            await asyncio.sleep(FOLLOW_EVERY_S)
+
+    def newest(self) -> Awaitable[Placement]:
+        """The present generation; one look for all who ask meanwhile."""
+        if self._reading is None or self._reading.done():
+            create = asyncio.get_running_loop().create_task
+            self._reading = self.process.run(create, self._read())
+            self._reading.add_done_callback(_looked_at)
+        return asyncio.shield(self._reading)
+
+    async def _read(self) -> Placement:
+        known, generation, plan = self.known, self.generation, self.world.plan
+        if known is None:
+            seed = plan.placement
+            return self._adopt(await generation.seed(seed.mode, seed.size))
+        number = await generation.number()
+        if number == known.number:
+            return known
+        found = await generation.read() if number > known.number else None
+        return self._adopt(found or await generation.restore(known))
+
+    def _adopt(self, found: Placement) -> Placement:
+        known = self.known
+        if known is not None and found.number <= known.number:
+            return known
+        self.before, self.known = known, found
+        self.world.note("%s knows %s", self.process, found)
+        self._upkeep.news.set()
+        return found
+
+    def change(self, change: Change) -> None:
+        """An operator's command; who is told of it at once, and who has to look?"""
+        create = asyncio.get_running_loop().create_task
+        self.process.run(create, self._change(change))
+
+    async def _change(self, change: Change) -> None:
+        world = self.world
+        with contextlib.suppress(Unavailable):
+            made = self._adopt(await change(self.generation))
+            for each in world.namespace.living:
+                if each.host is not None and world.rng.random() < 0.5:
+                    each.process.run(each.host.place, made)
+
+    # What `Upkeep` asks for.
+
+    async def placement(self) -> Placement:
+        return self.known or await self.newest()
+
+    async def start(self, actor: str) -> None:
+        """Late, and sometimes not at all."""
+        world = self.world
+        if not world.healed:
+            await asyncio.sleep(world.rng.expovariate(2.0))
+            if world.rng.random() < world.plan.unstarted_p:
+                raise Unavailable(message="It does not start.")
+        await world.namespace.reach(actor, self.known or Placement())
+
+    async def actors(self) -> set[str]:
+        return self.world.namespace.actors
+
+    async def wakes(self) -> None:
+        """Nobody asks."""
 
 
 class FakeNamespace:
@@ -33,10 +130,8 @@ class FakeNamespace:
         self._world = world
         self._current: dict[str, HostProcess] = {}
         self.hosts: list[HostProcess] = []
+        self.server: NamespaceServer | None = None
         self.away = False
-        self.generation = world.plan.placement
-        self.changed_at = -60.0
-        self._before = self.generation
         self._outdated: dict[str, tuple[HostProcess, float]] = {}
 
     @property
@@ -45,17 +140,57 @@ class FakeNamespace:
         self.hosts = [each for each in self.hosts if each.process.alive]
         return self.hosts
 
+    @property
+    def actors(self) -> set[str]:
+        """The names that are registered."""
+        return {key for key, host in self._current.items() if host.process.alive}
+
+    @property
+    def generations(self) -> list[tuple[float, Placement]]:
+        """Every one there ever was, and since when, as storage has seen it."""
+        stream = self._world.valkey.streams.get(keys.log(NAME).encode())
+        past = stream.past if stream is not None else []
+        return [
+            (at, msgspec.json.decode(i.fields[1], type=Placement)) for at, i in past
+        ]
+
+    @property
+    def generation(self) -> Placement:
+        """The newest."""
+        newest = self._world.valkey.streams[keys.log(NAME).encode()].items[-1]
+        return msgspec.json.decode(newest.fields[1], type=Placement)
+
+    async def _known(self, moved: bool) -> Placement:
+        """What the server says; only who was told `moved` makes it look."""
+        server = self.server
+        if self.away or server is None or not server.process.alive:
+            raise Unavailable(message="The namespace does not answer.")
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                newest = await (server.newest() if moved else server.placement())
+        except TimeoutError as error:
+            raise Unavailable(message="The namespace does not answer.") from error
+        world = self._world
+        if not moved and not world.healed and world.rng.random() < world.plan.stale_p:
+            return server.before or newest  # it has not heard yet
+        return newest
+
+    async def placement(self) -> Placement:
+        await asyncio.sleep(self._world.network.latency())
+        return await self._known(moved=False)
+
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
-        if self.away:
-            raise Unavailable(message="The namespace does not answer.")
-        placement = self.generation
-        if not world.healed and world.rng.random() < world.plan.stale_p:
-            placement = self._before  # it has not heard yet
-        key = placement.actor_of(name)
+        placement = await self._known(moved)
+        host = await self.reach(placement.actor_of(name), placement)
+        return replace(host.address(), generation=placement.number)
+
+    async def reach(self, key: str, placement: Placement) -> HostProcess:
+        """Get or create an actor."""
+        world = self._world
         host = self._stale(key) or self._current.get(key)
         if host is None or not host.process.alive or host.leaving:
             host = self._current[key] = HostProcess(world, key, placement)
@@ -68,7 +203,7 @@ class FakeNamespace:
             if host.ready and world.rng.random() < 0.05:
                 break  # its address is known from before
             await asyncio.sleep(0.05)
-        return replace(host.address(), placement=placement)
+        return host
 
     def _stale(self, key: str) -> HostProcess | None:
         """Another one of this name, as somebody may remember it."""
@@ -112,15 +247,6 @@ class FakeNamespace:
             return True
         return False
 
-    def place(self, placement: Placement) -> None:
-        """A new generation; who is told of it at once, and who has to look?"""
-        self._before, self.generation = self.generation, placement
-        self.changed_at = self._world.loop.time()
-        self._world.valkey.strings[keys.PLACEMENT.encode()] = encode(placement)
-        for each in self.living:
-            if each.host is not None and self._world.rng.random() < 0.5:
-                each.process.run(each.host.place, placement)
-
     async def describe(self) -> list[Described]:
         return []
 
@@ -131,3 +257,8 @@ class FakeNamespace:
         if self.away:
             raise Unavailable
         return True
+
+
+def _looked_at(task: asyncio.Task[Placement]) -> None:
+    if not task.cancelled():
+        task.exception()  # whoever waits for it has it

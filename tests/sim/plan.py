@@ -11,6 +11,7 @@ from random import Random
 
 import msgspec
 
+from actors.load import Limits
 from cfmessenger.placement import Placement
 
 FAULTS = (
@@ -34,9 +35,22 @@ FAULTS = (
     "namespace_is_away",
 )
 MOVES = "placement_changes"
+"""Strikes where rooms live in pools, or may come to."""
+
+EXCEPTIONS = (
+    "room_is_hot",
+    "room_is_promoted",
+    "room_is_pinned",
+    "room_is_unpinned",
+    "rooms_are_demoted",
+    "memory_is_short",
+    "namespace_server_dies",
+)
+"""Strike where rooms may have actors of their own by exception."""
 
 DEDICATED = Placement("dedicated", 1, 1)
 POOL = Placement("pooled", 2, 1)
+HOT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,10 @@ class Plan:
     rooms: tuple[str, ...] = ("general",)
     gateways: int = 2
     placement: Placement = Placement(number=1)
+    limits: Limits = Limits()
+    lived_s: float = 60.0
+    rest_ms: int = 60_000
+    unstarted_p: float = 0.0
     hibernate_after: float = 2.0
     chat_rate: tuple[int, int] = (0, 1)
     nudge_rate: tuple[int, int] = (3, 10)
@@ -110,5 +128,26 @@ class Plan:
             size = rng.choice((1, 2, 3))
             pool = msgspec.structs.replace(plan.placement, size=size)
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
-            return replace(plan, placement=pool, faults=plan.faults | moves)
-        return plan
+            plan = replace(plan, placement=pool, faults=plan.faults | moves)
+        auto = Random(f"auto {seed}")  # likewise
+        return plan._with_exceptions(auto) if auto.random() < 0.5 else plan
+
+    def _with_exceptions(self, rng: Random) -> Plan:
+        chosen = rng.sample((*EXCEPTIONS, MOVES), rng.choice((2, 3, 5)))
+        rooms = self.rooms
+        if rng.random() < 0.4:
+            rooms = ("general", "music", "games")[: rng.choice((2, 3))]
+        return replace(
+            self,
+            rooms=rooms,
+            placement=Placement("auto", rng.choice((1, 2, 3)), 1),
+            limits=Limits(
+                hot_share=HOT_SHARE,
+                calm_after_s=rng.choice((1.5, 4.0)),
+                own_rooms=rng.choice((0, 1, 2)),
+            ),
+            lived_s=rng.choice((2.0, 8.0, 60.0)),
+            rest_ms=rng.choice((5_000, 10_000, 60_000)),
+            unstarted_p=rng.choice((0.0, 0.3, 0.8)),
+            faults=self.faults | {name: rng.random() + 0.3 for name in chosen},
+        )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -41,10 +41,12 @@ from actors.release import Peer
 from cfmessenger import keys, link
 from cfmessenger.effects import Attach
 from cfmessenger.history import History
+from cfmessenger.placement import Placement
 from cfmessenger.presence import Presence
 from cfmessenger.ratelimit import UserRates
 from cfmessenger.room import Room
 from cfmessenger.roster import Person
+from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import (
     Activated,
     Commit,
@@ -370,7 +372,73 @@ def nothing_moves() -> contextlib.AbstractContextManager[Any]:
 @sabotage("alive", seeds=(259, 694, 709))
 def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
     """A gateway that is told `moved` goes on to where it went before."""
-    return _instead(Links, "moved", lambda self: None)
+    return _instead(Links, "moved", lambda self, name: None)
+
+
+# Exceptions.
+
+
+@sabotage("alive")
+def exception_forgotten_by_a_pool() -> contextlib.AbstractContextManager[Any]:
+    """A pool goes on to believe that rooms live there which have their own actor."""
+    place = Host.place
+
+    def forgetful(self: Host, placement: Placement) -> None:
+        if self._marker is not None:
+            known = self.placement.own
+            left = {n: own for n, own in placement.own.items() if n in known}
+            placement = replace(placement, own=left)
+        place(self, placement)
+
+    return _instead(Host, "place", forgetful)
+
+
+@sabotage("two")
+def room_that_moved_kept_and_not_looked_at() -> contextlib.AbstractContextManager[Any]:
+    """A pool knows a new generation, and does nothing about what it moves."""
+    place = Host.place
+
+    def careless(self: Host, placement: Placement) -> None:
+        place(self, placement)
+        if self._marker is not None:
+            self._changed.clear()
+            self._moving.clear()
+            self._all_until = 0.0
+
+    return _instead(Host, "place", careless)
+
+
+@sabotage("hole", "lost")
+def mirror_written_while_an_append_flies() -> contextlib.AbstractContextManager[Any]:
+    """A room that moves does not wait for what became of its append."""
+    at_rest = Activation._at_rest
+
+    def hasty(self: Activation, reason: str) -> bool:
+        return reason == "moved" or at_rest(self, reason)
+
+    return _instead(Activation, "_at_rest", hasty)
+
+
+@sabotage("outlived")
+def exception_outlives_its_room() -> contextlib.AbstractContextManager[Any]:
+    """Nobody takes back what load and life have made."""
+
+    async def lazy(self: Generation, names: Iterable[str], now: int) -> Placement:
+        return await self.read() or Placement()
+
+    return _instead(Generation, "demote", lazy)
+
+
+@sabotage("two", "alive", "roster")
+def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager[Any]:
+    """A pool that is the only one of its name believes that its rooms are its own."""
+    epochs = ValkeyLog.epochs
+
+    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[int]:
+        found = await epochs(self, names)
+        return [0, *found[1:]] if names[0] == NAME and len(names) > 1 else found
+
+    return _instead(ValkeyLog, "epochs", partly)
 
 
 @sabotage("shown_then_refused", seeds=(3, 130))

@@ -190,8 +190,10 @@ class Tab:
     async def _talk(self, line: Line) -> None:
         rng, world = self._rng, self.world
         if self.person.retries and not self.quiet:
-            for sent in [each for each in self.unheard if each.id is not None]:
-                self._send(sent.kind, sent.id)
+            left = {each.id: each.kind for each in self.unheard if each.id is not None}
+            self.unheard.clear()
+            for own, kind in left.items():
+                self._send(kind, own)
         else:
             self.unheard.clear()
         while not line.ended.done():

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import math
 import os
 import random
 from collections import defaultdict
@@ -22,12 +23,16 @@ from unittest import mock
 
 import msgspec
 
+import actors.exceptions
 import actors.host
 import actors.loading
+import actors.upkeep
 import cfmessenger.history
+import cfmessenger.placement
 import gateway.connection
 import gateway.sockets
 from actors.activation import State
+from actors.host import TRUST_S
 from cfmessenger import keys
 from cfmessenger.data.names import LOOK_AGAIN_S
 from cfmessenger.ids import PRESENCE
@@ -36,12 +41,19 @@ from tests.sim.fake_valkey import FakeValkey
 from tests.sim.faults import Faults
 from tests.sim.history import CHAT, Heard, History, Logged, Refused
 from tests.sim.names import Rows
-from tests.sim.namespace import FakeNamespace
+from tests.sim.namespace import FakeNamespace, NamespaceServer
 from tests.sim.network import Network
 from tests.sim.plan import Plan
-from tests.sim.processes import Bug, GatewayProcess, frames_in, messages_in, replaced
+from tests.sim.processes import (
+    Bug,
+    GatewayProcess,
+    SimHost,
+    frames_in,
+    messages_in,
+    replaced,
+)
 from tests.sim.shown import shown
-from tests.sim.sim_loop import PROCESS, Process, SimLoop, Stuck
+from tests.sim.sim_loop import EPOCH_MS, PROCESS, Process, SimLoop, Stuck
 from tests.sim.workload import Person, Tab
 
 HEALED_S = 60.0
@@ -56,6 +68,21 @@ CALM_S = 6.0
 FOLLOWED_S = 5.0
 """After so long everybody has heard of a generation and moved: a read that runs into
 its deadline (2 s), a room that is being loaded meanwhile, and the next two ticks."""
+
+OUTLIVED_S = 45.0
+"""No exception outlives its room by more: what it said of its load is forgotten (10 s)
+and it is no new one any more (`NEW_MS`)."""
+
+LOADED_S = 20.0
+"""A long log without a mirror, a few entries at a time and over a slow network."""
+
+NEW_MS = 10_000
+UP_WITHIN_S = 6.0
+"""Shorter than they are, so that a short run gets to their ends."""
+
+AWAKE_EVERY_S = 0.15
+SPEAKS_S = 0.1
+"""Who looked for the last time just before somebody took over is believed `TRUST_S`."""
 
 LOOK_EVERY_S = 0.25
 
@@ -98,6 +125,7 @@ class World:
         self.faults = Faults(self)
         self.healed = False
         self.settled_s = 0.0
+        self.memory = 1.0  # the share of it that is available
         self.tabs: list[Tab] = []
         self._numbers: dict[str, itertools.count[int]] = defaultdict(
             lambda: itertools.count(1)
@@ -188,7 +216,10 @@ class World:
     async def live(self) -> None:
         plan, rng = self.plan, self.rng
         self.valkey.start()
-        tasks = [self.loop.create_task(self._keep_gateways())]
+        tasks = [
+            self.loop.create_task(self._keep_gateways()),
+            self.loop.create_task(self._keep_namespace()),
+        ]
         for n in range(plan.people):
             person = Person(f"user_{n + 1}", rng)
             for _ in range(rng.randint(1, plan.tabs)):
@@ -211,12 +242,21 @@ class World:
             await self._probe()
             await asyncio.sleep(CALM_S)
             await self._wake_registry()
+            await self._bury_exceptions()
+            await self._part()
         self._finish()
 
     async def _keep_gateways(self) -> None:
         while True:
             if len(self.living_gateways) < self.plan.gateways:
                 self.gateways.append(GatewayProcess(self))
+            await asyncio.sleep(0.3 + self.rng.random())
+
+    async def _keep_namespace(self) -> None:
+        namespace = self.namespace
+        while True:
+            if namespace.server is None or not namespace.server.process.alive:
+                namespace.server = NamespaceServer(self)
             await asyncio.sleep(0.3 + self.rng.random())
 
     async def _settle(self, within_s: float) -> bool:
@@ -250,10 +290,32 @@ class World:
         return stream.items[-1].id[1] if stream is not None and stream.items else 0
 
     async def _probe(self) -> None:
-        """Everything works: each person is heard."""
-        followed = self.namespace.changed_at + FOLLOWED_S
+        """Everything works: each person is heard, and in the end by whom it should.
+
+        Who was late to move, as a room is that failed again and again or was long in
+        being loaded, gets a second time.
+        """
+        followed = self.namespace.generations[-1][0] + FOLLOWED_S
         await asyncio.sleep(max(0.0, followed - self.loop.time()))
         tops = {room: self._top(room) for room in self.plan.rooms}
+        if not await self._heard_by_all():
+            return
+        if self._misplaced(tops, 0.0):
+            await self._loaded()
+            await self._keep_awake(FOLLOWED_S + UP_WITHIN_S)
+            tops = {room: self._top(room) for room in self.plan.rooms}
+            if await self._heard_by_all():
+                self.history.unsettled += self._misplaced(tops, FOLLOWED_S)
+
+    async def _keep_awake(self, seconds: float) -> None:
+        """Whoever sleeps begins in the right place: something happens all the time."""
+        end = self.loop.time() + seconds
+        while self.loop.time() < end:
+            for tab in self.tabs:
+                tab._say({"type": "typing", "isTyping": False})
+            await asyncio.sleep(AWAKE_EVERY_S)
+
+    async def _heard_by_all(self) -> bool:
         for tab in self.tabs:
             tab.unheard.clear()
         for tab in self.tabs:
@@ -262,24 +324,37 @@ class World:
         while any(tab.unheard for tab in self.tabs):
             if self.loop.time() > end:
                 self.history.unsettled.append("nobody answers any more")
-                return
+                return False
             await asyncio.sleep(LOOK_EVERY_S)
         await self._settle(HEALED_S)
-        self._locate(tops)
+        return True
 
-    def _locate(self, tops: dict[str, int]) -> None:
-        """Whoever was heard since was so where the generation says."""
+    def _misplaced(self, tops: dict[str, int], grace_s: float) -> list[str]:
+        """Who was heard since, and not where the newest generation says, or one that
+        was it so lately that not everybody can have followed the next."""
+        wrong: list[str] = []
         namespace = self.namespace
         keys_of = {each.process.name: each.key for each in namespace.living}
+        generations = namespace.generations
+        ends = [at for at, _ in generations[1:]] + [math.inf]
         for room, top in tops.items():
             if self._top(room) == top:
                 continue  # all were too many for the rate
-            writer = self.valkey.streams[_log_key(f"room:{room}")].items[-1].writer
-            found = keys_of.get(writer.name)
-            meant = namespace.generation.actor_of(f"room:{room}")
-            if found not in (None, meant):
-                text = f"{room} lives in {found}, not in {meant}"
-                self.history.unsettled.append(text)
+            name = f"room:{room}"
+            item = self.valkey.streams[_log_key(name)].items[-1]
+            found = keys_of.get(item.writer.name)
+            said_ms = msgspec.json.decode(item.fields[1])["timestamp"]
+            since = (said_ms - EPOCH_MS) / 1000 - grace_s
+            if grace_s and namespace.generation.why(name) is not None:
+                since -= UP_WITHIN_S  # it stays until its own actor is up
+            meant = {
+                generation.actor_of(name)
+                for (_, generation), end in zip(generations, ends, strict=True)
+                if end > since
+            }
+            if found is not None and found not in meant:
+                wrong.append(f"{room} lives in {found}, not in {meant}")
+        return wrong
 
     async def _agree(self) -> None:
         """Every place that is awake comes to know the same; then the rooms wake."""
@@ -301,6 +376,69 @@ class World:
         await asyncio.wait([done])
         done.exception()  # whether or not it could be: then others will tell
 
+    async def _bury_exceptions(self) -> None:
+        """Those that load and life have made end with their rooms."""
+        end = self.loop.time() + OUTLIVED_S
+        while left := self._orphans():
+            if self.loop.time() > end:
+                self.history.outlived += left
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _orphans(self) -> list[str]:
+        measured = self.namespace.generation.measured()
+        awake = {
+            name
+            for each in self.namespace.living
+            if each.host is not None
+            for name in each.host.objects
+            if name == each.key
+        }
+        return [name for name in measured if name not in awake]
+
+    async def _part(self) -> None:
+        """Whoever is superseded, or moving, or being loaded, gets the time for it."""
+        end = self.loop.time() + FOLLOWED_S
+        while self._running_twice() and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
+        if self._starting():
+            await self._loaded()
+            await asyncio.sleep(CALM_S)  # for what it then has to say
+
+    async def _loaded(self) -> None:
+        end = self.loop.time() + LOADED_S
+        while self._starting() and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _starting(self) -> bool:
+        hosts = [each.host for each in self.namespace.living if each.host is not None]
+        objects = [each for host in hosts for each in host.objects.values()]
+        return any(each.state is State.STARTING for each in objects)
+
+    def _running_twice(self) -> dict[str, list[str]]:
+        running: dict[str, list[str]] = defaultdict(list)
+        for each in self.namespace.living:
+            for activation in each.host.objects.values() if each.host else ():
+                if activation.state is State.RUNNING:
+                    running[activation.name].append(each.process.name)
+        return {name: hosts for name, hosts in running.items() if len(hosts) > 1}
+
+    def speaks(self, host: SimHost) -> None:
+        """A host believes itself: is it the only one that may be believed?"""
+        for each in host.objects.values():
+            gate = each._gate
+            if each.state is not State.RUNNING or gate.idle or gate.appends:
+                continue
+            stream = self.valkey.streams.get(_log_key(each.name))
+            newer = [e for e in stream.begun if e > each.epoch] if stream else []
+            if not newer or stream is None or stream.top[0] <= each.epoch:
+                continue
+            since = self.loop.time() - stream.begun[min(newer)]
+            if since > TRUST_S + SPEAKS_S:
+                text = f"{each.name}: {host.process} speaks in epoch {each.epoch}"
+                text += f", {since:.1f} s after {min(newer)} began"
+                self.history.two.setdefault((each.name, each.epoch), text)
+
     def _finish(self) -> None:
         history = self.history
         history.ended_at = self.loop.time()
@@ -311,14 +449,8 @@ class World:
                 Logged(*item.id, item.writer.name, msgspec.json.decode(item.fields[1]))
                 for item in (stream.items if stream else ())
             ]
-        running: dict[str, list[str]] = defaultdict(list)
-        for each in self.namespace.living:
-            for activation in each.host.objects.values() if each.host else ():
-                if activation.state is State.RUNNING:
-                    running[activation.name].append(each.process.name)
-        for name, hosts in running.items():
-            if len(hosts) > 1:
-                history.unsettled.append(f"{name} still lives in {hosts}")
+        for name, hosts in self._running_twice().items():
+            history.unsettled.append(f"{name} still lives in {hosts}")
 
 
 def _log_key(name: str) -> bytes:
@@ -374,6 +506,11 @@ def _tuned(plan: Plan) -> Iterator[None]:
             (gateway.sockets, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
             (actors.host, "TICK_S", 0.5),  # a seed means the same in any suite
+            (actors.exceptions, "LIVED_S", plan.lived_s),
+            (actors.exceptions, "UP_WITHIN_S", UP_WITHIN_S),
+            (actors.exceptions, "ORPHAN_MS", NEW_MS),
+            (actors.upkeep, "NEW_MS", NEW_MS),
+            (cfmessenger.placement, "REST_MS", plan.rest_ms),
         ):
             stack.enter_context(mock.patch.object(where, name, value))
         yield
@@ -398,7 +535,8 @@ def run(seed: int, *, tracing: bool = False, plan: Plan | None = None) -> Result
 def _run(seed: int, plan: Plan, tracing: bool) -> Result:
     world = World(seed, plan, tracing)
     history = world.history
-    with _heard(world):
+    available = mock.patch.object(actors.upkeep, "_available", lambda: world.memory)
+    with _heard(world), available:
         try:
             world.loop.run_until_complete(world.live())
         except Stuck:
