@@ -353,7 +353,7 @@ def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
 # Pools.
 
 
-@sabotage("alive", "two")
+@sabotage("alive", "two", seeds=(37,))
 def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
     """A pool never finds out that there is another one of its name."""
     start = Host.start
