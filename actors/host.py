@@ -235,7 +235,7 @@ class Host(Surroundings):
         self._marker = actor if actor is not None and is_pool(actor) else None
         self._epoch = 0  # a pool's own
         self._all_until = 0.0  # loop time: till then every object may live elsewhere
-        self._changed: set[str] = set()  # of objects here: may live elsewhere too
+        self._changed: set[str] = set()  # names: may live elsewhere too
         self._moving: set[str] = set()  # do live elsewhere, and have not left yet
         self._placed_at = 0.0  # loop time of the newest generation
         self._slack = Slack()
@@ -481,7 +481,8 @@ class Host(Surroundings):
         if (placement.mode, placement.size) != (former.mode, former.size):
             self._all_until = now + SPREADING_S
         # An exception that came and went unseen had its own process in between.
-        self._changed |= placement.changed_after(former.number) & self.objects.keys()
+        # And one that comes here only now may be taken by who does not know that yet.
+        self._changed |= placement.changed_after(former.number)
         self._moving = {name for name in self.objects if not self.owns(name)}
 
     @property

@@ -366,9 +366,8 @@ class FakeValkey:
         return 0
 
     def _hdel(self, session: Session, key: bytes, *fields: bytes) -> Any:
-        for field in fields:
-            self.hashes.get(key, {}).pop(field, None)
-        return 0
+        found = self.hashes.get(key, {})
+        return sum(found.pop(field, None) is not None for field in fields)
 
     def _del(self, session: Session, key: bytes) -> Any:
         return int(self.hashes.pop(key, None) is not None)

@@ -58,8 +58,12 @@ class SimHost(Host):
     def trusted(self) -> bool:
         good = super().trusted()
         if good:
-            self.world.speaks(self)
+            self.world.believed(self)
         return good
+
+    async def _check_epochs(self) -> None:
+        await super()._check_epochs()
+        self.trusted()
 
 
 class HostProcess:

@@ -383,6 +383,16 @@ def test_a_gateway_that_knows_another_name_than_the_row(story: Story) -> None:
     flags(story, "agree")
 
 
+def test_two_that_may_speak_for_a_room(story: Story) -> None:
+    story.history.two["room:general", 1] = "room:general: h1 may speak in epoch 1"
+    flags(story, "two")
+
+
+def test_an_exception_without_a_room(story: Story) -> None:
+    story.history.outlived.append("room:general")
+    flags(story, "outlived")
+
+
 def test_inputs_that_are_never_covered(story: Story) -> None:
     story.history.unsettled.append("g1 holds 1 inputs for room:general")
     flags(story, "alive")

@@ -45,7 +45,9 @@ class Played:
         return reader.gets()
 
 
-def random_command(rng: Random, log: str, mirror: str, zset: str) -> list[Command]:
+def random_command(
+    rng: Random, log: str, mirror: str, zset: str, loads: str
+) -> list[Command]:
     """One thing that the product does, or a transaction of some."""
     epoch, seq = rng.randrange(1, 6), rng.randrange(0, 8)
     entry = f"{epoch}-{seq}"
@@ -68,6 +70,10 @@ def random_command(rng: Random, log: str, mirror: str, zset: str) -> list[Comman
         ("ZREM", zset, member),
         ("ZMSCORE", zset, "a", "b", "c"),
         ("ZRANGEBYSCORE", zset, "-inf", str(rng.randrange(50))),
+        ("XADD", log, "MAXLEN", "=", "1", entry, "e", "the only one"),
+        ("HSETEX", loads, "EX", "60", "FIELDS", "1", member, str(epoch)),
+        ("HDEL", loads, member),
+        ("HMGET", loads, "a", "b", "c"),
         ("PING",),
     ]
     if rng.random() < 0.2:
@@ -92,7 +98,9 @@ def likeness(command: Command, reply: Any) -> Any:
 async def test_it_answers_as_a_real_server_does(seed: int, valkey_url: str) -> None:
     rng = Random(seed)
     name = uuid.uuid4().hex
-    names = [f"cfm:{{{name}}}:{kind}" for kind in ("log", "mirror", "gateways")]
+    names = [
+        f"cfm:{{{name}}}:{kind}" for kind in ("log", "mirror", "gateways", "loads")
+    ]
     real = await RespConnection.open(valkey_url)
     with Played() as played:
         try:
@@ -136,6 +144,14 @@ def test_a_transaction_goes_as_a_whole() -> None:
             played.ask(("EXEC",))
             left.add(crash(played, seed))
     assert left == {0, 3}
+
+
+def test_a_field_ends_when_it_is_said_to() -> None:
+    with Played() as played:
+        played.ask(("HSETEX", "loads", "EX", "2", "FIELDS", "1", "a", "0.5"))
+        assert played.ask(("HMGET", "loads", "a")) == [b"0.5"]
+        played.server.loop._now = 2.0
+        assert played.ask(("HMGET", "loads", "a")) == [None]
 
 
 def test_when_it_is_full_it_refuses_to_grow_and_still_answers() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.plan import FAULTS, MOVES, Plan
+from tests.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
 from tests.sim.sweep import RARE, SEEDS, report
 from tests.sim.world import run
 
@@ -61,7 +61,10 @@ def test_a_world_without_misfortune_answers_everything_at_once() -> None:
 def test_every_misfortune_strikes_within_ci() -> None:
     # Otherwise the seeds above prove less than they seem to.
     planned = {name for seed in SEEDS for name in Plan.of(seed).faults}
-    assert planned == {*FAULTS, MOVES}
+    assert planned == {*FAULTS, MOVES, *EXCEPTIONS}
+    modes = Counter(Plan.of(seed).placement.mode for seed in SEEDS)
+    assert modes["auto"] > len(SEEDS) / 3
+    assert min(modes["pooled"], modes["dedicated"]) > 30
     assert sum(Plan.of(seed).poison_p > 0 for seed in SEEDS) > 30
 
 

@@ -423,11 +423,10 @@ class World:
                     running[activation.name].append(each.process.name)
         return {name: hosts for name, hosts in running.items() if len(hosts) > 1}
 
-    def speaks(self, host: SimHost) -> None:
+    def believed(self, host: SimHost) -> None:
         """A host believes itself: is it the only one that may be believed?"""
         for each in host.objects.values():
-            gate = each._gate
-            if each.state is not State.RUNNING or gate.idle or gate.appends:
+            if each.state is not State.RUNNING:
                 continue
             stream = self.valkey.streams.get(_log_key(each.name))
             newer = [e for e in stream.begun if e > each.epoch] if stream else []
@@ -435,7 +434,7 @@ class World:
                 continue
             since = self.loop.time() - stream.begun[min(newer)]
             if since > TRUST_S + SPEAKS_S:
-                text = f"{each.name}: {host.process} speaks in epoch {each.epoch}"
+                text = f"{each.name}: {host.process} may speak in epoch {each.epoch}"
                 text += f", {since:.1f} s after {min(newer)} began"
                 self.history.two.setdefault((each.name, each.epoch), text)
 
