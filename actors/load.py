@@ -2,6 +2,11 @@
 
 Objects of a pool share one loop: what one of them takes the others wait for. Measured
 around everything an object does there, 0.1 µs each, and looked at twice a second.
+
+Beside 200 calm rooms of one message a second, 2 cores, two pools: a room of 100 sockets
+and 100 messages a second takes 1.6 % of its pool's time, and their p99 is 1.03 to 1.2
+times what it was; at 800 a second 7 %, and theirs is 1.7 to 3.9 times. Between the two
+lies the default, 4 %.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ FOLLOW_EVERY_S = 0.5
 THREADS = 16
 MAX_POOL = 1000
 
-ROOMS_PER_CORE = 80
+ROOMS_PER_CORE = 101
 """Dedicated rooms: beyond some 200 on two cores the next starts too slowly."""
 
 T = TypeVar("T")

@@ -126,7 +126,7 @@ class Settings(
     placement: Mode = "auto"
     pool_size: Positive = msgspec.field(default_factory=_cores)
     own_rooms: Count = msgspec.field(default_factory=_own_rooms)
-    hot_share: Percent = 10
+    hot_share: Percent = 4
     hot_hold: Positive = 50
     calm_after: Seconds = 180.0
     warm_workers: Count = 2

@@ -106,7 +106,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert bots == (4, 10_000, 50)
     assert settings.bot_quota_room == 1
     assert settings.pool_size >= 1
-    assert (settings.hot_share, settings.hot_hold) == (10, 50)
+    assert (settings.hot_share, settings.hot_hold) == (4, 50)
     assert settings.calm_after == 180
     assert 0 < settings.own_rooms <= 8 * (os.cpu_count() or 1)
 
