@@ -60,6 +60,8 @@ async def load(
         clean = mirror.final and mirror.epoch == found.previous_epoch
         machine = _restored(name, kind, mirror.data, clean)
     entries = await _newer(name, log, machine.seq, found.seq, now)
+    if entries and entries[-1].epoch > found.epoch:
+        raise Fenced(name)  # somebody appends already: what is read is no whole
     if entries and entries[0].seq != machine.seq + 1:
         oldest = await log.after(name, 0, 1)
         if oldest[0].seq > machine.seq:
