@@ -14,7 +14,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.effects import Effect, Send
 from cfmessenger.protocol import Message
 from cfmessenger.room import Room, RoomRules
-from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
+from cfmessenger.storage.log import Activated, Commit, Fenced, ValkeyLog
 from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
 from tests.valkey_proxy import proxied
 
@@ -92,6 +92,28 @@ async def test_a_clean_mirror_is_the_object_as_it_was(log: ValkeyLog) -> None:
     machine = await loaded(name, log)
     assert (machine.epoch, machine.seq, machine.sockets) == (2, 3, 1)
     assert machine.gateways == {"g1"}
+
+
+async def test_who_is_overtaken_while_it_reads_calls_that_no_damage(
+    log: ValkeyLog, valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The newest entries are then more than it knows of, and it reads too few."""
+
+    class Overtaken(ValkeyLog):
+        async def activate(self, name: str, above: int = 0) -> Activated:
+            found = await super().activate(name, above)
+            later = (await log.activate(name)).epoch
+            await write(log, name, later, range(found.seq + 1, found.seq + 4), NOW)
+            return found
+
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 4), NOW)
+    late = Overtaken(valkey_url, 10_000)
+    with pytest.raises(Fenced):
+        await loaded(name, late)
+    late.close()
+    assert "lost events" not in caplog.text
 
 
 @pytest.mark.parametrize("how", ["lived since", "live", "another epoch"])
