@@ -156,7 +156,7 @@ class NamespaceClient:
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
-        args = [name, hint, "moved" if moved else None]
+        args = [name, hint, *(["moved"] if moved else [])]
         raw = await self._call("resolve", args, RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Address)
 

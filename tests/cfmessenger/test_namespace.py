@@ -93,6 +93,11 @@ async def test_every_verb_says_what_it_wants(
     calls = [
         (client.resolve("room:a", "uk"), ("resolve", ["room:a", "uk"]), HERE),
         (client.resolve("room:a"), ("resolve", ["room:a", None]), HERE),
+        (
+            client.resolve("room:a", None, moved=True),
+            ("resolve", ["room:a", None, "moved"]),
+            HERE,
+        ),
         (client.kill("room:a", "ff"), ("kill", ["room:a", "ff"]), True),
         (client.describe(), ("describe", []), described),
         (client.ping(), ("ping", []), False),

@@ -71,7 +71,7 @@ async def test_a_full_node_says_so_and_makes_nothing(
     # Who is awake is found, and what is no room is not in anybody's way.
     assert (await small.resolve(awake)).pid == first.pid
     registry = await small.resolve("presence:global")
-    assert nodes.nodes["uk"].workers(ACTOR) - before == {registry.pid}
+    assert nodes.nodes["uk"].workers(ACTOR) - before <= {registry.pid}
     await small.close()
 
 

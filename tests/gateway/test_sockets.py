@@ -446,12 +446,14 @@ async def test_storage_that_goes_away_in_mid_handshake_is_a_503(
 async def test_a_room_that_cannot_be_reached_is_a_503(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nowhere(name: str, hint: str | None = None) -> None:
+    async def nowhere(name: str, hint: str | None = None, moved: bool = False) -> None:
         raise Unavailable
 
+    room = new_room()
     monkeypatch.setattr(node.namespace, "resolve", nowhere)
-    node.hub().links.moved()  # else a pool that is linked is not asked for
+    # Else a pool that is linked is not asked for.
+    node.hub().links.moved(f"room:{room}")
     with pytest.raises(Refused) as caught:
-        await node.enter("user_1", new_room())
+        await node.enter("user_1", room)
     assert error_of(caught.value) == (503, "UNAVAILABLE")
     assert int(caught.value.response.headers["Retry-After"]) >= 1

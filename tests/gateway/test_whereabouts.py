@@ -20,6 +20,7 @@ from tests.patience import Stopwatch
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "EVERY_S", 0.0)
+    monkeypatch.setattr(whereabouts, "PATIENCE_S", 5.0)  # a busy machine's half second
 
 
 @pytest.fixture
