@@ -54,8 +54,9 @@ class Exceptions:
         """Measures, says, proposes; returns what became of a proposal."""
         before, self._looked_at = self._looked_at, now_s
         if before is not None:
+            alone = len(objects) == 1 and is_pool(self._actor)
             for each in objects:
-                each.load.look(now_s, now_s - before, self._limits)
+                each.load.look(now_s, now_s - before, self._limits, alone)
         if placement.mode != "auto":
             return None
         if is_pool(self._actor):

@@ -52,10 +52,13 @@ class Load:
         if seconds > self._longest:
             self._longest = seconds
 
-    def look(self, now_s: float, elapsed_s: float, limits: Limits) -> None:
-        """So long after the last look."""
+    def look(
+        self, now_s: float, elapsed_s: float, limits: Limits, alone: bool = False
+    ) -> None:
+        """So long after the last look. `alone`: there is nobody whom it keeps waiting,
+        however long a busy machine takes for what it does."""
         share = self._busy / max(elapsed_s, 1e-3)
-        hot, hold = limits.hot_share, self._longest
+        hot, hold = limits.hot_share, 0.0 if alone else self._longest
         self._busy = self._longest = 0.0
         self.share += (share - self.share) * SMOOTH
         if hot and (share >= hot or hold >= limits.hot_hold_s):

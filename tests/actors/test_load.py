@@ -38,6 +38,14 @@ def test_so_does_what_others_wait_for_at_a_time() -> None:
     assert looked(0.05, 0.05, hold_s=0.05).hot
 
 
+def test_who_is_alone_keeps_nobody_waiting() -> None:
+    load = Load(0.0)
+    for n in (1, 2):
+        load.took(0.05)  # 5 % of a second, at once
+        load.look(n, 1.0, LIMITS, alone=True)
+    assert not load.hot
+
+
 def test_calm_is_well_below_hot() -> None:
     near = looked(0.06, 0.06, 0.02, 0.02)
     assert near.calm_since == 2.0, "2 % in half a second, and hot is at 10"

@@ -286,6 +286,8 @@ async def live(
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfm-live-"))
         usual = {"open_rooms": "1", "data_dir": folder, "new_room_rate": "0"}
+        # A namespace in this process knows of no generation that a host begins.
+        usual |= {"hot_share": "0", "own_rooms": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
         namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
         stack.push_async_callback(namespace.close)
