@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from actors.activation import Activation
 from actors.load import Limits
-from cfmessenger.placement import Placement, is_pool
+from cfmessenger.placement import Placement, Why, is_pool
 from cfmessenger.storage.generation import Generation
 
 logger = logging.getLogger("cfmessenger.host")
@@ -32,6 +33,15 @@ UP_WITHIN_S = 15.0
 ORPHAN_MS = 30_000
 
 
+class Look(NamedTuple):
+    """What there is when a host looks: loop time, and ms since 1970."""
+
+    placement: Placement
+    objects: Collection[Activation]
+    now_s: float
+    now_ms: int
+
+
 class Exceptions:
     """Of one host, which calls `look` twice a second."""
 
@@ -44,58 +54,47 @@ class Exceptions:
         self._said_at = float("-inf")  # loop time; of an exception's own host
         self._looked_at: float | None = None  # loop time of the last look
 
-    async def look(
-        self,
-        placement: Placement,
-        objects: Collection[Activation],
-        now_s: float,
-        now_ms: int,
-    ) -> Placement | None:
+    async def look(self, at: Look) -> Placement | None:
         """Measures, says, proposes; returns what became of a proposal."""
-        before, self._looked_at = self._looked_at, now_s
+        before, self._looked_at = self._looked_at, at.now_s
         if before is not None:
-            alone = len(objects) == 1 and is_pool(self._actor)
-            for each in objects:
-                each.load.look(now_s, now_s - before, self._limits, alone)
-        if placement.mode != "auto":
+            alone = len(at.objects) == 1 and is_pool(self._actor)
+            for each in at.objects:
+                each.load.look(at.now_s, at.now_s - before, self._limits, alone)
+        if at.placement.mode != "auto":
             return None
         if is_pool(self._actor):
-            return await self._promote(placement, objects, now_s, now_ms)
-        if placement.why(self._actor) is not None:
-            return await self._speak(placement, objects, now_s, now_ms)
+            return await self._promote(at)
+        if at.placement.why(self._actor) is not None:
+            return await self._speak(at)
         return None
 
     # A pool's.
 
-    async def _promote(
-        self,
-        placement: Placement,
-        objects: Iterable[Activation],
-        now_s: float,
-        now_ms: int,
-    ) -> Placement | None:
-        rooms = [a for a in objects if placement.may_promote(a.name, now_ms)]
+    async def _promote(self, at: Look) -> Placement | None:
+        placement, now_ms = at.placement, at.now_ms
+        rooms = [a for a in at.objects if placement.may_promote(a.name, now_ms)]
         measured = placement.measured()
         full = len(measured) >= self._limits.own_rooms
-        hot = [each for each in rooms if each.load.hot]
-        if hot:
-            room, why = max(hot, key=_share), "hot"
-        else:
+        why: Why = "hot"
+        candidates = [each for each in rooms if each.load.hot]
+        if not candidates:
+            # Those that merely live never take each other's place: when there are more
+            # than there is room for, that would go on for ever.
             newest = max((placement.own[name].since for name in measured), default=0)
-            living = [each for each in rooms if each.lived_s(now_s) >= LIVED_S]
-            if not living or now_ms - newest < ONE_IN_MS:
+            if full or now_ms - newest < ONE_IN_MS:
                 return None
-            if not self._limits.own_rooms:
+            why = "lived"
+            candidates = [a for a in rooms if a.lived_s(at.now_s) >= LIVED_S]
+            if not candidates:
                 return None
-            room, why = max(living, key=_share), "lived"
+        room = max(candidates, key=_share)
         share, instead = room.load.share, None
         if full:
             instead = await self._calmest(placement, share, now_ms)
-        if full and instead is None and (why == "lived" or placement.full):
-            return None
-        made = await self._generation.promote(
-            room.name, "hot" if why == "hot" else "lived", now_ms, instead
-        )
+            if instead is None and placement.full:
+                return None
+        made = await self._generation.promote(room.name, why, now_ms, instead)
         if room.name in made.own:
             logger.info(
                 "%s is to have an actor of its own: %s, share %.3f, instead of %s",
@@ -134,14 +133,9 @@ class Exceptions:
 
     # An exception's.
 
-    async def _speak(
-        self,
-        placement: Placement,
-        objects: Collection[Activation],
-        now_s: float,
-        now_ms: int,
-    ) -> Placement | None:
-        room = next(iter(objects), None)
+    async def _speak(self, at: Look) -> Placement | None:
+        placement, now_s, now_ms = at.placement, at.now_s, at.now_ms
+        room = next(iter(at.objects), None)
         if now_s - self._said_at >= SAY_EVERY_S:
             share = room.load.share if room is not None else 0.0
             await self._generation.say_load(self._actor, share)

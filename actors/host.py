@@ -24,7 +24,7 @@ import msgspec
 from msgspec.structs import replace
 
 from actors.activation import Activation
-from actors.exceptions import Exceptions
+from actors.exceptions import Exceptions, Look
 from actors.load import Limits
 from actors.memory import Slack
 from actors.surroundings import Surroundings
@@ -464,9 +464,8 @@ class Host(Surroundings):
         """Are we alone, are our gateways alive, who may sleep, who must move?"""
         await self._check_epochs()
         await self._bury_dead()
-        made = await self._exceptions.look(
-            self.placement, self.objects.values(), now, self.clock.now()
-        )
+        seen = Look(self.placement, self.objects.values(), now, self.clock.now())
+        made = await self._exceptions.look(seen)
         if made is not None:
             self.place(made)
         await self._put_to_sleep(now)

@@ -151,6 +151,24 @@ async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
         each.close()
 
 
+async def test_who_merely_lives_takes_nobodys_place(
+    launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rooms more than there is room for would change places for ever."""
+    monkeypatch.setattr(exceptions_module, "LIVED_S", 0.0)
+    monkeypatch.setattr(exceptions_module, "UP_WITHIN_S", 3600.0)
+    calm, name = [fresh_room(), fresh_room()], fresh_room()
+    for each in calm:
+        await generation.promote(each, "lived", 0)
+        await generation.say_load(each, 0.0)
+    pool = await launch("rooms:0", LIVING)
+    caller = await talked_in(pool, name)
+    end = pool.loop.time() + 0.4  # some twenty looks
+    await talking(caller, name, lambda: pool.loop.time() > end)
+    assert set(pool.placement.own) == set(calm)
+    caller.close()
+
+
 async def test_a_hot_one_takes_the_place_of_the_calmest(
     launch: Launch, generation: Generation
 ) -> None:
