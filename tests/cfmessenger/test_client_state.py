@@ -436,7 +436,7 @@ steps = st.lists(
 
 
 @given(steps, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_is_cut_everything_comes_once_and_in_order(
     plan: list[tuple[str, int]], remembers: bool
 ) -> None:

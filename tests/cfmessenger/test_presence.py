@@ -543,7 +543,7 @@ def view(frames: list[dict[str, Any]], before: dict[str, str]) -> dict[str, str]
     return {user_id: status for user_id, status in seen.items() if status != "offline"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps_of)
 def test_every_watcher_converges_to_who_is_online(steps: list[Step]) -> None:
     there = audience()
@@ -568,7 +568,7 @@ def test_every_watcher_converges_to_who_is_online(steps: list[Step]) -> None:
     assert recorded == everyone
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps_of, steps_of)
 def test_a_restored_registry_behaves_as_the_registry(
     before: list[Step], after: list[Step]

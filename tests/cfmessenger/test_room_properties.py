@@ -52,7 +52,7 @@ def life(step: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
     return st.lists(step, min_size=15, max_size=60)
 
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 
 def carry_out(there: Audience, step: Step) -> list[fx.Effect]:

@@ -56,7 +56,6 @@ def fuzz(
         max_examples=cases,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )

@@ -376,7 +376,7 @@ moves = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(moves, min_size=15, max_size=80))
 def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
     life: list[tuple[str, Any, Any]],

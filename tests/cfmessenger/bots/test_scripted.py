@@ -163,7 +163,7 @@ anything = st.text(max_size=200) | st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(EVERYBODY),
     anything,

@@ -70,8 +70,7 @@ _ROWS = st.lists(st.tuples(_AT, _CURRENCY), max_size=9)
 
 @settings(
     max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     before=_ROWS,

@@ -206,7 +206,7 @@ def test_dearer_deliveries_are_worse() -> None:
 series = st.lists(st.floats(1, 1e6), min_size=5, max_size=40)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series, series)
 def test_the_interval_is_the_same_each_time_and_the_right_way_round(
     a: list[float], b: list[float]

@@ -176,7 +176,7 @@ def test_an_empty_result_can_be_summed_up() -> None:
     assert row(text, "oracle") == "oracle nothing checked"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.text())
 def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
     result = Result(
@@ -195,7 +195,6 @@ def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
         assert all(c.isprintable() for c in file.getvalue().replace("\n", ""))
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 10**9), max_size=40))
 def test_a_sparkline_has_one_character_a_value(values: list[int | None]) -> None:
     line = display.sparkline(values)

@@ -3,7 +3,7 @@
 import operator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger.load.expect import found, judge, parse
@@ -57,7 +57,6 @@ def test_an_expectation_holds_when_it_is_so(text: str, holds: bool) -> None:
     assert one(text, samples.result()).holds is holds
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(SIGNS)),
     st.integers(0, 3_000),
@@ -77,7 +76,6 @@ def test_each_comparison_is_the_one_of_arithmetic(
     assert expectation.value == us / UNITS["duration"][unit]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_is_read_or_refused_with_its_name(text: str) -> None:
     try:
@@ -88,7 +86,6 @@ def test_any_text_is_read_or_refused_with_its_name(text: str) -> None:
         assert condition.text == text.strip()
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), max_size=9),
     st.sampled_from(["<", "<=", "=", "=<", "<>", ">="]),

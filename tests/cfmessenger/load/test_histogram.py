@@ -24,7 +24,7 @@ def slots(histogram: Histogram) -> list[tuple[int, int, int]]:
     return list(histogram.slots())
 
 
-@settings(max_examples=25, deadline=None)  # the library's own mean is slow
+@settings(max_examples=25)  # the library's own mean is slow
 @given(latencies)
 def test_counts_are_where_the_library_would_put_them(values: list[int]) -> None:
     library = HdrHistogram(1, HIGHEST_US, 3)
@@ -39,7 +39,6 @@ def test_counts_are_where_the_library_would_put_them(values: list[int]) -> None:
     assert math.isclose(ours.mean, library.get_mean_value(), rel_tol=1e-3)
 
 
-@settings(deadline=None)
 @given(latencies, quantiles)
 def test_a_quantile_is_the_nearest_rank_to_three_digits(
     values: list[int], q: float
@@ -55,7 +54,6 @@ def test_a_rank_is_not_rounded_up_by_the_arithmetic() -> None:
     assert histogram.quantile(0.07) == 7
 
 
-@settings(deadline=None)
 @given(latencies)
 def test_quantiles_never_fall_and_end_at_the_maximum(values: list[int]) -> None:
     histogram = of(values)
@@ -69,7 +67,6 @@ def test_the_order_of_the_questions_is_the_order_of_the_answers() -> None:
     assert histogram.quantiles(0.999, 0.5, 1.0, 0.5) == [999, 500, 1000, 500]
 
 
-@settings(deadline=None)
 @given(latencies, latencies)
 def test_merging_is_having_recorded_it_all_in_one(a: list[int], b: list[int]) -> None:
     merged = of(a)
@@ -78,7 +75,6 @@ def test_merging_is_having_recorded_it_all_in_one(a: list[int], b: list[int]) ->
     assert (merged.min, merged.max) == (of(a + b).min, of(a + b).max)
 
 
-@settings(deadline=None)
 @given(latencies)
 def test_nothing_is_lost_on_the_wire(values: list[int]) -> None:
     read = Histogram.decode(of(values).encode())

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger.load.markup import Markup, joined, tag
@@ -15,7 +15,6 @@ texts = st.text(
 )
 
 
-@settings(deadline=None)
 @given(texts, texts)
 def test_text_and_attributes_come_back_as_they_were(text: str, value: str) -> None:
     element = ET.fromstring(tag("p", text, title=value))

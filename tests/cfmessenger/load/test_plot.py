@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger.load.plot import (
@@ -39,7 +39,6 @@ def path(figure: ET.Element, style: str) -> str:
     return found.attrib["d"]
 
 
-@settings(deadline=None)
 @given(positive)
 def test_a_linear_scale_begins_at_nothing_and_holds_all(values: list[float]) -> None:
     axis = linear("n", values, number)
@@ -51,7 +50,6 @@ def test_a_linear_scale_begins_at_nothing_and_holds_all(values: list[float]) -> 
     assert places == sorted(set(places))
 
 
-@settings(deadline=None)
 @given(positive, st.sampled_from([6, 9]))
 def test_a_logarithmic_scale_holds_all_with_few_ticks(
     values: list[float], most: int
@@ -77,7 +75,6 @@ def test_every_nine_takes_as_much_room() -> None:
     assert axis.place(1 / (1 - 0.99)) == pytest.approx(2 / 3)
 
 
-@settings(deadline=None)
 @given(st.floats(0.5, 100_000))
 def test_time_has_round_ticks_within_its_span(end: float) -> None:
     axis = span("time", end, number)

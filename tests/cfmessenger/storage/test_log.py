@@ -375,7 +375,7 @@ async def test_a_log_that_never_lived_is_empty(log: ValkeyLog) -> None:
     assert await log.page(name, None, 10) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=9),
     trimmed=st.integers(0, 6),

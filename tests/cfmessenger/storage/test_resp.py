@@ -159,7 +159,7 @@ _REPLIES: list[tuple[bytes, Any]] = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batches=st.lists(
         st.lists(st.sampled_from(_REPLIES), min_size=1, max_size=4),
