@@ -10,11 +10,12 @@ later.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from actors.activation import Activation
 from actors.load import Limits
+from cfmessenger.memory import Memory, memory
 from cfmessenger.placement import Placement, Why, is_pool
 from cfmessenger.storage.generation import Generation
 
@@ -25,6 +26,10 @@ LIVED_S = 60.0
 
 ONE_IN_MS = 3_000
 """Rooms that merely live are moved one after another: each is a process to start."""
+
+SPARE_MEMORY = 0.12
+"""Less of it than that is available: no room gets a process now. More than what makes
+namespace servers take actors back, or those rooms would come and go."""
 
 SAY_EVERY_S = 2.0
 UP_WITHIN_S = 15.0
@@ -46,8 +51,13 @@ class Exceptions:
     """Of one host, which calls `look` twice a second."""
 
     def __init__(
-        self, actor: str | None, limits: Limits, generation: Generation
+        self,
+        actor: str | None,
+        limits: Limits,
+        generation: Generation,
+        memory: Callable[[], Memory] = memory,
     ) -> None:
+        self._memory = memory
         self._actor = actor or ""
         self._limits = limits
         self._generation = generation
@@ -88,6 +98,8 @@ class Exceptions:
             candidates = [a for a in rooms if a.lived_s(at.now_s) >= LIVED_S]
             if not candidates:
                 return None
+        if self._memory().share < SPARE_MEMORY:
+            return None
         room = max(candidates, key=_share)
         share, instead = room.load.share, None
         if full:

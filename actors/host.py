@@ -3,255 +3,82 @@
 Dedicated, it hosts one object and ends with it; a pool hosts thousands, and stays as
 long as the generation of placement has a part for it. It activates an object when a
 gateway first attaches to it, watches the clock for those that may sleep or must move,
-and finds out within a second that it was superseded (design.md §3, Fencing): dedicated
-by its object's log, as a pool by its own.
+and finds out within a second that it was superseded (design.md §3, Fencing).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Self, cast
-
-import msgspec
-from msgspec.structs import replace
 
 from actors.activation import Activation
 from actors.exceptions import Exceptions, Look
-from actors.load import Limits
+from actors.host_settings import HostSettings
 from actors.memory import Slack
+from actors.ownership import Ownership
+from actors.peer import HELLO_TIMEOUT_S, Peer
 from actors.surroundings import Surroundings
-from actors.thinking import Bots, Mind
+from actors.thinking import Mind
 from cfmessenger import link
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import DIRECTOR
+from cfmessenger.memory import Memory, memory
 from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Placement, is_pool
-from cfmessenger.room import RoomRules
-from cfmessenger.settings import Settings
 from cfmessenger.storage.derived import DerivedKeys
-from cfmessenger.storage.generation import NAME, Generation
+from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.users import Directory
 
 logger = logging.getLogger("cfmessenger.host")
 
 TICK_S = 0.5
-TRUST_S = 2.0
-"""Without a look at the log for so long, an object shows nothing (design.md §3)."""
-
 GIVE_UP_S = 6.0
-"""After so long without it others are to try, who may reach what we cannot."""
+"""After so long without a look at storage others are to try, who may reach it."""
 
-HELLO_TIMEOUT_S = 5.0
-MAX_HELLO = 4096
 LINGER_S = 2.0
-
-SPREADING_S = 5.0
-"""For so long after a new generation somebody may still follow the one before."""
 
 AT_ONCE = 500
 """Objects that go to sleep together, so that their mirrors share a flush to disk."""
-
-
-class HostSettings(msgspec.Struct, frozen=True):
-    """What an actor process must know; travels in the actor's constructor."""
-
-    valkey_url: str
-    log_length: int
-    hibernate_after: float
-    chat_rate: tuple[int, int]
-    nudge_rate: tuple[int, int]
-    listen: str = "127.0.0.1"
-    crash_at: str = ""  # tests: `before_append:3` dies at the third
-    actor: str | None = None  # its own name; None: any object may live here
-    placement: Placement = Placement()  # to begin with, where no generation is kept
-    limits: Limits = Limits()
-    bots: Bots | None = None  # None: there are none
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """What of the node's settings concerns its actors."""
-        assert settings.valkey_url is not None
-        return cls(
-            valkey_url=settings.valkey_url,
-            log_length=settings.log_length,
-            hibernate_after=settings.hibernate_after,
-            chat_rate=(settings.chat_rate.count, settings.chat_rate.seconds),
-            nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
-            crash_at=settings.crash_at or "",
-            bots=_bots_of(settings),
-            limits=Limits(
-                settings.hot_share / 100,
-                settings.hot_hold / 1000,
-                settings.calm_after,
-                settings.own_rooms,
-            ),
-        )
-
-    def for_actor(self, actor: str, placement: Placement) -> Self:
-        """These settings for one actor: secrets go where they are needed."""
-        bots = self.bots
-        if bots is not None and actor != DIRECTOR:
-            bots = replace(bots, ai_key=None)
-        return replace(self, actor=actor, placement=placement, bots=bots)
-
-    @property
-    def rules(self) -> RoomRules:
-        """The room's share of it."""
-        return RoomRules(
-            chat_rate=self.chat_rate,
-            nudge_rate=self.nudge_rate,
-            bots=self.bots.names if self.bots else (),
-        )
-
-
-def _bots_of(settings: Settings) -> Bots | None:
-    personas = Directory.load(settings.users).bots if settings.bots_active else ()
-    if not personas:
-        return None
-    return Bots(
-        personas,
-        active=settings.bots_active,
-        quota_day=settings.bot_quota_day,
-        quota_user=settings.bot_quota_user,
-        quota_room=settings.bot_quota_room,
-        ai_base_url=settings.ai_base_url,
-        ai_model=settings.ai_model,
-        ai_key=settings.ai_key,
-    )
-
-
-class Peer(asyncio.Protocol):
-    """One gateway's link: cuts frames, checks the hello, batches what goes out."""
-
-    def __init__(self, host: Host) -> None:
-        self.gateway = ""
-        self._host = host
-        self._reader = link.actor_reader()
-        self._transport: asyncio.Transport | None = None
-        self._outgoing: list[bytes] = []
-        self._finished = False
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self._host.closed:  # accepted before, told only now
-            self._transport.abort()
-            return
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(HELLO_TIMEOUT_S, self.abort)
-        self._host.peers.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            if not self.gateway and len(data) > MAX_HELLO:
-                raise link.BrokenLink("too much before hello")
-            for message in self._reader.feed(data):
-                self._take(message)
-        except link.BrokenLink as error:
-            logger.warning("link of %s broken: %s", self.gateway or "?", error)
-            self.abort()
-
-    def _take(self, message: object) -> None:
-        if isinstance(message, link.Ping):
-            self.send(link.Pong(message.n))
-        elif isinstance(message, link.Hello):
-            self._greet(message)
-        elif not self.gateway:
-            raise link.BrokenLink("no hello")
-        else:
-            assert isinstance(message, link.Attach | link.Inputs)
-            self._host.deliver(self, message)
-
-    def _greet(self, hello: link.Hello) -> None:
-        good = hmac.compare_digest(hello.key.encode(), self._host.key.encode())
-        if hello.version != link.VERSION or not good or not hello.gateway:
-            raise link.BrokenLink("wrong version or key")
-        assert self._deadline is not None
-        self._deadline.cancel()
-        self.gateway = hello.gateway
-        self.send(link.Welcome(link.VERSION, os.getpid()))
-
-    def send(self, message: link.ToGateway) -> None:
-        """Queue a message; all of one loop turn leave in one write."""
-        if self._finished:
-            return
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._outgoing.append(link.frame(message))
-
-    def flush(self) -> None:
-        """Write what is queued; a gateway that does not read loses its link."""
-        transport, self._outgoing, out = self._transport, [], self._outgoing
-        if transport is None or not out or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > link.HIGH_WATER:
-            logger.warning("link of %s dropped: it does not read", self.gateway)
-            transport.abort()
-            return
-        transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def finish(self) -> None:
-        """Say no more, but read to the end, so that the last words arrive."""
-        self.flush()
-        self._finished = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def abort(self) -> None:
-        """Drop the link at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._host.lost(self)
 
 
 class Host(Surroundings):
     """The objects of this process. `start`, then `address`; `drain` before the end."""
 
     def __init__(
-        self, settings: HostSettings, ended: Callable[[str], None] | None = None
+        self,
+        settings: HostSettings,
+        ended: Callable[[str], None] | None = None,
+        memory: Callable[[], Memory] = memory,
     ) -> None:
-        self.key = secrets.token_hex(32)
-        self.peers: set[Peer] = set()
-        self.objects: dict[str, Activation] = {}
-        self.closed = False
-        self.placement = settings.placement
+        self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
+        self.peers: set[Peer] = set()  # from accept to connection_lost
+        self.objects: dict[str, Activation] = {}  # by name, from Attach to their end
+        self.closed = False  # once and for all
         self._settings = settings
         actor = settings.actor
         self._dedicated = actor is not None and not is_pool(actor)
-        self._marker = actor if actor is not None and is_pool(actor) else None
-        self._epoch = 0  # a pool's own
-        self._all_until = 0.0  # loop time: till then every object may live elsewhere
-        self._changed: set[str] = set()  # names: may live elsewhere too
-        self._moving: set[str] = set()  # do live elsewhere, and have not left yet
-        self._placed_at = 0.0  # loop time of the newest generation
         self._slack = Slack()
-        self._ended = ended
-        self._server: asyncio.Server | None = None
+        self._ended = ended  # called at the very end, with the reason
+        self._server: asyncio.Server | None = None  # from `start` on, as the next two
         self._ticker: asyncio.Task[None] | None = None
-        self._leaving: asyncio.Task[None] | None = None
         self._port = 0
-        self._read_at = 0.0
-        self._reached = 0
+        self._leaving: asyncio.Task[None] | None = None  # once and for all
+        self._reached = 0  # times at the point of `crash_at`
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         clock = Clock()
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
         self._generation = Generation(self._aside)
-        self._exceptions = Exceptions(actor, settings.limits, self._generation)
+        self._exceptions = Exceptions(actor, settings.limits, self._generation, memory)
+        self._ownership = Ownership(
+            actor, settings.placement, self._aside, self._generation
+        )
         super().__init__(
             self._log,
             DerivedKeys(self._aside, self.reached),
@@ -267,19 +94,19 @@ class Host(Surroundings):
         A pool takes its own first: from here on its predecessor finds out that it is
         one. Raises `Fenced` or `Unavailable` then.
         """
-        if self._marker is not None:
-            self._epoch = (await self._aside.activate(self._marker)).epoch
-        if (found := await self._generation.read()) is not None:
-            self.place(found)
+        await self._ownership.take()
         self._server = await self.loop.create_server(
             lambda: Peer(self), self._settings.listen, 0, start_serving=False
         )
         await self._server.start_serving()
         self._port = self._server.sockets[0].getsockname()[1]
-        self._read_at = self._placed_at = self.loop.time()
-        self._all_until = self._read_at + SPREADING_S
         await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
+
+    @property
+    def placement(self) -> Placement:
+        """The newest generation that this process knows of."""
+        return self._ownership.placement
 
     @property
     def leaving(self) -> bool:
@@ -322,8 +149,7 @@ class Host(Surroundings):
 
     def owns(self, name: str) -> bool:
         """Whether an object lives here, under the generation that we know of."""
-        actor = self._settings.actor
-        return actor is None or self.placement.actor_of(name) == actor
+        return self._ownership.owns(name)
 
     def deliver(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
         """Give a gateway's message to its object, which wakes for an `Attach`."""
@@ -365,7 +191,7 @@ class Host(Surroundings):
     def gone(self, activation: Activation, reason: str) -> None:
         if self.objects.get(activation.name) is activation:
             del self.objects[activation.name]
-            self._moving.discard(activation.name)
+            self._ownership.moving.discard(activation.name)
         if self._dedicated and reason != "storage_failed":
             self._leave(reason)
 
@@ -432,7 +258,7 @@ class Host(Surroundings):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def trusted(self) -> bool:
-        return self.loop.time() - self._read_at <= TRUST_S
+        return self._ownership.trusted()
 
     async def _tick(self) -> None:
         empty_since = self.loop.time()
@@ -448,21 +274,21 @@ class Host(Surroundings):
                 logger.exception("tick failed")
             if self.objects:
                 empty_since = now
-            elif self._marker is not None:
-                if not self.placement.has(self._marker):
+            elif (pool := self._ownership.pool) is not None:
+                if not self.placement.has(pool):
                     self._leave("moved")
             elif self._dedicated and now - empty_since > self._idle_s:
                 self._leave("idle")
 
     def _give_up(self) -> None:
         """Cut off from storage, but perhaps not from the gateways: let them go."""
-        if self.loop.time() - self._read_at > GIVE_UP_S:
+        if self._ownership.unread_s > GIVE_UP_S:
             for activation in list(self.objects.values()):
                 activation.give_up()
 
     async def _look(self, now: float) -> None:
         """Are we alone, are our gateways alive, who may sleep, who must move?"""
-        await self._check_epochs()
+        await self._check_ownership()
         await self._bury_dead()
         seen = Look(self.placement, self.objects.values(), now, self.clock.now())
         made = await self._exceptions.look(seen)
@@ -472,17 +298,7 @@ class Host(Surroundings):
 
     def place(self, placement: Placement) -> None:
         """Follow a newer generation: what does not live here any more will move."""
-        former = self.placement
-        if placement.number <= former.number:
-            return
-        now = self.loop.time()
-        self.placement, self._placed_at = placement, now
-        if (placement.mode, placement.size) != (former.mode, former.size):
-            self._all_until = now + SPREADING_S
-        # An exception that came and went unseen had its own process in between.
-        # And one that comes here only now may be taken by who does not know that yet.
-        self._changed |= placement.changed_after(former.number)
-        self._moving = {name for name in self.objects if not self.owns(name)}
+        self._ownership.follow(placement, self.objects)
 
     @property
     def _idle_s(self) -> float:
@@ -490,13 +306,14 @@ class Host(Surroundings):
 
     async def _put_to_sleep(self, now: float) -> None:
         due: list[Awaitable[object]] = []
+        owned = self._ownership
         moving, made = await self._exceptions.ready(
-            self.placement, self._moving, self.clock.now()
+            self.placement, owned.moving, self.clock.now()
         )
         if made is not None:
             self.place(made)
         for activation in list(self.objects.values()):
-            if activation.name in moving & self._moving:
+            if activation.name in moving & owned.moving:
                 due.append(activation.hibernate("moved"))
             elif activation.idle_for(now) >= self._settings.hibernate_after:
                 due.append(activation.hibernate())
@@ -509,46 +326,15 @@ class Host(Surroundings):
         await asyncio.gather(*due)
         self._slack.look(len(self.objects))
 
-    async def _check_epochs(self) -> None:
-        """A higher epoch than ours means that somebody else speaks for the object.
-
-        A pool has too many to look at each. It shares the fate of its own marker; only
-        what a generation moves may live elsewhere too, for as long as it spreads. So
-        marker and generation are read together, and who does not know that generation
-        is not trusted before what it changed was looked at as well.
-        """
-        asked_at = self.loop.time()
-        if asked_at - self._read_at > TRUST_S:
-            self._all_until = asked_at + SPREADING_S  # who knows what was missed
-        everything = self._marker is None or asked_at < self._all_until
-        if asked_at - self._placed_at > SPREADING_S:
-            self._changed &= self._moving
-        mine = [
-            (each, each.epoch)
-            for each in self.objects.values()
-            if each.epoch and (everything or each.name in self._changed)
-        ]
-        own = [] if self._marker is None else [self._marker]
-        names = [NAME, *own, *(each.name for each, _ in mine)]
-        number, *tops = await self._aside.epochs(names)
-        if number > self.placement.number:
-            found = await self._generation.read()
-            if found is None or found.number < number:
-                return  # storage has lost it: not trusted until it is there again
-            self.place(found)
-            await self._check_epochs()
-            return
-        if own and tops.pop(0) > self._epoch:
-            for activation in list(self.objects.values()):
-                activation.supersede()
+    async def _check_ownership(self) -> None:
+        lost = await self._ownership.look(self.objects)
+        for name in lost.names:
+            self.objects[name].supersede()
+        if lost.all:
             self._leave("duplicate_activation")
-            return
-        for (activation, epoch), top in zip(mine, tops, strict=True):
-            if activation.epoch == epoch < top:
-                activation.supersede()
-        self._read_at = asked_at
-        for activation in self.objects.values():
-            activation.trust_again()
+        elif self.trusted():
+            for activation in self.objects.values():
+                activation.trust_again()
 
     async def _bury_dead(self) -> None:
         known = {g for each in self.objects.values() for g in each.gateways}

@@ -10,7 +10,8 @@ import asyncio
 
 from msgspec.structs import replace
 
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,9 @@ import msgspec
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from actors.host import Host, HostSettings
+from actors.following import Following, Seed
+from actors.host import Host
+from actors.host_settings import HostSettings
 from actors.location import LABEL, Location, Nowhere
 from actors.upkeep import Upkeep
 from actors.wake_proof import WakeProof, greet
@@ -55,7 +57,6 @@ LOST_AFTER = 3
 LOST_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 1.0
 KILL_EVERY_S = 10.0
-FOLLOW_EVERY_S = 0.5
 THREADS = 16
 MAX_POOL = 1000
 
@@ -157,8 +158,7 @@ class RayNamespace:
 
     `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
     `location` is the hint of objects nobody gives one; None: hints mean nothing.
-    `placement`: mode and size to seed the generation with, and the seed's name;
-    `public`: the rooms that have actors of their own from the start.
+    `seed`: what the generation is made of where there is none; None: dedicated rooms.
     `front` is where gateways reach the server before it; empty: there is none.
     """
 
@@ -171,8 +171,7 @@ class RayNamespace:
         max_rooms: int | None = None,
         location: str | None = None,
         strict: bool = False,
-        placement: tuple[Mode, int, str] = ("dedicated", 1, ""),
-        public: Sequence[str] = (),
+        seed: Seed | None = None,
         front: str = "",
     ) -> None:
         self._settings = settings
@@ -185,12 +184,11 @@ class RayNamespace:
         self._killed: dict[str, float] = {}
         self._pinging: asyncio.Task[Any] | None = None
         self._location: Location | None = None
-        self._seed = (*placement, tuple(public))
-        self._placement: Placement | None = None
-        self._clock = Clock()
-        self._generation = Generation(ValkeyLog(settings.valkey_url, 0, self._clock))
-        self._reading: asyncio.Task[Placement] | None = None
-        self._upkeep = Upkeep(self, self._generation, self._clock)
+        self._seed = seed or Seed()
+        clock = Clock()
+        self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
+        self._upkeep = Upkeep(self, self._generation, clock)
+        self._following = Following(self._generation, self._seed, self._upkeep.news.set)
         self._flights: dict[str, asyncio.Task[Address]] = {}
         self._front = front
         self._proof = WakeProof(self._look, self._wake)
@@ -218,7 +216,7 @@ class RayNamespace:
         follows the generation."""
         working = [
             asyncio.create_task(each)
-            for each in (self._warm.run(), self._follow(), self._upkeep.run())
+            for each in (self._warm.run(), self._following.run(), self._upkeep.run())
         ]
         failed = 0
         try:
@@ -234,52 +232,14 @@ class RayNamespace:
             for each in working:
                 each.cancel()
 
-    async def _follow(self) -> None:
-        while True:
-            with contextlib.suppress(Unavailable):
-                await self._newest()
-            await asyncio.sleep(FOLLOW_EVERY_S)
-
-    def _newest(self) -> Awaitable[Placement]:
-        """The present generation; one look for all who ask meanwhile."""
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read())
-        return asyncio.shield(self._reading)
-
-    async def _read(self) -> Placement:
-        known, generation = self._placement, self._generation
-        if known is None:
-            return self._adopt(await generation.seed(*self._seed))
-        number = await generation.number()
-        if number == known.number:
-            return known
-        found = await generation.read() if number > known.number else None
-        return self._adopt(found or await generation.restore(known))
-
-    def _adopt(self, found: Placement) -> Placement:
-        before = self._placement
-        if before is not None and found.number <= before.number:
-            return before
-        self._placement = found
-        if before is None or (before.mode, before.size) != (found.mode, found.size):
-            logger.info("placement %d: %s, %d", found.number, found.mode, found.size)
-        if before is not None:
-            for name in found.changed_after(before.number):
-                was, now = before.actor_of(name), found.actor_of(name)
-                if was != now:
-                    why = found.why(name) or f"not {before.why(name)} any more"
-                    logger.info("%s moves from %s to %s: %s", name, was, now, why)
-        self._upkeep.news.set()
-        return found
-
     async def placement(self) -> Placement:
-        return self._placement or await self._newest()
+        return await self._following.placement()
 
     async def place(self, mode: Mode, size: int) -> Placement:
         """Begin a new generation and tell every actor at once."""
         if not 1 <= size <= MAX_POOL:
             raise Unavailable("VALIDATION_ERROR", f"size: 1 to {MAX_POOL}.")
-        return await self._tell(self._generation.change(mode, size, self._seed[3]))
+        return await self._tell(self._generation.change(mode, size, self._seed.public))
 
     async def pin(self, name: str) -> Placement:
         return await self._tell(self._generation.pin(_room(name)))
@@ -288,7 +248,7 @@ class RayNamespace:
         return await self._tell(self._generation.unpin(_room(name)))
 
     async def _tell(self, change: Awaitable[Placement]) -> Placement:
-        made = self._adopt(await change)
+        made = await self._following.change(change)
         with contextlib.suppress(Unavailable):  # who is not told will look
             calls = await self._call_all("place", msgspec.msgpack.encode(made))
             await _wait(calls.values(), DESCRIBE_TIMEOUT_S)
@@ -298,11 +258,11 @@ class RayNamespace:
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
-        placement = await (self._newest() if moved else self.placement())
+        placement = await (self._following.newest() if moved else self.placement())
         try:
             return await self._reach(placement.actor_of(name), hint)
         except _Elsewhere:
-            placement = await self._newest()
+            placement = await self._following.newest()
             return await self._reach(placement.actor_of(name), hint)
 
     async def _reach(self, actor: str, hint: str | None = None) -> Address:
@@ -312,8 +272,8 @@ class RayNamespace:
             self._flights[actor] = flight
             flight.add_done_callback(lambda _: self._flights.pop(actor, None))
         at = await asyncio.shield(flight)
-        known = self._placement.number if self._placement else 0
-        return msgspec.structs.replace(at, generation=known)
+        known = self._following.known or Placement()
+        return msgspec.structs.replace(at, generation=known.number)
 
     async def start(self, actor: str) -> None:
         """Have this actor before anybody asks for it. Raises `Unavailable`."""
@@ -355,7 +315,7 @@ class RayNamespace:
             return await _answer(found)
         nodes, names = await self._run(lambda: (self._nodes(), self._names()))
         self._check_capacity(name, nodes, names)
-        if _is_room(name) and (await self._newest()).actor_of(name) != name:
+        if _is_room(name) and (await self._following.newest()).actor_of(name) != name:
             raise _Elsewhere  # it gave its actor back, which is not to be made again
         self._making.add(name)
         try:
@@ -370,13 +330,13 @@ class RayNamespace:
 
     def _make_nameless(self) -> Any:
         """An actor for no object: nobody finds it, and it leaves no key."""
-        settings = self._settings.for_actor("", self._placement or Placement())
+        settings = self._settings.for_actor("", self._following.known or Placement())
         return self._class.options(
             num_cpus=0, max_restarts=0, max_task_retries=0, enable_task_events=False
         ).remote(msgspec.msgpack.encode(settings), self._log_level)
 
     def _make(self, name: str, where: dict[str, Any]) -> Any:
-        settings = self._settings.for_actor(name, self._placement or Placement())
+        settings = self._settings.for_actor(name, self._following.known or Placement())
         actor = self._class.options(
             name=name,
             namespace=RAY_NAMESPACE,
@@ -394,7 +354,8 @@ class RayNamespace:
         self, name: str, nodes: list[dict[str, Any]], names: list[str]
     ) -> None:
         """Raises `Unavailable` AT_CAPACITY. Only rooms count, and only they wait."""
-        if not _is_room(name) or (self._placement and self._placement.mode == "auto"):
+        known = self._following.known
+        if not _is_room(name) or (known and known.mode == "auto"):
             return
         limit = self._max_rooms
         if limit is None:

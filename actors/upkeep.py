@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from pathlib import Path
+from collections.abc import Callable
 from typing import Protocol
 
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import PRESENCE
+from cfmessenger.memory import Memory, memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import Generation
 
@@ -28,9 +29,10 @@ NEW_MS = 30_000
 without a process is given up."""
 
 SHORT_OF_MEMORY = 0.08
-"""Less of it than that is available."""
+"""Less of it than that is available: Ray ends processes at 0.05."""
 
-MEMINFO = Path("/proc/meminfo")
+GIVE_BACK_EVERY_S = 5.0
+"""What one exception's process held is free by then, and seen to be."""
 
 
 class Actors(Protocol):
@@ -45,8 +47,16 @@ class Actors(Protocol):
 class Upkeep:
     """Looks once a second, and when `news` is set: a new generation."""
 
-    def __init__(self, actors: Actors, generation: Generation, clock: Clock) -> None:
-        self.news = asyncio.Event()
+    def __init__(
+        self,
+        actors: Actors,
+        generation: Generation,
+        clock: Clock,
+        memory: Callable[[], Memory] = memory,
+    ) -> None:
+        self.news = asyncio.Event()  # until the next look
+        self._memory = memory
+        self._gave_back_at = float("-inf")  # loop time; for want of memory
         self._actors = actors
         self._generation = generation
         self._clock = clock
@@ -94,18 +104,20 @@ class Upkeep:
         if orphans := [name for name in orphans if name not in heard]:
             logger.info("%s: asleep, back to pools", ", ".join(orphans))
             await self._generation.demote(orphans, now)
-        elif placement.measured() and _available() < SHORT_OF_MEMORY:
-            loads = await self._generation.loads(placement.measured())
-            if loads:
-                calmest = min(loads, key=loads.__getitem__)
-                logger.warning("short of memory: %s goes back to a pool", calmest)
-                await self._generation.demote([calmest], now)
+        elif placement.measured():
+            await self._make_room(placement, now)
 
-
-def _available() -> float:
-    """Share of the machine's memory; 1 where it does not say."""
-    try:
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) / int(lines["MemTotal"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return 1.0
+    async def _make_room(self, placement: Placement, now_ms: int) -> None:
+        """Where memory is short, the calmest exception goes, one after another."""
+        now, free = asyncio.get_running_loop().time(), self._memory().share
+        if free >= SHORT_OF_MEMORY or now - self._gave_back_at < GIVE_BACK_EVERY_S:
+            return
+        loads = await self._generation.loads(placement.measured())
+        if loads:
+            calmest = min(loads, key=loads.__getitem__)
+            logger.warning(
+                "short of memory, %.0f %% is left: %s goes back to a pool",
+                *(free * 100, calmest),
+            )
+            self._gave_back_at = now
+            await self._generation.demote([calmest], now_ms)

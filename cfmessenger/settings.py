@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cfmessenger.memory import memory
 from cfmessenger.placement import Mode
 
 PREFIX = "CFM_"
@@ -89,9 +90,8 @@ def _cores() -> int:
 
 
 def _own_rooms() -> int:
-    """Eight a core, in no more than a quarter of the machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(8 * _cores(), memory // 4 // ROOM_BYTES)
+    """Eight a core, in no more than a quarter of the memory."""
+    return min(8 * _cores(), memory().total // 4 // ROOM_BYTES)
 
 
 class Settings(

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "cfmessenger/data/": {"alembic", "asyncpg", "msgspec", "sqlalchemy"},
     "cfmessenger/load/": {"*"},
     "cfmessenger/login_rate.py": {"valkey"},
+    "cfmessenger/memory.py": {"psutil"},
     "cfmessenger/sessions.py": {"msgspec", "valkey"},
     "cfmessenger/shared_rate.py": {"valkey"},
     "cfmessenger/storage/": {"msgspec", "libvalkey", "valkey"},

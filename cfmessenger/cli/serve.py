@@ -178,7 +178,8 @@ def namespace() -> None:
 
 
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
-    from actors.host import HostSettings
+    from actors.following import Seed
+    from actors.host_settings import HostSettings
     from actors.namespace_server import NamespaceServer
     from actors.ray_namespace import RayNamespace
 
@@ -193,12 +194,12 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         max_rooms=settings.max_active_rooms,
         location=settings.location_hint,
         strict=settings.location_strict,
-        placement=(
+        seed=Seed(
             settings.placement,
             settings.pool_size,
             os.environ.get("CFMX_PLACEMENT_SEED", ""),
+            tuple(f"room:{room_id}" for room_id in PUBLIC_ROOMS),
         ),
-        public=[f"room:{room_id}" for room_id in PUBLIC_ROOMS],
         front=url,
     )
     server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))

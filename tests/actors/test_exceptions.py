@@ -8,9 +8,12 @@ from msgspec.structs import replace
 
 from actors import exceptions as exceptions_module
 from actors import host as host_module
-from actors.host import Host, HostSettings
+from actors.exceptions import Look
+from actors.host import Host
+from actors.host_settings import HostSettings
 from actors.load import Limits
 from cfmessenger import keys
+from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage import generation as generation_module
 from cfmessenger.storage.generation import NAME, Generation
@@ -56,10 +59,14 @@ async def launch(valkey_url: str, generation: Generation) -> AsyncIterator[Launc
     hosts: list[Host] = []
 
     async def launch(
-        actor: str, limits: Limits = HOT, hibernate_after: float = 3600.0
+        actor: str,
+        limits: Limits = HOT,
+        hibernate_after: float = 3600.0,
+        memory: Callable[[], Memory] = lambda: Memory(1, 1),
     ) -> Host:
         plain = HostSettings(valkey_url, 10_000, hibernate_after, (0, 1), (0, 1))
-        host = Host(replace(plain, actor=actor, limits=limits), lambda reason: None)
+        chosen = replace(plain, actor=actor, limits=limits)
+        host = Host(chosen, lambda reason: None, memory)
         hosts.append(host)
         await host.start()
         return host
@@ -238,3 +245,26 @@ async def test_a_load_that_is_not_said_any_more_ends(
     async with patience.within(10.0):
         while await generation.loads(["room:a"]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def test_without_memory_to_spare_no_room_gets_a_process(
+    launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(100, 5)
+    name = fresh_room()
+    pool = await launch("rooms:0", memory=lambda: memory)
+    caller = await talked_in(pool, name)
+    hot: list[Placement | None] = []
+    look = pool._exceptions.look
+
+    async def spy(at: Look) -> Placement | None:
+        made = await look(at)
+        hot.extend([made] if any(each.load.hot for each in at.objects) else [])
+        return made
+
+    monkeypatch.setattr(pool._exceptions, "look", spy)
+    await talking(caller, name, lambda: len(hot) >= 3)
+    assert hot == [None] * len(hot) and pool.placement.own == {}
+    memory = Memory(100, 50)
+    await talking(caller, name, lambda: pool.placement.why(name) == "hot")
+    caller.close()

@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from actors import host as host_module
-from actors.host import Host, HostSettings
+from actors import ownership
+from actors import peer as peer_module
+from actors.host import Host
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger import keys, link
 from cfmessenger.effects import Attachment
@@ -117,7 +120,7 @@ async def test_whoever_says_no_good_hello_is_not_listened_to(
 async def test_silence_is_cut_off(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(peer_module, "HELLO_TIMEOUT_S", 0.05)
     host = await launch()
     silent = await Caller.silent(host.address("x"))
     good = await Caller.open(host.address("x"), "gB")
@@ -361,7 +364,7 @@ async def test_a_gateway_that_was_given_up_leaves(
 async def test_a_host_that_cannot_look_shows_nothing_until_it_can(
     launch: Launch, quick: None, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "TRUST_S", 0.1)
+    monkeypatch.setattr(ownership, "TRUST_S", 0.1)
     async with proxied(valkey_url) as proxy:
         host, name = await launch(url=proxy.url), fresh_room()
         caller = await Caller.open(host.address("x"))

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.storage.log import ValkeyLog
 from tests.actors.caller import Caller

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from actors import host as host_module
-from actors.host import Host, HostSettings
+from actors import ownership
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger import keys, link
 from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import NAME
@@ -136,7 +138,7 @@ async def test_the_second_of_a_name_supersedes_the_first(
     launch: Launch, log: ValkeyLog, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of its rooms end at once, though nobody has woken them elsewhere."""
-    monkeypatch.setattr(host_module, "SPREADING_S", 0.0)
+    monkeypatch.setattr(ownership, "SPREADING_S", 0.0)
     names = [room_of(POOL, "rooms:0") for _ in range(5)]
     first = await launch("rooms:0")
     caller = await entered(first, "gA", *names)
@@ -153,7 +155,7 @@ async def test_the_second_of_a_name_supersedes_the_first(
 async def test_its_look_is_one_read_however_many_rooms(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "SPREADING_S", 0.0)
+    monkeypatch.setattr(ownership, "SPREADING_S", 0.0)
     asked: list[list[str]] = []
     looked = asyncio.Event()
     epochs = ValkeyLog.epochs
@@ -192,7 +194,7 @@ async def test_an_attach_that_knows_a_higher_epoch_ends_the_older_life(
     launch: Launch, log: ValkeyLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And whoever attached is told, or it would wait here for ever."""
-    monkeypatch.setattr(host_module, "SPREADING_S", 0.0)
+    monkeypatch.setattr(ownership, "SPREADING_S", 0.0)
     name = room_of(POOL, "rooms:0")
     host = await launch("rooms:0")
     caller = await entered(host, "gA", name)
@@ -472,9 +474,9 @@ async def test_a_pool_with_a_part_stays_though_it_is_empty(
     host = await launch("rooms:1", hibernate_after=0.02)
     caller = await entered(host, "gA", room_of(POOL, "rooms:1"))
     await caller.visitor.until_goodbye("idle")
-    looked = host._read_at
+    looked = host._ownership._read_at
     async with patience.within(5):
-        while host._read_at < looked + 0.1:  # noqa: ASYNC110 - it tells nobody
+        while host._ownership._read_at < looked + 0.1:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
     assert not host.leaving and ends.reasons == []
     caller.close()

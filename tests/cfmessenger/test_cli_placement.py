@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
 from cfmessenger.cli.runtime import RuntimeFolder

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import ray
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.namespace_server import NamespaceServer
 from actors.ray_namespace import RAY_NAMESPACE, ObjectActor, RayNamespace
 from cfmessenger import log_format

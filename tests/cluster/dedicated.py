@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger.namespace import Address, Described
 
 

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger import keys
 from cfmessenger.storage.log import ValkeyLog
 from tests.actors.caller import Caller

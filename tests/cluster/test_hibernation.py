@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from cfmessenger.asgi import build
 from tests.cluster.cluster import Cluster, Visit, gone
 from tests.cluster.crowd import Crowd, quantile

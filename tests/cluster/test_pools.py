@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger import keys
 from cfmessenger.namespace import NamespaceClient
 from cfmessenger.placement import Mode, Placement

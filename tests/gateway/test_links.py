@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import pytest
 
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger import link
 from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Own, Placement

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.asgi import build
 from cfmessenger.errors import Unavailable

@@ -5,7 +5,7 @@ when it believes a node dead that is only cut off. It may give an address that w
 a moment ago. What it is asked to kill it kills, if it can reach it.
 
 What it knows of the generation is known by a process of its own, as a namespace server
-does: the real `Generation` and the real `Upkeep`, against the world's Valkey.
+does: the real `Following` and the real `Upkeep`, against the world's Valkey.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from actors.following import Following, Seed
 from actors.upkeep import Upkeep
 from cfmessenger import keys
 from cfmessenger.errors import Unavailable
@@ -26,14 +27,13 @@ from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests.sim.fake_valkey import URL
-from tests.sim.processes import HostProcess
+from tests.sim.processes import HostProcess, plenty
 from tests.sim.sim_loop import Process, SimClock
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 PATIENCE_S = 3.0
-FOLLOW_EVERY_S = 0.5
 ANSWER_S = 8.0
 
 Change = Callable[[Generation], Awaitable[Placement]]
@@ -46,48 +46,28 @@ class NamespaceServer:
         self.world = world
         self.process = Process(f"n{world.number('namespace server')}")
         self.process.on_death = lambda: world.kill(self.process, "fuse")
-        self.known: Placement | None = None
-        self.before: Placement | None = None
-        self._reading: asyncio.Task[Placement] | None = None
-        self.process.run(asyncio.get_running_loop().create_task, self._live())
+        self.known: Placement | None = None  # from its first look on
+        self.before: Placement | None = None  # from the first change on
+        self.process.run(self._begin)
 
-    async def _live(self) -> None:
-        clock = SimClock()
+    def _begin(self) -> None:
+        clock, plan = SimClock(), self.world.plan.placement
         self.generation = Generation(ValkeyLog(URL, 0, clock))
-        self._upkeep = Upkeep(self, self.generation, clock)
-        self._upkeeping = asyncio.create_task(self._upkeep.run())
-        while True:
-            with contextlib.suppress(Unavailable):
-                await self.newest()
-            await asyncio.sleep(FOLLOW_EVERY_S)
+        self._upkeep = Upkeep(self, self.generation, clock, plenty)
+        seed = Seed(plan.mode, plan.size)
+        self.following = Following(self.generation, seed, self._adopted)
+        create = asyncio.get_running_loop().create_task
+        self._running = [create(self._upkeep.run()), create(self.following.run())]
 
     def newest(self) -> Awaitable[Placement]:
-        """The present generation; one look for all who ask meanwhile."""
-        if self._reading is None or self._reading.done():
-            create = asyncio.get_running_loop().create_task
-            self._reading = self.process.run(create, self._read())
-            self._reading.add_done_callback(_looked_at)
-        return asyncio.shield(self._reading)
-
-    async def _read(self) -> Placement:
-        known, generation, plan = self.known, self.generation, self.world.plan
-        if known is None:
-            seed = plan.placement
-            return self._adopt(await generation.seed(seed.mode, seed.size))
-        number = await generation.number()
-        if number == known.number:
-            return known
-        found = await generation.read() if number > known.number else None
-        return self._adopt(found or await generation.restore(known))
-
-    def _adopt(self, found: Placement) -> Placement:
-        known = self.known
-        if known is not None and found.number <= known.number:
-            return known
-        self.before, self.known = known, found
-        self.world.note("%s knows %s", self.process, found)
-        self._upkeep.news.set()
+        """The present generation, whoever asks: it looks as itself."""
+        found: Awaitable[Placement] = self.process.run(self.following.newest)
         return found
+
+    def _adopted(self) -> None:
+        self.before, self.known = self.known, self.following.known
+        self.world.note("%s knows %s", self.process, self.known)
+        self._upkeep.news.set()
 
     def change(self, change: Change) -> None:
         """An operator's command; who is told of it at once, and who has to look?"""
@@ -97,7 +77,7 @@ class NamespaceServer:
     async def _change(self, change: Change) -> None:
         world = self.world
         with contextlib.suppress(Unavailable):
-            made = self._adopt(await change(self.generation))
+            made = await self.following.change(change(self.generation))
             for each in world.namespace.living:
                 if each.host is not None and world.rng.random() < 0.5:
                     each.process.run(each.host.place, made)
@@ -177,14 +157,14 @@ class FakeNamespace:
 
     async def placement(self) -> Placement:
         await asyncio.sleep(self._world.network.latency())
-        return await self._known(moved=False)
+        return await self.known(moved=False)
 
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
-        placement = await self._known(moved)
+        placement = await self.known(moved)
         host = await self.reach(placement.actor_of(name), placement)
         return replace(host.address(), generation=placement.number)
 
@@ -257,8 +237,3 @@ class FakeNamespace:
         if self.away:
             raise Unavailable
         return True
-
-
-def _looked_at(task: asyncio.Task[Placement]) -> None:
-    if not task.cancelled():
-        task.exception()  # whoever waits for it has it

@@ -20,9 +20,11 @@ import msgspec
 import actors.activation
 import actors.host
 import gateway.sockets
-from actors.host import Host, HostSettings
+from actors.host import Host
+from actors.host_settings import HostSettings
 from cfmessenger.data.names import Names
 from cfmessenger.errors import Unavailable
+from cfmessenger.memory import Memory
 from cfmessenger.namespace import Address
 from cfmessenger.placement import Placement
 from cfmessenger.protocol import Status
@@ -45,6 +47,11 @@ LOG_LENGTH = 10_000
 FOREVER_MS = 9_000_000_000_000
 
 
+def plenty() -> Memory:
+    """A world has memory enough, whatever the machine has that it runs on."""
+    return Memory(1, 1)
+
+
 class SimHost(Host):
     """A host whose process may die at its named points."""
 
@@ -61,8 +68,8 @@ class SimHost(Host):
             self.world.believed(self)
         return good
 
-    async def _check_epochs(self) -> None:
-        await super()._check_epochs()
+    async def _check_ownership(self) -> None:
+        await super()._check_ownership()
         self.trusted()
 
 
@@ -92,7 +99,7 @@ class HostProcess:
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
 
     async def _boot(self) -> None:
-        host = SimHost(self._settings, self._ended)
+        host = SimHost(self._settings, self._ended, plenty)
         host.world, host.process = self.world, self.process
         try:
             await host.start()

@@ -39,6 +39,7 @@ import gateway.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.host import Host
+from actors.ownership import Ownership
 from actors.release import Peer
 from cfmessenger import keys, link
 from cfmessenger.effects import Attach
@@ -360,7 +361,7 @@ def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
 
     async def careless(self: Host) -> None:
         await start(self)
-        self._epoch = 2**60
+        self._ownership._epoch = 2**60
 
     return _instead(Host, "start", careless)
 
@@ -368,7 +369,7 @@ def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
 @sabotage("alive", seeds=(39,))
 def nothing_moves() -> contextlib.AbstractContextManager[Any]:
     """A host takes what does not live there, and keeps it."""
-    return _instead(Host, "owns", lambda self, name: True)
+    return _instead(Ownership, "owns", lambda self, name: True)
 
 
 @sabotage("alive", seeds=(24,))
@@ -383,31 +384,31 @@ def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
 @sabotage("alive")
 def exception_forgotten_by_a_pool() -> contextlib.AbstractContextManager[Any]:
     """A pool goes on to believe that rooms live there which have their own actor."""
-    place = Host.place
+    follow = Ownership.follow
 
-    def forgetful(self: Host, placement: Placement) -> None:
-        if self._marker is not None:
+    def forgetful(self: Ownership, placement: Placement, names: Iterable[str]) -> None:
+        if self.pool is not None:
             known = self.placement.own
             left = {n: own for n, own in placement.own.items() if n in known}
             placement = replace(placement, own=left)
-        place(self, placement)
+        follow(self, placement, names)
 
-    return _instead(Host, "place", forgetful)
+    return _instead(Ownership, "follow", forgetful)
 
 
 @sabotage("two", "alive", seeds=(110,))
 def room_that_moved_kept_and_not_looked_at() -> contextlib.AbstractContextManager[Any]:
     """A pool knows a new generation, and does nothing about what it moves."""
-    place = Host.place
+    follow = Ownership.follow
 
-    def careless(self: Host, placement: Placement) -> None:
-        place(self, placement)
-        if self._marker is not None:
+    def careless(self: Ownership, placement: Placement, names: Iterable[str]) -> None:
+        follow(self, placement, names)
+        if self.pool is not None:
             self._changed.clear()
-            self._moving.clear()
+            self.moving.clear()
             self._all_until = 0.0
 
-    return _instead(Host, "place", careless)
+    return _instead(Ownership, "follow", careless)
 
 
 @sabotage("hole", "lost", seeds=(24,))

@@ -32,7 +32,7 @@ import cfmessenger.placement
 import gateway.connection
 import gateway.sockets
 from actors.activation import State
-from actors.host import TRUST_S
+from actors.ownership import TRUST_S
 from cfmessenger import keys
 from cfmessenger.data.names import LOOK_AGAIN_S
 from cfmessenger.ids import PRESENCE

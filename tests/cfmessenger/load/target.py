@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from actors.host import HostSettings
+from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
 from cfmessenger.load import desk

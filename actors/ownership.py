@@ -1,0 +1,141 @@
+"""Whether a host still owns its objects: it was placed here, and nobody took over.
+
+Placed by the generation, which may move an object elsewhere; taken over when there is a
+higher epoch than ours. A dedicated host has one object, and looks at its epoch. A pool
+has too many to look at each: it shares the fate of its own marker, an epoch that it
+takes at its start, and only what a generation moves may live elsewhere too, for as long
+as that generation spreads. So marker and number of the generation are read in one round
+trip, and who does not know that generation is not trusted before what it changed was
+looked at as well (design.md §3, §4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from cfmessenger.placement import Placement, is_pool
+from cfmessenger.storage.generation import NAME, Generation
+from cfmessenger.storage.log import ValkeyLog
+
+TRUST_S = 2.0
+"""Without a look at the log for so long, an object shows nothing (design.md §3)."""
+
+SPREADING_S = 5.0
+"""For so long after a new generation somebody may still follow the one before."""
+
+
+class Lived(Protocol):
+    """What of an activation this needs; epoch 0: it has none yet."""
+
+    @property
+    def epoch(self) -> int: ...
+
+
+class Lost(NamedTuple):
+    """What a look has found: the names that somebody else speaks for now; `all`: the
+    whole pool has a successor."""
+
+    names: list[str]
+    all: bool = False
+
+
+class Ownership:
+    """Of one host, made on its loop, whose time in seconds is what is meant here."""
+
+    def __init__(
+        self,
+        actor: str | None,
+        placement: Placement,
+        storage: ValkeyLog,
+        generation: Generation,
+    ) -> None:
+        self.placement = placement  # the newest generation that is known here
+        self.moving: set[str] = set()  # names: live elsewhere, and have not left yet
+        self.pool = actor if actor is not None and is_pool(actor) else None
+        self._actor = actor  # None: any object may live here
+        self._storage = storage
+        self._generation = generation
+        self._loop = asyncio.get_running_loop()
+        self._epoch = 0  # a pool's own, from `take` on
+        self._changed: set[str] = set()  # names that may live elsewhere too, or do
+        self._all_until = 0.0  # till then every object may live elsewhere
+        self._placed_at = 0.0  # of the newest generation
+        self._read_at = 0.0  # of the last look that confirmed it
+
+    async def take(self) -> None:
+        """At the start. From here on a pool's predecessor finds out that it is one.
+
+        Raises `Fenced` or `Unavailable`.
+        """
+        if self.pool is not None:
+            self._epoch = (await self._storage.activate(self.pool)).epoch
+        if (found := await self._generation.read()) is not None:
+            self.follow(found, ())
+        now = self._loop.time()
+        self._read_at = self._placed_at = now
+        self._all_until = now + SPREADING_S
+
+    def owns(self, name: str) -> bool:
+        """Whether an object lives here, under the generation that is known."""
+        return self._actor is None or self.placement.actor_of(name) == self._actor
+
+    @property
+    def unread_s(self) -> float:
+        """Since the last look that confirmed it."""
+        return self._loop.time() - self._read_at
+
+    def trusted(self) -> bool:
+        """Storage was read so lately that nobody can have taken our objects over."""
+        return self.unread_s <= TRUST_S
+
+    def follow(self, placement: Placement, names: Iterable[str]) -> None:
+        """A newer generation: those of these names that it moves will have to leave."""
+        former = self.placement
+        if placement.number <= former.number:
+            return
+        now = self._loop.time()
+        self.placement, self._placed_at = placement, now
+        if (placement.mode, placement.size) != (former.mode, former.size):
+            self._all_until = now + SPREADING_S
+        # An exception that came and went unseen had its own process in between.
+        # And one that comes here only now may be taken by who does not know that yet.
+        self._changed |= placement.changed_after(former.number)
+        self.moving = {name for name in names if not self.owns(name)}
+
+    async def look(self, objects: Mapping[str, Lived]) -> Lost:
+        """Reads epochs, and the generation where there is a newer one.
+
+        Raises `Unavailable`; what is not confirmed is soon not trusted.
+        """
+        now = self._loop.time()
+        if now - self._read_at > TRUST_S:
+            self._all_until = now + SPREADING_S  # who knows what was missed
+        if now - self._placed_at > SPREADING_S:
+            self._changed &= self.moving
+        everything = self.pool is None or now < self._all_until
+        mine = {
+            name: each.epoch
+            for name, each in objects.items()
+            if each.epoch and (everything or name in self._changed)
+        }
+        pool = [] if self.pool is None else [self.pool]
+        number, *tops = await self._storage.epochs([NAME, *pool, *mine])
+        if number > self.placement.number:
+            found = await self._generation.read()
+            if found is None or found.number < number:
+                return Lost([])  # not trusted until storage has it again
+            self.follow(found, objects)
+            return await self.look(objects)
+        if pool and tops.pop(0) > self._epoch:
+            return Lost(list(objects), all=True)
+        self._read_at = now
+        # One that was activated meanwhile has an epoch of its own, which is newer.
+        return Lost(
+            [
+                name
+                for (name, epoch), top in zip(mine.items(), tops, strict=True)
+                if top > epoch and name in objects and objects[name].epoch == epoch
+            ]
+        )
