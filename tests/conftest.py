@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def _valkey() -> Iterator[Path]:
+@contextmanager
+def own_valkey() -> Iterator[Path]:
+    """A Valkey until the end, with the product's configuration; yields its socket."""
     # Not pytest's tmp_path: a Unix socket's path must stay under 104 bytes.
     with tempfile.TemporaryDirectory(prefix="cfm-test-") as folder:
         socket, config = Path(folder, "valkey.sock"), Path(folder, "valkey.conf")
@@ -75,6 +77,17 @@ def _valkey() -> Iterator[Path]:
             process.wait(10)
 
 
+def url_of(socket: Path) -> str:
+    """Of such a Valkey, for the product's own user."""
+    return f"unix://cfm:{PASSWORD}@{socket}"
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[Path]:
+    with own_valkey() as socket:
+        yield socket
+
+
 @pytest.fixture(scope="session")
 def valkey_url(_valkey: Path) -> str:
     """A Valkey that says yes only after fsync, with the product's own configuration.
@@ -82,7 +95,7 @@ def valkey_url(_valkey: Path) -> str:
     So a command that the product's user may not send fails here too. It is shared: use
     keys of your own.
     """
-    return f"unix://cfm:{PASSWORD}@{_valkey}"
+    return url_of(_valkey)
 
 
 @pytest.fixture

@@ -25,11 +25,12 @@ HIBERNATE_AFTER_S = 1.0
 
 
 class RayCluster:
-    """`urls` are the namespace servers' addresses, `key` is theirs all."""
+    """`urls` are the namespace servers' addresses, `key` is theirs all; no other hosts
+    may use its Valkey, for a pool of one name supersedes the other."""
 
     def __init__(self, data: Path, valkey_url: str, servers: int) -> None:
         self.key = secrets.token_hex(16)
-        self._valkey_url = valkey_url
+        self.valkey_url = valkey_url
         self._folder = DataFolder(data)
         self._runtime = RuntimeFolder(data)
         self._started: list[subprocess.Popen[bytes]] = []
@@ -53,7 +54,7 @@ class RayCluster:
         env = inherited | ray.driver_env
         env |= {
             "CFMX_RAY_ADDRESS": ray.address,
-            "CFM_VALKEY_URL": self._valkey_url,
+            "CFM_VALKEY_URL": self.valkey_url,
             "CFM_HIBERNATE_AFTER": str(HIBERNATE_AFTER_S),
             "CFM_CHAT_RATE": "0",
             "CFM_NEW_ROOM_RATE": "0",

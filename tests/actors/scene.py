@@ -179,7 +179,7 @@ class Visitor:
 
     async def until_goodbye(self, reason: str) -> link.Goodbye:
         await self.until(lambda: bool(self.goodbyes))
-        assert self.goodbyes[-1].reason == reason
+        assert self.goodbyes[-1].reason == reason, self.goodbyes
         return self.goodbyes[-1]
 
 

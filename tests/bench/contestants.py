@@ -141,8 +141,17 @@ def _clean_env(**more: str) -> dict[str, str]:
 # Ours
 
 
+@dataclass(frozen=True)
+class Up:
+    """A messenger that has just said it is ready, its data, and its first process."""
+
+    base: str
+    data: Path
+    row: process.Entry
+
+
 @asynccontextmanager
-async def messenger(placement: str, **settings: str) -> AsyncIterator[Server]:
+async def up(placement: str, **settings: str) -> AsyncIterator[Up]:
     """Our own, with limits lifted and these settings besides."""
     async with _folder() as folder:
         data, log = folder / "data", folder / "up.log"
@@ -158,21 +167,31 @@ async def messenger(placement: str, **settings: str) -> AsyncIterator[Server]:
             CFM_MAX_SOCKETS_PER_ADDRESS="0",
             CFM_BOTS_ACTIVE="0",
             CFM_LOG_LEVEL="warning",
-            **settings,
         )
         command = [sys.executable, "-m", "cfmessenger", "up", "--port", "0"]
-        async with _running(command, env, log, signal.SIGTERM) as row:
-            base = await _ready(row, log)
-            tokens = await asyncio.to_thread(_log_in, base)
-            address = base.replace("http://", "ws://", 1)
+        async with _running(command, env | settings, log, signal.SIGTERM) as row:
+            yield Up(await _ready(row, log), data, row)
 
-            def url(room: str, n: int) -> str:
-                token = tokens[n % len(tokens)]
-                return f"{address}/api/ws/room/{room}?sessionId={token}"
 
-            server = Server(url, Meter([row.pid]))
-            await _check_placement(server, placement, data)
-            yield server
+@asynccontextmanager
+async def messenger(placement: str) -> AsyncIterator[Server]:
+    """The contestant: `up`, and people who have signed in."""
+    async with up(placement) as it:
+        tokens = await asyncio.to_thread(log_in, it.base)
+        server = Server(socket_urls(it.base, tokens), Meter([it.row.pid]))
+        await _check_placement(server, placement, it.data)
+        yield server
+
+
+def socket_urls(base: str, tokens: Sequence[str]) -> Callable[[str, int], str]:
+    """The address of the n-th client of a room, each with a session."""
+    address = base.replace("http://", "ws://", 1)
+
+    def url(room: str, n: int) -> str:
+        token = tokens[n % len(tokens)]
+        return f"{address}/api/ws/room/{room}?sessionId={token}"
+
+    return url
 
 
 async def _ready(row: process.Entry, log: Path) -> str:
@@ -193,7 +212,8 @@ def _announced(log: Path) -> str:
     return ""
 
 
-def _log_in(base: str) -> list[str]:
+def log_in(base: str) -> list[str]:
+    """A session of each person."""
     tokens = []
     for user in USERS:
         body = json.dumps({"userId": user, "token": "bench"}).encode()
@@ -205,12 +225,16 @@ def _log_in(base: str) -> list[str]:
     return tokens
 
 
+def namespace_of(data: Path) -> NamespaceClient:
+    """What knows where its rooms live."""
+    return NamespaceClient(f"unix:{RuntimeFolder(data).path / 'namespace.sock'}")
+
+
 async def _check_placement(server: Server, placement: str, data: Path) -> None:
     """Also starts every process of a pool: its start is no room's latency."""
     if placement == "dedicated":
         return  # the default; and a room's process would end while we measure
-    socket_path = RuntimeFolder(data).path / "namespace.sock"
-    namespace = NamespaceClient(f"unix:{socket_path}")
+    namespace = namespace_of(data)
     try:
         async with joined(server, [(f"first{n}", n) for n in range(FIRST_ROOMS)]):
             described = await namespace.describe()

@@ -4,18 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import own_valkey, url_of
 from tests.ray_cluster import RayCluster
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(
-    valkey_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RayCluster]:
-    """A real Ray with two namespace servers, on the tests' Valkey."""
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A real Ray with two namespace servers, on a Valkey of its own: it keeps pools
+    ready all the time, whose names other tests use too."""
     data = tmp_path_factory.mktemp("ray") / "data"
-    cluster = RayCluster(data, valkey_url, servers=2)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
+    with own_valkey() as socket:
+        cluster = RayCluster(data, url_of(socket), servers=2)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()

@@ -108,11 +108,14 @@ async def world(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
+    real = request.param.startswith("ray")
+    if real:
+        cluster: RayCluster = request.getfixturevalue("ray_cluster")
+        valkey_url = cluster.valkey_url
     log = ValkeyLog(valkey_url, 10_000)
     await register(log, "gA", "gB")
     log.close()
-    if request.param.startswith("ray"):
-        cluster: RayCluster = request.getfixturevalue("ray_cluster")
+    if real:
         clients = [NamespaceClient(url, cluster.key) for url in cluster.urls]
         world = World(clients[0], real=True)
         world.clients = clients
