@@ -37,6 +37,7 @@ from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.log_format import configure
+from cfmessenger.memory import settled
 from cfmessenger.namespace import Address, Described, open_stream
 from cfmessenger.placement import Mode, Placement, is_pool
 from cfmessenger.settings import ROOM_BYTES
@@ -57,6 +58,7 @@ LOST_AFTER = 3
 LOST_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 1.0
 KILL_EVERY_S = 10.0
+FILL_S = 3.0
 THREADS = 16
 MAX_POOL = 1000
 
@@ -105,6 +107,7 @@ class ObjectActor:
                     await host.close()
                     raise
                 self._host = host
+                settled()
         if self._host.leaving:
             return b""
         actor_id = ray.get_runtime_context().get_actor_id() or ""
@@ -191,6 +194,7 @@ class RayNamespace:
         self._following = Following(self._generation, self._seed, self._upkeep.news.set)
         self._flights: dict[str, asyncio.Task[Address]] = {}
         self._front = front
+        self._looked = False  # until the first look, for which the workers are there
         self._proof = WakeProof(self._look, self._wake)
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
@@ -443,6 +447,10 @@ class RayNamespace:
 
     async def _look(self) -> None:
         """Everything that a new process connects to takes new connections."""
+        if not self._looked:
+            # Whoever hears that all is ready comes at once, and is to have the machine.
+            await self._warm.full(FILL_S)
+            self._looked = True
         raylet, store = await self._run(self._sockets)
         for url in filter(None, (self._front, raylet)):
             try:

@@ -38,7 +38,7 @@ RAY_VERSIONS = ("2.60",)
 RPC_TIMEOUT_S = 2.0
 LOOK_EVERY_S = 2.0
 AFTER_CREATION_S = 0.1  # the room that has just taken a worker goes first
-AFTER_ASKING_S = 1.0  # a worker registers in half of that
+AFTER_ASKING_S = 0.5  # a worker registers by then, on a calm machine
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 # Ray ends idle workers above its node's logical CPUs after a second; not these, which
@@ -60,6 +60,7 @@ class WarmPool:
         self._allowance = float(BURST * wanted)
         self._counted_at = time.monotonic()
         self._news = asyncio.Event()
+        self._full = asyncio.Event()  # since the last look, none was missing
         self._raylet: _Raylet | None = None
         self._thread = ThreadPoolExecutor(1, "warm-pool")
 
@@ -72,7 +73,15 @@ class WarmPool:
         finally:
             self._creating -= 1
             self._allowance += 1
+            self._full.clear()
             self._news.set()
+
+    async def full(self, timeout_s: float) -> None:
+        """Until all are there, or so long: their start takes the machine meanwhile."""
+        if self._wanted:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._full.wait()
 
     async def run(self) -> None:
         """Keep them. Needs a driver; raises nothing but its own cancellation."""
@@ -101,8 +110,10 @@ class WarmPool:
         if not most or self._creating:
             return 0
         loop = asyncio.get_running_loop()
-        asked = await loop.run_in_executor(self._thread, self._top_up, most)
+        missing, asked = await loop.run_in_executor(self._thread, self._top_up, most)
         self._allowance -= asked
+        if missing <= 0 and not self._creating:
+            self._full.set()
         return asked
 
     async def _pause(self, asked: int) -> None:
@@ -116,15 +127,15 @@ class WarmPool:
                 await asyncio.sleep(AFTER_CREATION_S)
         self._news.clear()
 
-    def _top_up(self, most: int) -> int:
+    def _top_up(self, most: int) -> tuple[int, int]:
+        """How many are not there yet, and for how many of them was asked now."""
         raylet = self._raylet = self._raylet or _Raylet()
         missing = self._wanted - raylet.idle()
-        if missing > 0:
-            missing -= raylet.starting()
-        asked = max(0, min(missing, most))
+        starting = raylet.starting() if missing > 0 else 0
+        asked = max(0, min(missing - starting, most))
         if asked:
             raylet.prestart(asked)
-        return asked
+        return missing, asked
 
     def _allowed(self) -> int:
         now = time.monotonic()

@@ -6,12 +6,13 @@ machine's would be.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-__all__ = ["Memory", "memory"]
+__all__ = ["Memory", "memory", "settled"]
 
 CGROUP = Path("/sys/fs/cgroup")
 _FILES = (
@@ -55,3 +56,12 @@ def memory(cgroup: Path = CGROUP) -> Memory:
         if 0 < total < machine.total:
             found.append(Memory(total, max(total - taken, 0)))
     return Memory(min(m.total for m in found), min(m.available for m in found))
+
+
+def settled() -> None:
+    """This process has all that it keeps for good: modules, and what was made of them.
+
+    The collector looks at it no more. It took 55 ms each time, in which everybody
+    waited, most often just when many came at once.
+    """
+    gc.freeze()

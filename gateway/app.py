@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
-from cfmessenger.storage.valkey_kv import require_version
+from cfmessenger.storage.valkey_kv import open_all, require_version
 from gateway import data, sockets
 from gateway import pages as web
 from gateway.docs import pages
@@ -160,6 +160,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.aclose)
         await require_version(services.kv)
+        await open_all(services.kv)
         if services.store is not None:
             await services.store.start(services.directory)
         if services.names is not None:

@@ -142,15 +142,17 @@ class Links:
         self._following: asyncio.Task[None] | None = None
         self._moved: set[str] = set()  # a host said so, and it was not yet asked for
         self._opening: dict[str, asyncio.Task[Link]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._working: list[asyncio.Task[None]] = []  # from `start` to `close`
+        self.ahead = asyncio.Event()  # the pools were linked; once and for all
         self._closed = False
         self._killing: set[asyncio.Task[None]] = set()
         self.next_input = itertools.count(1).__next__
         self.next_turn = itertools.count(1).__next__
 
     def start(self) -> None:
-        """Begin to watch for hung actors."""
-        self._watching = asyncio.create_task(self._watch())
+        """Begin to watch for hung actors, and to link pools before they are needed."""
+        for work in (self._watch, self._link_pools):
+            self._working.append(asyncio.create_task(work()))
 
     async def to(self, name: str, hint: str | None) -> Link:
         """A live link to where `name` lives now. Raises `Unavailable`.
@@ -253,9 +255,9 @@ class Links:
     async def close(self) -> None:
         """Drop every link, those that are being opened too; there will be no more."""
         self._closed = True
-        under_way: list[asyncio.Task[Any]] = [*self._opening.values()]
-        others = (self._watching, self._following)
-        under_way += [each for each in others if each is not None]
+        under_way: list[asyncio.Task[Any]] = [*self._opening.values(), *self._working]
+        if self._following is not None:
+            under_way.append(self._following)
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
@@ -271,6 +273,18 @@ class Links:
                     logger.warning("pid %d is silent", each.address.pid)
                     self._end_hung(each)
                     each.abort()
+
+    async def _link_pools(self) -> None:
+        """The first message of a room waits for no question and no handshake of ours,
+        neither after a start nor after a pool has died."""
+        while True:
+            with contextlib.suppress(Unavailable):
+                if not self._placement.number:
+                    await self._follow()
+                pools = self._placement.pools
+                await asyncio.gather(*(self.to(pool, None) for pool in pools))
+                self.ahead.set()
+            await asyncio.sleep(PING_EVERY_S)
 
     def _end_hung(self, hung: Link) -> None:
         """The namespace asks once more, then ends that very actor (design.md §3.10)."""

@@ -131,6 +131,7 @@ class Sockets:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S):
                 await self._readiness.proven.wait()
+                await self.links.ahead.wait()
         logger.info("gateway %s is up", self.gateway)
 
     def _watch_bots(self) -> None:

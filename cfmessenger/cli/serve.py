@@ -25,7 +25,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from cfmessenger import asgi, log_format
+from cfmessenger import asgi, log_format, memory
 from cfmessenger.cli import world
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
@@ -68,6 +68,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
+            memory.settled()
             self._living = asyncio.create_task(self._voice.live())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

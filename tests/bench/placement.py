@@ -96,9 +96,9 @@ async def first(mode: str) -> Figures:
 def _opened(figure: Callable[[str], float]) -> Figures:
     return {
         "refused": figure("count.refused"),
-        "p50_ms": figure("first.p50"),
-        "p99_ms": figure("first.p99"),
-        "max_ms": figure("first.max"),
+        "p50_ms": figure("first.p50") / 1000,
+        "p99_ms": figure("first.p99") / 1000,
+        "max_ms": figure("first.max") / 1000,
     }
 
 
@@ -134,8 +134,8 @@ async def slow(mode: str) -> Figures:
 
 def _beside(figure: Callable[[str], float]) -> Figures:
     return {
-        "before_p99_ms": figure("calmBefore.p99"),
-        "beside_p99_ms": figure("calmBeside.p99"),
+        "before_p99_ms": figure("calmBefore.p99") / 1000,
+        "beside_p99_ms": figure("calmBeside.p99") / 1000,
         "ratio_p99": figure("calmRatio.p99"),
         "ratio_p50": figure("calmRatio.p50"),
     }
