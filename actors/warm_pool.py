@@ -89,6 +89,7 @@ class WarmPool:
             return
         if reason := _unfit():
             logger.warning("no warm workers: %s", reason)
+            self._full.set()  # there is nothing to wait for
             return
         retry, told = FIRST_RETRY_S, ""
         while True:

@@ -86,6 +86,39 @@ async def test_an_actor_that_is_being_made_goes_first(raylet: Raylet) -> None:
     await running(pool, scenario)
 
 
+async def test_it_is_full_when_none_is_missing_and_nobody_is_about_to_take_one(
+    raylet: Raylet,
+) -> None:
+    pool = WarmPool(2)
+
+    async def scenario() -> None:
+        await pool.full(5.0)
+        assert raylet.ready == 2
+        with pool.creation():
+            raylet.ready -= 1
+        full = asyncio.create_task(pool.full(5.0))
+        await asyncio.sleep(0)
+        assert not full.done()
+        await full
+        assert raylet.asked == [2, 1]
+
+    await running(pool, scenario)
+
+
+async def test_who_waits_for_workers_that_never_come_waits_no_longer_than_it_says(
+    raylet: Raylet,
+) -> None:
+    raylet.works = False
+    pool = WarmPool(2)
+
+    async def scenario() -> None:
+        await pool.full(0.05)
+        assert raylet.ready == 0
+
+    await running(pool, scenario)
+    await WarmPool(0).full(3600.0)
+
+
 async def test_workers_that_never_come_are_not_asked_for_for_ever(
     raylet: Raylet,
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+import valkey
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.valkey_kv import (
@@ -12,6 +13,7 @@ from cfmessenger.storage.valkey_kv import (
     ask,
     connect,
     listen,
+    open_all,
     reachable,
     require_version,
 )
@@ -186,3 +188,23 @@ async def test_listening_ends_when_nobody_answers() -> None:
             with pytest.raises(Unavailable):
                 await anext(heard)
         await client.aclose(close_connection_pool=True)
+
+
+async def test_all_connections_are_made_at_once(
+    valkey_url: str, admin_valkey: valkey.Valkey
+) -> None:
+    client = connect(valkey_url, connections=5)
+    before = {each["id"] for each in admin_valkey.client_list()}
+    await open_all(client)
+    new = {each["id"] for each in admin_valkey.client_list()} - before
+    assert len(new) == 5
+    await asyncio.gather(*(client.ping() for _ in range(20)))
+    assert {each["id"] for each in admin_valkey.client_list()} - before == new
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_a_server_that_is_away_is_unavailable_at_once() -> None:
+    client = connect("unix:///nowhere/at-all", connections=2)
+    with pytest.raises(Unavailable):
+        await open_all(client)
+    await client.aclose(close_connection_pool=True)

@@ -286,3 +286,46 @@ async def test_moves_are_counted_by_reason_where_a_newer_placement_is_learned() 
         after = Placement("auto", 2, 9, own=now_own, ended=ended)
         assert await learn(after) == {"hot": 1, "pinned": 1, "ended": 1}
         assert await learn(after) == {}, "known already"
+
+
+async def test_pools_are_linked_before_anybody_asks_and_again_when_one_has_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PING_EVERY_S", 0.02)
+    names = Names()
+    names.known = Placement("pooled", 1, 1)
+    async with actor() as process, actor("2") as successor:
+        pool = msgspec.structs.replace(process.address, actor="rooms:0", generation=1)
+        names.where = pool
+        async with gateway(names) as ends:
+            async with patience.within(5.0):
+                await ends.ahead.wait()
+            assert (process.links, ends.count) == (1, 1)
+            asked = names.resolved
+            one = await ends.to("room:x", None)
+            assert names.resolved == asked, "nobody had to be asked"
+            names.where = msgspec.structs.replace(
+                successor.address, actor="rooms:0", generation=1
+            )
+            one.abort()
+            await eventually(lambda: successor.links == 1)
+            await eventually(lambda: ends.count == 1)
+            asked = names.resolved
+            assert await ends.to("room:x", None) is not one
+            assert names.resolved == asked
+
+
+async def test_where_the_pools_do_not_start_it_goes_on_trying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PING_EVERY_S", 0.02)
+    names = Names()  # where nothing is found
+    names.known = Placement("pooled", 1, 1)
+    async with actor() as process, gateway(names) as ends:
+        await eventually(lambda: names.resolved >= 1)
+        assert not ends.ahead.is_set()
+        names.where = msgspec.structs.replace(
+            process.address, actor="rooms:0", generation=1
+        )
+        async with patience.within(5.0):
+            await ends.ahead.wait()
