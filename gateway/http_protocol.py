@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, hardened: deadlines, and no two readings of one request.
 
 Bare uvicorn waits for ever for a request's head and lets Content-Length and
-Transfer-Encoding contradict each other (reliability.md D6). Knows no endpoint.
+Transfer-Encoding contradict each other (design.md §10). Knows no endpoint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """uvicorn's WebSocket protocol, hardened, and shortened for the frame that is usual.
 
 Bare uvicorn hangs on upgrades whose headers its WebSocket library refuses and answers
-pings without end (reliability.md D6). Knows no endpoint. The application finds its
+pings without end (design.md §10). Knows no endpoint. The application finds its
 connection in the WebSocket scope's extensions (`CONNECTION`).
 """
 

@@ -1,7 +1,7 @@
 """Seats that sit on the actors themselves: a worker that plays a gateway.
 
 It resolves names, speaks the link protocol and renews its place among the `gateways`,
-without which the actors would take it for dead after a second (design.md §3.11). No
+without which it would be taken for dead after three seconds (design.md §3.11). No
 directory is asked who somebody is, and nothing of HTTP or WebSocket is in the figures.
 """
 

@@ -1,6 +1,6 @@
 """The verdict: which promises of wire.md a history breaks.
 
-Owns the rules, each a function from a history to anomalies (reliability.md §2, C1-C7;
+Owns the rules, each a function from a history to anomalies (design.md §11, C1-C7;
 wire.md §2-§6). Must not know how the history came to be: no process, no socket, no
 clock. What it claims to find, test_checker.py shows it by hand-made bad histories.
 """

@@ -1,6 +1,6 @@
 """Rooms, presence and Valkey killed, frozen, cut off and filled, under load.
 
-One test for a row of reliability.md §2. Sockets stay open through all of it, what was
+One test for a row of design.md §11. Sockets stay open through all of it, what was
 acknowledged is kept, and what was refused appears at most once: the `Crowd` judges.
 """
 

@@ -1,7 +1,7 @@
 """Two processes that both believe to be one room: one line of history, whoever won.
 
 Each test makes the second activation for real, and Valkey's own record shows that both
-tried to write (design.md §3, Fencing; ray.md traps 1-3).
+tried to write (design.md §3, Fencing; design.md §9.1-3).
 """
 
 import asyncio

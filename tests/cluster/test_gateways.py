@@ -1,4 +1,5 @@
-"""Gateways that die or are told to end: whose sockets leave, and when (§3.11, F4, F5).
+"""Gateways that die or are told to end: whose sockets leave, and when
+(design.md §3.11, §11).
 
 They are started for a test, beside the cluster's two; only where no other may be left
 do these two go as well.

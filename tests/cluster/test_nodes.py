@@ -1,7 +1,7 @@
 """Rooms on two Ray nodes: found from everywhere, and gone with a node that dies.
 
 Ray declares a node dead without knowing that its processes are: whatever of it still
-runs must find that out by itself (ray.md A3, traps 1, 20, 21).
+runs must find that out by itself (design.md §9.1, §9.4-6).
 """
 
 import asyncio

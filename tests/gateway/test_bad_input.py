@@ -1,4 +1,4 @@
-"""Bad input over real sockets and HTTP, each with its exact answer (reliability.md §3).
+"""Bad input over real sockets and HTTP, each with its exact answer (design.md §12).
 
 After each bad frame the next good one must work, and nothing of the bad one is seen.
 """

@@ -1,5 +1,5 @@
 """Deterministic simulation: the real gateways, links, actors and rooms in one seeded,
-virtual world (reliability.md D9, after FoundationDB and TigerBeetle).
+virtual world (design.md §11, after FoundationDB and TigerBeetle).
 
 What runs is the product, unchanged: `gateway.Sockets` with its `Connection`s, `Stub`s,
 `Links` and `Heartbeat`, `actors.Host` with its `Activation`s, gates, `Release` and

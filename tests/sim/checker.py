@@ -1,6 +1,6 @@
 """The checker: reads a history and says what must not be in it.
 
-Each rule is one function and one name; reliability.md §2's numbers are in brackets. It
+Each rule is one function and one name; design.md §11's numbers are in brackets. It
 knows nothing of the product and trusts nobody: only what clients sent and saw, and what
 the log holds in the end. `tests/sim/test_checker.py` shows each rule a bad history.
 """
