@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
+from cfmessenger import protocol
+from cfmessenger.errors import ERRORS, CloseCode
 from cfmessenger.settings import Settings
 from cfmessenger.settings_help import HELP, default_of
+from gateway.docs.schema import FRAME_ERRORS
+from gateway.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 QUOTING = ("*.py", "*.md", "*.mjs", "*.js", "*.toml")
@@ -256,3 +260,37 @@ def test_the_design_has_every_setting_and_its_default() -> None:
     wanted = {f.upper(): default_of(f) for lines in HELP.values() for f in lines}
     assert named == wanted | {"CRASH_AT": "none"}
     assert len(named) == len(Settings.__struct_fields__)
+
+
+def test_the_contract_has_every_endpoint_error_and_close_code() -> None:
+    told = sections(ROOT / "docs" / "wire.md")
+    paths = {one.path.replace(":room}", "}") for one in OPERATIONS}
+    assert not [path for path in paths if path not in told["1"]]
+    codes = set(ERRORS) - set(FRAME_ERRORS)
+    codes = codes.union(*(one.codes for one in OPERATIONS))
+    assert not [code for code in codes if not re.search(rf"\b{code}\b", told["1"])]
+    assert not [code for code in FRAME_ERRORS if code not in told["3"]]
+    assert not [code for code in CloseCode if f"| {int(code)} |" not in told["6"]]
+
+
+def test_the_contract_has_every_frame_and_field() -> None:
+    told = sections(ROOT / "docs" / "wire.md")
+    places = (
+        (get_args(protocol.RoomFrame), "2"),
+        (get_args(protocol.PresenceFrame), "24"),
+        ((*get_args(protocol.ServerFrame), protocol.Message), "34"),
+        ((protocol.Participant,), "3"),
+        ((protocol.User, protocol.RoomInfo), "1"),
+    )
+    missing = []
+    for structs, where in places:
+        text = " ".join(told[each] for each in where)
+        for struct in structs:
+            tag = struct.__struct_config__.tag
+            names = [*struct.__struct_encode_fields__, *([tag] if tag else [])]
+            missing += [
+                f"{struct.__name__}.{name}"
+                for name in names
+                if not re.search(rf"\b{name}\b", text)
+            ]
+    assert not missing
