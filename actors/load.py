@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 
 HOT_AT = 2.0
-"""Two looks in a row make a room hot, or as many with three calm ones between."""
+"""Two hot looks in a row make a room hot, or three with a calm one between each."""
 
 COOLS_BY = 0.25
 SMOOTH = 0.5
@@ -24,8 +24,8 @@ class Limits(msgspec.Struct, frozen=True):
     """When a room is hot, when it is calm, and how many may have their own actor.
 
     `hot_share`: of its loop's time, 0 to 1; 0: no room ever is. `hot_hold_s`: kept at a
-    time. `calm_after_s`: without being near either. `own_rooms`: how many that merely
-    live may have one.
+    time. `calm_after_s`: without being near either. `own_rooms`: how many may have one,
+    hot ones among them; beyond it only hot ones get one.
     """
 
     hot_share: float = 0.0

@@ -90,13 +90,12 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
 class Repeat(msgspec.Struct, frozen=True, gc=False):
     """Answer a repeated id to `conn` alone with the original echo.
 
-    `frame` is the original when it is still in the buffer; else it is None and must be
-    read from the log at `log_id`.
+    `frame` is the original when it is still in the buffer; else it is None, and the
+    gateway reads it from the log at `seq`.
     """
 
     conn: str
     seq: int
-    log_id: str | None
     frame: bytes | None
 
 

@@ -17,7 +17,6 @@ import msgspec
 
 from . import protocol
 from .compose import fingerprint
-from .ids import log_id
 
 BUFFER = protocol.HISTORY_FRAME
 DEDUPE_MESSAGES = 1_000
@@ -45,11 +44,6 @@ class Kept(msgspec.Struct):
     shown: bytes = b""
     older: "Kept | None" = None
     newer: "Kept | None" = None
-
-    @property
-    def log_id(self) -> str:
-        """Where the log has it."""
-        return log_id(self.epoch, self.seq)
 
 
 class KeptRow(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -98,11 +98,6 @@ def process_of(gateway: str) -> str:
     return gateway.partition("~")[0]
 
 
-def log_id(epoch: int, seq: int) -> str:
-    """The id of an event in its object's log, which is also the fence."""
-    return f"{epoch}-{seq}"
-
-
 def sane_request_id(raw: str | None) -> str | None:
     """The caller's `X-Request-Id` if it may be echoed, else None."""
     return raw if raw and _request_id.fullmatch(raw) else None

@@ -63,7 +63,8 @@ class Closed(Struct, frozen=True, gc=False, tag=2):
 
 
 class Notified(Struct, frozen=True, gc=False, tag=3):
-    """A notification of another object; sent at most once, so never repeated."""
+    """A notification of another object. One that is to be sent once goes empty when it
+    is repeated; the others go as they are."""
 
     n: int
     data: bytes

@@ -324,8 +324,7 @@ class Room:
             # Before the echo, which a client takes for the end of the matter.
             reused = ProtocolError("ID_REUSED", id=kept.id)
             effects.append(Send((conn,), protocol.error_frame(reused)))
-        log_id = None if kept.event else kept.log_id
-        return [*effects, Repeat(conn, kept.seq, log_id, kept.event or None)]
+        return [*effects, Repeat(conn, kept.seq, kept.event or None)]
 
     def _commit(self, message: Message) -> list[Effect]:
         event, seq, at = protocol.encode(message), message.seq, message.timestamp

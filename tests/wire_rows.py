@@ -133,7 +133,7 @@ ROWS: dict[str, str] = {
 NOT_YET: dict[str, str] = {
     "6 1001": "the client's to send; we say 1012 when we go",
     "6 4503": "nobody loses the right to a room while they are in it",
-    "3 seq (node)": "a move to another node is the next issue's",
+    "3 seq (node)": "no test moves a room to another node and counts on",
 }
 """Rows that this version has nothing to show for, and why."""
 

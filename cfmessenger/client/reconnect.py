@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: "4000-4499 and 1001/1006/1012/1013 reconnect". 1000 and 1005 without our asking,
+#: 4000-4499 and these (wire.md §6). 1000 and 1005 without our asking,
 #: and 1011 (the server's bug), are treated like a restart.
 _RECONNECT = frozenset({1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014})
 

@@ -2,8 +2,9 @@
 
 The id of a log entry is `<epoch>-<seq>`: Valkey refuses an id that is not above the
 stream's top, so a superseded activation cannot append, and no script is needed
-(design.md §3). A commit of one object is one MULTI of XADDs and nothing else: every id
-of a loser is below the top, so it is all or nothing. Nothing here retries a write.
+(design.md §3). A commit of one object is an XADD, or a MULTI of some and nothing else:
+every id of a loser is below the top, so it is all or nothing. Nothing here retries a
+write.
 
 The mirror is a stream of length one whose ids are `<epoch>-<n>`, n counted by Valkey,
 so that a newer mirror of the same epoch replaces an older one and a lower epoch cannot.

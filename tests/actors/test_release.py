@@ -162,8 +162,8 @@ def test_everything_else_becomes_its_item() -> None:
             fx.Close("gA.1", 4001, "bye"),
             fx.Attach(kept),
             fx.Notify("presence:global", b"n"),
-            fx.Repeat("gA.1", 4, None, b"again"),
-            fx.Repeat("gA.1", 5, "1-5", None),
+            fx.Repeat("gA.1", 4, b"again"),
+            fx.Repeat("gA.1", 5, None),
         )
     )
     assert hall.items(A) == [
@@ -213,15 +213,15 @@ def test_an_echo_that_a_gap_or_page_brought_is_not_repeated() -> None:
     hall.sit(A, covered=1, replay=5)
     hall.run(
         hall.seating(A, (), 12),
-        hall.step(A, 2, fx.Repeat("gA.1", 11, None, b"11"), seen=10),
+        hall.step(A, 2, fx.Repeat("gA.1", 11, b"11"), seen=10),
         # Seen before it spoke: the client sent an old id, it gets its echo.
-        hall.step(A, 3, fx.Repeat("gA.1", 10, None, b"10"), seen=10),
+        hall.step(A, 3, fx.Repeat("gA.1", 10, b"10"), seen=10),
         # Of a socket on its way in: its history shows what is in the buffer ...
-        hall.step(A, 4, fx.Repeat("gA.2", 9, None, b"9"), seen=-1),
+        hall.step(A, 4, fx.Repeat("gA.2", 9, b"9"), seen=-1),
         # ... and nothing older.
-        hall.step(A, 5, fx.Repeat("gA.2", 1, "1-1", None), seen=-1),
+        hall.step(A, 5, fx.Repeat("gA.2", 1, None), seen=-1),
         # New on this link: a real duplicate of what the gap brought.
-        hall.step(A, 6, fx.Repeat("gA.1", 12, None, b"12"), seen=10),
+        hall.step(A, 6, fx.Repeat("gA.1", 12, b"12"), seen=10),
     )
     told = [item.blob for item in hall.items(A) if isinstance(item, link.Told)]
     assert told == [text(b"10"), text(b"12")]

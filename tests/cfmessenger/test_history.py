@@ -59,7 +59,7 @@ def test_what_left_the_buffer_is_known_by_id_alone() -> None:
     history = filled(101)
     gone, kept = history.find("user_1", "m1"), history.find("user_1", "m2")
     assert gone is not None and kept is not None
-    assert (gone.event, gone.log_id) == (b"", "1-1")
+    assert (gone.event, gone.seq) == (b"", 1)
     assert kept.event == event(2)
 
 
@@ -230,7 +230,7 @@ def test_a_snapshot_restores_everything(
         assert (one and one.seq) == (two and two.seq)
         mine, twins = history.find(sender, id_), twin.find(sender, id_)
         assert mine is not None and twins is not None
-        assert (mine.seq, mine.log_id) == (twins.seq, twins.log_id)
+        assert (mine.seq, mine.epoch) == (twins.seq, twins.epoch)
         assert mine.said == twins.said
 
 

@@ -11,7 +11,6 @@ from cfmessenger.ids import (
     direct_users,
     gateway_of,
     is_message_id,
-    log_id,
     parse_room_id,
     sane_request_id,
 )
@@ -97,10 +96,6 @@ def test_a_connection_knows_its_gateway() -> None:
     conn = connection_id("host.1-a", 7)
     assert conn == "host.1-a.7"
     assert gateway_of(conn) == "host.1-a"
-
-
-def test_log_ids_are_epoch_and_seq() -> None:
-    assert log_id(3, 41) == "3-41"
 
 
 @pytest.mark.parametrize(
