@@ -278,12 +278,16 @@ class Links:
         """The first message of a room waits for no question and no handshake of ours,
         neither after a start nor after a pool has died."""
         while True:
-            with contextlib.suppress(Unavailable):
+            try:
                 if not self._placement.number:
                     await self._follow()
                 pools = self._placement.pools
                 await asyncio.gather(*(self.to(pool, None) for pool in pools))
                 self.ahead.set()
+            except Unavailable:
+                pass  # whoever needs one asks for it, and is told
+            except Exception:
+                logger.exception("pools are not linked ahead")
             await asyncio.sleep(PING_EVERY_S)
 
     def _end_hung(self, hung: Link) -> None:

@@ -303,8 +303,8 @@ class Stub:
         whether they still appear is open, once at most.
         """
         behind = False
-        for pending in self._pending.take(late):  # the rest was covered meanwhile
-            self._drop(pending)
+        for pending in self._pending.take(self._settled_by(late, found)):
+            self._drop(pending)  # the rest was covered meanwhile, or is to be
             entry = pending.input
             assert type(entry) is link.Said
             outlet = self._outlets.get(entry.conn)
@@ -316,11 +316,22 @@ class Stub:
             elif event.seq <= entry.seen:
                 _safely(outlet, outlet.told, event.blob, False)  # a repeat
             else:
-                # Shown since, if it is not newer than what all here were shown; who is
-                # on the way in finds it in what is shown there.
-                behind |= event.seq > self.seq and entry.conn in self._members
+                # Shown since, if it is not newer than what all here were shown.
+                behind |= event.seq > self.seq
         if behind:
             self._turn_to_the_log()
+
+    def _settled_by(
+        self, late: Collection[int], found: Mapping[int, Found]
+    ) -> set[int]:
+        """All but what a socket said that is still on the way in, and the log has: what
+        it is shown there may begin after it. The object answers a repeat of it."""
+        waits = {
+            pending.n
+            for pending in self._pending
+            if pending.n in found and pending.conn not in self._members
+        }
+        return set(late) - waits
 
     def _turn_to_the_log(self) -> None:
         """The object is behind the log, or out of reach: show what the log has, then

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.activation import Activation, State
+from tests.sim.processes import PLENTY, SHORT
 from tests.sim.sim_loop import Process, SimClock
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Faults:
             world.valkey.start()
         self._recover()
         world.namespace.away = False
-        world.memory = 1.0
+        world.memory = PLENTY
         world.network.spikes_s = min(world.network.spikes_s, 0.2)
         world.network.heal()
 
@@ -291,10 +292,10 @@ class Faults:
 
     def _memory_is_short(self) -> bool:
         world = self._world
-        world.memory = 0.05
+        world.memory = SHORT
 
         def back() -> None:
-            world.memory = 1.0
+            world.memory = PLENTY
 
         self._later(0.5, 3.0, back)
         return True

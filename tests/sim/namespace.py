@@ -27,7 +27,7 @@ from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests.sim.fake_valkey import URL
-from tests.sim.processes import HostProcess, plenty
+from tests.sim.processes import HostProcess
 from tests.sim.sim_loop import Process, SimClock
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class NamespaceServer:
     def _begin(self) -> None:
         clock, plan = SimClock(), self.world.plan.placement
         self.generation = Generation(ValkeyLog(URL, 0, clock))
-        self._upkeep = Upkeep(self, self.generation, clock, plenty)
+        self._upkeep = Upkeep(self, self.generation, clock, lambda: self.world.memory)
         seed = Seed(plan.mode, plan.size)
         self.following = Following(self.generation, seed, self._adopted)
         create = asyncio.get_running_loop().create_task
@@ -157,14 +157,14 @@ class FakeNamespace:
 
     async def placement(self) -> Placement:
         await asyncio.sleep(self._world.network.latency())
-        return await self.known(moved=False)
+        return await self._known(moved=False)
 
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False
     ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
-        placement = await self.known(moved)
+        placement = await self._known(moved)
         host = await self.reach(placement.actor_of(name), placement)
         return replace(host.address(), generation=placement.number)
 

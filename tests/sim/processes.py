@@ -47,9 +47,7 @@ LOG_LENGTH = 10_000
 FOREVER_MS = 9_000_000_000_000
 
 
-def plenty() -> Memory:
-    """A world has memory enough, whatever the machine has that it runs on."""
-    return Memory(1, 1)
+PLENTY, SHORT = Memory(100, 100), Memory(100, 5)
 
 
 class SimHost(Host):
@@ -99,7 +97,7 @@ class HostProcess:
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
 
     async def _boot(self) -> None:
-        host = SimHost(self._settings, self._ended, plenty)
+        host = SimHost(self._settings, self._ended, lambda: self.world.memory)
         host.world, host.process = self.world, self.process
         try:
             await host.start()

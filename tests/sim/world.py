@@ -45,6 +45,7 @@ from tests.sim.namespace import FakeNamespace, NamespaceServer
 from tests.sim.network import Network
 from tests.sim.plan import Plan
 from tests.sim.processes import (
+    PLENTY,
     Bug,
     GatewayProcess,
     SimHost,
@@ -125,7 +126,7 @@ class World:
         self.faults = Faults(self)
         self.healed = False
         self.settled_s = 0.0
-        self.memory = 1.0  # the share of it that is available
+        self.memory = PLENTY  # of the machine that all processes are on
         self.tabs: list[Tab] = []
         self._numbers: dict[str, itertools.count[int]] = defaultdict(
             lambda: itertools.count(1)
@@ -534,8 +535,7 @@ def run(seed: int, *, tracing: bool = False, plan: Plan | None = None) -> Result
 def _run(seed: int, plan: Plan, tracing: bool) -> Result:
     world = World(seed, plan, tracing)
     history = world.history
-    available = mock.patch.object(actors.upkeep, "_available", lambda: world.memory)
-    with _heard(world), available:
+    with _heard(world):
         try:
             world.loop.run_until_complete(world.live())
         except Stuck:
