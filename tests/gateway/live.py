@@ -173,8 +173,13 @@ class Node:
     """Gateways that share a namespace, and the sockets that tests opened on them."""
 
     def __init__(
-        self, namespace: LocalNamespace, gateways: list[Gateway], stack: AsyncExitStack
+        self,
+        valkey_url: str,
+        namespace: LocalNamespace,
+        gateways: list[Gateway],
+        stack: AsyncExitStack,
     ) -> None:
+        self.valkey_url = valkey_url
         self.namespace = namespace
         self.gateways = gateways
         self._stack = stack
@@ -184,7 +189,7 @@ class Node:
     async def visit(self) -> AsyncIterator[Node]:
         """The same gateways for one test: its sockets and sessions are its own."""
         async with AsyncExitStack() as opened:
-            yield Node(self.namespace, self.gateways, opened)
+            yield Node(self.valkey_url, self.namespace, self.gateways, opened)
 
     def hub(self, gateway: int = 0) -> Sockets:
         hub = self.gateways[gateway].services.hub
@@ -279,11 +284,16 @@ def error_of(refused: InvalidStatus) -> tuple[int, str]:
 
 @asynccontextmanager
 async def live(
-    valkey_url: str, gateways: int = 1, **settings: str
+    valkey_url: str, gateways: int = 1, *, alone: bool = False, **settings: str
 ) -> AsyncIterator[Node]:
     """Gateways over one namespace; any room exists unless settings say no, and
-    nobody opens too many."""
+    nobody opens too many. Pools get a Valkey of their own unless nobody else uses this
+    one: every node has pools of the same names, which would supersede each other."""
     async with AsyncExitStack() as stack:
+        if PLACEMENT is not None and PLACEMENT.pools and not alone:
+            own = stack.enter_context(own_valkey())
+            await own.answers()
+            valkey_url = own.url
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfm-live-"))
         usual = {"open_rooms": "1", "data_dir": folder, "new_room_rate": "0"}
         # A namespace in this process knows of no generation that a host begins.
@@ -296,7 +306,7 @@ async def live(
             for _ in range(gateways)
         ]
         async with AsyncExitStack() as opened:
-            yield Node(namespace, running, opened)
+            yield Node(valkey_url, namespace, running, opened)
         for gateway in running:
             gateway.server.should_exit = True  # all at once; each takes its time
 

@@ -43,23 +43,21 @@ async def logged(url: str, room: str) -> list[dict[str, Any]]:
 
 
 @wire("5 gate", "3 echo", "5 kept")
-async def test_an_echo_is_in_the_log_before_it_is_seen(
-    node: Node, valkey_url: str
-) -> None:
+async def test_an_echo_is_in_the_log_before_it_is_seen(node: Node) -> None:
     room = new_room()
     sender = await node.enter("user_1", room)
     reader = await node.enter("user_2", room, gateway=1)
     for i in range(15):
         await sender.send("chat", content=str(i))
         seen = await (sender, reader)[i % 2].wait("chat", content=str(i))
-        assert seen == (await logged(valkey_url, room))[-1]
+        assert seen == (await logged(node.valkey_url, room))[-1]
 
 
 @wire("5 gate", "5 STORAGE_UNAVAILABLE", "2 repeat", "3 error", "2 ping")
 async def test_nothing_is_shown_while_valkey_is_frozen() -> None:
     with own_valkey() as storage:
         await storage.answers()
-        async with live(storage.url, 2) as node:
+        async with live(storage.url, 2, alone=True) as node:
             room = new_room()
             sender = await node.enter("user_1", room)
             reader = await node.enter("user_2", room, gateway=1)
@@ -93,7 +91,7 @@ async def test_nothing_is_shown_while_valkey_is_frozen() -> None:
 async def test_valkey_is_killed_and_comes_back() -> None:
     with own_valkey() as storage:
         await storage.answers()
-        async with live(storage.url, 2) as node:
+        async with live(storage.url, 2, alone=True) as node:
             room = new_room()
             sender = await node.enter("user_1", room)
             reader = await node.enter("user_2", room, gateway=1)
@@ -233,13 +231,13 @@ async def test_the_host_is_killed_in_mid_conversation(valkey_url: str) -> None:
         # Nobody has left or joined; the list was told again.
         assert [len(person.of("system")) for person in people] == lines
         assert all(person.open for person in people)
-        assert [e["seq"] for e in await logged(valkey_url, room)] == people[0].said
+        assert [e["seq"] for e in await logged(node.valkey_url, room)] == people[0].said
 
 
 async def test_hosts_that_die_while_they_connect_leave_no_connection() -> None:
     with own_valkey() as storage:
         await storage.answers()
-        async with live(storage.url, 2) as node:
+        async with live(storage.url, 2, alone=True) as node:
             room = new_room()
             tab = await node.enter("user_1", room)
             for i in range(20):
