@@ -174,9 +174,9 @@ async def up(placement: str, **settings: str) -> AsyncIterator[Up]:
 
 
 @asynccontextmanager
-async def messenger(placement: str) -> AsyncIterator[Server]:
+async def messenger(placement: str, **settings: str) -> AsyncIterator[Server]:
     """The contestant: `up`, and people who have signed in."""
-    async with up(placement) as it:
+    async with up(placement, **settings) as it:
         tokens = await asyncio.to_thread(log_in, it.base)
         server = Server(socket_urls(it.base, tokens), Meter([it.row.pid]))
         await _check_placement(server, placement, it.data)

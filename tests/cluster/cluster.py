@@ -250,7 +250,8 @@ class Visit(Node):
         self._conjurer = NamespaceClient(f"unix:{cluster.folder / 'conjurer.sock'}")
         stack.push_async_callback(self.names.close)
         stack.push_async_callback(self._conjurer.close)
-        super().__init__(self.names, cluster.gateways, stack)  # type: ignore[arg-type]
+        url = cluster.env["CFM_VALKEY_URL"]
+        super().__init__(url, self.names, cluster.gateways, stack)  # type: ignore[arg-type]
         self.stack = stack
 
     async def connect(self, user_id: str, path: str, **how: Any) -> Socket:

@@ -64,7 +64,8 @@ async def dozing(
             for _ in range(2)
         ]
         async with AsyncExitStack() as opened:
-            yield Dozing(Node(hosts, gateways, opened), hosts, points)  # type: ignore[arg-type]
+            node = Node(valkey_url, hosts, gateways, opened)  # type: ignore[arg-type]
+            yield Dozing(node, hosts, points)
 
 
 async def test_a_message_that_meets_a_room_falling_asleep(
