@@ -35,13 +35,14 @@ logger = logging.getLogger("cfmessenger.activation")
 LIVE_MIRROR_EVERY_S = 5.0
 SETTLE_S = 1.0
 SOON_MS = 50
-"""What is due by then is waited for before a room moves."""
+"""An alarm that is due within this is waited for before a room moves."""
 
 COMPLETE_AFTER_S = 5.0
-"""So long after a crash who holds sockets here may not have come back yet."""
+"""So long after a crash gateways that hold sockets here may still be on their way."""
 
 CALLS = 6
-"""Ticks for which gateways of the mirror are called, and what passes is kept."""
+"""Rounds of `call_absent` after a load: five calls, and in the sixth what was kept
+for gateways that did not come is dropped (design.md §3.8)."""
 
 
 class State(enum.Enum):
@@ -62,28 +63,34 @@ class Activation:
     def __init__(self, name: str, around: Surroundings) -> None:
         self.name = name
         self.state = State.STARTING
+        # By gateway: from its attach until its link breaks, it is dead, or a reset.
         self.seats: dict[str, Seat] = {}
         self._around = around
         bots = around.mind.bots if around.mind is not None else None
         self._kind = kind_of(name, around.rules, bots)
-        self._machine: Machine = self._kind.fresh()
+        self._machine: Machine = self._kind.fresh()  # a blank one until it is loaded
         self._gate: OutputGate[Seat] = OutputGate()
         self._release = Release(self.seats, self._elsewhere)
+        # What came while the input gate was shut: until it opens, a reset or the end.
         self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
+        # Loop time of the last event, and of the last live mirror.
         self._touched_at = self._mirrored_at = around.loop.time()
         self.load = Load(self._touched_at)
-        self._loaded_at = 0.0
-        self._flush_due = False
-        self._calls = 0
-        self._parting = False  # takes nothing more, shows what it took
-        self._faulty = False  # likewise: the machine raised, so then it is dropped
-        self._doubting = False  # likewise: is it the past, or did storage lose some?
-        self._floor = NOTHING  # what the next load is told; set by a doubt
+        self._loaded_at = 0.0  # loop time of the last load
+        self._flush_due = False  # from `_flush_soon` until `_flush`, in the same turn
+        self._calls = 0  # rounds of `call_absent` that are left; CALLS after a load
+        # Each shuts the input gate, while what was taken is still shown, until a reset
+        # or the end:
+        self._parting = False  # from `hibernate`, when it waits to move or shut down
+        self._faulty = False  # from a fault: the machine raised, and is dropped
+        self._doubting = False  # from an attach that has seen more than we know
+        self._floor = NOTHING  # what the next load is told; from a doubt until then
         self._faults = Faults()
+        # The alarm's timer and when it rings (ms), from `_set_alarm` until `_ring`.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thinking: Thinking | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # loads and doubts under way
+        self._thinking: Thinking | None = None  # from the first question on
 
     @property
     def epoch(self) -> int:
@@ -128,7 +135,7 @@ class Activation:
                 self.name, self._kind, self._around.loads, self._around.clock, floor
             )
             dead = await self._dead(machine.gateways)
-            # Who held sockets at the end of a life that was cut short nobody knows.
+            # After a crash nobody knows who held sockets at the end: all are called.
             lost = await self._around.derived.everyone() if machine.crashed else set()
         except Fenced:
             self._end("duplicate_activation")
@@ -153,7 +160,7 @@ class Activation:
         for peer, message in waiting:
             self.receive(peer, message)
         for gateway in dead:
-            self.bury(gateway)  # behind those, so that whoever came sees them leave
+            self.bury(gateway)  # after the attaches, so that those see it leave
         self._calls = CALLS
         self.call_absent()
         if lost := lost - machine.absent - self.seats.keys():
@@ -161,7 +168,11 @@ class Activation:
         self._set_alarm()
 
     def call_absent(self) -> None:
-        """Tell who held sockets here and has not come back; a channel forgets."""
+        """Call the mirror's gateways that have not come back (design.md §3.8).
+
+        At a load and then twice a second, at most `CALLS` rounds in all: a channel
+        forgets.
+        """
         if self.state is not State.RUNNING or not self._calls:
             return
         self._calls -= 1
@@ -206,9 +217,9 @@ class Activation:
     # The machine's faults.
 
     def _fault(self, step: Step[Seat], what: str) -> None:
-        """The machine raised (faults.py). What it may have half done is dropped with
-        it, but first everything that it was given before is shown; `step` answers and
-        covers the input. Called in an `except` block.
+        """The machine raised (faults.py). It is dropped with what it half did, after
+        the effects of all earlier inputs were shown. `step` answers and covers the
+        input at which it raised. Called in an `except` block.
         """
         self._faults.count(self._around.loop.time())
         logger.exception("%s fails at %s", self.name, what)
@@ -229,17 +240,17 @@ class Activation:
 
     @property
     def _open(self) -> bool:
-        """The input gate is."""
+        """Whether the input gate is open."""
         shut = self._parting or self._faulty or self._doubting
         return self.state is State.RUNNING and not shut
 
     def receive(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
         """Take a gateway's message, or keep it until the input gate opens.
 
-        While closing it never opens again: who waits is told goodbye like the others,
-        and brings what is not covered to the next activation.
+        While closing it never opens again: a gateway that waits is told goodbye like
+        the others, and brings what is not covered to the next activation.
         """
-        if self.state is State.GONE:  # by one of those that waited with this one
+        if self.state is State.GONE:  # ended by a message that waited before this one
             goodbye = link.Goodbye(
                 self.name, 0, 0, "duplicate_activation", message.turn
             )
@@ -260,7 +271,7 @@ class Activation:
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
         if message.epoch > self.epoch or message.seq > self._machine.seq:
-            # It has seen what we do not know of.
+            # The gateway has seen more than we know.
             self._waiting.append((peer, message))
             self._doubting = True
             self._spawn(self._doubt(Floor(self.epoch, message.epoch, message.seq)))
@@ -290,15 +301,16 @@ class Activation:
         self._gate.hold(Step((seating, *effects), None, 0))
 
     async def _doubt(self, floor: Floor) -> None:
-        """Whoever lived later than we do knows more, and has taken an epoch for it; if
-        nobody has, storage has lost what was shown, and numbers go on above that."""
+        """A gateway has seen more than we know (design.md §3.2). If the log has a newer
+        epoch we are superseded; if not, storage has lost what was shown, and the object
+        begins anew above it."""
         try:
             newest = await self._around.loads.epoch(self.name)
         except Unavailable:
             self._end("storage_failed")
             return
         if self.state is not State.RUNNING or self.epoch != floor.own_epoch:
-            return  # it was reset meanwhile, and told them all to attach again
+            return  # it was reset meanwhile, and all were told to attach again
         if newest > self.epoch:
             self.supersede()
         else:
@@ -347,7 +359,7 @@ class Activation:
         """A gateway is dead for certain: its sockets leave."""
         seat = self.seats.pop(gateway, None)
         if seat is not None:
-            # Not as dead as that, perhaps: then it must know that it is not seated.
+            # If it lives after all it must know that it has to attach again.
             covered, turn = seat.covered, seat.turn
             seat.peer.send(link.Goodbye(self.name, self.epoch, covered, "reset", turn))
         if self.state is State.RUNNING and not self._faulty:
@@ -396,8 +408,8 @@ class Activation:
         self._set_alarm()
 
     def _show(self) -> None:
-        """Release what has landed. A bug in it must not lose what it half showed: none
-        of that half is sent, and what it would have covered comes again."""
+        """Release what has landed. If that raises, which is our bug, what is not sent
+        yet is dropped, and the inputs it would have covered come again."""
         try:
             self._release.run(self.name, self.epoch, self._gate.land())
         except Exception:
@@ -505,10 +517,11 @@ class Activation:
     # Sleep, and the end.
 
     async def hibernate(self, reason: str = "idle") -> bool:
-        """Write the mirror, say goodbye, be gone. False if it stays for now.
+        """Write the mirror, say goodbye, be gone (design.md §3.7). False if it stays.
 
-        Refuses while anything is unconfirmed, unless it is to shut down or move: then
-        it takes nothing more, and what is not covered stays with the gateways.
+        `reason`: `idle`, `moved` or `shutting_down`. An idle object refuses while
+        anything is unconfirmed. One that moves or shuts down takes nothing more, waits
+        for `SETTLE_S` at most, and leaves what is not covered with the gateways.
         """
         if self.state is not State.RUNNING:
             return False
@@ -520,7 +533,7 @@ class Activation:
             if not await self._settled(reason):
                 return False
             if not self._gate.idle:
-                # A mirror must hold nothing that is not confirmed: none, then.
+                # A mirror must hold nothing that is not confirmed, so none is made.
                 self._end("storage_failed")
                 return True
         self.state = State.CLOSING
@@ -529,7 +542,7 @@ class Activation:
             data = self._machine.snapshot()
             self._around.reached("before_mirror")
             final = reason == "idle" or self._complete
-            # A room that nobody is in and nothing was ever said in leaves its epoch.
+            # A room that nobody is in and nothing was said in is not worth a mirror.
             room, left = self.name.startswith(ROOM), self._machine
             empty = room and not left.seq and not left.sockets
             await self._around.log.save(
@@ -539,7 +552,7 @@ class Activation:
         except Fenced:
             reason = "duplicate_activation"
         except Unavailable:
-            # Whether the mirror is there is unknown. A new epoch makes it untrusted.
+            # The mirror may have been written. After a new epoch it is not believed.
             if reason == "idle":
                 self._reset()
                 return False
@@ -551,14 +564,14 @@ class Activation:
 
     @property
     def _complete(self) -> bool:
-        """The roster is one to remember: not all are back so soon after a crash, and
-        who comes later must not seem to join."""
+        """Whether the roster may be believed at the wake. Soon after a crash not all
+        gateways are back, and whoever comes later must not seem to join."""
         lived = self._around.loop.time() - self._loaded_at
         return not self._machine.crashed or lived >= COMPLETE_AFTER_S
 
     def _at_rest(self, reason: str) -> bool:
-        """Nothing is unconfirmed; nor, if it moves, about to be told: silent sockets do
-        not come back for a list of people."""
+        """Nothing is unconfirmed and, if it moves, no alarm is due at once: silent
+        sockets do not follow it to hear what that would tell them."""
         alarm_at = self._machine.alarm_at
         if reason == "moved" and alarm_at is not None:
             return self._gate.idle and alarm_at > self._around.clock.now() + SOON_MS
@@ -604,7 +617,7 @@ class Activation:
             self._flush_soon()
 
     def give_up(self) -> None:
-        """Storage cannot be reached from here: leave it to whoever can."""
+        """Storage cannot be reached from here: let a host that can take the object."""
         if self.state is not State.GONE:
             self._end("storage_failed")
 

@@ -23,11 +23,12 @@ class Committer:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._waiting: list[tuple[Commit, Report]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Commit, Report]] = []  # until the next pipeline
+        self._task: asyncio.Task[None] | None = None  # while one is under way
 
     def add(self, commit: Commit, report: Report) -> None:
-        """Commit soon; `report` gets None, or why it is refused or unknown."""
+        """Commit soon. `report` gets None when it is durable, `Fenced`, or another
+        error when it is refused or its outcome is unknown (design.md §3.5)."""
         self._waiting.append((commit, report))
         if self._task is None:
             self._task = asyncio.create_task(self._run())

@@ -22,24 +22,25 @@ from cfmessenger.storage.generation import Generation
 logger = logging.getLogger("cfmessenger.host")
 
 LIVED_S = 60.0
-"""So long awake, with sockets, is a room that lives."""
+"""A room that is awake with sockets for so long lives."""
 
 ONE_IN_MS = 3_000
 """Rooms that merely live are moved one after another: each is a process to start."""
 
 SPARE_MEMORY = 0.12
-"""Less of it than that is available: no room gets a process now. More than what makes
-namespace servers take actors back, or those rooms would come and go."""
+"""While a smaller share of it is available no room gets a process. It is more than
+`upkeep.SHORT_OF_MEMORY`, or rooms would come and go (design.md §4)."""
 
 SAY_EVERY_S = 2.0
 UP_WITHIN_S = 15.0
 """A new actor that is not there by then will not come: its room stays."""
 
 ORPHAN_MS = 30_000
+"""An exception older than this that says no load has no process: it goes first."""
 
 
 class Look(NamedTuple):
-    """What there is when a host looks: loop time, and ms since 1970."""
+    """What a host knows when it looks. `now_s`: loop time; `now_ms`: ms since 1970."""
 
     placement: Placement
     objects: Collection[Activation]
@@ -48,7 +49,10 @@ class Look(NamedTuple):
 
 
 class Exceptions:
-    """Of one host, which calls `look` twice a second."""
+    """The exceptions as one host sees them; it calls `look` twice a second.
+
+    Every method may raise `Unavailable`.
+    """
 
     def __init__(
         self,
@@ -61,11 +65,14 @@ class Exceptions:
         self._actor = actor or ""
         self._limits = limits
         self._generation = generation
-        self._said_at = float("-inf")  # loop time; of an exception's own host
+        self._said_at = float("-inf")  # loop time of the last load said
         self._looked_at: float | None = None  # loop time of the last look
 
     async def look(self, at: Look) -> Placement | None:
-        """Measures, says, proposes; returns what became of a proposal."""
+        """Measure every object, and say a load or propose a change (design.md §4).
+
+        Returns the generation after a proposal; None: nothing was proposed.
+        """
         before, self._looked_at = self._looked_at, at.now_s
         if before is not None:
             alone = len(at.objects) == 1 and is_pool(self._actor)
@@ -89,8 +96,8 @@ class Exceptions:
         why: Why = "hot"
         candidates = [each for each in rooms if each.load.hot]
         if not candidates:
-            # Those that merely live never take each other's place: when there are more
-            # than there is room for, that would go on for ever.
+            # Rooms that merely live never take each other's place: with more of them
+            # than there is room for, that would never end.
             newest = max((placement.own[name].since for name in measured), default=0)
             if full or now_ms - newest < ONE_IN_MS:
                 return None
@@ -117,7 +124,8 @@ class Exceptions:
     async def _calmest(
         self, placement: Placement, share: float, now_ms: int
     ) -> str | None:
-        """The exception that needs its own actor least, if less than half as much."""
+        """The exception by measure that needs its actor least: one without a process,
+        else the one of the smallest load, if that is less than half of `share`."""
         measured = placement.measured()
         loads = await self._generation.loads(measured)
         for name in measured:
@@ -129,9 +137,13 @@ class Exceptions:
     async def ready(
         self, placement: Placement, moving: Iterable[str], now_ms: int
     ) -> tuple[set[str], Placement | None]:
-        """Which of these may move: to a pool at once, to an actor of its own when that
-        is up. The placement is one in which those that waited too long stay; but public
-        and pinned ones go all the same, and whoever needs them starts their actor."""
+        """Which of these rooms may leave now, and the generation if it was changed.
+
+        A room that goes to a pool may leave at once, one that goes to an actor of its
+        own when that is up. If none is up within `UP_WITHIN_S` an exception by measure
+        is withdrawn, so the room stays. A public or pinned room leaves all the same,
+        and whoever needs it starts its actor.
+        """
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}
         up = set(await self._generation.loads(own))
@@ -163,12 +175,12 @@ class Exceptions:
         return await self._generation.demote([self._actor], now_ms)
 
     async def start(self, placement: Placement) -> None:
-        """An exception's host is up: whoever has its room may let it go."""
+        """An exception's host is up: the pool that has its room may let it go."""
         if placement.why(self._actor) is not None:
             await self._generation.say_load(self._actor, 0.0)
 
     async def end(self, placement: Placement, asleep: bool, now_ms: int) -> None:
-        """This host ends. No exception outlives its room."""
+        """This host ends; if its room is `asleep` an exception by measure ends too."""
         if placement.why(self._actor) is None:
             return
         await self._generation.withdraw_load(self._actor)

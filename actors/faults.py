@@ -24,11 +24,11 @@ PAUSE_S, PAUSE_CAP_S = 0.05, 1.0
 
 
 class Faults:
-    """Those of one object, resets notwithstanding. Seconds are the loop's."""
+    """The faults of one object, which outlast its resets. Seconds are the loop's."""
 
     def __init__(self) -> None:
-        self._row = 0  # with less than CALM_S between them
-        self._last_at = float("-inf")
+        self._row = 0  # up to the last one, with less than CALM_S between them
+        self._last_at = float("-inf")  # loop time of the last one
 
     def count(self, now: float) -> None:
         """There is one more."""
@@ -49,7 +49,8 @@ class Faults:
 
 
 def answer(entry: link.Input) -> Sequence[fx.Effect]:
-    """What the sender of an input is told at which the machine failed."""
+    """What the sender of an input is told if the machine failed at it: INTERNAL_ERROR
+    for a frame, 1011 for a socket that opens, nothing otherwise (design.md §3.5)."""
     if isinstance(entry, link.Said):
         error = ProtocolError("INTERNAL_ERROR", id=frame_id(entry.data))
         return [fx.Send((entry.conn,), error_frame(error))]
@@ -61,8 +62,8 @@ def answer(entry: link.Input) -> Sequence[fx.Effect]:
 def answer_attach(
     fresh: Callable[[], Machine], now: int, gateway: str, sockets: list[fx.Attachment]
 ) -> Sequence[fx.Effect]:
-    """Who is closed when an attach failed: those at whom a fresh machine fails too,
-    each alone; perhaps nobody."""
+    """Which sockets are closed when an attach failed: each one that makes a fresh
+    machine fail when it comes alone; perhaps none."""
     guilty = []
     for each in sockets:
         try:

@@ -44,7 +44,7 @@ class Following:
         self._generation = generation
         self._seed = seed
         self._adopted = adopted
-        self._look: asyncio.Task[Placement] | None = None  # the last one
+        self._look: asyncio.Task[Placement] | None = None  # the last, perhaps done
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -58,7 +58,7 @@ class Following:
         return self.known or await self.newest()
 
     def newest(self) -> Awaitable[Placement]:
-        """The present one; one look for all who ask meanwhile."""
+        """The present generation; one look for all who ask while it is under way."""
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._read())
             self._look.add_done_callback(_looked_at)

@@ -41,7 +41,8 @@ class OutputGate(Generic[Origin]):
     """Steps are held, fly with one commit, and come out confirmed, always in order."""
 
     def __init__(self) -> None:
-        self._held: list[Step[Origin]] = []
+        self._held: list[Step[Origin]] = []  # from `hold` until `take_off`
+        # From `take_off` until `land`; None: nothing is in flight.
         self._flying: list[Step[Origin]] | None = None
 
     @property

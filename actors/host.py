@@ -39,7 +39,8 @@ logger = logging.getLogger("cfmessenger.host")
 
 TICK_S = 0.5
 GIVE_UP_S = 6.0
-"""After so long without a look at storage others are to try, who may reach it."""
+"""After so long without a look at storage the objects are let go, so that a host that
+can reach it may take them (design.md §3, Fencing)."""
 
 LINGER_S = 2.0
 
@@ -59,7 +60,7 @@ class Host(Surroundings):
         self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
         self.peers: set[Peer] = set()  # from accept to connection_lost
         self.objects: dict[str, Activation] = {}  # by name, from Attach to their end
-        self.closed = False  # once and for all
+        self.closed = False  # true from `close` on
         self._settings = settings
         actor = settings.actor
         self._dedicated = actor is not None and not is_pool(actor)
@@ -68,8 +69,8 @@ class Host(Surroundings):
         self._server: asyncio.Server | None = None  # from `start` on, as the next two
         self._ticker: asyncio.Task[None] | None = None
         self._port = 0
-        self._leaving: asyncio.Task[None] | None = None  # once and for all
-        self._reached = 0  # times at the point of `crash_at`
+        self._leaving: asyncio.Task[None] | None = None  # from `_leave` on, for good
+        self._reached = 0  # how often the point of `crash_at` was reached
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         clock = Clock()
@@ -89,10 +90,10 @@ class Host(Surroundings):
         )
 
     async def start(self) -> None:
-        """Listen. Takes no object's epoch yet.
+        """Listen; an object's epoch is taken when it is attached to.
 
-        A pool takes its own first: from here on its predecessor finds out that it is
-        one. Raises `Fenced` or `Unavailable` then.
+        A pool takes its marker first, by which a predecessor finds out that it is
+        superseded (design.md §4). Raises `Fenced` or `Unavailable`.
         """
         await self._ownership.take()
         self._server = await self.loop.create_server(
@@ -208,7 +209,7 @@ class Host(Surroundings):
             while self.peers and self.loop.time() < end:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             with contextlib.suppress(Unavailable):
-                # It may then be believed in for a while; nobody is there.
+                # If that fails its exception stays for a while, without a process.
                 now = self.clock.now()
                 await self._exceptions.end(self.placement, reason == "idle", now)
             await self.close()

@@ -21,10 +21,10 @@ class HostSettings(msgspec.Struct, frozen=True):
 
     valkey_url: str
     log_length: int
-    hibernate_after: float
-    chat_rate: tuple[int, int]
+    hibernate_after: float  # seconds
+    chat_rate: tuple[int, int]  # (count, seconds), as the next
     nudge_rate: tuple[int, int]
-    listen: str = "127.0.0.1"
+    listen: str = "127.0.0.1"  # address of the link server; the port is any free one
     crash_at: str = ""  # tests: `before_append:3` dies at the third
     actor: str | None = None  # its own name; None: any object may live here
     placement: Placement = Placement()  # to begin with, where no generation is kept

@@ -21,13 +21,13 @@ ROOM = "room:"
 
 
 class Machine(Protocol):
-    """The verbs that `Room` and `Presence` share. `now` is integer ms."""
+    """The verbs that all machines share. `now` is integer ms since 1970."""
 
-    epoch: int
-    previous_epoch: int  # the life before this one
-    crashed: bool  # which did not end with a mirror
-    receipts_changed: bool
-    absent: set[str]
+    epoch: int  # 0 until the object is loaded, as the next
+    previous_epoch: int  # of the life before this one; 0: there was none
+    crashed: bool  # that life did not end with a mirror
+    receipts_changed: bool  # since the last mirror
+    absent: set[str]  # gateways that the mirror names, less the dead
 
     @property
     def seq(self) -> int: ...
@@ -87,7 +87,8 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
 def _registry(data: bytes, clean: bool, bots: Bots | None) -> Presence:
     presence = Presence.restore(data, clean=clean)
     if bots is None:
-        # Those of a time with bots, whom nobody else would send away; 0: it is due.
+        # Bots that the snapshot still has: nobody else would send them away. At 0, so
+        # that the change is due at once.
         presence.notify(0, encode_notification(BotsActive(())))
     return presence
 

@@ -14,10 +14,13 @@ from __future__ import annotations
 import msgspec
 
 HOT_AT = 2.0
-"""Two hot looks in a row make a room hot, or three with a calm one between each."""
+"""Two hot looks in a row make a room hot, or three with one other between each."""
 
 COOLS_BY = 0.25
+"""Heat that a look takes away that is not hot."""
+
 SMOOTH = 0.5
+"""Weight of the newest look in `share`."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -35,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Of one object. `took` at each thing it did, `look` now and then."""
+    """The load of one object: `took` at each thing it does, `look` twice a second."""
 
     __slots__ = ("_busy", "_longest", "calm_since", "heat", "share")
 
@@ -44,7 +47,7 @@ class Load:
         self.heat = 0.0  # rises with each hot look, up to HOT_AT
         self.calm_since = now_s  # loop time of the last look that was not calm
         self._busy = 0.0  # seconds since the last look
-        self._longest = 0.0  # likewise: the longest that others waited
+        self._longest = 0.0  # seconds it kept the loop at a time, since the last look
 
     def took(self, seconds: float) -> None:
         """It has kept the loop for so long."""
@@ -55,8 +58,8 @@ class Load:
     def look(
         self, now_s: float, elapsed_s: float, limits: Limits, alone: bool = False
     ) -> None:
-        """So long after the last look. `alone`: there is nobody whom it keeps waiting,
-        however long a busy machine takes for what it does."""
+        """Take stock, `elapsed_s` after the last look. `alone`: no other object shares
+        the loop, so how long it keeps that at a time does not count."""
         share = self._busy / max(elapsed_s, 1e-3)
         hot, hold = limits.hot_share, 0.0 if alone else self._longest
         self._busy = self._longest = 0.0

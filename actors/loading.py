@@ -25,7 +25,7 @@ REMEMBER_MS = 60_000
 
 class Floor(NamedTuple):
     """What a gateway has seen of an object beyond what an activation of `own_epoch`
-    knew, although nobody lived later: storage has lost it."""
+    knew, although nobody lived later: storage has lost it (design.md §3.2)."""
 
     own_epoch: int
     epoch: int
@@ -61,7 +61,7 @@ async def load(
         machine = _restored(name, kind, mirror.data, clean)
     entries = await _newer(name, log, machine.seq, found.seq, now)
     if entries and entries[-1].epoch > found.epoch:
-        raise Fenced(name)  # somebody appends already: what is read is no whole
+        raise Fenced(name)  # a successor appends already: we did not read all
     if entries and entries[0].seq != machine.seq + 1:
         oldest = await log.after(name, 0, 1)
         if oldest[0].seq > machine.seq:
@@ -120,7 +120,7 @@ async def _newer(name: str, log: Log, known: int, top: int, now: int) -> list[En
 
 
 def _time_of(page: list[Entry]) -> int:
-    """When the oldest of these was said that can be read; now, if none can."""
+    """When (ms) the oldest that can be read was said; never too old if none can."""
     for entry in page:
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return _stamp(entry.event).timestamp

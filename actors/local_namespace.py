@@ -29,9 +29,10 @@ class LocalNamespace:
         self, settings: HostSettings, placement: Placement | None = None
     ) -> None:
         self._settings = settings
-        self._placement = placement
+        self._placement = placement  # the newest generation
+        # By actor: host and actor id, from its first `resolve` until `kill` or `close`.
         self._hosts: dict[str, tuple[Host, str]] = {}
-        self._made = 0
+        self._made = 0  # hosts so far; the last actor id
         self._making = asyncio.Lock()
 
     async def resolve(

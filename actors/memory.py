@@ -10,14 +10,14 @@ import ctypes
 import gc
 
 WORTH_IT = 64
-"""Objects that must have left before it is looked at what they occupied."""
+"""So many objects must have left before their memory is given back."""
 
 
 class Slack:
     """Watches how many objects there are, and gives back when half of them left."""
 
     def __init__(self) -> None:
-        self._peak = 0
+        self._peak = 0  # the most objects since memory was last given back
         # glibc's; another C library gives back by itself or not at all.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 

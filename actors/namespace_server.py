@@ -38,9 +38,10 @@ class NamespaceServer:
         self._backend = backend
         self._url = url
         self._key = key
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._callers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None  # from `start` on
+        self._tasks: set[asyncio.Task[None]] = set()  # calls under way
+        self._callers: set[asyncio.StreamWriter] = set()  # open connections
+        # By name and `moved`, while it is under way.
         self._resolving: dict[tuple[str, bool], asyncio.Task[Any]] = {}
 
     async def start(self) -> None:

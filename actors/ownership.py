@@ -4,9 +4,9 @@ Placed by the generation, which may move an object elsewhere; taken over when th
 higher epoch than ours. A dedicated host has one object, and looks at its epoch. A pool
 has too many to look at each: it shares the fate of its own marker, an epoch that it
 takes at its start, and only what a generation moves may live elsewhere too, for as long
-as that generation spreads. So marker and number of the generation are read in one round
-trip, and who does not know that generation is not trusted before what it changed was
-looked at as well (design.md §3, §4).
+as that generation spreads. So the marker and the generation's number are read in one
+round trip. A host that reads a number it does not know is not trusted before it has
+followed that generation and looked at what it changed (design.md §3, §4).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Lost(NamedTuple):
 
 
 class Ownership:
-    """Of one host, made on its loop, whose time in seconds is what is meant here."""
+    """The ownership of one host, made on its loop. Times are the loop's, in seconds."""
 
     def __init__(
         self,
@@ -52,20 +52,23 @@ class Ownership:
         generation: Generation,
     ) -> None:
         self.placement = placement  # the newest generation that is known here
-        self.moving: set[str] = set()  # names: live elsewhere, and have not left yet
+        self.moving: set[str] = set()  # names placed elsewhere now, until they left
         self.pool = actor if actor is not None and is_pool(actor) else None
         self._actor = actor  # None: any object may live here
         self._storage = storage
         self._generation = generation
         self._loop = asyncio.get_running_loop()
-        self._epoch = 0  # a pool's own, from `take` on
-        self._changed: set[str] = set()  # names that may live elsewhere too, or do
-        self._all_until = 0.0  # till then every object may live elsewhere
-        self._placed_at = 0.0  # of the newest generation
-        self._read_at = 0.0  # of the last look that confirmed it
+        self._epoch = 0  # a pool's marker, from `take` on
+        # Names that may live elsewhere too: until what moved them has spread, or until
+        # they left.
+        self._changed: set[str] = set()
+        self._all_until = 0.0  # until then every object may live elsewhere too
+        self._placed_at = 0.0  # when the newest generation was followed
+        self._read_at = 0.0  # when the last look began that confirmed ownership
 
     async def take(self) -> None:
-        """At the start. From here on a pool's predecessor finds out that it is one.
+        """Once, at the start. A pool takes its marker, by which a predecessor finds out
+        that it is superseded.
 
         Raises `Fenced` or `Unavailable`.
         """
@@ -83,7 +86,7 @@ class Ownership:
 
     @property
     def unread_s(self) -> float:
-        """Since the last look that confirmed it."""
+        """Seconds since the last look that confirmed ownership."""
         return self._loop.time() - self._read_at
 
     def trusted(self) -> bool:
@@ -91,7 +94,10 @@ class Ownership:
         return self.unread_s <= TRUST_S
 
     def follow(self, placement: Placement, names: Iterable[str]) -> None:
-        """A newer generation: those of these names that it moves will have to leave."""
+        """Adopt a newer generation; an older one changes nothing.
+
+        `names`: the objects that are here. Those that it places elsewhere must leave.
+        """
         former = self.placement
         if placement.number <= former.number:
             return
@@ -99,8 +105,8 @@ class Ownership:
         self.placement, self._placed_at = placement, now
         if (placement.mode, placement.size) != (former.mode, former.size):
             self._all_until = now + SPREADING_S
-        # An exception that came and went unseen had its own process in between.
-        # And one that comes here only now may be taken by who does not know that yet.
+        # An exception that came and went unseen had its own process in between. And
+        # what comes here only now may be taken by a host that does not know that yet.
         self._changed |= placement.changed_after(former.number)
         self.moving = {name for name in names if not self.owns(name)}
 
@@ -131,7 +137,7 @@ class Ownership:
         if pool and tops.pop(0) > self._epoch:
             return Lost(list(objects), all=True)
         self._read_at = now
-        # One that was activated meanwhile has an epoch of its own, which is newer.
+        # One that was activated during the read has a newer epoch: not compared.
         return Lost(
             [
                 name

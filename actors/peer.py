@@ -14,6 +14,7 @@ logger = logging.getLogger("cfmessenger.host")
 
 HELLO_TIMEOUT_S = 5.0
 MAX_HELLO = 4096
+"""Bytes that may come at once before the hello is accepted."""
 
 
 class Served(Protocol):
@@ -31,13 +32,13 @@ class Peer(asyncio.Protocol):
     """One gateway's link: cuts frames, checks the hello, batches what goes out."""
 
     def __init__(self, host: Served) -> None:
-        self.gateway = ""
+        self.gateway = ""  # its name, from an accepted hello on
         self._host = host
         self._reader = link.actor_reader()
-        self._transport: asyncio.Transport | None = None
-        self._outgoing: list[bytes] = []
-        self._finished = False
-        self._deadline: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None  # once it is connected
+        self._outgoing: list[bytes] = []  # frames, until the `flush` of this turn
+        self._finished = False  # from `finish` on: nothing more is sent
+        self._deadline: asyncio.TimerHandle | None = None  # for the hello
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

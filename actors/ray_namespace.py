@@ -78,6 +78,7 @@ class ObjectActor:
         configure(log_level, "json")
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._placement = _placement_of(self._settings.actor or "")
+        # All three from the first `address` on, on Ray's loop for this actor.
         self._host: Host | None = None
         self._starting: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,7 +92,10 @@ class ObjectActor:
         asyncio.run_coroutine_threadsafe(self._host.drain(), self._loop)
 
     async def address(self) -> bytes:
-        """Where to link to, nothing when leaving; starts the host the first time."""
+        """Where to link to, as msgpack of an `Address`; empty when it is leaving.
+
+        Starts the host the first time.
+        """
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._host is None:
@@ -123,7 +127,7 @@ class ObjectActor:
         return await self.address()
 
     async def describe(self) -> bytes:
-        """What lives here now."""
+        """What lives here now, as msgpack of a list of `Described`."""
         found = self._host.describe(self._placement) if self._host else []
         return msgspec.msgpack.encode(found)
 
@@ -160,7 +164,7 @@ class RayNamespace:
     """`Namespace` over a Ray cluster that this process is a driver of.
 
     `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
-    `location` is the hint of objects nobody gives one; None: hints mean nothing.
+    `location` is the hint for objects that nobody gives one; None: hints mean nothing.
     `seed`: what the generation is made of where there is none; None: dedicated rooms.
     `front` is where gateways reach the server before it; empty: there is none.
     """
@@ -183,18 +187,20 @@ class RayNamespace:
         self._class: Any = ray.remote(ObjectActor)
         self._warm = WarmPool(warm_workers)
         self._max_rooms = max_rooms
-        self._making: set[str] = set()
+        self._making: set[str] = set()  # actors that are being made from here
+        # Actor → loop time: killed in the last KILL_EVERY_S, or being looked at.
         self._killed: dict[str, float] = {}
-        self._pinging: asyncio.Task[Any] | None = None
+        self._pinging: asyncio.Task[Any] | None = None  # the last, perhaps done
         self._location: Location | None = None
         self._seed = seed or Seed()
         clock = Clock()
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
         self._upkeep = Upkeep(self, self._generation, clock)
         self._following = Following(self._generation, self._seed, self._upkeep.news.set)
+        # `_resolve` by actor, while it is under way.
         self._flights: dict[str, asyncio.Task[Address]] = {}
         self._front = front
-        self._looked = False  # until the first look, for which the workers are there
+        self._looked = False  # true once the first look has waited for warm workers
         self._proof = WakeProof(self._look, self._wake)
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
@@ -288,7 +294,8 @@ class RayNamespace:
         return set(await self._run(self._names))
 
     async def _resolve(self, name: str, hint: str | None) -> Address:
-        """A name may for a moment mean an actor that is dead."""
+        """Tries again for `RESOLVE_DEADLINE_S`: for a moment a name may mean an actor
+        that is dead."""
         loop = asyncio.get_running_loop()
         end = loop.time() + RESOLVE_DEADLINE_S
         pause = 0.01
@@ -357,7 +364,8 @@ class RayNamespace:
     def _check_capacity(
         self, name: str, nodes: list[dict[str, Any]], names: list[str]
     ) -> None:
-        """Raises `Unavailable` AT_CAPACITY. Only rooms count, and only they wait."""
+        """Raises `Unavailable` AT_CAPACITY. Only rooms with actors of their own count,
+        and only they are refused (design.md §4, Limits)."""
         known = self._following.known
         if not _is_room(name) or (known and known.mode == "auto"):
             return

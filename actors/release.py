@@ -22,7 +22,7 @@ MAX_KEPT = 1000
 """Items that wait for one gateway on its way back."""
 
 MAX_ROUTES = 1000
-"""Objects of which is known by which gateway to notify them."""
+"""Objects for which a gateway that can notify them is remembered."""
 
 
 class Peer(Protocol):
@@ -49,18 +49,19 @@ class Seat:
     def __init__(self, peer: Peer, covered: int, replay: int, turn: int = 0) -> None:
         self.peer = peer
         self.turn = turn  # the gateway's number of this attach
-        self.covered = covered  # inputs whose effects were released
-        self.told = covered  # what of that the gateway has heard
-        self.replay = replay  # inputs up to here were sent before
-        self.seated = False  # its attach was released: it gets broadcasts
-        self.items: list[link.Item] = []
+        self.covered = covered  # the last input whose effects were released
+        self.told = covered  # what of that was sent to the gateway
+        self.replay = replay  # inputs up to here were sent before this attach too
+        self.seated = False  # from its attach's release on: it gets broadcasts
+        self.items: list[link.Item] = []  # for its next `Output`
 
 
 class Seating(msgspec.Struct, frozen=True, gc=False):
-    """Internal effect: from here on this seat gets broadcasts; first what it missed.
+    """Internal effect: this seat gets what it missed, and broadcasts from here on.
 
-    This very one: what an attach before it caused is not covered on the seat that came
-    after, so it must not be shown there either.
+    It holds the seat, not the gateway's name. A gateway that attached again has another
+    seat and repeats its uncovered inputs, so an older attach shows it nothing.
+    `missed`: the gap's events as JSON; `seq`: the last event at the attach.
     """
 
     seat: Seat
@@ -72,6 +73,7 @@ MAX_OUTPUT = 4 * 2**20
 """Bytes after which a release goes on in the next frame, between two inputs."""
 
 Elsewhere = Callable[[fx.Effect, str | None], None]
+"""Takes the effects that no gateway is shown, and the gateway that caused each."""
 
 
 class Release:
@@ -80,15 +82,15 @@ class Release:
     def __init__(self, seats: Mapping[str, Seat], elsewhere: Elsewhere) -> None:
         self._seats = seats
         self._elsewhere = elsewhere
-        self.shown = 0  # the last durable event that was released
-        # Gateways that are called back to an object that woke, and what is passing
-        # meanwhile and no gap will bring them.
+        self.shown = 0  # the last durable event released; set by the shell at a load
+        # Gateways that are called back to an object that woke, and what passes that no
+        # gap will bring them: from `call` until each is seated or `call` replaces it.
         self._called: dict[str, list[link.Item]] = {}
-        self._routes: dict[str, str] = {}  # target → gateway
-        self._run: list[bytes] = []  # consecutive broadcasts, framed
-        self._run_seq = 0
-        self._bytes = 0
-        self._again: str | None = None  # the gateway that brings this input back
+        self._routes: dict[str, str] = {}  # target → gateway, the latest MAX_ROUTES
+        self._run: list[bytes] = []  # consecutive broadcasts, framed; until `_end_run`
+        self._run_seq = 0  # the last durable event in `_run`; 0: they are ephemeral
+        self._bytes = 0  # framed since the last `_send_off`
+        self._again: str | None = None  # while a step is shown: see `_comes_again`
         self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
             fx.Broadcast: self._broadcast,
             fx.Send: self._send,
@@ -102,7 +104,7 @@ class Release:
         }
 
     def run(self, name: str, epoch: int, steps: list[Step[Seat]]) -> None:
-        """Show these steps: at most one `Output` to each seat."""
+        """Show these steps: one `Output` to each seat, and more beyond `MAX_OUTPUT`."""
         append, kinds = fx.Append, self._kinds
         for step in steps:
             first = step.effects[0] if step.effects else None
@@ -135,18 +137,20 @@ class Release:
                 seat.peer.send(output)
 
     def call(self, gateways: Collection[str]) -> None:
-        """Keep what passes for these until they are seated, or are given up."""
+        """From now on keep for these gateways what no gap will bring them, until they
+        are seated. Whom the last call named and this one does not is given up."""
         self._called = {gateway: [] for gateway in gateways}
 
     def route(self, target: str, gateway: str) -> None:
-        """What is for this object goes by this gateway, which has to do with it."""
+        """Notify this object by this gateway, from which a question of it came."""
         self._routes.pop(target, None)
         self._routes[target] = gateway
         if len(self._routes) > MAX_ROUTES:
             del self._routes[next(iter(self._routes))]
 
     def _comes_again(self, origin: Seat | None) -> str | None:
-        """The gateway of a seat that is another's by now: it says all of it again."""
+        """The gateway of a seat that is gone or replaced: it repeats this input, so it
+        is shown nothing now. None for a seat that still holds."""
         if origin is None or self._seats.get(origin.peer.gateway) is origin:
             return None
         return origin.peer.gateway
@@ -175,7 +179,7 @@ class Release:
         self._end_run()
         gateway = gateway_of(conn)
         seat = self._seats.get(gateway)
-        # An attachment is state, not an answer: it is not told a second time.
+        # A repeated input is answered again, but brings no attachment again.
         if seat is not None and (gateway != self._again or type(item) is link.Attached):
             seat.items.append(item)
         elif seat is None and gateway != self._again:
@@ -184,7 +188,7 @@ class Release:
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)
         if self._run and bool(effect.seq) != bool(self._run_seq):
-            self._end_run()  # a gap brings the durable ones alone
+            self._end_run()  # a gap brings only the durable ones
         self._bytes += len(blob)
         if effect.seq:
             self.shown = self._run_seq = effect.seq
@@ -210,7 +214,7 @@ class Release:
     def _repeat(self, effect: fx.Repeat, step: Step[Seat]) -> None:
         seat = step.origin
         if seat is not None and step.n <= seat.replay and _had(effect, step.seen):
-            return  # sent again by the gateway, and the echo came from elsewhere
+            return  # the gateway repeats it, and the socket has had its echo
         if effect.frame is None:
             self._to(effect.conn, link.Recall(effect.conn, effect.seq))
         else:
@@ -249,8 +253,11 @@ class Release:
 
 
 def _had(repeat: fx.Repeat, seen: int) -> bool:
-    """Whether a socket got an event since it had `seen`, if only after it spoke: out
-    of a gap, a page of the log or, if it had nothing yet, out of the buffer."""
+    """Whether the socket has been shown this event already, without an echo.
+
+    An event after `seen` came in a gap or in a page of the log. A socket that had seen
+    nothing (-1) was shown the buffer, which the event is in as long as it has a frame.
+    """
     return repeat.seq > seen if seen >= 0 else repeat.frame is not None
 
 

@@ -26,8 +26,10 @@ from cfmessenger.users import Profile
 logger = logging.getLogger("cfmessenger.thinking")
 
 AT_ONCE = 64
+"""Questions of an activation that are thought about at the same time."""
+
 WAITING = 256
-"""Behind these; whoever comes then is refused."""
+"""Questions that may wait behind those; one more is refused as `overloaded`."""
 
 SWITCH_TIMEOUT_S = 0.5
 MS_A_CHARACTER = 40
@@ -73,7 +75,7 @@ class Mind:
     ) -> None:
         self.bots = bots
         self._load = load or _load
-        self._replier: Replier | None = None
+        self._replier: Replier | None = None  # from its first use until `aclose`
         self.personas = {bot.id: bot for bot in bots.personas}
 
     @property
@@ -116,6 +118,7 @@ class Thinking:
         self._show = show
         self._answered = answered
         self._turns = asyncio.Semaphore(AT_ONCE)
+        # One for each question, from `begin` until it is answered or `cancel`.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -141,7 +144,7 @@ class Thinking:
 
     async def _think(self, question: Question, excuse: Answer | None) -> None:
         persona = self._mind.personas.get(question.bot_id)
-        if persona is None:  # the list is another than the one it was asked under
+        if persona is None:  # the list of bots has changed since it was asked
             self._answered(question, Answer("", outcome="gone"))
             return
         typing = Typing(self._show, question.room_id, persona)
@@ -153,7 +156,7 @@ class Thinking:
             answer = Answer("", outcome="failed")
         if not answer.text:
             typing.stop()
-        # Not before: whoever looks whether we are busy must find the answer instead.
+        # Before this task ends: `busy` must hold until the answer is given.
         self._answered(question, answer)
 
     async def _find(
@@ -181,14 +184,14 @@ class Thinking:
         return answer if await self._allowed() else off
 
     def _pause_s(self, question: Question, answer: Answer) -> float:
-        """What a person would still need to type it, counted from the question on."""
+        """Seconds that a person would still need to type it, from the question on."""
         pace = MS_A_CHARACTER * len(answer.text)
         pace = min(max(pace, FASTEST_MS), SLOWEST_MS)
         passed = max(0, self._clock.now() - question.timestamp)
         return (pace - passed) / 1000
 
     async def _allowed(self) -> bool:
-        """Bots are not switched off. Who cannot find out says nothing."""
+        """Whether bots are switched on; false also when that cannot be found out."""
         try:
             async with asyncio.timeout(SWITCH_TIMEOUT_S):
                 return await self._enabled()
@@ -206,8 +209,8 @@ class Typing:
             for is_typing in (True, False)
         )
         self._show = show
-        self._left = REFRESHES
-        self._shown_at: float | None = None
+        self._left = REFRESHES  # how often it may still be refreshed
+        self._shown_at: float | None = None  # loop time; None: it has not begun
 
     def start(self) -> None:
         """It begins to type."""
@@ -224,7 +227,7 @@ class Typing:
             self._show(self._on)
 
     async def last(self) -> None:
-        """Whoever thinks for long without a word is shown to, too."""
+        """Keep it on while the replier is silent, until no refresh is left."""
         while self._left:
             await asyncio.sleep(REFRESH_S)
             self.refresh()

@@ -25,14 +25,15 @@ logger = logging.getLogger("cfmessenger.namespace")
 
 LOOK_EVERY_S = 1.0
 NEW_MS = 30_000
-"""A process of its own is started for an exception no older than that; an older one
-without a process is given up."""
+"""A pin or an exception by measure no older than this is started; an older one by
+measure that has no process is taken back (design.md §4)."""
 
 SHORT_OF_MEMORY = 0.08
-"""Less of it than that is available: Ray ends processes at 0.05."""
+"""While a smaller share is available the calmest exception by measure goes back to a
+pool. Ray itself ends processes at 0.05."""
 
 GIVE_BACK_EVERY_S = 5.0
-"""What one exception's process held is free by then, and seen to be."""
+"""By then what one exception's process held is free, and is measured as free."""
 
 
 class Actors(Protocol):
@@ -54,9 +55,10 @@ class Upkeep:
         clock: Clock,
         memory: Callable[[], Memory] = memory,
     ) -> None:
-        self.news = asyncio.Event()  # until the next look
+        self.news = asyncio.Event()  # from a new generation until the next look
         self._memory = memory
-        self._gave_back_at = float("-inf")  # loop time; for want of memory
+        # Loop time when an exception was last taken back for want of memory.
+        self._gave_back_at = float("-inf")
         self._actors = actors
         self._generation = generation
         self._clock = clock

@@ -26,8 +26,8 @@ GREET_TIMEOUT_S = 2.0
 
 
 class WakeProof:
-    """`look` and `wake` raise `Unavailable` when it cannot be; both end by
-    themselves."""
+    """`look` and `wake` raise `Unavailable` if no object could wake; both have
+    deadlines of their own. Times are those of `now`, in seconds."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class WakeProof:
         self._look = look
         self._wake = wake
         self._now = now
-        self._looked_at = -LOOK_EVERY_S
+        self._looked_at = -LOOK_EVERY_S  # when the last look began
         self._woke_at = 0.0  # the last wake that succeeded, tried or real
-        self._doubt = True  # from what went wrong to the next wake
+        self._doubt = True  # from a failure until the next wake that succeeds
         self._why_not = "No object has woken yet."  # empty while one could
-        self._trying: asyncio.Task[None] | None = None  # while one look is under way
+        self._trying: asyncio.Task[None] | None = None  # the last look, perhaps done
 
     def woke(self) -> None:
         """An object has woken."""

@@ -56,12 +56,12 @@ class WarmPool:
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
-        self._creating = 0
-        self._allowance = float(BURST * wanted)
-        self._counted_at = time.monotonic()
-        self._news = asyncio.Event()
-        self._full = asyncio.Event()  # since the last look, none was missing
-        self._raylet: _Raylet | None = None
+        self._creating = 0  # actors being made now
+        self._allowance = float(BURST * wanted)  # workers that may still be asked for
+        self._counted_at = time.monotonic()  # when the allowance last grew
+        self._news = asyncio.Event()  # from a creation until the next look
+        self._full = asyncio.Event()  # none was missing, and nobody made an actor since
+        self._raylet: _Raylet | None = None  # from the first look until an error
         self._thread = ThreadPoolExecutor(1, "warm-pool")
 
     @contextlib.contextmanager
