@@ -20,6 +20,8 @@ __all__ = ["Clock"]
 logger = logging.getLogger("cfmessenger.clock")
 
 _JUMP_MS = 1000
+"""A wall clock that is further ahead is followed at once, until storage is heard."""
+
 _ASTRAY_MS = 5000
 """What two machines' clocks may differ by without a word."""
 
@@ -28,11 +30,11 @@ class Clock:
     """`now()` is integer Unix milliseconds, non-decreasing."""
 
     def __init__(self) -> None:
-        self._offset = self._wall() - self.steady()
-        self._asked = False  # somebody goes by it: it must not go back any more
-        self._heard = False  # storage's time counts, and the wall's no more
+        self._offset = self._wall() - self.steady()  # ms from steady to our time
+        self._asked = False  # from the first `now` on it must not go back
+        self._heard = False  # from the first `hear` on the wall clock does not count
         self._ahead = 0  # ms that are still to be made up for
-        self._slow_since = 0  # steady; what came before is made up for
+        self._slow_since = 0  # steady ms up to which what was ahead is made up for
 
     @staticmethod
     def _wall() -> int:
@@ -57,7 +59,7 @@ class Clock:
         return steady + self._offset
 
     def hear(self, said: int, took: int) -> None:
-        """Storage said what time it is, in an answer that took so many ms."""
+        """Storage `said` what time it is (ms since 1970), in an answer that `took` ms."""
         self._heard = True
         late = self.steady() + self._offset - said  # if it is right: 0 to `took`
         if late < 0:

@@ -18,9 +18,9 @@ class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Per-connection data that survives hibernation (a DO's serializeAttachment).
 
     `watch=False`: a room socket that counts for presence and is sent nothing.
-    Name, message and picture are those of the user's row at its revision `words_at`;
-    the status is the presence registry's, who numbers them all: 0 is "online", which
-    nobody chose.
+    Name, message and picture are those of the user's row at its revision `words_at`.
+    The status is the presence registry's, `status_at` the number of the choice; 0:
+    nobody chose, so it is "online".
     """
 
     conn: str
@@ -100,7 +100,7 @@ class Repeat(msgspec.Struct, frozen=True, gc=False):
 
 
 class Behind(msgspec.Struct, frozen=True, gc=False):
-    """The socket's `since` is older than the buffer, and it has not entered yet.
+    """The socket's `since` is older than the buffer, so it is not subscribed yet.
 
     The gateway pages (since, seq] from the log, then connects again with
     `greeted=True` and `since` = the last seq it wrote.
@@ -149,8 +149,8 @@ class Read(msgspec.Struct, frozen=True, gc=False):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """Write `presence:<user>`: the status, its number, and whether they are `here`.
 
-    Who is not here is shown to nobody, and the choice is kept for a while; 0 is none.
-    Best effort.
+    Who is not here is shown to nobody; their choice is kept for 90 s, if they made one
+    (`status_at` is not 0). Best effort.
     """
 
     user_id: str
@@ -187,8 +187,8 @@ class Spent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Active(msgspec.Struct, frozen=True, gc=False):
-    """Write `bots:active` and `bots:line`: these are in rotation, and no others; and
-    in this order everybody's turn comes. Best effort."""
+    """Write `bots:active` (these are in rotation, and no others) and `bots:line` (the
+    order in which every bot's turn comes). Best effort."""
 
     bot_ids: tuple[str, ...]
     line: tuple[str, ...] = ()

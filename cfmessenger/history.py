@@ -63,13 +63,14 @@ class History:
     """What is remembered of a room's messages, oldest first."""
 
     def __init__(self) -> None:
-        self._kept: deque[Kept] = deque()
-        self._buffer: deque[Kept] = deque()
+        self._kept: deque[Kept] = deque()  # all that is remembered, until `forget`
+        self._buffer: deque[Kept] = deque()  # the newest BUFFER of these
+        # What is remembered, by sender and id; and the newest of each id.
         self._sent: dict[tuple[str, str], Kept] = {}
         self._newest: dict[str, Kept] = {}
         # Everything above this seq that the log has is in the buffer.
         self._base = 0
-        # The whole buffer's frame: a join storm encodes it once.
+        # The whole buffer's frame, until that changes: a join storm encodes it once.
         self._whole: bytes | None = None
 
     def __len__(self) -> int:
@@ -150,12 +151,11 @@ class History:
         return [self._buffer[i].event for i in range(first, len(self._buffer))]
 
     def reaches(self, since: int, seq: int) -> bool:
-        """Whether all that is kept after `since` up to `seq`, the last, is in the
-        buffer."""
+        """Whether the buffer has all that the log has after `since`."""
         return since >= self._base
 
     def events_after(self, room_id: str, since: int, seq: int) -> list[bytes] | None:
-        """The events after `since` without their statuses, None if some have left.
+        """The events after `since`, without statuses; None if some left the buffer.
 
         An empty `history` frame with `gap: true` stands for those that are lost.
         """
@@ -167,8 +167,8 @@ class History:
     def frame(self, room_id: str, seq: int, since: int | None = None) -> bytes:
         """The `history` frame of what came after `since`, or of the whole buffer.
 
-        `since` beyond `seq` is a place this room has never been at: `gap: true`; so is
-        it across messages that the log has lost.
+        `gap` is true if `since` is beyond `seq`, where this room has never been, or if
+        the log has lost some of the messages (wire.md §3).
         """
         if since is None or (since == self._base and since + len(self._buffer) == seq):
             if self._whole is None:

@@ -16,7 +16,8 @@ PLACEMENT = "cfm:placement"
 """Where the generation of placement was before it had a log: read, never written."""
 
 OWN_LOADS = "cfm:{placement}:loads"
-"""How busy each exception's process is; a field ends with its process."""
+"""How busy each exception's process is; a field ends with its process, or 10 s after
+it was last said."""
 
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
@@ -79,7 +80,7 @@ def user_rooms(user_id: str) -> str:
 
 
 def login(address: str) -> str:
-    """The sliding window of login attempts of one client address."""
+    """The sliding window of logins of one client address that were let through."""
     return f"cfm:login:{address}"
 
 

@@ -37,8 +37,8 @@ class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Said(Struct, frozen=True, gc=False, tag=0):
-    """A text frame, as it came. `seen`: the last event that its socket had by then;
-    -1: none, or what its history is still to bring."""
+    """A text frame, as it came. `seen`: the last event that its socket had by then; -1:
+    none, or its history is still to come."""
 
     n: int
     conn: str
@@ -63,16 +63,16 @@ class Closed(Struct, frozen=True, gc=False, tag=2):
 
 
 class Notified(Struct, frozen=True, gc=False, tag=3):
-    """A notification of another object. One that is to be sent once goes empty when it
-    is repeated; the others go as they are."""
+    """A notification for this object. One that may be given at most once is repeated
+    with empty `data`, others are repeated as they were."""
 
     n: int
     data: bytes
 
 
 class Changed(Struct, frozen=True, gc=False, tag=4):
-    """A connection's user has another name or status. Told to who is awake alone and
-    never repeated: an attach brings it as well."""
+    """A connection's user has other words or another status. Sent only to an object
+    that is awake, and never repeated: an attach brings it too."""
 
     n: int
     attachment: Attachment
@@ -92,12 +92,13 @@ class Hello(Struct, frozen=True, gc=False, tag=0):
 class Attach(Struct, frozen=True, gc=False, tag=1):
     """All sockets the gateway holds for an object, and what it has seen of it.
 
-    `seq` is the last event its sockets got, -1 if it has none that get events. Inputs
-    up to `covered` are done; later ones up to `replay` were sent before, perhaps in
-    vain, and follow again. `turn` numbers the gateway's attaches of this object: what
-    belongs to another turn, in either direction, comes too late and is dropped.
-    `rested`: the epoch whose goodbye it heard last, 0 if it has heard of the object
-    since; whoever did not hear a life out may have missed what no gap brings.
+    `epoch` is the newest it has heard of. `seq` is the last event that its sockets got;
+    -1: none of them is in the fan-out. Inputs up to `covered` are done; those above it
+    up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is the
+    number of this attach: what belongs to another turn, in either direction, is too
+    late and is dropped. `rested` is the epoch whose goodbye it heard last, 0 if it has
+    heard of the object since. If that is not the epoch before this one, it may have
+    missed what no gap brings.
     """
 
     object: str
@@ -131,7 +132,8 @@ ToActor = Hello | Attach | Inputs | Ping
 
 
 class Fanout(Struct, frozen=True, gc=False, tag=0):
-    """Bytes for every subscribed socket but those of `but_user`."""
+    """Bytes for every subscribed socket but those of `but_user`. `seq`: the last event
+    in them; 0: they are ephemeral."""
 
     blob: bytes
     seq: int
@@ -204,7 +206,11 @@ class Welcome(Struct, frozen=True, gc=False, tag=0):
 
 
 class Output(Struct, frozen=True, gc=False, tag=1):
-    """What one release of an object shows to one gateway, all or nothing."""
+    """What one release of an object shows to one gateway, all or nothing.
+
+    With it, inputs of that gateway up to `covered` are covered. `turn`: the attach that
+    it answers.
+    """
 
     object: str
     epoch: int
@@ -225,7 +231,7 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
     duplicate_activation, failed), or why to attach again here: one of `AGAIN`, and
     `behind` when the gap is larger than the buffer, so that the gateway must page it
-    from the log first.
+    from the log first. `epoch` 0: nothing was done here for this gateway.
     """
 
     object: str
@@ -270,7 +276,7 @@ class Reader:
 
     def __init__(self, decoder: msgspec.msgpack.Decoder[object]) -> None:
         self._decode = decoder.decode
-        self._buffer = b""
+        self._buffer = b""  # the beginning of a frame whose end has not come yet
 
     def feed(self, data: bytes) -> Iterator[object]:
         """All messages completed by `data`. Raises `BrokenLink`."""
@@ -288,7 +294,7 @@ class Reader:
             except _UNDECODABLE as error:
                 raise BrokenLink("undecodable frame") from error
             start += 4 + size
-            # Saved before the message is handed out: its handler may drop the reader.
+            # Whoever stops here must drop the reader: what is left is not kept.
             yield message
         self._buffer = buffer[start:]
 

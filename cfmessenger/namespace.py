@@ -21,6 +21,8 @@ from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
 MAX_FRAME = 2**20
+"""Bytes of one frame; a longer one ends the connection."""
+
 # What the decoder raises: the last two are not msgspec's own.
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -147,8 +149,9 @@ class NamespaceClient:
     def __init__(self, url: str, key: str = "") -> None:
         self._url = url
         self._key = key
-        self._calls: dict[int, asyncio.Future[Answer]] = {}
-        self._next = 0
+        self._calls: dict[int, asyncio.Future[Answer]] = {}  # by id, while under way
+        self._next = 0  # the id of the last call
+        # The newest connection and what reads from it, from the first call on.
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()

@@ -99,9 +99,10 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         return len(self.own) >= MAX_OWN
 
     def changed_after(self, number: int) -> set[str]:
-        """Whose exception began or ended since that generation, were it undone since.
+        """The rooms whose exception began or ended after that generation, also where it
+        was undone since.
 
-        True for generations of the last minute: what ended before is forgotten.
+        Complete for generations of the last minute: what ended before is forgotten.
         """
         began = {name for name, own in self.own.items() if own.number > number}
         return began | {name for name, (_, n) in self.ended.items() if n > number}

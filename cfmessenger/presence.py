@@ -43,7 +43,8 @@ CHOSEN_MS = 90_000
 
 
 class Chosen(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a user without sockets chose; forgotten at `until`."""
+    """What a user without sockets chose. `at`: the number of the choice; `until`: when
+    it is forgotten, in ms."""
 
     status: Status
     at: int
@@ -80,18 +81,22 @@ class Presence:
         self.gateways: set[str] = set()
         self.receipts_changed = False
         self._roster = Roster()
+        # By user who has no socket, in the order of `until`; until then or an arrival.
         self._chosen: dict[str, Chosen] = {}
         self._choices = 0  # the number of the last one
         self._bots: dict[str, Participant] = {}  # who is in rotation
-        # What watchers have been told, and of whom they may have to be told again.
+        # By user: what watchers were told last, and until the next tick who may differ.
         self._shown: dict[str, Participant] = {}
         self._changed: dict[str, None] = {}
-        # Watchers that wait for their full sync, and what else waits behind it.
+        # Until the next tick: watchers that wait for their full sync, and the frames
+        # that wait behind it, by connection.
         self._untold: dict[str, None] = {}
         self._held: list[tuple[str, bytes]] = []
+        # Gateways that slept through with the registry: they have missed nothing. From
+        # a clean wake until each attaches or is dead, or changes are told.
         self._dormant: set[str] = set()
         self.absent: set[str] = set()
-        self._due: int | None = None
+        self._due: int | None = None  # the next tick, in ms; None: there is none
 
     @property
     def alarm_at(self) -> int | None:
@@ -180,7 +185,8 @@ class Presence:
         return effects
 
     def missed(self, gateway: str) -> None:
-        """A gateway did not hear out the life that the snapshot is of."""
+        """A gateway did not hear the goodbye of the life before: it may have missed
+        something of it."""
         self._dormant.discard(gateway)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
@@ -278,12 +284,12 @@ class Presence:
         return self._changed_now(now, person)
 
     def _next_choice(self) -> int:
-        # Higher than any of an earlier life, of which nothing else need be known.
+        # The epoch makes it higher than any choice of an earlier life.
         self._choices = max(self._choices, self.epoch << 32) + 1
         return self._choices
 
     def _choose(self, now: int, user_id: str, status: Status, at: int) -> None:
-        """Kept for 90 s, and nobody is awake for that: what is over goes here."""
+        """Keep a choice for 90 s. No alarm ends it: what is over is removed here."""
         self._chosen.pop(user_id, None)  # the dict is in the order of `until`
         self._chosen[user_id] = Chosen(status, at, now + CHOSEN_MS)
         while next(iter(self._chosen.values())).until <= now:
@@ -385,7 +391,7 @@ class Presence:
 
     @classmethod
     def restore(cls, snapshot: bytes, clean: bool) -> Self:
-        """The registry as it was; after a crash (`clean=False`) chosen statuses alone.
+        """The registry as it was; after a crash (`clean=False`) choices and bots alone.
 
         A snapshot of another version gives a registry that remembers nobody.
         """

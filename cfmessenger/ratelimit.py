@@ -21,7 +21,7 @@ class SlidingLog:
         """`accepted`: what `snapshot` returned, to continue from there."""
         self._count = count
         self._window = window_ms
-        # Older ones than the last `count` can refuse nothing.
+        # Times in ms, oldest first. Older ones than the last `count` refuse nothing.
         self._accepted = deque(accepted, maxlen=count)
 
     def check(self, now: int) -> int:
@@ -56,8 +56,8 @@ class UserRates:
     def __init__(self, count: int, window_ms: int) -> None:
         self._count = count
         self._window = window_ms
-        self._logs: dict[str, SlidingLog] = {}
-        self._sweep_at = 64
+        self._logs: dict[str, SlidingLog] = {}  # by user, until a sweep finds it idle
+        self._sweep_at = 64  # the number of users at which the next sweep is due
 
     def check(self, user_id: str, now: int) -> int:
         """Milliseconds until one more of this user would be accepted: 0 is now."""

@@ -16,9 +16,10 @@ class RollCall:
     """The `participants` frame that is due. `alarm_at`: when, None if it is not."""
 
     def __init__(self, room_id: str, roster: Roster) -> None:
-        self.alarm_at: int | None = None
+        self.alarm_at: int | None = None  # ms
         self._room_id = room_id
         self._roster = roster
+        # Until the alarm: everybody is to be told, or else these connections.
         self._stale = False
         self._untold: list[str] = []
 

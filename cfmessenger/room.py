@@ -66,9 +66,11 @@ class RoomRules(msgspec.Struct, frozen=True, gc=False):
 class Room:
     """One room. Group or direct is in the id (`dm_…`), which must be canonical.
 
-    Attributes for the shell: `epoch` is set by it after activation; `seq` is the last
-    event's number; `gateways` are those attached or remembered; `receipts_changed` is
-    cleared by it when it has mirrored the room.
+    Attributes for the shell: it sets `epoch`, `previous_epoch` and `crashed` at the
+    load, as `actors.kinds.Machine` has them; `seq` is the last event's number;
+    `gateways` are those attached or remembered, until each is dead; `receipts_changed`
+    is set by an ack, and cleared by the shell when it has mirrored the room; `absent`
+    are the gateways of the snapshot, of which the shell takes out the dead.
     """
 
     def __init__(self, room_id: str, rules: RoomRules) -> None:
@@ -81,22 +83,24 @@ class Room:
         self._id = room_id
         self._direct = direct_users(room_id)
         self._bots = names_of(rules.bots) if rules.bots else None
-        self._timestamp = 0
+        self._timestamp = 0  # ms; nothing is dated before it
         self._history = History()
         self._roster = Roster()
+        # By connection: news of its own arrival, from `Behind` until it is subscribed
+        # or gone.
         self._late: dict[str, list[Send]] = {}
         self._roll_call = RollCall(room_id, self._roster)
         self._typists = Typists()
         self._chats = _rates(rules.chat_rate)
         self._nudges = _rates(rules.nudge_rate)
         self._acks = UserRates(ACKS, ACKS_MS)
-        # Whether the roster is known, so that a difference to it is news.
+        # The roster was restored, so whoever is not in it joins; for this life.
         self._remembers = False
-        # Of a snapshot from when the mirror held them; handed on at the first attach.
+        # Of an old snapshot, which held them; told as `Read` at the first attach.
         self._read_marks: dict[str, int] = {}
-        # Gateways of the snapshot: what they missed meanwhile is nothing.
+        # Gateways that slept through with the room: they have missed nothing. From a
+        # clean wake until each attaches or is dead, or all are told who is here.
         self._dormant: set[str] = set()
-        # Whoever may hold sockets here and sleep: to be called, after a crash too.
         self.absent: set[str] = set()
 
     @property
@@ -113,10 +117,11 @@ class Room:
         return len(self._roster.conns)
 
     def events_after(self, seq: int) -> list[bytes] | None:
-        """The events after `seq` as they went into the log, None if some have left.
+        """The events after `seq` as they went into the log; None if some of them have
+        left the buffer.
 
-        Where the log has lost some, an empty `history` with `gap: true` stands for
-        them.
+        Where the log has lost some, an empty `history` frame with `gap: true` stands
+        for them.
         """
         return self._history.events_after(self._id, seq, self.seq)
 
@@ -202,7 +207,8 @@ class Room:
         return []
 
     def missed(self, gateway: str) -> None:
-        """A gateway did not hear out the life that the snapshot is of."""
+        """A gateway did not hear the goodbye of the life before: it may have missed
+        something of it."""
         self._dormant.discard(gateway)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
@@ -275,8 +281,8 @@ class Room:
         if isinstance(frame, Typing):
             return self._type(now, conn, person, frame)
         if isinstance(frame, SetPresence):
-            # To wake us: the registry has the status and the row the name, and both
-            # come as a `change`.
+            # It only wakes us: the status comes from the registry and the name from the
+            # row, both as a `change`.
             return []
         if isinstance(frame, Ping):
             pong = protocol.Pong(self._time(now), frame.t)
@@ -518,7 +524,7 @@ class Room:
         )
         self._history.forget(now)
         rates = self._nudges if message.is_nudge else self._chats
-        rates.record(sender_id, min(at, now))  # who wrote it had another clock, perhaps
+        rates.record(sender_id, min(at, now))  # the writer's clock may have been ahead
 
     def skip(self, seq: int) -> None:
         """Events up to `seq` are missing, or left out: their numbers are used."""

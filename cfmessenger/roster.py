@@ -17,7 +17,10 @@ from .protocol import Participant, Status
 
 
 class Person(msgspec.Struct):
-    """A user who is here. `conns` maps each connection to whether it watches."""
+    """A user who is here. `conns` maps each connection to whether it watches.
+
+    `words_at` and `status_at` are numbers, as in `Attachment`.
+    """
 
     user_id: str
     display_name: str

@@ -84,7 +84,7 @@ class Sessions:
     ) -> None:
         self._kv = kv
         self._replica = replica
-        self._replica_rests_until = 0.0
+        self._replica_rests_until = 0.0  # monotonic; until then it is not asked
         self._ttl_ms = int(ttl_s * 1000)
         self._most = most
         self._clock = clock or Clock().now

@@ -127,7 +127,7 @@ class Settings(
     pool_size: Positive = msgspec.field(default_factory=_cores)
     own_rooms: Count = msgspec.field(default_factory=_own_rooms)
     hot_share: Percent = 4
-    hot_hold: Positive = 50
+    hot_hold: Positive = 50  # milliseconds
     calm_after: Seconds = 180.0
     warm_workers: Count = 2
     hibernate_after: Seconds = 10.0

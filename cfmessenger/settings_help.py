@@ -98,7 +98,7 @@ DEFAULTS = {
 
 
 def help_of(field: str) -> str:
-    """The line of one setting. Raises KeyError for one that has none."""
+    """The line of one setting. Raises StopIteration for one that has none."""
     return next(lines[field] for lines in HELP.values() if field in lines)
 
 

@@ -33,10 +33,11 @@ class Typists:
     """Everyone who types, or is shown as typing. Changes to show come back as lists."""
 
     def __init__(self) -> None:
+        # By user, while they type or are shown as typing.
         self._typists: dict[str, Typist] = {}
         self._changes = UserRates(CHANGES, CHANGES_MS)
         self.alarm_at: int | None = None
-        """When `alarm` has (perhaps) something to do; never too late."""
+        """When `alarm` has (perhaps) something to do, in ms; never too late."""
 
     def get(self, user_id: str) -> Typist | None:
         """The user's state, None if they neither type nor are shown as typing."""

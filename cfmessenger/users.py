@@ -69,14 +69,15 @@ class Words(NamedTuple):
 class Directory:
     """Everybody there is, in the order of the file.
 
-    Who is there never changes after loading; what people call themselves does.
+    Who is there never changes after loading; what people call themselves does, with
+    `learn`. `people` and `bots` are the profiles as they are now.
     """
 
     def __init__(self, profiles: list[Profile]) -> None:
         """Raises ValueError when an id or an e-mail address occurs twice, or what
         somebody is called or says shows nothing."""
         self._by_id = {profile.id: profile for profile in profiles}
-        self._revisions: dict[str, int] = {}  # of the rows that were looked up
+        self._revisions: dict[str, int] = {}  # by user id, of the rows learned so far
         if len(self._by_id) < len(profiles):
             raise ValueError("expected every id once")
         if len({profile.email.lower() for profile in profiles}) < len(profiles):
@@ -118,7 +119,7 @@ class Directory:
         return changed
 
     def revision(self, user_id: str) -> int:
-        """Of the row that the words of this person are from; 0: of the list's."""
+        """Of the row that this person's words are from; 0: they are the list's."""
         return self._revisions.get(user_id, 0)
 
     @classmethod
