@@ -31,7 +31,7 @@ class Faults:
         self._last_at = float("-inf")  # loop time of the last one
 
     def count(self, now: float) -> None:
-        """There is one more."""
+        """Count one more."""
         self._row = self._row + 1 if now - self._last_at < CALM_S else 1
         self._last_at = now
 

@@ -52,8 +52,9 @@ RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
-# Silences in a row, each of them long: on a busy machine late is not lost, and `up`
-# replaces a Ray that is. Ray itself would end this process after a minute.
+# So many looks in a row without an answer, each for that long: on a busy machine an
+# answer that is late does not mean that Ray is lost, and `up` replaces a Ray that is.
+# Ray itself would end this process after a minute.
 LOST_AFTER = 3
 LOST_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 1.0
@@ -456,7 +457,8 @@ class RayNamespace:
     async def _look(self) -> None:
         """Everything that a new process connects to takes new connections."""
         if not self._looked:
-            # Whoever hears that all is ready comes at once, and is to have the machine.
+            # Clients come as soon as all is said to be ready: by then the start of the
+            # workers must not take the machine.
             await self._warm.full(FILL_S)
             self._looked = True
         raylet, store = await self._run(self._sockets)

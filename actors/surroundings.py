@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Derived(Protocol):
-    """Keys that others read and that can be rebuilt: best effort, never awaited."""
+    """The derived keys (design.md §5). What is written is best effort and never waited
+    for; what is read (`async`) may raise `Unavailable`."""
 
     def record(self, effect: Record, gateway: str | None) -> None: ...
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...

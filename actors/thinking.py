@@ -2,7 +2,7 @@
 
 Owns the tasks in which a bot's answer comes about: the look at the switch before and
 after, the typing indicator, a human pace. How many there are is bounded, and they end
-with the activation whose they are. Must not know who may be answered (the director
+with the activation that they belong to. Must not know who may be answered (the director
 decides) nor how (a `Replier` does); the latter, with all that it needs for HTTP, is
 loaded when the first question comes and in no other process.
 """
@@ -43,7 +43,7 @@ REFRESHES = 4
 class Bots(msgspec.Struct, frozen=True):
     """What an actor process must know of the bots; travels in its constructor.
 
-    Only the director's has the key of the AI server.
+    Only the director's process gets the key of the AI server.
     """
 
     personas: tuple[Profile, ...]

@@ -1,8 +1,8 @@
 """Effects: what a state machine wants done, as values its shell carries out.
 
-`Room` and `Presence` return lists of these, in the order in which they are to be seen.
-The shell may delay (output gate) but never reorder the visible ones. Frames are
-finished JSON, encoded once. Must not import the machines, nor do anything.
+The machines return lists of these, in the order in which they are to be seen. The
+shell may delay (output gate) but never reorder the visible ones. Frames are finished
+JSON, encoded once. Must not import the machines, nor do anything.
 
 `Notification` is what one object tells another, as msgpack.
 """

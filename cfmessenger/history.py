@@ -28,9 +28,9 @@ _RANK = {"": 0, "delivered": 1, "read": 2}
 class Kept(msgspec.Struct):
     """One remembered message; `event` is empty once it has left the buffer.
 
-    `said` is the fingerprint of its words, 0 if it was remembered before there were
-    any. `shown` is the event with its status in it, where there is one. `older` and
-    `newer` link the messages that have the same id (of different senders).
+    `said` is the fingerprint of its words, 0 if it left the buffer before there were
+    fingerprints. `shown` is the event with its status in it, where there is one.
+    `older` and `newer` link the messages that have the same id (of different senders).
     """
 
     epoch: int

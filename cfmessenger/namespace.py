@@ -60,7 +60,7 @@ class Described(msgspec.Struct, frozen=True):
     state: str = "running"
     actor: str = ""
     load: float = 0.0  # share of its process's time, over the last seconds
-    why: str = ""  # a room that could live in a pool has an actor of its own
+    why: str = ""  # the reason of a room's exception; empty: it is none
     since: int = 0  # ms since 1970, of `why`
 
 

@@ -34,7 +34,8 @@ REST_MS = 60_000
 """A room whose exception has ended gets no other one for so long."""
 
 _BY_MEASURE = ("hot", "lived")
-"""What ends with its room; the others stay until a person or a release says so."""
+"""These end with their rooms; the others stay until a person says so, or the list of
+public rooms."""
 
 
 class Own(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -88,7 +89,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         return [name for name, own in self.own.items() if own.why in _BY_MEASURE]
 
     def may_promote(self, name: str, now: int) -> bool:
-        """Whether load may give this room an actor of its own now."""
+        """Whether load or life may give this room an actor of its own now."""
         if self.mode != "auto" or name in self.own or not name.startswith(ROOM):
             return False
         return name not in self.ended or now - self.ended[name][0] >= REST_MS

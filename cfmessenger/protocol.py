@@ -390,8 +390,8 @@ _CHAT = (b'{"type":"chat"', b'{"type": "chat"')
 def for_gateway(data: bytes, registry: bool) -> Ping | Wish | None:
     """A frame that the gateway itself answers or acts upon, None for all others.
 
-    `registry`: it came over a presence socket. A frame that is none,
-    or a bad one, costs a look at its beginning or two substring searches.
+    `registry`: it came over a presence socket. Nearly every other frame costs a look at
+    its beginning or a few substring searches, and is not decoded. None for a bad one.
     """
     if data.startswith(_CHAT):
         return None  # and a second `type` would be refused
