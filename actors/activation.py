@@ -250,7 +250,7 @@ class Activation:
         While closing it never opens again: a gateway that waits is told goodbye like
         the others, and brings what is not covered to the next activation.
         """
-        if self.state is State.GONE:  # ended by a message that waited before this one
+        if self.state is State.GONE:  # it ended before this one's turn came
             goodbye = link.Goodbye(
                 self.name, 0, 0, "duplicate_activation", message.turn
             )

@@ -44,7 +44,8 @@ class Location:
         """Ray's options for a new actor; `regions` has each living node's label.
 
         Remembers the hint if it is the object's first. Strict raises `Nowhere` when no
-        node is there: Ray would wait for one, for ever and without a word.
+        node is there, for which Ray would wait for ever and without a word, and
+        `Unavailable` when the hint cannot be read.
         """
         hint = hint or self._default
         region = await self._first(name, hint, not self.strict or hint in regions)

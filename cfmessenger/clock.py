@@ -59,7 +59,7 @@ class Clock:
         return steady + self._offset
 
     def hear(self, said: int, took: int) -> None:
-        """Storage `said` the time (ms since 1970) in an answer that `took` some ms."""
+        """Storage `said` the time (ms since 1970); its answer took `took` ms."""
         self._heard = True
         late = self.steady() + self._offset - said  # if it is right: 0 to `took`
         if late < 0:

@@ -100,7 +100,8 @@ class Repeat(msgspec.Struct, frozen=True, gc=False):
 
 
 class Behind(msgspec.Struct, frozen=True, gc=False):
-    """The socket's `since` is older than the buffer, so it is not subscribed yet.
+    """The socket's `since` is older than the buffer: it has joined, but is not
+    subscribed yet.
 
     The gateway pages (since, seq] from the log, then connects again with
     `greeted=True` and `since` = the last seq it wrote.

@@ -66,11 +66,11 @@ class RoomRules(msgspec.Struct, frozen=True, gc=False):
 class Room:
     """One room. Group or direct is in the id (`dm_…`), which must be canonical.
 
-    Attributes for the shell: it sets `epoch`, `previous_epoch` and `crashed` at the
-    load, as `actors.kinds.Machine` has them; `seq` is the last event's number;
-    `gateways` are those attached or remembered, until each is dead; `receipts_changed`
-    is set by an ack, and cleared by the shell when it has mirrored the room; `absent`
-    are the gateways of the snapshot, of which the shell takes out the dead.
+    Attributes for the shell: it sets `epoch`, `previous_epoch` (of the life before, 0:
+    none) and `crashed` (that life left no final mirror) at the load. `seq` is the last
+    event's number. `gateways` are those attached or remembered, until each is dead.
+    `receipts_changed` is set by an ack, and cleared by the shell when it has mirrored
+    the room. `absent` are the snapshot's gateways; the shell takes out the dead.
     """
 
     def __init__(self, room_id: str, rules: RoomRules) -> None:
