@@ -77,7 +77,7 @@ class Activation:
         self._touched_at = self._mirrored_at = around.loop.time()
         self.load = Load(self._touched_at)
         self._loaded_at = 0.0  # loop time of the last load
-        self._flush_due = False  # from `_flush_soon` until `_flush`, in the same turn
+        self._flush_due = False  # from `_flush_soon` until `_flush`
         self._calls = 0  # rounds of `call_absent` that are left; CALLS after a load
         # Each shuts the input gate, while what was taken is still shown, until a reset
         # or the end:
@@ -517,7 +517,8 @@ class Activation:
     # Sleep, and the end.
 
     async def hibernate(self, reason: str = "idle") -> bool:
-        """Write the mirror, say goodbye, be gone (design.md §3.7). False if it stays.
+        """Write the mirror, say goodbye, be gone (design.md §3.7). False: it stays, or
+        was reset or ended meanwhile.
 
         `reason`: `idle`, `moved` or `shutting_down`. An idle object refuses while
         anything is unconfirmed. One that moves or shuts down takes nothing more, waits

@@ -52,9 +52,9 @@ RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 PING_EVERY_S = 1.0
-# So many looks in a row without an answer, each for that long: on a busy machine an
-# answer that is late does not mean that Ray is lost, and `up` replaces a Ray that is.
-# Ray itself would end this process after a minute.
+# So many looks in a row without an answer in LOST_TIMEOUT_S: on a busy machine one that
+# is late does not mean that Ray is lost, and `up` replaces a Ray that is. Ray itself
+# would end this process after a minute.
 LOST_AFTER = 3
 LOST_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 1.0
