@@ -112,7 +112,7 @@ class NamespaceServer:
             case "placement", []:
                 return await self._backend.placement()
             case "place", ["auto" | "dedicated" | "pooled" as mode, str(size)]:
-                return await self._backend.place(mode, int(size))
+                return await self._backend.place(mode, _number("size", size))
             case "pin", [str(name)]:
                 return await self._backend.pin(name)
             case "unpin", [str(name)]:
@@ -128,3 +128,9 @@ class NamespaceServer:
             self._resolving[flight] = task
             task.add_done_callback(lambda _: self._resolving.pop(flight, None))
         return await asyncio.shield(task)
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise Unavailable("VALIDATION_ERROR", f"{name}: expected a number.")
+    return int(text)

@@ -39,6 +39,7 @@ class Peer(asyncio.Protocol):
         self._outgoing: list[bytes] = []  # frames, until the `flush` of this turn
         self._finished = False  # from `finish` on: nothing more is sent
         self._deadline: asyncio.TimerHandle | None = None  # for the hello
+        self._unproved = 0  # bytes that came before it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -51,8 +52,10 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if not self.gateway and len(data) > MAX_HELLO:
-                raise link.BrokenLink("too much before hello")
+            if not self.gateway:
+                self._unproved += len(data)
+                if self._unproved > MAX_HELLO:
+                    raise link.BrokenLink("too much before hello")
             for message in self._reader.feed(data):
                 self._take(message)
         except link.BrokenLink as error:
@@ -74,6 +77,8 @@ class Peer(asyncio.Protocol):
         good = hmac.compare_digest(hello.key.encode(), self._host.key.encode())
         if hello.version != link.VERSION or not good or not hello.gateway:
             raise link.BrokenLink("wrong version or key")
+        if self.gateway:
+            raise link.BrokenLink("hello twice")
         assert self._deadline is not None
         self._deadline.cancel()
         self.gateway = hello.gateway

@@ -80,11 +80,6 @@ class WakeProof:
             logger.warning("objects cannot wake: %s (%r)", why, cause)
         self._doubt, self._why_not = True, why
 
-    def close(self) -> None:
-        """Let go of the look that is under way."""
-        if self._trying is not None:
-            self._trying.cancel()
-
 
 async def greet(at: Address) -> None:
     """Link to an actor process as a gateway does. Raises `Unavailable`."""

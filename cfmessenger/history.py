@@ -150,7 +150,7 @@ class History:
         first = max(0, len(self._buffer) - count)
         return [self._buffer[i].event for i in range(first, len(self._buffer))]
 
-    def reaches(self, since: int, seq: int) -> bool:
+    def reaches(self, since: int) -> bool:
         """Whether the buffer has all that the log has after `since`."""
         return since >= self._base
 
@@ -159,7 +159,7 @@ class History:
 
         An empty `history` frame with `gap: true` stands for those that are lost.
         """
-        if not self.reaches(since, seq):
+        if not self.reaches(since):
             return None
         numbered = [(kept.seq, kept.event) for kept in self._after(since)]
         return protocol.with_gaps(numbered, room_id, since, seq)

@@ -147,11 +147,11 @@ class Room:
         if since is None:
             if len(history):
                 effects.append(Send((conn,), history.frame(self._id, seq)))
-        elif not (greeted and since == seq) and history.reaches(since, seq):
+        elif not (greeted and since == seq) and history.reaches(since):
             effects.append(Send((conn,), history.frame(self._id, seq, since)))
         self.gateways.add(gateway_of(conn))
         entered = self._enter(now, attachment, announce=True)
-        if since is None or history.reaches(since, seq):
+        if since is None or history.reaches(since):
             effects.append(Subscribe((conn,)))
             # Its own "joined", which passed while it was still catching up.
             effects += self._late.pop(conn, ())

@@ -90,6 +90,29 @@ async def test_every_host_has_a_key_of_its_own(launch: Launch) -> None:
     assert caller.last == []
 
 
+async def test_one_link_is_one_gateway_for_good(launch: Launch) -> None:
+    host = await launch()
+    caller = await Caller.open(host.address("x"))
+    caller.say(link.Hello(link.VERSION, host.key, "gB"))
+    await caller.until_ended()
+    assert not [each for each in host.peers if each.gateway == "gB"]
+
+
+async def test_before_the_hello_little_is_read_in_however_small_pieces(
+    launch: Launch,
+) -> None:
+    host = await launch()
+    caller = await Caller.silent(host.address("x"))
+    sent = 0
+    async with patience.within(10.0):
+        while not caller.ended.is_set():
+            caller.say(link.Ping(sent))
+            sent += 1
+            while len(caller.pongs) < sent and not caller.ended.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    assert len(caller.pongs) * len(link.frame(link.Ping(0))) <= peer_module.MAX_HELLO
+
+
 @pytest.mark.parametrize(
     "hello",
     [

@@ -93,6 +93,13 @@ async def test_every_verb_reaches_the_backend(
     assert await client.ping() is True
 
 
+async def test_a_size_that_is_no_number_is_named(client: NamespaceClient) -> None:
+    with pytest.raises(Unavailable) as refused:
+        await client._call("place", ["pooled", "many"], 5.0)
+    assert refused.value.code == "VALIDATION_ERROR"
+    assert refused.value.message == "size: expected a number."
+
+
 async def test_one_name_is_one_flight_over_all_connections(
     server: NamespaceServer, backend: Backend, url: str
 ) -> None:

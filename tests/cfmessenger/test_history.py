@@ -83,8 +83,8 @@ def test_since_is_answered_exactly(since: int, seqs: list[int], gap: bool) -> No
 
 def test_the_buffer_reaches_as_far_as_it_holds() -> None:
     history = filled(250)
-    assert history.reaches(150, 250) and history.reaches(300, 250)
-    assert not history.reaches(149, 250)
+    assert history.reaches(150) and history.reaches(300)
+    assert not history.reaches(149)
     assert history.events_after("general", 248, 250) == [event(249), event(250)]
     assert history.events_after("general", 250, 250) == []
     assert history.events_after("general", 149, 250) is None
@@ -94,7 +94,7 @@ def test_what_the_log_has_lost_is_a_gap_for_whoever_resumes_across_it() -> None:
     history = History()
     for seq in (4, 5, 8, 9):
         history.add(1, seq, "user_1", f"m{seq}", seq, event(seq), 0)
-    assert history.reaches(3, 9) and not history.reaches(2, 9)
+    assert history.reaches(3) and not history.reaches(2)
     assert not gap(history.frame("general", 9))
     for since, seqs, lost in ((3, [4, 5, 8, 9], True), (5, [8, 9], True)):
         frame = history.frame("general", 9, since)
