@@ -95,14 +95,15 @@ class BotWatch:
         self._directory = directory
         self._objects = objects
         self._clock = clock
-        self._away = False
+        self._away = False  # while Valkey is, which was logged
         # The rotation.
-        self._asked_hour = -1  # of the last rotation that was asked for
-        self._ask_at: float | None = 0.0  # loop time; the first without delay
-        self._rested_until = 0.0
+        self._asked_hour = -1  # of the last that was asked for; -1: none, or it failed
+        # When to ask, in loop time; None: it is not due. The first without delay.
+        self._ask_at: float | None = 0.0
+        self._rested_until = 0.0  # not before, in loop time
         # The registry: what it was told and in which life, None: perhaps nothing.
         self._told: tuple[int, BotsActive] | None = None
-        self._telling: asyncio.Future[None] | None = None
+        self._telling: asyncio.Future[None] | None = None  # the latest; done: over
 
     async def watch(self) -> None:
         """Look once a second; with Valkey away all stays as it was."""
@@ -135,7 +136,7 @@ class BotWatch:
     # The director.
 
     def _rotate(self, anybody: bool) -> None:
-        """Ask for a rotation, if it is time: it does nothing twice in an hour."""
+        """Ask for a rotation, if it is time; a second one in an hour does nothing."""
         hour = self._clock.now() // HOUR_MS
         if anybody and hour == self._asked_hour:
             self._ask_at = None
@@ -161,7 +162,7 @@ class BotWatch:
     # The registry.
 
     def _tell(self, bots: BotsActive) -> None:
-        """Tell it who is there, if that is news or it lives anew since it was told."""
+        """Tell it who is there, if that has changed or it has a new epoch since."""
         registry = self._objects.watched()
         if registry is None:
             self._told = None  # others tell it meanwhile, and not us

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cfmessenger.socket")
 
 FAULTS, FAULTS_S = 20, 60.0
+"""So many answers to abuse in so many seconds; one more is 4508 (wire.md §6)."""
 SILENCE_S = 90.0
+"""Without a frame of any kind: 4400 (wire.md §6)."""
 DRAIN_PAGE_S = 30.0
+"""What a client may take to read a page of what it missed; then it is slow: 1013."""
 
 _DURABLE = (protocol.Chat, protocol.Nudge, protocol.Wink)
 
@@ -76,32 +79,34 @@ class Connection:
         attachment: Attachment,
         address: str,
     ) -> None:
-        self.conn = attachment.conn
+        self.conn = attachment.conn  # until `rename`
         self.user_id = attachment.user_id
-        self.attachment = attachment
-        self.catching_up = False
+        self.attachment = attachment  # with the newest words and status known
+        self.catching_up = False  # from `catch_up` until all pages are written
         self.login = login
         self.room = room  # the stub that its frames go to
         self.wire = wire
         self.write: Callable[[bytes], None] = wire.write
-        self.heard_at = sockets.loop.time()
-        self.ended: int | None = None  # the code
+        self.heard_at = sockets.loop.time()  # the last text frame, ping or pong
+        self.ended: int | None = None  # from its end on: the close code
         self.address = address  # that it counts for
-        self.uncovered = 0  # of its room's stub, as is `full`
+        self.uncovered = 0  # what it owes for its frames, as `full`: see `Payer`
         self.full = False
         self._meter = Meter(self.heard_at)
-        # While it is not read: what had come with the last bytes, and when.
+        # While it is not read: the frames that had come with the last bytes, and when
+        # (loop time). None: it is read.
         self._held: deque[bytes] | None = None
         self._held_at = 0.0
-        self._slowed: asyncio.TimerHandle | None = None  # it is too fast, until then
-        self._waiter: asyncio.Future[None] | None = None
+        self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
+        self._waiter: asyncio.Future[None] | None = None  # from `gone` until its end
         self._sockets = sockets
-        self._faults: deque[float] | None = None
-        self._tasks: set[asyncio.Task[None]] | None = None  # most sockets need none
+        self._faults: deque[float] | None = None  # when, the last ones; None: none yet
+        # Of what needs the log, while it runs; None: most sockets never need it.
+        self._tasks: set[asyncio.Task[None]] | None = None
 
     @property
     def number(self) -> int:
-        """The connection's number in this gateway."""
+        """The connection's number in this gateway, which survives a rename."""
         return int(self.conn.rpartition(".")[2])
 
     def rename(self, conn: str) -> None:
@@ -151,7 +156,7 @@ class Connection:
             self._hold(came)
 
     def _too_fast(self) -> bool:
-        """Count a frame; True if it was the last."""
+        """Count a frame; True if the socket was closed for it."""
         pause = self._meter.count(self._sockets.loop.time())
         if not pause:
             return False
@@ -205,7 +210,11 @@ class Connection:
             self.write(text_frame(frame))
 
     def told(self, blob: bytes, fault: bool) -> None:
-        """Write ready frames; count an answer to abuse."""
+        """Write finished WebSocket frames.
+
+        `fault`: they answer an abuse; the 21st within a minute ends the socket with
+        4508 (wire.md §6).
+        """
         self.write(blob)
         if not fault:
             return
@@ -219,7 +228,10 @@ class Connection:
         faults.append(now)
 
     def refused(self, data: bytes) -> None:
-        """A frame was not confirmed in time: say so, if somebody counts on it."""
+        """A frame was not confirmed in time: answer STORAGE_UNAVAILABLE (wire.md §5).
+
+        Only to a message or a status: of the others nobody expects an answer.
+        """
         frame: protocol.RoomFrame | protocol.PresenceFrame | None
         frame = protocol.for_gateway(data, registry=True)  # as statuses are sent on
         try:
@@ -233,7 +245,7 @@ class Connection:
             self.answer(protocol.error_frame(ProtocolError("STORAGE_UNAVAILABLE")))
 
     def end(self, code: int, reason: str) -> None:
-        """Close with a code of wire.md §6."""
+        """Close with a code of wire.md §6; nothing, if it has ended already."""
         if self.ended is None:
             self.wire.close(code, reason)
             self._leave(code)
@@ -265,7 +277,10 @@ class Connection:
             task.cancel()
 
     def beat(self, now: float) -> None:
-        """Ping, or give up on a client that has been silent too long."""
+        """Ping, or close with 4400 a client that was silent too long.
+
+        `now` is loop time.
+        """
         if now - self.heard_at > SILENCE_S:
             self.end(CloseCode.HEARTBEAT_TIMEOUT, "no sign of life")
         else:
@@ -274,7 +289,11 @@ class Connection:
     # What only the log still has.
 
     def catch_up(self, stub: Stub, since: int, seq: int) -> None:
-        """Page `(since, seq]` to the client, then enter again."""
+        """Page `(since, seq]` from the log to the client, then enter again.
+
+        Each frame of at most 100 waits until the one before was drained (design.md
+        §3.6).
+        """
         self.catching_up = True
         self._spawn(self._page(stub, since, seq))
 
@@ -302,7 +321,7 @@ class Connection:
             self.learn(attachment, stub)
 
     def learn(self, told: Attachment, source: Stub | None = None) -> None:
-        """Newer words or a newer status: its objects hear of them, but the source."""
+        """Keep newer words or a newer status; its objects but `source` hear of them."""
         known = newest(self.attachment, told)
         if known != self.attachment:
             self.attachment = known
@@ -311,7 +330,7 @@ class Connection:
                     stub.change(self, known)
 
     def recall(self, stub: Stub, seq: int) -> None:
-        """Send an event that has left the buffer: the echo of a duplicate."""
+        """Send event `seq`, which has left the buffer: the echo of a repeat."""
         self._spawn(self._recall(stub, seq))
 
     async def _recall(self, stub: Stub, seq: int) -> None:

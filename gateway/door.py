@@ -46,13 +46,14 @@ class Door:
         self._per_address = per_address
         self._in_all = in_all
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
-        self._inside: Counter[str] = Counter()
+        self._inside: Counter[str] = Counter()  # those admitted, by `subject`
 
     def admit(self, address: str | None, connections: int) -> str | None:
-        """Lets one in, when there are so many connections with it, or returns None.
+        """Lets one in, or returns None.
 
-        What is returned is to be given to `leave`, once. `address` is the peer's, None
-        on a Unix socket.
+        What is returned is to be given to `leave`, once: "" for who is not counted by
+        address. `address` is the peer's, None on a Unix socket; `connections`: how many
+        there are with this one.
         """
         if self._in_all and connections > self._in_all:
             return None

@@ -116,7 +116,7 @@ class Wire:
             self._transport.resume_reading()
 
     async def drained(self, timeout_s: float) -> bool:
-        """What was written is with the kernel; False if that takes too long."""
+        """Wait until the kernel has what was written; False if it takes too long."""
         loop = self._protocol.loop
         end = loop.time() + timeout_s
         # No event tells that a transport is quite empty.

@@ -25,8 +25,10 @@ logger = logging.getLogger("cfmessenger.heartbeat")
 SCAN_EVERY_S = 0.5
 RENEW_EVERY_MS = 1000
 DEAD_AFTER_MS = 3000
+"""Without a renewal for so long a gateway is removed (design.md §3.11)."""
 EXTEND_EVERY_MS = 30_000
 EXTEND_AT_ONCE = 500
+"""Users whose keys are extended in one round trip."""
 
 
 class Called(Protocol):
@@ -51,15 +53,16 @@ class Heartbeat:
 
     def __init__(self, kv: Valkey, gateway: str, sockets: Called, clock: Clock) -> None:
         self._kv = kv
-        self._gateway = gateway
+        self._gateway = gateway  # until others give it up
         self._sockets = sockets
         self._clock = clock
-        self._extend_at = 0
+        # In ms of Valkey's clock:
+        self._extend_at = 0  # when users' keys are extended next
         self._beaten_at = 0  # the last renewal
-        self._steady_since = 0  # renewals have not missed since
+        self._steady_since = 0  # since then no two renewals were 3 s apart
 
     async def register(self) -> None:
-        """Take our place; before the first socket."""
+        """Take our place; before the first socket. Raises `Unavailable`."""
         now = await self._now()
         await ask(self._kv, "ZADD", keys.GATEWAYS, now, self._gateway)
         self._beaten_at = self._steady_since = now
@@ -72,7 +75,11 @@ class Heartbeat:
         return now
 
     async def beat(self) -> None:
-        """Look for the dead twice a second, say each second that we live."""
+        """Look for the dead twice a second, say each second that we live.
+
+        Raises `Unavailable`. Nobody is removed in the first 3 s, nor in the 3 s after
+        a time in which renewals were not possible.
+        """
         while True:
             now = await self._now()
             if now - self._beaten_at >= RENEW_EVERY_MS:
@@ -123,11 +130,14 @@ class Heartbeat:
                     await pipe.execute()
 
     async def resign(self) -> None:
-        """We end in good order."""
+        """Give our place back, at an orderly end. Raises `Unavailable`."""
         await ask(self._kv, "ZREM", keys.GATEWAYS, self._gateway)
 
     async def listen(self) -> None:
-        """Hear of woken objects and ended logins until the connection breaks."""
+        """Hear of woken objects and ended logins until the connection breaks.
+
+        Then it raises `Unavailable`; what is published meanwhile is lost.
+        """
         mine = keys.gateway_channel(process_of(self._gateway))
         async for message in listen(self._kv, mine, keys.REVOKED_CHANNEL):
             if message is None:

@@ -25,12 +25,14 @@ from cfmessenger.storage.log import Entry, Log
 logger = logging.getLogger("cfmessenger.late")
 
 LOOK_S = 0.25
+"""For a look, the wait for its turn included; after that nothing was found."""
 LOOK_BACK = 1_000
-"""Events that are looked at, as many as a room remembers ids of."""
+"""How many events are looked at: as many as a room remembers ids of."""
 REPEATS = 100
-"""So many of them may be older: what a socket had seen when it said it once more."""
+"""So many of them are older than what the socket had seen when it said its frame: the
+frame may itself repeat a message that was shown."""
 LOOKS = 20
-"""At once in a gateway; who waits for longer than `LOOK_S` finds nothing."""
+"""Looks at once in a gateway."""
 
 
 class Late(NamedTuple):
@@ -41,7 +43,7 @@ class Late(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The event that a frame has become, and how it is shown."""
+    """The event that a frame has become: its seq, and its finished WebSocket frame."""
 
     seq: int
     blob: bytes

@@ -40,18 +40,22 @@ class Rider(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """One stream to one actor process. `riders` are the objects attached over it."""
+    """One stream to one actor process. `riders`: the attached stubs, by object.
+
+    Stubs enter and leave by themselves; all are told when it is lost.
+    """
 
     def __init__(self, address: Address, gateway: str) -> None:
         self.address = address
         self.riders: dict[str, Rider] = {}
+        # Done with the Welcome; fails with `Unavailable` if it is lost before.
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.lost = False
-        self.unanswered = 0
-        self.gateway = gateway
+        self.lost = False  # True from the end of the stream on
+        self.unanswered = 0  # pings since anything was heard
+        self.gateway = gateway  # the name it said hello with
         self._reader = link.gateway_reader()
-        self._transport: asyncio.Transport | None = None
-        self._outgoing: list[bytes] = []
+        self._transport: asyncio.Transport | None = None  # None: not connected yet
+        self._outgoing: list[bytes] = []  # frames of this loop turn, until `_flush`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -91,7 +95,11 @@ class Link(asyncio.Protocol):
             rider.on_lost(self)
 
     def send(self, message: link.ToActor) -> None:
-        """Queue a message; all of one loop turn leave in one write."""
+        """Queue a message; all of one loop turn leave in one write.
+
+        On a lost link it is dropped. A peer that leaves more than `link.HIGH_WATER`
+        bytes unread is dropped.
+        """
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outgoing.append(link.frame(message))
@@ -108,7 +116,7 @@ class Link(asyncio.Protocol):
         transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def ping(self) -> bool:
-        """Ask for a sign of life; False if too many went unanswered."""
+        """Ask for a sign of life; False if three in a row went unanswered."""
         if self.unanswered >= HUNG_AFTER_PINGS:
             return False
         self.unanswered += 1
@@ -134,32 +142,37 @@ class Links:
     """All links of this gateway, opened on demand, watched until closed."""
 
     def __init__(self, gateway: str, namespace: Namespace) -> None:
-        self._gateway = gateway
+        self._gateway = gateway  # until `rename`
         self._namespace = namespace
+        # By the address's key: from its Welcome until `_watch` finds it lost.
         self._links: dict[str, Link] = {}
-        self._pools: dict[str, Link] = {}  # by actor
-        self._placement = Placement()
-        self._following: asyncio.Task[None] | None = None
-        self._moved: set[str] = set()  # a host said so, and it was not yet asked for
+        # By actor: the last link to each pool; it may be lost.
+        self._pools: dict[str, Link] = {}
+        self._placement = Placement()  # the newest known; number 0: none yet
+        self._following: asyncio.Task[None] | None = None  # while it asks for a newer
+        self._moved: set[str] = set()  # from a host's `moved` until resolved anew
+        # By the address's key: from the dial until the Welcome, or a failure.
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._working: list[asyncio.Task[None]] = []  # from `start` to `close`
-        self.ahead = asyncio.Event()  # the pools were linked; once and for all
-        self._closed = False
-        self._killing: set[asyncio.Task[None]] = set()
+        self.ahead = asyncio.Event()  # set once all pools were linked, for good
+        self._closed = False  # True from `close` on
+        self._killing: set[asyncio.Task[None]] = set()  # one for each hung actor
+        # Numbers of inputs and of attaches, over all stubs: none is used twice.
         self.next_input = itertools.count(1).__next__
         self.next_turn = itertools.count(1).__next__
 
     def start(self) -> None:
-        """Begin to watch for hung actors, and to link pools before they are needed."""
+        """Begin to watch for hung actors (design.md §3.10), and to link pools before
+        they are needed (design.md §4)."""
         for work in (self._watch, self._link_pools):
             self._working.append(asyncio.create_task(work()))
 
     async def to(self, name: str, hint: str | None) -> Link:
         """A live link to where `name` lives now. Raises `Unavailable`.
 
-        A name may for a moment still mean a process that is going to sleep, so one that
-        turns out to be gone is asked for again. To a pool that is linked it is not
-        asked for at all.
+        A name in a pool that is linked is not resolved at all. Any other may for a
+        moment still mean a process that is going to sleep, so it is resolved again
+        when that process cannot be reached, up to `TRIES` times in all.
         """
         known = self._pools.get(self._placement.actor_of(name))
         if known is not None and not known.lost and name not in self._moved:
@@ -217,7 +230,10 @@ class Links:
         return opened
 
     async def _follow(self) -> None:
-        """Know the newer placement; one question for all who find out meanwhile."""
+        """Learn the newest placement; whoever wants it meanwhile shares the question.
+
+        Raises `Unavailable`.
+        """
         if self._following is None:
             self._following = asyncio.create_task(self._learn())
             self._following.add_done_callback(self._learned)
@@ -235,8 +251,8 @@ class Links:
             task.exception()  # whoever waits for it has it
 
     def moved(self, name: str) -> None:
-        """This object does not live where we believed: ask before it is reached."""
-        if len(self._moved) > MOST_MOVED:  # told of it again, whoever still is there
+        """This object does not live where we believed: resolve before it is reached."""
+        if len(self._moved) > MOST_MOVED:  # whoever needs it is told `moved` again
             self._moved.clear()
         self._moved.add(name)
 
@@ -275,8 +291,8 @@ class Links:
                     each.abort()
 
     async def _link_pools(self) -> None:
-        """The first message of a room waits for no question and no handshake of ours,
-        neither after a start nor after a pool has died."""
+        """Link every pool once a second, so that the first message of a room waits
+        neither for a resolve nor for a dial, after a start or a pool's death."""
         while True:
             try:
                 if not self._placement.number:

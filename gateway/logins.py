@@ -33,13 +33,13 @@ class Login:
     __slots__ = ("connections", "session", "used", "warned_at")
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.session = session  # the newest known
         self.connections: set[Connection] = set()
-        self.used = False
-        self.warned_at = 0  # the expiry that its sockets were warned of
+        self.used = False  # from a frame until the session is prolonged for it
+        self.warned_at = 0  # the expiry that its sockets were warned of; 0: none
 
     def ending(self, now_ms: int) -> bool:
-        """Expired, or about to and its sockets not warned yet."""
+        """Expired, or to expire within 2 min without its sockets being warned of it."""
         expires_at = self.session.expires_at
         warn = self.warned_at != expires_at and expires_at - now_ms <= WARN_BEFORE_MS
         return warn or expires_at <= now_ms
@@ -50,9 +50,9 @@ class Logins:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._logins: dict[str, Login] = {}
-        self._revalidated_at = 0.0
-        # Ended lately: (when, code, reason); a handshake may still be under way.
+        self._logins: dict[str, Login] = {}  # from the first socket to the last
+        self._revalidated_at = 0.0  # when all were, in loop time
+        # For 20 s from its end: (when, code, reason), for handshakes under way.
         self._ended: dict[str, tuple[float, int, str]] = {}
 
     def settle(self, connection: Connection) -> None:
@@ -86,7 +86,11 @@ class Logins:
                 connection.end(code, reason)
 
     async def tick(self, now_ms: int, now_s: float) -> None:
-        """Prolong, revalidate, warn, end. Call it once a second."""
+        """Prolong, revalidate, warn, end. Call it once a second.
+
+        `now_ms` is Unix time, `now_s` monotonic. While storage is away no session
+        expires here.
+        """
         old = now_s - REVALIDATE_EVERY_S
         while self._ended and next(iter(self._ended.values()))[0] < old:
             del self._ended[next(iter(self._ended))]
@@ -107,10 +111,8 @@ class Logins:
             self._seen(login, session)
 
     async def _revalidate(self, now_ms: int, now_s: float) -> None:
-        """All now and then; those about to be warned or ended just before it.
-
-        Another gateway may have prolonged them.
-        """
+        """Read all sessions every 20 s, and those that are `ending` each time: another
+        gateway may have prolonged them."""
         logins = list(self._logins.values())
         if now_s - self._revalidated_at >= REVALIDATE_EVERY_S:
             self._revalidated_at = now_s

@@ -12,14 +12,17 @@ from __future__ import annotations
 import math
 
 ALLOWED_PER_S = 200
+"""Frames a second, and frames in a block."""
 FLOOD_S = 5.0
-"""So long may a second after the other bring more than `ALLOWED_PER_S`."""
+"""How long blocks may come faster than that, one after the other."""
 
 UNSLOWED_BLOCKS = 5
+"""So many fast blocks in a row are let through at any speed: a burst."""
 SLOWED_S = 0.5
-"""What a block takes at least after so many fast ones: 400 frames a second."""
+"""The least time of every fast block after those: 400 frames a second."""
 
 ABUSE = math.inf
+"""In place of a pause: close with 4508."""
 
 
 class Meter:
@@ -28,10 +31,10 @@ class Meter:
     __slots__ = ("_began", "_fast", "_left", "_since")
 
     def __init__(self, now: float) -> None:
-        self._left = ALLOWED_PER_S  # frames until the block is full
-        self._began = now  # the block
-        self._since = now  # every block since then was fast
-        self._fast = 0  # so many were
+        self._left = ALLOWED_PER_S  # frames until this block is full
+        self._began = now  # when this block did; of a slowed one: when read again
+        self._since = now  # the end of the last block that was not fast
+        self._fast = 0  # fast blocks since then
 
     def count(self, now: float) -> float:
         """One more frame at `now` (seconds, any origin).

@@ -38,7 +38,11 @@ class OwnWords:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by user, until it is done
 
     def want(self, user_id: str, words: dict[str, str], asker: Asker) -> None:
-        """Change these fields of the user's row, soon."""
+        """Change these fields of the user's row, soon.
+
+        `words` by the row's field names; what is not a change is passed over. `asker`
+        gets an `error` frame if it fails (wire.md §1).
+        """
         earlier = self._wishes.get(user_id)
         if earlier is not None:
             words = earlier[0] | words
@@ -70,6 +74,6 @@ class OwnWords:
                 logger.exception("words of %s cannot be changed", user_id)
 
     def end(self) -> None:
-        """The gateway goes."""
+        """The gateway goes: changes under way are cancelled."""
         for task in self._tasks.values():
             task.cancel()

@@ -26,10 +26,13 @@ OBJECT_BUDGET = 2**20
 
 
 class Payer(Protocol):
-    """A socket, as far as it pays for its frames; both are set here alone."""
+    """A socket, as far as it pays for its frames; both are changed here alone.
 
-    uncovered: int  # what of its frames is, in bytes and `FRAME_COST`s
-    full: bool  # it is to say nothing for now
+    It may pay at two objects: its room's, and the registry's for statuses.
+    """
+
+    uncovered: int  # what its uncovered frames cost: their bytes, and `FRAME_COST` each
+    full: bool  # from `pay` at the budget until `pay_back`: it is to say nothing
 
 
 class Pending:
@@ -38,11 +41,11 @@ class Pending:
     __slots__ = ("at", "done", "input", "late", "once")
 
     def __init__(self, entry: link.Input, at: float) -> None:
-        self.input = entry
+        self.input = entry  # replaced by newer names and words, or by an empty one
         self.at = at  # when it came, in loop time
-        self.done: asyncio.Future[None] | None = None  # somebody waits for it
-        self.once = False  # it is sent at most once
-        self.late = False  # the log is asked what became of it
+        self.done: asyncio.Future[None] | None = None  # a notification's: it is covered
+        self.once = False  # a notification whose content is sent once at most
+        self.late = False  # from `Stub.expire` on: the log is asked what became of it
 
     @property
     def n(self) -> int:
@@ -51,7 +54,7 @@ class Pending:
 
     @property
     def conn(self) -> str | None:
-        """The connection that it is about."""
+        """The connection that it is about; None: a notification."""
         entry = self.input
         if isinstance(entry, link.Opened):
             return entry.attachment.conn
@@ -72,8 +75,8 @@ class Uncovered:
     """The pending inputs of one object, oldest first."""
 
     def __init__(self) -> None:
-        self.size = 0  # the text frames among them, in bytes and `FRAME_COST`s
-        self.sent = 0  # the last input that was ever put on a link
+        self.size = 0  # what the text frames among them cost, in bytes
+        self.sent = 0  # the highest number that was ever put on a link
         self._pending: deque[Pending] = deque()
 
     def __len__(self) -> int:
@@ -83,13 +86,16 @@ class Uncovered:
         return iter(self._pending)
 
     def push(self, entry: link.Input, at: float) -> Pending:
-        """The newest input, which came `at`."""
+        """Add the newest input, which came `at` (loop time)."""
         pending = Pending(entry, at)
         self._pending.append(pending)
         return pending
 
     def pay(self, payer: Payer, data: bytes) -> None:
-        """A frame is on its way; `payer.full` if that is all for now."""
+        """Charge a frame to its socket and to the object.
+
+        Sets `payer.full` when that uses up the budget of either (design.md §3.3).
+        """
         cost = len(data) + FRAME_COST
         self.size += cost
         payer.uncovered += cost
@@ -97,7 +103,11 @@ class Uncovered:
             payer.full = True
 
     def pay_back(self, payer: Payer | None, data: bytes) -> bool:
-        """It is no more; True if its socket may go on. None: the socket is gone."""
+        """Take the charge for a frame back; True if its socket was full and may go on.
+
+        That is at a quarter of its budget; at nothing, while the object is over its
+        own. `payer` is None if the socket is gone.
+        """
         cost = len(data) + FRAME_COST
         self.size -= cost
         if payer is None:
@@ -110,7 +120,10 @@ class Uncovered:
         return True
 
     def sent_now(self, sent: list[link.Input]) -> None:
-        """These, in order, are on a link; what is sent once is empty from now on."""
+        """These, in order, are on a link now.
+
+        What is marked `once` goes empty if it has to be said again: its number alone.
+        """
         self.sent = max(self.sent, sent[-1].n)
         if any(type(entry) is link.Notified for entry in sent):
             for pending in self._pending:
@@ -130,23 +143,23 @@ class Uncovered:
         return taken
 
     def older_than(self, end: float) -> list[Pending]:
-        """What came by then; sockets that come and go do not count."""
+        """The frames and notifications that came by `end` (loop time)."""
         stay = link.Opened | link.Closed
         return [
             e for e in self._pending if e.at <= end and not isinstance(e.input, stay)
         ]
 
     def unsent(self, conn: str) -> list[Pending]:
-        """Of this connection: what was never put on a link."""
+        """The inputs of this connection that were never put on a link."""
         return [e for e in self._pending if e.n > self.sent and e.conn == conn]
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Connections have new names."""
+        """Connections have new names: former to new."""
         for pending in self._pending:
             pending.rename(names)
 
     def change(self, conn: str, told: Attachment) -> None:
-        """Who is on the way in has newer words or a newer status."""
+        """A socket whose Opened is pending has newer words or a newer status."""
         for pending in self._pending:
             entry = pending.input
             if type(entry) is link.Opened and entry.attachment.conn == conn:
@@ -154,7 +167,10 @@ class Uncovered:
                 pending.input = replace(entry, attachment=attachment)
 
     def entered(self, conn: str, seq: int) -> None:
-        """What a socket said on its way in comes after what it was shown there."""
+        """A socket was shown everything up to `seq` on its way in.
+
+        So what it said meanwhile counts as said after that.
+        """
         for pending in self._pending if self.size else ():
             entry = pending.input
             if type(entry) is link.Said and entry.conn == conn:

@@ -72,13 +72,13 @@ class Readiness:
         self._log = log
         self._namespace = namespace
         self._sql = sql  # raises `Unavailable`; None: there are no collections
-        # Nothing is there until it was found once.
+        # By name, as last found. Nothing is there until it was found once.
         self._parts = dict.fromkeys((RAY, VALKEY, WAKE), False)
         if sql is not None:
             self._parts[SQL] = False
         self._others: Others | None = None  # while something is lacking, as last read
-        self._said = False  # that something is lacking, and it may not have run out
-        self._round = 0
+        self._said = False  # from saying that something is lacking until taken back
+        self._round = 0  # checks so far
         self.proven = (
             asyncio.Event()
         )  # from when nothing was lacking for the first time
@@ -88,7 +88,10 @@ class Readiness:
         return judge(self._parts | {ACCEPTING: accepting}, self._others)
 
     async def check(self, gateway: str) -> None:
-        """Look at every part, and tell and ask the others if one is lacking."""
+        """Look at every part; if one is lacking tell the others, and ask them.
+
+        Never raises `Unavailable`: that is what it finds.
+        """
         asked: dict[str, Awaitable[Any]] = {
             RAY: self._namespace.ping(),
             VALKEY: self._log.writable(),

@@ -63,15 +63,18 @@ TICK_S = 0.25
 START_S = 3.0
 """So long a start waits for everything to be there, to be ready when it says so."""
 CHECK_EVERY_S, FIRST_CHECK_S = 1.0, 0.1
+"""Between checks of readiness: once everything was there, and before."""
 PING_EVERY_S = 20
+"""Between WebSocket pings (wire.md §6, 4400)."""
 DRAIN_BATCHES = 20
 COMPARED_AT_ONCE = 500
+"""Log tops that are asked for in one round trip."""
 FIRST_LOOK_S, WRITTEN_WITHIN_S = 0.005, 5.0
 """After so long a chosen status is said again, then twice as long, and so on."""
 
 
 class Sockets:
-    """The `Hub` of a gateway process."""
+    """The `Hub` of a gateway process. `start` it before anything else is called."""
 
     def __init__(
         self,
@@ -80,22 +83,22 @@ class Sockets:
         log: ValkeyLog,
     ) -> None:
         self._process = f"g{secrets.token_hex(5)}"
-        self._lives = 1
-        self.gateway = self._process
+        self._lives = 1  # names so far; one more with each that others gave up
+        self.gateway = self._process  # the present name, until `rename`
         self.clock = services.clock
         self.log = log
         self._services = services
         self._settings: Settings = services.settings
         self._namespace = namespace
-        self._stubs: dict[str, Stub] = {}
-        self._connections: dict[str, Connection] = {}
+        self._stubs: dict[str, Stub] = {}  # by object, until idle
+        self._connections: dict[str, Connection] = {}  # by id, from accept to `leave`
         self._by_user: dict[str, list[Connection]] = {}  # the same, by whose they are
         self._addresses: Counter[str] = Counter()  # sockets, handshakes included
-        self._per_login: Counter[str] = Counter()
+        self._per_login: Counter[str] = Counter()  # likewise, by login id
         self._watchers = 0  # presence sockets
-        self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._numbers = itertools.count(1)  # of connections
+        self._tasks: set[asyncio.Task[None]] = set()  # whatever runs in the background
+        self._draining = False  # True from `refuse_new` or `close_sockets` on
         self._logins = Logins(services.sessions)
         self._looks = Looks(log)
         self._words = OwnWords(services.names, lambda: self.clock)
@@ -107,7 +110,11 @@ class Sockets:
     # Life.
 
     async def start(self) -> None:
-        """Ready for the first socket."""
+        """Ready for the first socket when it returns. Raises `Unavailable`.
+
+        It waits at most `START_S` for readiness and for links to all pools.
+        """
+        # These three are there from here on.
         self.loop = asyncio.get_running_loop()
         self.links = Links(self.gateway, self._namespace)
         self.links.start()
@@ -172,7 +179,10 @@ class Sockets:
         self._draining = True
 
     async def close_sockets(self, within_s: float) -> None:
-        """Close every socket with 1012, in batches, so that not all return at once."""
+        """Close every socket with 1012, spread over about `within_s`.
+
+        In batches and in random order, so that not all reconnect at once.
+        """
         self._draining = True
         connections = list(self._connections.values())
         random.shuffle(connections)
@@ -186,7 +196,7 @@ class Sockets:
         logger.info("%d sockets closed", len(connections))
 
     async def drain(self) -> None:
-        """Let go of every socket and actor; the last call."""
+        """Let go of every socket and link; the last call."""
         await self.close_sockets(0.0)
         self._words.end()
         with contextlib.suppress(Unavailable):
@@ -209,10 +219,12 @@ class Sockets:
     # What HTTP asks for.
 
     async def presence_update(self, user_id: str, status: Status) -> None:
-        """Tell the registry; done when it has written it where the next socket looks.
+        """Tell the registry a status; done when the next socket would find it (wire.md
+        §1). Raises `Unavailable`, after 5 s at the latest.
 
-        It writes behind, and may die before that; without sockets nobody else would
-        remember. So it is said until it is written, which is nearly always at once.
+        The registry writes behind, and may die before it has written; if the user has
+        no sockets nobody else remembers. So the status is said again until it is
+        there, which is nearly always at once.
         """
         payload = encode_notification(StatusChanged(user_id, status))
         pause_s = FIRST_LOOK_S
@@ -234,14 +246,18 @@ class Sockets:
     # Handshakes.
 
     async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
-        """Accept an admitted socket; stay until it is gone if the server needs it."""
+        """Reach the object, then accept the socket; or refuse it with an envelope.
+
+        Returns when the socket is gone, or before, if the server can do without the
+        call.
+        """
         # As logins are counted: whoever has one IPv6 address has a /64 of them.
         address = subject(scope["client"][0] if scope.get("client") else None)
         name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
         login_id = admission.session.login_id
         stub = self._stub(name)
         with stub.wanted():
-            # From before the first wait, so that a crowd at the door counts too.
+            # Before the first wait, so that a crowd of handshakes counts too.
             self._count(address, login_id, 1)
             connection = None
             try:
@@ -329,7 +345,7 @@ class Sockets:
         registry = self._stub(PRESENCE)
         self._watchers += _kind(connection) == "presence"
         if connection.room is not registry:
-            # A room socket counts for presence too, and is told nothing by it.
+            # A room socket counts for presence too, and is sent nothing of it.
             unwatched = replace(connection.attachment, watch=False)
             registry.open(connection, unwatched, None, greeted=True)
 
@@ -364,7 +380,7 @@ class Sockets:
             self._words.want(connection.user_id, words, connection)
 
     def _renamed(self, user_ids: Collection[str]) -> None:
-        """Rows have changed: whoever has sockets here is called so from now on.
+        """Rows have changed: tell the objects of these users' sockets.
 
         Contact lists show it at once, so the registry is woken for it; rooms are not.
         """
@@ -382,9 +398,9 @@ class Sockets:
     # What the bots ask for.
 
     def object(self, name: str) -> Stub:
-        """An object that is to be told something, whether or not it has sockets here.
+        """The stub of any object, whether or not it has sockets here.
 
-        It is forgotten again when it went to sleep and nobody needs it.
+        It is forgotten once it is idle.
         """
         return self._stub(name)
 
@@ -420,7 +436,7 @@ class Sockets:
         self._begin(self._page_for_all(stub))
 
     async def _page_for_all(self, stub: Stub) -> None:
-        """Bring all sockets of a stub up to the log, then attach again."""
+        """Bring all members of a stub up to the log, then have it attach again."""
         with contextlib.suppress(Unavailable):
             while True:
                 since = stub.seq
@@ -439,13 +455,15 @@ class Sockets:
         stub.paged()
 
     def wake(self, name: str) -> None:
-        """An object that some sockets here belong to is awake and wants us back."""
+        """We are called: an object of sockets here woke and wants us back (design.md
+        §3.8)."""
         stub = self._stubs.get(name)
         if stub is not None:
             stub.wake()
 
     async def compare_tops(self) -> None:
-        """After the channel was silent: who has spoken meanwhile?"""
+        """Compare the log tops of all sleeping objects: a channel that was away has
+        forgotten its calls (design.md §3.8). Raises `Unavailable`."""
         await self._compare([each for each in self._stubs.values() if each.asleep])
 
     async def _watch_sleepers(self) -> None:
@@ -456,7 +474,7 @@ class Sockets:
             await asyncio.sleep(TICK_S)
 
     async def _compare(self, asleep: list[Stub]) -> None:
-        """Who has lived or said anything that we have not shown?"""
+        """Wake those stubs whose log has a newer epoch or seq than they have seen."""
         for start in range(0, len(asleep), COMPARED_AT_ONCE):
             stubs = asleep[start : start + COMPARED_AT_ONCE]
             tops = await self.log.tops([stub.name for stub in stubs])
@@ -466,18 +484,19 @@ class Sockets:
                     stub.wake()
 
     def buried(self, gateway: str) -> None:
-        """A gateway was given up: the registry must hear of it, asleep or not."""
+        """A gateway was given up: wake the registry, which lets its sockets leave."""
         self._forward(PRESENCE, b"")
 
     def next_name(self) -> str:
-        """What to be called when others have given up the present name."""
+        """A name never used before, for when others have given up the present one."""
         self._lives += 1
         return gateway_id(self._process, self._lives)
 
     def rename(self, gateway: str) -> None:
-        """Others gave us up while we did not run: go on under a new name.
+        """Others gave us up while we did not run: go on under a new name (design.md
+        §3.11).
 
-        Our sockets have left everywhere; with the new name they come back.
+        Our sockets have left everywhere; under the new name they come back.
         """
         logger.warning("given up by others, now %s", gateway)
         self.gateway = gateway
@@ -492,7 +511,7 @@ class Sockets:
 
     @property
     def users(self) -> set[str]:
-        """Who has a socket here."""
+        """The ids of those who have a socket here."""
         return set(self._by_user)
 
     # Clocks.
@@ -506,7 +525,7 @@ class Sockets:
                 del self._stubs[name]
 
     async def _watch_sockets(self) -> None:
-        """Each is pinged once in `PING_EVERY_S`, a share of them every second."""
+        """Ping every socket once in `PING_EVERY_S`: a twentieth of them each second."""
         beaten = int(self.loop.time())
         while True:
             now = self.loop.time()

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cfmessenger.stub")
 
 EXPIRE_AFTER_S = 4.4
-"""Looked at four times a second, then for in the log (late.py): wire.md §5 says 5 s."""
+"""Then an input is looked for in the log (`late`). With at most 0.25 s until somebody
+notices and 0.25 s for the look it is answered within the 5 s of wire.md §5."""
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 
 _WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
+"""Reasons of a goodbye after which silent sockets need the object too."""
 
 
 class Outlet(Payer, Protocol):
@@ -42,7 +44,7 @@ class Outlet(Payer, Protocol):
 
     conn: str
     user_id: str
-    catching_up: bool  # it is being given what it missed: nothing newer before that
+    catching_up: bool  # from `catch_up` until what it missed is written
     write: Callable[[bytes], None]
 
     def told(self, blob: bytes, fault: bool) -> None: ...
@@ -78,11 +80,11 @@ class Stub:
         traffic: Traffic,
     ) -> None:
         self.name = name
-        self.hint: str | None = None
-        self.epoch = 0
-        self.seq = 0
-        self._rested = 0  # the epoch that said goodbye, if that was the last heard
-        self.unsure = False  # asleep, and perhaps called before it was
+        self.hint: str | None = None  # of the first session that came, then kept
+        self.epoch = 0  # the newest that was heard of; never falls
+        self.seq = 0  # the last event that the members were shown; never falls
+        self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
+        self.unsure = False  # from falling asleep until log tops are compared
         self._links = links
         self._forward = forward
         self._page = page
@@ -90,29 +92,37 @@ class Stub:
         self._observe = covered
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        self._outlets: dict[str, Outlet] = {}  # every socket that holds on to it
-        self._held: dict[str, Attachment] = {}  # sockets the object knows of
-        self._members: dict[str, Outlet] = {}  # sockets in the fan-out
-        self._entering: dict[str, int] = {}  # the others, and what they had before
-        self._behind: dict[str, int] = {}  # who catches up, and since when
-        self._reopening: set[str] = set()  # whom an attach does not subscribe
+        # By connection. Every socket, from `open` until `close`.
+        self._outlets: dict[str, Outlet] = {}
+        # Whom the object knows: from Opened covered until Closed covered, or Closing.
+        self._held: dict[str, Attachment] = {}
+        # Who is in the fan-out: from Subscribed until `close`.
+        self._members: dict[str, Outlet] = {}
+        # Who is not yet: from `open` until Subscribed. Its `since`; -1: none.
+        self._entering: dict[str, int] = {}
+        # Who is paged from the log: from CatchUp until Subscribed. Its `since`.
+        self._behind: dict[str, int] = {}
+        # Whose next Subscribed is ignored: the attach brings it, and it enters later,
+        # by an Opened of its own.
+        self._reopening: set[str] = set()
+        # Of all members; None from a change of them until the next fan-out.
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending = Uncovered()
-        self._paging = False  # the sockets are being brought up to the log
-        self._fresh: list[link.Input] = []  # not on the link yet
+        self._paging = False  # from `_turn_to_the_log` until `paged`
+        self._fresh: list[link.Input] = []  # not on the link yet: of this loop turn
         self._next = links.next_input  # of the whole gateway, so never used twice
-        self._covered = 0
-        self._link: Link | None = None
-        self._turn = 0  # of this attach; what answers another one is too late
-        self._reviving: asyncio.Task[None] | None = None
-        self._failures = 0
-        self._handshakes = 0  # sockets on their way in, so it must not be forgotten
+        self._covered = 0  # the highest input that was ever covered
+        self._link: Link | None = None  # while attached
+        self._turn = 0  # of the last attach; what answers another one is too late
+        self._reviving: asyncio.Task[None] | None = None  # while it reaches out
+        self._failures = 0  # to reach or keep the object, since its last output
+        self._handshakes = 0  # under way: it must not be forgotten meanwhile
 
     # What sockets do.
 
     @contextlib.contextmanager
     def wanted(self) -> Iterator[None]:
-        """While a handshake is under way: it is not idle, though nobody is in yet."""
+        """Around a handshake: the stub is not `idle`, though nobody is in yet."""
         self._handshakes += 1
         try:
             yield
@@ -122,16 +132,20 @@ class Stub:
     def open(
         self, outlet: Outlet, attachment: Attachment, since: int | None, greeted: bool
     ) -> None:
-        """A socket joins; its greeting and history come when the object answers."""
+        """A socket joins; its greeting and history come when the object answers.
+
+        `since`: the last seq its client has, None for the buffer. `greeted`: it had its
+        greeting already.
+        """
         self._outlets[outlet.conn] = outlet
         self._entering[outlet.conn] = -1 if since is None else since
         self._push(link.Opened(self._next(), attachment, since, greeted))
 
     def say(self, outlet: Outlet, data: bytes, at: float) -> bool:
-        """A text frame of a socket, which had come `at` (loop time).
+        """Take a text frame of a socket, which came `at` (loop time).
 
-        False if that is all for now: `go_on` says when there may be more. Nothing is
-        refused, so that whoever floods holds up nobody but himself.
+        False: its socket is to be read no more until `go_on` (design.md §3.3). Nothing
+        is refused, so whoever floods holds up nobody but himself.
         """
         self._traffic.frames += 1
         self._pending.pay(outlet, data)
@@ -154,7 +168,7 @@ class Stub:
             self._send_soon(link.Changed(self._next(), told))
 
     def _seen(self, outlet: Outlet) -> int:
-        """The last event a socket had; -1: none, or what its history will bring."""
+        """The last event a socket had by now; -1: none, or its history is to come."""
         return self._entering.get(outlet.conn, self.seq)
 
     def close(self, outlet: Outlet) -> None:
@@ -169,7 +183,7 @@ class Stub:
             self._push(link.Closed(self._next(), outlet.conn))
 
     def _forget_unsent(self, conn: str) -> bool:
-        """Whoever left before the object was reached was never there."""
+        """Drop a socket's inputs if its Opened was never sent; True if it was so."""
         unsent = self._pending.unsent(conn)
         if not unsent or type(unsent[0].input) is not link.Opened:
             return False
@@ -178,7 +192,7 @@ class Stub:
         return True
 
     def _drop(self, pending: Pending) -> None:
-        """It is pending no more: it counts no more either."""
+        """Give back what a frame cost that is pending no more."""
         entry = pending.input
         if type(entry) is link.Said:
             outlet = self._outlets.get(entry.conn)
@@ -188,7 +202,8 @@ class Stub:
     def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
         """Give the object a notification; the future is done when it is covered.
 
-        `once`: at most once (wire.md §4), so what was sent is not sent again.
+        `once`: at most once (wire.md §4), so what was sent is not sent again. It fails
+        with `Unavailable` if that takes longer than `EXPIRE_AFTER_S`.
         """
         pending = self._push(link.Notified(self._next(), payload))
         pending.once = once
@@ -201,12 +216,18 @@ class Stub:
             self._revive()
 
     async def reach(self) -> None:
-        """Attached, or `Unavailable` says why not; before a socket is accepted."""
+        """Attach, unless it is attached or paging. Raises `Unavailable`.
+
+        A link that is lost at once leaves it unattached.
+        """
         if self._link is None and not self._paging:
             self._attach(await self._links.to(self.name, self.hint))
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Connections have new names; attach anew under them."""
+        """The gateway has a new name (design.md §3.11): attach anew under it.
+
+        `names`: every open connection's former name to its new one.
+        """
         self._outlets = {o.conn: o for o in self._outlets.values()}
         self._members = {o.conn: o for o in self._members.values()}
         self._entering = {names[c]: seen for c, seen in self._entering.items()}
@@ -225,7 +246,7 @@ class Stub:
 
     @property
     def idle(self) -> bool:
-        """Nobody needs it any more: it may be forgotten."""
+        """Not attached and needed by nobody: it may be forgotten."""
         needed = self._outlets or self._pending or self._reviving or self._handshakes
         return self._link is None and not needed
 
@@ -275,8 +296,10 @@ class Stub:
         self._covered = max(self._covered, n)
 
     def expire(self, now: float) -> None:
-        """What was not covered in time is to be answered; sockets that come and go
-        stay.
+        """Find out what became of what was not covered in time; `now` is loop time.
+
+        Frames are handed to `look`. Notifications fail, and frames of sockets that are
+        gone are dropped. Sockets that come and go stay pending.
         """
         late: list[Late] = []
         lost: list[Pending] = []
@@ -324,8 +347,12 @@ class Stub:
     def _settled_by(
         self, late: Collection[int], found: Mapping[int, Found]
     ) -> set[int]:
-        """All but what a socket said that is still on the way in, and the log has: what
-        it is shown there may begin after it. The object answers a repeat of it."""
+        """Those late inputs that are settled here.
+
+        Not what the log has of a socket that is still entering: its history may begin
+        after that event. It stays pending, so it is said again at the next attach, and
+        the object answers it as a repeat.
+        """
         waits = {
             pending.n
             for pending in self._pending
@@ -334,8 +361,10 @@ class Stub:
         return set(late) - waits
 
     def _turn_to_the_log(self) -> None:
-        """The object is behind the log, or out of reach: show what the log has, then
-        attach anew."""
+        """Show the sockets what the log has, then attach anew.
+
+        For an object that is behind the log, or out of reach.
+        """
         at, self._link = self._link, None
         if at is not None:
             at.riders.pop(self.name, None)
@@ -412,7 +441,8 @@ class Stub:
     # What the object shows.
 
     def on_output(self, output: link.Output) -> None:
-        """Do what the object wants; an older incarnation has nothing to say."""
+        """Do what the object wants; what is of an older epoch or another turn is
+        dropped (design.md §3, Fencing)."""
         if output.epoch < self.epoch or output.turn != self._turn:
             return
         self.epoch = output.epoch
@@ -451,7 +481,7 @@ class Stub:
         traffic.delivered_bytes += len(blob) * len(writers)
 
     def _broken(self, write: Callable[[bytes], None]) -> None:
-        """A socket cannot be written to, which is our bug: it goes, the others stay."""
+        """A write raised, which is our bug: end that socket; the others stay."""
         for outlet in tuple(self._members.values()):
             if outlet.write == write:
                 outlet.failed()
@@ -496,9 +526,10 @@ class Stub:
             self._forward(item.target, item.payload)
 
     def _in_turn(self, conn: str, seq: int) -> bool:
-        """Whether an echo shows nothing to a socket before what comes before it.
+        """Whether event `seq` may be shown to a socket now.
 
-        A client that goes on after the last event it saw would miss the rest.
+        Not beyond what it has while it catches up: its client would resume after that
+        event and miss what lies between.
         """
         return seq <= self._behind.get(conn, seq)
 
@@ -510,7 +541,10 @@ class Stub:
     # How it ends, for now.
 
     def on_goodbye(self, goodbye: link.Goodbye) -> None:
-        """The object left, or wants to be attached anew; what is covered is done."""
+        """The object left, or wants to be attached anew (design.md §3.7-9).
+
+        What it covers is done.
+        """
         if goodbye.turn != self._turn:
             return
         if goodbye.epoch >= self.epoch:
@@ -535,8 +569,11 @@ class Stub:
             self.unsure = True
 
     def _must_return(self, goodbye: link.Goodbye) -> bool:
-        """Whether silent sockets need the object. One that moved sleeps until somebody
-        speaks, else all would wake in their new place at once."""
+        """Whether silent sockets need the object.
+
+        One that moved sleeps until somebody speaks, or all that moved would wake in
+        their new place at once (design.md §4).
+        """
         if not goodbye.epoch:
             return True  # nobody was there: whatever we came for is still to be done
         if goodbye.reason == "moved":
@@ -549,14 +586,17 @@ class Stub:
         self._revive()
 
     def caught_up(self, blob: bytes, seq: int) -> None:
-        """Events of the log that the sockets had missed, up to `seq`."""
+        """Show the members events of the log that they missed, up to `seq`.
+
+        `blob`: finished WebSocket frames.
+        """
         self._fan_out(link.Fanout(blob, seq, None))
 
     def on_lost(self, lost: Link) -> None:
         """The link broke: a crash, as long as nobody said goodbye.
 
-        With a pool thousands end at once, so only who has something to do comes back;
-        the others first look whether there is anything that they have not shown.
+        With a pool thousands of objects end at once, so only those stubs come back that
+        have something to do; the others first compare log tops (design.md §3.9).
         """
         if self._link is not lost:
             return

@@ -23,16 +23,17 @@ from gateway import metrics
 
 EVERY_S = 1.0
 PATIENCE_S = 0.5
+"""So long Valkey may take to answer."""
 
 _decode = msgspec.json.Decoder(Placement).decode
 
 
 class Whereabouts:
-    """Of one gateway."""
+    """What one gateway tells of the placement."""
 
     def __init__(self, kv: Valkey) -> None:
         self._kv = kv
-        self._read_at = float("-inf")
+        self._read_at = float("-inf")  # the last time it was tried, monotonic
 
     async def show(self) -> None:
         """Have `metrics.PLACEMENT` know what is there now; never fails."""
