@@ -99,7 +99,8 @@ async def session_of(request: Request) -> Session:
 
 
 def count_call(services: Services, user_id: str) -> None:
-    """Raises RATE_LIMITED: one call of this user that writes something."""
+    """Count a call of this user that writes something; raises RATE_LIMITED (wire.md
+    §1)."""
     now = services.clock.now()
     wait_ms = services.calls.check(user_id, now)
     if wait_ms:
@@ -156,7 +157,8 @@ def address_of(request: Request) -> str | None:
 
 
 async def with_status(services: Services, profiles: list[Profile]) -> list[User]:
-    """These people as clients see them; who has no presence key is offline."""
+    """These people as clients see them; who has no presence key is offline. Raises
+    `Unavailable`."""
     with reachable():
         async with services.kv.pipeline(transaction=False) as pipe:
             for profile in profiles:

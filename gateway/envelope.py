@@ -26,7 +26,8 @@ from cfmessenger.log_format import request_id as REQUEST_ID
 Headers = list[tuple[bytes, bytes]]
 
 NOW: ContextVar[Callable[[], int]] = ContextVar("now", default=Clock().now)
-"""The clock of who answers: `expiresAt` is to be compared with `meta.timestamp`."""
+"""The answering gateway's clock in Unix ms: the same for `meta.timestamp` and for
+`expiresAt`, which clients compare."""
 
 RETRY_AFTER_S = 1  # of a 503: by then a restarted part is usually back
 

@@ -51,13 +51,10 @@ class Doored(Protocol):
 
 
 class _StrictConnection(h11.Connection):
-    """h11 plus what it leaves out; `fault` is why the last event failed.
+    """h11 plus what it leaves out."""
 
-    `trusted`: the peer is a proxy whose word about the client counts.
-    """
-
-    fault: h11.RemoteProtocolError | None = None
-    trusted = False
+    fault: h11.RemoteProtocolError | None = None  # why the last event failed
+    trusted = False  # from connecting on: the peer is a trusted proxy (`forwarded`)
 
     def next_event(self) -> Any:
         try:
@@ -143,9 +140,10 @@ class GuardedHTTP(H11Protocol):
         self.conn = _StrictConnection(h11.SERVER, MAX_HEAD)
         self.logger = quiet
         self.access_log = False  # ours is middleware.py's
-        self._reading = Timer(self.loop)
-        self._writing = Timer(self.loop)
+        self._reading = Timer(self.loop)  # while a request is under way
+        self._writing = Timer(self.loop)  # while the peer does not read the answer
         self._door = cast(Doored, config).door
+        # What the door said; None: not let in, or not counted there any more.
         self._admitted: str | None = None
 
     def connection_made(  # type: ignore[override]
@@ -232,7 +230,8 @@ class GuardedHTTP(H11Protocol):
         )
 
     def _settle(self) -> None:
-        """A request that is under way has a deadline, an idle connection uvicorn's."""
+        """Set the deadline while a request is under way; drop it between two, when
+        uvicorn's own timer for idle connections runs."""
         if self.transport.get_protocol() is not self:
             return  # it was an upgrade, and h11 never heard how it went on
         state = self.conn.their_state

@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or no
     from gateway.readiness import Ready
 
 CALLS = (100, 10_000)
-"""Of one user at one gateway, in ms: refreshes, tickets and statuses, each of which
-writes something to Valkey. A crowd of tabs that reconnect stays far below."""
+"""(count, ms) of one user at one gateway (wire.md §1): refreshes, tickets and statuses,
+each of which writes something to Valkey. A crowd of tabs that reconnect stays far
+below."""
 
 
 class Hub(Protocol):
@@ -42,10 +43,8 @@ class Hub(Protocol):
         """Ready for the first socket when it returns; called once, before requests."""
 
     async def presence_update(self, user_id: str, status: Status) -> None:
-        """Tells the PresenceRoom; it has taken the status when this returns.
-
-        May raise `Unavailable`.
-        """
+        """Tells the registry a status; it is where the next socket looks for it when
+        this returns (wire.md §1). May raise `Unavailable`."""
 
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Closes this process's sockets of a login; none is not an error."""
@@ -54,7 +53,7 @@ class Hub(Protocol):
         """Whether traffic is welcome: not while draining, for one."""
 
     async def drain(self) -> None:
-        """Lets go of every socket and actor; the last call."""
+        """Lets go of every socket and link; the last call."""
 
 
 class RoomLog(Protocol):
@@ -84,7 +83,7 @@ class Services:
 
     settings: Settings
     kv: Valkey
-    replica: Valkey
+    replica: Valkey  # for revalidating sessions; a client of the primary if unset
     sessions: Sessions
     tickets: Tickets
     turnstile: Turnstile
@@ -96,8 +95,8 @@ class Services:
     clock: Clock
     whereabouts: Whereabouts
     store: Store | None = None  # None: no collections
-    names: Names | None = None
-    # In this process alone: what they limit is cheap, and leaves nothing for long.
+    names: Names | None = None  # there if `store` is
+    # Counted in this process alone: what they limit is cheap, and leaves nothing long.
     calls: UserRates = field(default_factory=lambda: UserRates(*CALLS))
     hub: Hub = field(init=False)  # needs the other parts, so it is made last
 

@@ -83,8 +83,11 @@ PLACEMENT_MOVES = Counter(
 
 
 class Traffic:
-    """What went through some stubs: whole numbers, since they are counted where it is
-    hot. `frames` that clients sent, `deliveries` and `delivered_bytes` of fan-outs."""
+    """What went through some stubs since the last `take`.
+
+    `frames` that clients sent, `deliveries` (frames times sockets) and
+    `delivered_bytes` of fan-outs. Plain integers, for they are counted in the hot path.
+    """
 
     __slots__ = ("delivered_bytes", "deliveries", "frames")
 
@@ -92,14 +95,15 @@ class Traffic:
         self.frames = self.deliveries = self.delivered_bytes = 0
 
     def take(self) -> tuple[int, int, int]:
-        """The three, which begin at 0 again."""
+        """(frames, deliveries, delivered_bytes), which begin at 0 again."""
         taken = self.frames, self.deliveries, self.delivered_bytes
         self.frames = self.deliveries = self.delivered_bytes = 0
         return taken
 
 
 TRAFFIC = {"room": Traffic(), "presence": Traffic()}
-"""By kind of object; counted per frame and fan-out, so told to Prometheus in sums."""
+"""By kind of object. Counted for each frame and fan-out; Prometheus is told the sums by
+`publish_traffic`."""
 
 
 def publish_traffic() -> None:
@@ -119,6 +123,7 @@ class BotFigures:
     """
 
     def __init__(self) -> None:
+        # As last shown; empty until then.
         self._figures: Mapping[str, Mapping[str, int]] = {}
 
     def show(self, figures: Mapping[str, Mapping[str, int]]) -> None:
@@ -161,12 +166,15 @@ class PlacementFigures:
     """
 
     def __init__(self) -> None:
+        # As last shown; None: nothing was read, or not the last time.
         self._exceptions: Mapping[str, int] | None = None
         self._hottest = 0.0
 
     def show(self, exceptions: Mapping[str, int] | None, hottest: float = 0.0) -> None:
-        """How many there are by why they are, and the largest share of its process's
-        time that one of them takes; None: nobody knows."""
+        """Exceptions counted by their reason; None: nobody knows.
+
+        `hottest`: the largest share (0 to 1) that one of them takes of its process.
+        """
         self._exceptions, self._hottest = exceptions, hottest
 
     def describe(self) -> Iterable[Metric]:

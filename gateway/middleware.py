@@ -141,13 +141,13 @@ class _Exchange:
         self.scope = scope
         self.websocket = scope["type"] == "websocket"
         self.request_id = choose_request_id(scope["headers"])
-        self.status = 0  # 0: not answered yet
+        self.status = 0  # of the answer, from its start on; 0: not answered yet
         self._receive = receive
         self._send = send
-        self._body_left = body_limit
+        self._body_left = body_limit  # bytes that may still come
         self._body_limit = body_limit
         self._started = time.perf_counter()
-        self._finished = False
+        self._finished = False  # True from `done` on: logged and counted
         given = dict(scope["headers"])
         origin = given.get(b"origin")
         self._origin = origin if origin is not None and origin in origins else None

@@ -120,7 +120,7 @@ def _values(
     return [value.decode("latin-1") for name, value in headers if name in wanted]
 
 
-_explained_at = -LOGGED_EVERY_S
+_explained_at = -LOGGED_EVERY_S  # the last time it was logged, monotonic
 
 
 def _explain(origin: str) -> None:

@@ -86,6 +86,7 @@ class Part(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, body: bytes, media_type: str, headers: dict[str, str]) -> Part:
+        """Both forms of a body, with these headers."""
         zipped = gzip.compress(body, 9, mtime=0)
         encoded = headers | {"Content-Encoding": "gzip"}
         return cls(
@@ -94,6 +95,7 @@ class Part(msgspec.Struct, frozen=True):
         )
 
     def answer(self, request: Request) -> Response:
+        """In gzip for who takes it; 304 for who has it."""
         accepted = request.headers.get("accept-encoding", "")
         return (self.zipped if _takes_gzip(accepted) else self.plain).answer(request)
 

@@ -54,6 +54,8 @@ class _Sampled(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
+        # The second of the last line, lines in it, and lines not printed since the
+        # last that was.
         self._second = self._lines = self._unsaid = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -75,7 +77,7 @@ log.addFilter(_Sampled())
 
 
 class Timer:
-    """One deadline that may be set and dropped many times.
+    """One deadline that may be set and dropped many times; ringing does not drop it.
 
     It knows its owner only while it runs, so that what a connection no longer needs
     (the HTTP protocol of every WebSocket) is freed at once and not by the collector.
@@ -85,13 +87,15 @@ class Timer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.TimerHandle | None = None  # from `set` until `drop`
 
     def set(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` in so many seconds; nothing if it is set already."""
         if self._handle is None:
             self._handle = self._loop.call_later(seconds, act)
 
     def drop(self) -> None:
+        """No deadline any more; nothing if there is none."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

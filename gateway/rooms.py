@@ -41,7 +41,11 @@ def enter(room: RoomId, user_id: str, services: Services) -> None:
 async def history(
     services: Services, room_id: str, before: int | None, limit: int
 ) -> tuple[list[msgspec.Raw], int | None]:
-    """Messages before a seq, oldest first, and where the page before them ends."""
+    """A page of messages, oldest first, and the `nextBefore` of wire.md §1 if there are
+    earlier ones.
+
+    At most `limit` below the seq `before` (None: the newest). Raises `Unavailable`.
+    """
     name = f"room:{room_id}"
     events = await services.log.page(name, before, limit + 1)
     earlier = events[0][0] if len(events) > limit else None
@@ -58,7 +62,10 @@ async def history(
 
 
 async def listed(services: Services, user_id: str | None) -> list[RoomInfo]:
-    """The public rooms, and a user's direct rooms that have messages, latest first."""
+    """The public rooms, and a user's direct rooms that have messages, latest first.
+
+    `user_id` None: the public ones alone. Raises `Unavailable`.
+    """
     rooms = [
         RoomInfo(room_id, name, "group", [], 0)
         for room_id, name in PUBLIC_ROOMS.items()
@@ -86,7 +93,8 @@ async def _direct(services: Services, room_id: str, user_id: str) -> RoomInfo | 
 
 
 async def unread_count(services: Services, room_id: str, user_id: str) -> int:
-    """Messages of others since the user's last read receipt or own message."""
+    """Messages of others since the user's last read receipt or own message, up to 520
+    (wire.md §1). Raises `Unavailable`."""
     name = f"room:{room_id}"
     mark = await _read_up_to(services, name, user_id)
     unread = 0

@@ -17,6 +17,7 @@ from gateway.http_protocol import MAX_HEAD, GuardedHTTP
 from gateway.websocket_protocol import GuardedWebSocket
 
 MAX_WS_MESSAGE = 64 * 1024
+"""More is 1009 (wire.md §6)."""
 
 
 def server_config(

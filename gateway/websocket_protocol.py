@@ -44,8 +44,11 @@ HANDSHAKE_S = 9.0
 may take, and less than clients wait (websockets: 10 s)."""
 
 MAX_FRAGMENTS = 64
+"""Of one message; more is 1009 (wire.md §6)."""
 PINGS_PER_S = 10
+"""WebSocket pings; more is 4508 (wire.md §6)."""
 MAX_UNREAD_PONGS = 64 * 1024
+"""Unsent bytes beyond which pings are not answered."""
 MAX_AFTER_CLOSE = 64 * 1024
 """How much is still read from a client that was told goodbye, to find its own."""
 
@@ -53,7 +56,8 @@ _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 
 class _Stays:
-    """In place of a timer: uvicorn closes whoever has none when the call ends."""
+    """Stands where uvicorn keeps a socket's close timer: it closes a socket that has
+    none when the application's call ends."""
 
     def cancel(self) -> None: ...
 
@@ -89,7 +93,7 @@ class _MinimalLengths(StreamReader):
 class _Handshake(ServerProtocol):
     """websockets' handshake and frames, refusing with envelopes."""
 
-    offered_headers: Headers | None = None
+    offered_headers: Headers | None = None  # the request's, until the socket is open
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -168,12 +172,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.logger = quiet
         self.conn = _Handshake(max_size=config.ws_max_size, logger=quiet)
-        self.last_heard = self.loop.time()
-        self.on_text: Callable[[bytes], None] | None = None
-        self._second = 0
+        self.last_heard = self.loop.time()  # the latest bytes
+        self.on_text: Callable[[bytes], None] | None = None  # from `stay` on
+        self._second = 0  # of loop time, in which `_pings` came
         self._pings = 0
-        self._after_close = 0
-        self._unanswered = Timer(self.loop)
+        self._after_close = 0  # bytes that came after our close frame
+        self._unanswered = Timer(self.loop)  # from the whole request until its answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unanswered.drop()
@@ -232,7 +236,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self._unanswered.drop()
 
     def _forget_handshake(self) -> None:
-        """What nobody asks for again must not be kept for hours."""
+        """Free the request and its headers, which a socket would keep for hours."""
         del self.request, self.response
         conn = cast(_Handshake, self.conn)
         conn.offered_headers = None
@@ -245,7 +249,8 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def stay(self, on_text: Callable[[bytes], None]) -> None:
         """The application's call may end: the socket lives until somebody closes it.
 
-        `on_text` gets the usual frame without the library's help.
+        `on_text` gets the text of a frame that `plain_text` can read; any other goes
+        through the library and uvicorn's queue.
         """
         self.on_text = on_text
         self.close_timer = _STAYS
@@ -289,8 +294,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def fail(self, code: int, reason: str) -> None:
         """Sends a close frame; the connection ends with the reply or `LINGER_S` later.
 
-        The application receives a `websocket.disconnect` with the code at once. Calling
-        it on a closed socket does nothing.
+        The application receives a `websocket.disconnect` with the code at once. On a
+        socket that is closed or closing it does nothing; before the handshake is done
+        it drops the connection.
         """
         if self.close_sent or self.transport.is_closing():
             return
