@@ -26,8 +26,11 @@ from cfmessenger.storage.resp import ReplyError
 logger = logging.getLogger("cfmessenger.derived")
 
 HEARTBEAT_TTL_S = 90
+"""A status outlives the last socket by so much (wire.md §1)."""
 MAX_WAITING = 10_000
+"""Commands that wait to be sent, and objects whose read marks do; more are dropped."""
 ROOMS_KEPT = 1000
+"""Direct rooms in a user's list, the latest ones."""
 BOT_DAY_TTL_S = 48 * 3600
 BOTS_ACTIVE_TTL_S = 3600 + 300
 """The hour of a rotation, and time for the next one to replace it."""
@@ -42,12 +45,13 @@ class DerivedKeys:
         """`reached("before_derived")` is called before each pipeline."""
         self._log = log
         self._reached = reached
-        self._waiting: list[tuple[Any, ...]] = []
-        self._reads: dict[str, dict[str, int]] = {}  # key → user → seq, not yet saved
-        self._task: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Any, ...]] = []  # commands, until they are sent
+        # key → user → seq; until saved: what storage did not take comes back.
+        self._reads: dict[str, dict[str, int]] = {}
+        self._task: asyncio.Task[None] | None = None  # while anything is being sent
 
     def record(self, told: Record, gateway: str | None) -> None:
-        """Write `presence:<user>`.
+        """Write `presence:<user>`; `gateway` is where it is to be found (routingHint).
 
         `chosen` and its number `chosenAt` are what the next socket begins with; the
         other fields are there only while the user is.
@@ -66,7 +70,10 @@ class DerivedKeys:
             self._add(("DEL", key))
 
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None:
-        """Move a direct room up in its users' lists."""
+        """Move a direct room up in its users' lists. `timestamp`: its last message's.
+
+        `name` is the object's, `room:dm_…`.
+        """
         room_id = name.removeprefix("room:")
         for user in users:
             key = keys.user_rooms(user)
@@ -93,13 +100,13 @@ class DerivedKeys:
         self._add(added, ("EXPIRE", key, BOT_DAY_TTL_S))
 
     def spent(self, day: int, user_id: str | None, count: int) -> None:
-        """So many answers of the day were used, by one person or in all."""
+        """So many answers of a day were used, by one person or (None) in all."""
         key = keys.bots_quota(_date(day), user_id)
         self._add(("SET", key, count, "EX", BOT_DAY_TTL_S))
 
     def activate_bots(self, bot_ids: tuple[str, ...], line: tuple[str, ...]) -> None:
-        """These and no others are in rotation; at no moment nobody is. `line` is the
-        order in which everybody's turn comes."""
+        """These and no others are in rotation; `line` is the order in which everybody's
+        turn comes. One transaction, so no reader finds the set empty between."""
         key, ttl = keys.BOTS_ACTIVE, BOTS_ACTIVE_TTL_S
         put = [("SADD", key, *bot_ids), ("EXPIRE", key, ttl)] if bot_ids else []
         put.append(("SET", keys.BOTS_LINE, " ".join(line), "EX", ttl))
@@ -110,7 +117,8 @@ class DerivedKeys:
         return bool(await self._log.ask("GET", keys.BOT_ENABLED) != b"0")
 
     def call_gateways(self, gateways: set[str], name: str) -> None:
-        """Tell these gateways that the object is awake and wants them back."""
+        """Tell these gateways that the object is awake and wants them back (design.md
+        §3.8)."""
         for gateway in sorted(gateways):
             channel = keys.gateway_channel(process_of(gateway))
             self._add(("PUBLISH", channel, name))
@@ -186,7 +194,7 @@ class DerivedKeys:
         }
 
     async def flush(self) -> None:
-        """Wait until what is collected was sent, at most as long as a read takes."""
+        """Wait until what is collected was sent, or given up as storage is away."""
         self._start()
         if self._task is not None:
             await self._task

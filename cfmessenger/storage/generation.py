@@ -1,10 +1,9 @@
 """The generation of placement: a stream of length one in Valkey that everybody follows.
 
 Its entry's id is `<number>-0`, and Valkey takes no id that is not above the last: that
-is the compare-and-set, so that two who change it at once make two generations, and
-nobody ever sees one number twice with two meanings. And the number is read like an
-object's epoch, together with others in one round trip (design.md §4). Settings only
-seed it.
+is the compare-and-set. Two who change it at once make two generations, and no number
+ever has two meanings. The number is read like an object's epoch, together with others
+in one round trip (design.md §4). Settings only seed it.
 """
 
 from __future__ import annotations
@@ -24,15 +23,16 @@ from cfmessenger.storage.resp import ReplyError
 __all__ = ["NAME", "Generation"]
 
 NAME = "placement"
-"""As whose epoch the number can be read (`ValkeyLog.epochs`)."""
+"""The name under which `ValkeyLog.epochs` reads the number, as if it were an epoch."""
 
 TRIES = 5
+"""Of a change, when others change the generation at the same time."""
 LOAD_FOR_S = 10
 """An exception whose load was not heard for so long has no process."""
 
 
 class _Stored(Placement, frozen=True, gc=False):
-    """What the entry holds: with it, whose settings it was seeded from."""
+    """What the entry holds: a generation, and the start whose settings seeded it."""
 
     seed: str = ""
 
@@ -63,8 +63,8 @@ class Generation:
     ) -> Placement:
         """The present generation, made from settings if there is none.
 
-        `seed`: names one start of a node that is the whole system; its settings are
-        followed once more at each start, and changes made since then are kept.
+        `seed` names one start of a node that is the whole system ("" elsewhere): each
+        start follows its settings once, and changes made after that are kept.
         """
         public, now = tuple(public), await self._now()
 
@@ -77,8 +77,8 @@ class Generation:
         return await self._change(change)
 
     async def restore(self, known: Placement) -> Placement:
-        """Storage has lost the generation, or gave back an older one: what was last
-        known goes on, with a number above both."""
+        """Put back what was last known, with a number above both, after storage has
+        lost the generation or gave back an older one (design.md §4)."""
 
         def change(found: _Stored) -> _Stored | None:
             if found.number >= known.number:
@@ -98,7 +98,10 @@ class Generation:
     async def promote(
         self, name: str, why: Why, now: int, instead: str | None = None
     ) -> Placement:
-        """Give a room an actor of its own, if it may have one now; see `Placement`."""
+        """Give a room an actor of its own, if it may have one now.
+
+        The rules are `Placement.promoted`'s; `instead` is the exception it replaces.
+        """
         return await self._change(lambda f: f.promoted(name, why, now, instead))
 
     async def cool(self, name: str, now: int) -> Placement:
@@ -115,14 +118,17 @@ class Generation:
         return await self.promote(name, "pinned", await self._now())
 
     async def unpin(self, name: str) -> Placement:
-        """And not any more."""
+        """It no longer needs to."""
         now = await self._now()
         return await self._change(lambda found: found.unpinned(name, now))
 
     # What exceptions say: that they are up, and how much of their loop they take.
 
     async def say_load(self, name: str, share: float) -> None:
-        """`name` has its own process, which is busy for this share of the time."""
+        """`name` has its own process, and takes this share (0 to 1) of its time.
+
+        Said again within `LOAD_FOR_S`, for it is forgotten then.
+        """
         key, value = keys.OWN_LOADS, f"{share:.4f}"
         await self._execute("HSETEX", key, "EX", LOAD_FOR_S, "FIELDS", "1", name, value)
 
@@ -131,7 +137,7 @@ class Generation:
         await self._execute("HDEL", keys.OWN_LOADS, name)
 
     async def loads(self, names: Iterable[str]) -> dict[str, float]:
-        """Of those of these names that have a process."""
+        """The share, 0 to 1, of each of these names that has a process."""
         names = tuple(names)
         if not names:
             return {}

@@ -125,6 +125,7 @@ def _checked(reply: Any) -> Any:
 
 
 def is_stale(error: object) -> bool:
+    """Whether Valkey refused an XADD because its id is not above the stream's top."""
     return isinstance(error, ReplyError) and "equal or smaller" in str(error)
 
 
@@ -137,11 +138,16 @@ class ValkeyLog:
         self._url = url
         self._clock = clock
         self._length = str(log_length).encode()
+        # The last that was opened, perhaps lost since; None: none yet, or closed.
         self._connection: RespConnection | None = None
+        # While one is being opened; whoever needs it waits for the same one.
         self._connecting: asyncio.Task[RespConnection] | None = None
 
     def close(self) -> None:
-        """Drop the connection; writes in flight have an unknown outcome."""
+        """Drop the connection; writes in flight have an unknown outcome.
+
+        The next command opens another one.
+        """
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -167,8 +173,10 @@ class ValkeyLog:
     async def execute(
         self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S
     ) -> list[Any]:
-        """Commands and their replies in one round trip; for the adapters beside
-        this."""
+        """Commands and their replies in one round trip; for the adapters beside this.
+
+        An error reply is a `ReplyError` in the list. Raises `Unavailable`.
+        """
         return await self._send(pack(commands), len(commands), timeout_s)
 
     async def _timed(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -183,7 +191,7 @@ class ValkeyLog:
         return replies
 
     async def ask(self, *command: Any) -> Any:
-        """One command and its reply; an error reply is `Unavailable` too."""
+        """One command and its reply. Raises `Unavailable`, for an error reply too."""
         (reply,) = await self.execute([command])
         return _checked(reply)
 
@@ -353,7 +361,10 @@ class ValkeyLog:
         return [epoch for epoch, _ in await self.tops(names)]
 
     async def tops(self, names: Sequence[str]) -> list[tuple[int, int]]:
-        """Newest epoch and last seq in it of many objects, in one round trip."""
+        """(newest epoch, last seq in it) of many objects, in one round trip.
+
+        (0, 0) for an object that never lived. Raises `Unavailable`.
+        """
         if not names:
             return []
         commands = [("XINFO", "STREAM", keys.log(name)) for name in names]

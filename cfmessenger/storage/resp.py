@@ -79,15 +79,15 @@ class RespConnection(asyncio.Protocol):
 
     def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
         self._reader = Reader()
-        self._waiting: deque[_Batch] = deque()
-        self._replies: list[Any] = []
-        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[_Batch] = deque()  # in flight, oldest first
+        self._replies: list[Any] = []  # of the oldest batch, until it has all
+        self._transport: asyncio.Transport | None = None  # None: not connected yet
         self._on_lost = on_lost
         # One timer for all batches, set when it must ring earlier and looked at when it
         # rings: nearly every batch is answered long before, so nearly none sets it.
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
-        self.lost = False
+        self._timer_at = math.inf  # loop time; inf: no timer
+        self.lost = False  # True from the loss, or a missed deadline, on
 
     @classmethod
     async def open(
@@ -133,17 +133,16 @@ class RespConnection(asyncio.Protocol):
     ) -> asyncio.Future[list[Any]]:
         """Send commands in one write; the future holds their replies, in order.
 
-        An error reply is a `ReplyError` in the list, never raised.
+        An error reply is a `ReplyError` in the list, never raised. The future fails
+        with `Unavailable` if the connection is or gets lost, or at `deadline` (loop
+        time); what was sent has an unknown outcome then.
         """
         return self.send(pack(commands), len(commands), deadline)
 
     def send(
         self, packed: bytes, replies: int, deadline: float = math.inf
     ) -> asyncio.Future[list[Any]]:
-        """Send commands that are already packed and expect this many replies.
-
-        `deadline` is loop time.
-        """
+        """`execute` of commands that are already packed and get this many replies."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
         if self.lost or self._transport is None:

@@ -94,11 +94,12 @@ async def ask(client: Valkey, *command: str | int) -> Any:
 async def listen(
     client: Valkey, *channels: str, silence_s: float = 5.0
 ) -> AsyncIterator[tuple[str, str] | None]:
-    """What is published from now on, as (channel, text); first None: subscribed.
+    """What is published from now on, as (channel, text). None comes first, once all
+    channels are subscribed.
 
-    Ends by raising `Unavailable`, when the connection breaks or a ping sent after
-    `silence_s` of silence stays unanswered as long; what was published meanwhile is
-    lost, so subscribe again and look for yourself.
+    Ends by raising `Unavailable`: when the connection breaks, or a ping that is sent
+    after `silence_s` of silence stays unanswered for as long. What is published until
+    the next subscription is lost, so look for yourself then.
     """
     confirmed, pinged = 0, False
     with reachable():
