@@ -43,14 +43,15 @@ from .talk import Answer, Question
 ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
 OFF_DUTY = "I am off duty, and back in {time}. Meanwhile try {others}."
 NAMED = 4
-"""How many others an excuse names."""
+"""How many other bots an excuse names."""
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
 
 class Budget(msgspec.Struct, frozen=True, gc=False):
-    """How much the bots may say: personas in rotation, answers a day in all and to one
-    person, answers at a time in one room. 0: no limit (no bots, for `active`)."""
+    """How much the bots may say: `active` personas in rotation; answers a `day` in all,
+    and to one `user`; answers thought about at a time in one `room`. 0: no limit, but
+    no bots for `active`."""
 
     active: int = 4
     day: int = 10_000
@@ -66,7 +67,7 @@ class Persona(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reserved(msgspec.Struct, frozen=True, gc=False, tag="reserved", rename="camel"):
-    """In the log: an answer is spent."""
+    """In the log: an answer is spent, on message `seq` of the room."""
 
     timestamp: int
     room_id: str
@@ -76,7 +77,7 @@ class Reserved(msgspec.Struct, frozen=True, gc=False, tag="reserved", rename="ca
 
 
 class Rotated(msgspec.Struct, frozen=True, gc=False, tag="rotated", rename="camel"):
-    """In the log: these bots are on in this hour."""
+    """In the log: these bots are on in the hour `slot` (hours since 1970)."""
 
     timestamp: int
     slot: int
@@ -84,7 +85,7 @@ class Rotated(msgspec.Struct, frozen=True, gc=False, tag="rotated", rename="came
 
 
 class Told(msgspec.Struct, frozen=True, gc=False, tag="told", rename="camel"):
-    """In the log: somebody was told that it is enough for today."""
+    """In the log: `room:<id>` or `user:<id>` was told that it is enough for today."""
 
     timestamp: int
     whom: str
@@ -116,18 +117,21 @@ _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
 class Director:
-    """Attributes for the shell are those of `Room`. No sockets are held here."""
+    """Attributes for the shell are those of `Room`. No sockets are held here.
+
+    `now` is Unix ms everywhere.
+    """
 
     sockets = 0
 
     def __init__(self, personas: Sequence[Persona], budget: Budget) -> None:
         """A director that remembers nothing. `personas` in the directory's order."""
-        self.epoch = self.previous_epoch = 0
-        self.crashed = False
-        self.seq = 0
-        self.gateways: set[str] = set()
-        self.receipts_changed = False
-        self.absent: set[str] = set()
+        self.epoch = self.previous_epoch = 0  # set by the shell, once loaded
+        self.crashed = False  # likewise: the life before left no final mirror
+        self.seq = 0  # of the last event
+        self.gateways: set[str] = set()  # attached, or remembered from a final mirror
+        self.receipts_changed = False  # from an event until the shell has mirrored it
+        self.absent: set[str] = set()  # always empty: nobody here is called
         self._names = {each.id: each.display_name for each in personas}
         self._rotation = Rotation([each.id for each in personas], budget.active)
         self._ledger = Ledger(budget.day, budget.user)
@@ -135,8 +139,8 @@ class Director:
 
     @property
     def alarm_at(self) -> int | None:
-        """When `alarm` wants to be called; set while anybody thinks, so that it stays
-        awake."""
+        """When `alarm` wants to be called, Unix ms. It is set while anybody thinks, so
+        the director stays awake as long."""
         return self._floor.next_end
 
     def events_after(self, seq: int) -> list[bytes] | None:
@@ -301,7 +305,7 @@ class Director:
     # The alarm: what is thought about for too long is given up.
 
     def alarm(self, now: int) -> list[Effect]:
-        """Give the floor to who waits behind an answer that never came."""
+        """Give up the answers that never came; who waits behind them is next."""
         effects: list[Effect] = []
         for question in self._floor.overdue(now):
             effects.append(_count(now, question.bot_id, "refused_lost"))
@@ -316,7 +320,8 @@ class Director:
         return Append(self.seq, _encode_event(event))
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
-        """Take an event of the log above `seq`, in order, before anything else."""
+        """Take an event of the log above the snapshot's `seq`; in order, before any
+        other verb."""
         found = _decode_event(event)
         self.seq = seq
         if isinstance(found, Reserved):
@@ -356,7 +361,8 @@ class Director:
     ) -> Self:
         """The director as it was; `replay` brings what the log has above its `seq`.
 
-        A snapshot of another version gives one that remembers nothing.
+        `clean`: the snapshot is a final mirror, so its gateways are still seated. A
+        snapshot of another version gives a director that remembers nothing.
         """
         director = cls(personas, budget)
         try:

@@ -15,16 +15,17 @@ Refusal = Literal["quota_day", "quota_user"]
 
 
 class Ledger:
-    """The counts of `day` (days since 1970), and who was told that they are used up.
+    """The counts of one day, and who was told that they are used up.
 
-    A quota of 0 is none.
+    Begins anew with the first call on a later day. A quota of 0 is no limit. `now` is
+    Unix ms.
     """
 
     def __init__(self, per_day: int, per_user: int) -> None:
-        self.day = 0
-        self.total = 0
-        self.by_user: dict[str, int] = {}
-        self.told: set[str] = set()
+        self.day = 0  # days since 1970; the others are of it
+        self.total = 0  # answers reserved, in all
+        self.by_user: dict[str, int] = {}  # answers reserved, by who asked
+        self.told: set[str] = set()  # whom `tell` has told: `room:<id>`, `user:<id>`
         self._per_day = per_day
         self._per_user = per_user
 

@@ -26,6 +26,7 @@ from cfmessenger.users import Profile
 logger = logging.getLogger("cfmessenger.replier")
 
 DEADLINE_S = 15.0
+"""For an answer, all attempts together."""
 ATTEMPTS = 2
 PAUSE_S = 0.5
 """Between them, with full jitter."""
@@ -83,9 +84,9 @@ class _Reply:
     """What has come of an answer: text, tokens, and whether it came to its end."""
 
     def __init__(self, composing: Callable[[], None]) -> None:
-        self.text = ""
-        self.tokens = 0
-        self.ended = False
+        self.text = ""  # grows with each piece
+        self.tokens = 0  # as the server says, usually at the end
+        self.ended = False  # True from its last piece on; else it broke off
         self._composing = composing
 
     def take(self, data: bytes) -> None:

@@ -22,16 +22,16 @@ class Rotation:
     """
 
     def __init__(self, bots: Sequence[str], count: int) -> None:
-        self.slot = -1
+        self.slot = -1  # hours since 1970; -1: there was no rotation yet
         self.active: tuple[str, ...] = ()
         self.line = tuple(bots)
         self.excused: dict[tuple[str, str], None] = {}
         self._count = min(count, len(self.line))
 
     def due(self, now: int) -> tuple[int, tuple[str, ...]] | None:
-        """The hour and who is on in it, if that is not what is known already.
+        """The hour and who is to be on in it; None: nothing is to change.
 
-        A clock that goes back changes nothing.
+        A clock that goes back changes nothing, unless the personas or their number did.
         """
         slot = now // SLOT_MS
         fits = len(self.active) == self._count and set(self.active) <= set(self.line)
@@ -48,18 +48,19 @@ class Rotation:
         self.line = (*others, *(bot for bot in self.active if bot in self.line))
 
     def back_at(self, bot: str) -> int:
-        """When the turn of a bot that is off begins, in ms, if every hour turns."""
+        """When the turn of a bot that is off begins, Unix ms, if every hour turns."""
         ahead = self.line.index(bot) // max(self._count, 1)
         return (self.slot + 1 + ahead) * SLOT_MS
 
     def excuse(self, bot: str, room_id: str) -> None:
-        """The room was told that the bot is off."""
+        """Remember that the room was told that the bot is off."""
         self.excused[bot, room_id] = None
         if len(self.excused) > EXCUSES:
             del self.excused[next(iter(self.excused))]
 
     def restore(self, row: "RotationRow") -> None:
-        """Go on from a snapshot; who is new since comes first, who left is gone."""
+        """Go on from a snapshot; new bots come first in the line, others are left out
+        of it if they are no longer in the list."""
         self.slot, self.active = row.slot, row.active
         self.excused = dict.fromkeys(row.excused)
         new = [bot for bot in self.line if bot not in row.line]
