@@ -43,6 +43,7 @@ S = TypeVar("S", bound=ClientState)
 #: A new connection measures the clock at once, then keeps measuring slowly.
 _FIRST_PINGS_S = (0.0, 0.2, 0.2)
 _MAX_FRAME = 8 * 1024 * 1024
+#: So many 401 in a row mean that the session is over, not that a ticket died.
 _REFUSED_401_LIMIT = 3
 
 
@@ -92,16 +93,17 @@ class Connection(Generic[S]):
         self._ticket = ticket
         self._options = options
         self._events: Mailbox[object] = Mailbox(options.events_limit)
+        # By message id, from a send until its answer or timeout.
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._backoff = Backoff(
             random.uniform, base_s=options.base_delay_s, cap_s=options.max_delay_s
         )
-        self._refused_401 = 0
-        self._opened = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._socket: ClientConnection | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ended: ClientError | None = None
+        self._refused_401 = 0  # in a row
+        self._opened = asyncio.Event()  # set while connected, and for good at the end
+        self._wake = asyncio.Event()  # set when the state may have frames to write
+        self._socket: ClientConnection | None = None  # while connected
+        self._task: asyncio.Task[None] | None = None  # from `start` on
+        self._ended: ClientError | None = None  # from the end on: why
         # Runs evenly even if somebody sets the clock; close to Unix time at the start.
         self._anchor = time.time() - time.monotonic()
 
@@ -159,6 +161,7 @@ class Connection(Generic[S]):
 
     @property
     def connected(self) -> bool:
+        """Whether there is a socket now."""
         return self._socket is not None
 
     def now(self) -> float:

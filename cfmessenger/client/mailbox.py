@@ -24,9 +24,9 @@ class Mailbox(Generic[T]):
     def __init__(self, limit: int) -> None:
         self._items: deque[T] = deque()
         self._limit = limit
-        self._closed = False
-        self._filled = asyncio.Event()
-        self._space = asyncio.Event()
+        self._closed = False  # True from `close` on
+        self._filled = asyncio.Event()  # cleared by a `get` that has to wait
+        self._space = asyncio.Event()  # cleared by a `put` that has to wait
 
     def __len__(self) -> int:
         return len(self._items)
@@ -52,7 +52,7 @@ class Mailbox(Generic[T]):
         return item
 
     def close(self) -> None:
-        """What is inside can still be had."""
+        """No more goes in; what is inside can still be had. Wakes all who wait."""
         self._closed = True
         self._filled.set()
         self._space.set()

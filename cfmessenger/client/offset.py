@@ -21,6 +21,7 @@ class ClockOffset:
     __slots__ = ("_samples",)
 
     def __init__(self) -> None:
+        # (round trip, offset) in ms; emptied when the local clock is set back.
         self._samples: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
 
     def sample(self, sent: float, received: float, server: float) -> None:
@@ -33,6 +34,7 @@ class ClockOffset:
 
     @property
     def measured(self) -> bool:
+        """Whether there is any sample."""
         return bool(self._samples)
 
     @property
@@ -42,9 +44,11 @@ class ClockOffset:
 
     @property
     def round_trip_ms(self) -> float | None:
+        """The least round trip of the samples, None before the first."""
         return min(self._samples)[0] if self._samples else None
 
     def server_time(self, now: float) -> float:
+        """The server's clock when the local one shows `now`, in ms."""
         return now + self.ms
 
     def delay(self, now: float, server_moment: float) -> float:

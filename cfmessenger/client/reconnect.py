@@ -46,7 +46,7 @@ class Backoff:
         base_s: float = 1.0,
         cap_s: float = 15.0,
     ) -> None:
-        self.attempt = 0
+        self.attempt = 0  # delays since the last `reset`
         self._base_s = base_s
         self._cap_s = cap_s
         self._uniform = uniform
@@ -59,4 +59,5 @@ class Backoff:
         return at_least_s + self._uniform(0.0, ceiling)
 
     def reset(self) -> None:
+        """The next delay is a first one again."""
         self.attempt = 0

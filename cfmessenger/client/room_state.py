@@ -42,7 +42,7 @@ class _Pending:
 
     def __init__(self, frame: bytes) -> None:
         self.frame = frame
-        self.written = False  # on any socket so far: it may have been accepted
+        self.written = False  # True once written to any socket: it may be accepted
 
 
 class RoomState(ClientState):
@@ -64,17 +64,21 @@ class RoomState(ClientState):
         """`id_prefix` makes our message ids unique among this user's clients."""
         super().__init__(user_id)
         self.room_id = room_id
-        self.last_seq = since
+        self.last_seq = since  # rises, unless the room was rewound
         self._id_prefix = id_prefix
-        self._sent = 0
-        self._outbox: dict[str, _Pending] = {}
+        self._sent = 0  # ids given so far
+        self._outbox: dict[str, _Pending] = {}  # by id, until answered or forgotten
         self._outbox_limit = outbox_limit
-        self._acks: deque[bytes] = deque(maxlen=EPHEMERAL_LIMIT)
-        self._resumed = False  # may write messages: what came before is known
-        self._may_rewind = False  # asked for `since`, no history yet
+        self._acks: deque[bytes] = deque(maxlen=EPHEMERAL_LIMIT)  # until taken
+        # Whether messages may be written: from when what came before is known, until
+        # the socket is lost.
+        self._resumed = False
+        # From opening with `since` until the first history.
+        self._may_rewind = False
 
     @property
     def since(self) -> int | None:
+        """See `ClientState`."""
         return self.last_seq
 
     @property
@@ -127,10 +131,12 @@ class RoomState(ClientState):
         return events
 
     def lost(self) -> None:
+        """See `ClientState`."""
         super().lost()
         self._resumed = False
 
     def take(self) -> list[bytes]:
+        """See `ClientState`. Receipts come last, and only after resuming."""
         out = super().take()
         if self._resumed and self._acks:
             out.extend(self._acks)
@@ -139,9 +145,11 @@ class RoomState(ClientState):
 
     @property
     def has_output(self) -> bool:
+        """See `ClientState`."""
         return bool(self._out) or (self._resumed and bool(self._acks))
 
     def forget(self, message_id: str) -> None:
+        """See `ClientState`."""
         pending = self._outbox.pop(message_id, None)
         if pending is not None and not pending.written and message_id in self._out:
             self._out.remove(message_id)

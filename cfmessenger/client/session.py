@@ -97,6 +97,7 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
+        """Gives back every connection. Sessions are not logged out."""
         await self._http.aclose()
 
     async def login(self, user_id: str, token: str = TEST_TURNSTILE_TOKEN) -> Session:
@@ -106,6 +107,7 @@ class Client:
         return Session(self, login.user, login.session_id, login.expires_at)
 
     async def users(self) -> list[User]:
+        """People with their statuses, then the bots in rotation (wire.md §1)."""
         return await self.call(list[User], "GET", "/api/users")
 
     async def call(
@@ -117,7 +119,10 @@ class Client:
         json: Any = None,
         session_id: str | None = None,
     ) -> T:
-        """One request; `data` of the envelope as `kind`."""
+        """One request; `data` of the envelope as `kind`.
+
+        Raises `ApiError` or `Unreachable`.
+        """
         headers = {"Authorization": f"Bearer {session_id}"} if session_id else {}
         try:
             response = await self._http.request(
@@ -156,11 +161,11 @@ class Session:
     ) -> None:
         self.client = client
         self.user = user
-        self.session_id = session_id
+        self.session_id = session_id  # until `refresh`
         #: Unix ms, as last told: the server slides it further with each use.
         self.expires_at = expires_at
         self._refreshing = asyncio.Lock()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None  # from entering `async with` on
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name="session-keeper")
@@ -206,7 +211,7 @@ class Session:
         )
 
     async def refresh(self) -> None:
-        """Rotate the session id. A lost answer loses the session."""
+        """Change the session's id (wire.md §1). A lost answer loses the session."""
         stale = self.session_id
         async with self._refreshing:
             if self.session_id != stale:
@@ -227,10 +232,11 @@ class Session:
         await self._call(msgspec.Raw, "POST", "/api/auth/logout")
 
     async def ticket(self) -> str:
-        """A single-use ticket for a WebSocket URL, good for 30 s."""
+        """A single-use ticket for a WebSocket URL, good for 30 s (wire.md §1)."""
         return (await self._call(_Ticket, "POST", "/api/auth/ticket")).ticket
 
     async def me(self) -> User:
+        """Our own row and status, as the server has them now."""
         return await self._call(User, "GET", "/api/auth/me")
 
     async def appear(self, status: Status, display_name: str | None = None) -> Shown:
@@ -248,7 +254,8 @@ class Session:
     async def messages(
         self, room_id: str, *, before: int | None = None, limit: int = 50
     ) -> Page:
-        """A page of a room's past, wakes nobody."""
+        """A page of a room's messages: at most `limit` (1-100) below the seq `before`,
+        None: the newest. Wakes nobody."""
         query = f"limit={limit}" + (f"&before={before}" if before is not None else "")
         path = f"/api/rooms/{quote(room_id, safe='')}/messages?{query}"
         return await self._call(Page, "GET", path)

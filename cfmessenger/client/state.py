@@ -50,6 +50,7 @@ from cfmessenger.protocol import (
 )
 
 EPHEMERAL_LIMIT = 256
+"""Frames that wait to be taken, and receipts that do."""
 
 
 class ClientState:
@@ -62,11 +63,13 @@ class ClientState:
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.offset = ClockOffset()
-        self.connected = False
-        self._out: deque[bytes | str] = deque()  # frames, or ids in the outbox
-        self._status_frame: bytes | None = None  # said again after each reconnect
+        self.connected = False  # from `opened` until `lost`
+        # Frames, or ids of messages in the outbox; until taken, or the socket is lost.
+        self._out: deque[bytes | str] = deque()
+        # The chosen status, which is said again after each reconnect. None: none yet.
+        self._status_frame: bytes | None = None
         self._status: Status | None = None  # that is in it
-        self._shown = False  # the server has shown it since it was said
+        self._shown = False  # from when the server has shown it
 
     @property
     def since(self) -> int | None:
@@ -98,7 +101,7 @@ class ClientState:
         return self._apply(frame)
 
     def ping(self, now: float) -> bool:
-        """Queue a `ping` that measures the clock offset."""
+        """Queue a `ping` that measures the clock offset; False if it was dropped."""
         return self._ephemeral(encode(Ping(int(now))))
 
     def take(self) -> list[bytes]:
@@ -143,7 +146,8 @@ class ClientState:
     def _told_status(
         self, status: Status, kind: type[SetPresence] | type[UpdatePresence]
     ) -> None:
-        """What comes after ours was shown is another device's choice: that holds."""
+        """The server shows our status. What differs from ours, once ours was shown, is
+        another device's choice and holds from now on."""
         if status == self._status:
             self._shown = True
         elif self._shown:
@@ -155,6 +159,7 @@ class PresenceState(ClientState):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(user_id)
+        # Who is online, as last told; a sync at the next connection begins it anew.
         self.roster: dict[str, Participant] = {}
 
     def presence(self, status: Status, display_name: str | None = None) -> None:
@@ -200,7 +205,7 @@ def checked(
     decode: Callable[[bytes], object],
     frame: Chat | Nudge | Wink | SetPresence | UpdatePresence,
 ) -> bytes:
-    """The frame's bytes, refused here with what the server would answer."""
+    """The frame's bytes. Raises `SendRejected` with what the server would answer."""
     try:
         data = encode(frame)
         decode(data)
