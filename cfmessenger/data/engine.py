@@ -125,8 +125,8 @@ def _sqlite(file: Path, timeout_s: float, options: dict[str, Any]) -> AsyncEngin
         options = connection.get_execution_options()
         if "until" in options:
             _wait_until(connection, options["until"])
-        # One that reads first and then writes could not wait for its turn; and who
-        # only reads asks once, and a statement by itself is a transaction.
+        # A writer takes the lock at once: one that has read first could not wait for
+        # it. A reader sends one statement, which is a transaction by itself.
         if options.get("writes", False):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 

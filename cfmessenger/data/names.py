@@ -36,16 +36,19 @@ class Names:
     """One gateway's side of it. `heard` is called with the ids of changed rows."""
 
     def __init__(self, store: Store, kv: Valkey, directory: Directory) -> None:
+        # Set by the gateway's sockets when they start.
         self.heard: Callable[[Collection[str]], None] = lambda user_ids: None
         self._store = store
         self._kv = kv
         self._directory = directory
         self._rate = UserRate(kv, CHANGES, keys.words)
-        self._turn = asyncio.Lock()  # what was read later is believed later
+        self._turn = asyncio.Lock()  # so that what is read later is learnt later
 
     async def refresh(self, user_id: str | None = None) -> None:
-        """Read the words of one, or of everybody. Raises `Unavailable`, waiting for
-        those before it included, as late as the store does."""
+        """Read the words of one user, or (None) of everybody.
+
+        Raises `Unavailable`, after `engine.TIMEOUT_S` at the latest, its turn included.
+        """
         with reachable():
             async with asyncio.timeout(TIMEOUT_S), self._turn:
                 found = self._directory.learn(await self._store.own_words(user_id))
@@ -59,9 +62,11 @@ class Names:
         now: int,
         holds: Holds = lambda revision: True,
     ) -> Found:
-        """The user's row with these fields changed, known to this gateway on return.
+        """The user's row with these fields changed (wire.md §1).
 
-        Errors as `Store.change`, and RATE_LIMITED; what changes nothing costs nothing.
+        On return this gateway knows it, if the database and Valkey did not fail after
+        the change; the others hear of it. Errors as `Store.change`, and RATE_LIMITED;
+        what changes nothing costs nothing.
         """
         news = self.differs(user_id, sent)
         if news:
@@ -78,7 +83,8 @@ class Names:
         return any(getattr(known, name) != (sent[name] or None) for name in sent)
 
     async def _tell(self, user_id: str) -> None:
-        """This gateway knows when it returns, the others soon: the change is done."""
+        """Have this gateway and the others know. Raises nothing when storage is away,
+        for the change is done; all is looked up again within a minute."""
         try:
             await self.refresh(user_id)
             await ask(self._kv, "PUBLISH", keys.USERS_CHANNEL, user_id)
@@ -87,7 +93,10 @@ class Names:
 
     @asynccontextmanager
     async def following(self, now: Callable[[], int]) -> AsyncIterator[None]:
-        """While inside, the directory follows; `now` is for what grows old in SQL."""
+        """While inside, the directory follows the rows. Raises `Unavailable` on entry.
+
+        `now` gives Unix ms, for idempotency keys that grow old in SQL.
+        """
         await self.refresh()
         tasks = [asyncio.create_task(each) for each in (self._hear(), self._tidy(now))]
         try:

@@ -30,9 +30,10 @@ UNLIMITED = Quota(0, 0)
 async def count(
     connection: AsyncConnection, owner: str, rows: int, size: int, quota: Quota
 ) -> None:
-    """So much more (or less) is kept from now on. Raises QUOTA_EXCEEDED.
+    """Count `rows` more, and `size` more characters of JSON; negative: less.
 
-    Only what grows can be too much: whoever is above a limit may still delete.
+    Raises QUOTA_EXCEEDED, and then nothing is counted. Only what grows can be too
+    much: whoever is above a limit may still delete.
     """
     if not rows and not size:
         return

@@ -73,8 +73,8 @@ class Store:
         self._url = url
         self._file = sqlite_file(url)
         self._engine = engine(url)
-        # SQLite has one writer at a time, and its own queue is not first come first
-        # served: within a process ours is.
+        # SQLite has one writer at a time and serves them in no order; so the writers
+        # of this process wait here, first come first served. Unused with PostgreSQL.
         self._turn = asyncio.Lock()
         self.collections = collections
 
@@ -90,7 +90,10 @@ class Store:
             raise SettingsError(f"CFM_DATABASE_URL: {error}") from None
 
     async def start(self, profiles: Iterable[Profile]) -> None:
-        """Migrate and seed; returns when the first request may come."""
+        """Migrate and seed; returns when the first request may come.
+
+        Raises `Unavailable`; see `schema.prepare`.
+        """
         await schema.prepare(self._url, profiles)
 
     async def ping(self) -> None:
@@ -141,7 +144,8 @@ class Store:
     ) -> Found:
         """A new row, or with a `key` that was used already the row it made then.
 
-        CONFLICT when the key came with something else, QUOTA_EXCEEDED.
+        `now` is Unix ms. The rule's own errors, CONFLICT when the key came with
+        something else, QUOTA_EXCEEDED.
         """
         made = _new(collection, owner, sent, now)
         async with self._writing() as connection:
@@ -166,9 +170,10 @@ class Store:
         now: int,
         holds: Holds,
     ) -> Found:
-        """The row with these fields changed.
+        """The row with these fields changed; what changes nothing keeps its revision.
 
-        NOT_FOUND, FORBIDDEN (another's), PRECONDITION_FAILED, then the rule's own.
+        `now` is Unix ms. NOT_FOUND, FORBIDDEN (another's), PRECONDITION_FAILED, then
+        the rule's own, QUOTA_EXCEEDED.
         """
         async with self._writing() as connection:
             found = await self._for_write(connection, collection, viewer, row_id, holds)
@@ -257,7 +262,7 @@ class Store:
         return str(found["answer"])
 
     async def purge(self, now: int) -> None:
-        """Forget the keys whose time is over."""
+        """Forget the idempotency keys whose time is over; `now` is Unix ms."""
         table = idempotency_keys
         expired = table.c.created_at <= now - KEY_LIFE_MS
         async with self._writing() as connection:
@@ -278,9 +283,9 @@ class Store:
     # What people call themselves.
 
     async def own_words(self, user_id: str | None = None) -> dict[str, Words]:
-        """Name, message and picture of those who changed theirs, by id.
+        """Name, message and picture of those who ever changed theirs, by user id.
 
-        Of everybody, or of one.
+        `user_id` None: of everybody.
         """
         columns = users.c
         wanted = select(
