@@ -32,13 +32,13 @@ logger = logging.getLogger("cfmessenger.bots")
 POLL_S = 1.0
 HOUR_MS = 3_600_000
 ASK_EVERY_S = 60.0
-"""Nobody in rotation is no reason to ask more often than this."""
+"""At least so long between two questions to the director."""
 
 RETRY_S = 5.0
-"""Unless the director was not reached."""
+"""The same after the director was not reached."""
 
 JITTER_S = 5.0
-"""Many gateways see the same hour begin."""
+"""The longest wait before asking, since all gateways see the same hour begin."""
 
 
 class Told(Protocol):

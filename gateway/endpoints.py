@@ -130,7 +130,7 @@ async def body_of(request: Request, kind: type[_T]) -> _T:
     """
     body = await json_body(request)
     try:
-        # Decoded first: msgspec looks at no bytes of a string that it skips.
+        # Decoded first: msgspec does not check the UTF-8 of a string that it skips.
         return msgspec.json.decode(body.decode(), type=kind)
     except _UNREADABLE as error:
         raise _explain(body, error) from None
@@ -139,7 +139,8 @@ async def body_of(request: Request, kind: type[_T]) -> _T:
 def _explain(body: bytes, error: Exception) -> ProtocolError:
     if not isinstance(error, msgspec.ValidationError):
         return ProtocolError("INVALID_JSON")
-    # A bad field is reported before the rest is parsed, so ask again what this is.
+    # msgspec reports a bad field before it has parsed the rest, so see first whether it
+    # is JSON, and an object.
     try:
         msgspec.json.decode(body, type=_Object)
     except msgspec.ValidationError:

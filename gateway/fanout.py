@@ -82,7 +82,7 @@ class Wire:
         stays = isinstance(protocol, GuardedWebSocket)
         if stays:
             protocol.stay(on_text)
-        # It pauses reading after each message unless it believes that it has already.
+        # uvicorn pauses reading after each message, unless it believes it has already.
         paused, protocol.read_paused = protocol.read_paused, True
         answer_ping = protocol.handle_ping
 

@@ -1,10 +1,11 @@
 """Inputs that were not covered in time: were they accepted all the same?
 
-STORAGE_UNAVAILABLE says "not confirmed, shown to nobody so far" (wire.md §5). That an
-input is not covered does not say so: its event may be in the log, and shown by another
-gateway, by the gap after an attach or by a page, while the object that has yet to cover
-it is away, hangs or waits for storage. So the log is asked before anybody is refused.
-It is rare, it is bounded, and who cannot be told by then is refused as before.
+STORAGE_UNAVAILABLE says "not confirmed, shown to nobody so far" (wire.md §5). An
+input may be uncovered and yet accepted. Its event may be in the log, and shown by
+another gateway, by the gap after an attach or by a page, while the object is away,
+hangs or waits for storage and so has not covered it. So the log is asked before
+anybody is refused. That is rare and takes a limited time; whoever is not found in the
+log by then is refused.
 """
 
 from __future__ import annotations

@@ -39,8 +39,9 @@ SECURITY: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 """On every answer, unless an endpoint says one of them itself (a page's own policy)."""
-# A browser obeys these for what it shows, a picture by itself included. Scripts and
-# styles are under their page's; there these would be a twentieth of the client's bytes.
+# A browser obeys these for what it shows as a document, also a picture by itself.
+# Scripts and styles obey their page's; on them these headers would be a twentieth of
+# the bytes of the web client.
 _DOCUMENT = frozenset(
     (
         b"referrer-policy",

@@ -1,10 +1,11 @@
 """Whether traffic is welcome here: what `/readyz` answers (wire.md §1).
 
-No when another gateway could do what this one cannot, or when it is the only one and no
-room can wake; yes, but `degraded`, when all are hit alike, for then a balancer that
+Not when another gateway could do what this one cannot, nor when this is the only one
+and no room can wake. When all lack the same it is ready but `degraded`: a balancer that
 took this one out would only make it worse. So every gateway that lacks something says
-so in one hash of Valkey, in fields that run out by themselves, and who lacks nothing
-writes and asks nothing. Without Valkey nobody can say what the others can: no.
+so in one hash of Valkey, in fields that expire, and reads what the others lack. One
+that lacks nothing neither writes nor reads there. Without Valkey nothing is known of
+the others, and it is not ready.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ class Readiness:
     async def _ask(self) -> Others:
         """Every gateway, and what it lacks. Raises `Unavailable`.
 
-        Who has not renewed its place lately cannot write, as little as we can; were it
-        dead, whoever could write would have removed it.
+        None for one that has not renewed its place lately: it cannot write to Valkey
+        either. If it were dead, a gateway that can write would have removed it.
         """
         seconds, _ = await ask(self._kv, "TIME")
         fresh = int(seconds) * 1000 - DEAD_AFTER_MS

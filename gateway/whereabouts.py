@@ -1,8 +1,8 @@
 """What /metrics tells of the placement: read in Valkey when somebody asks.
 
-Gateways see no hosts. But the generation and what exceptions say of their load are
-there for everybody, in two small keys; they are read at most once a second, and a
-Valkey that is away costs whoever scrapes no more than the moment it takes to see that.
+Gateways see no hosts. But two small keys in Valkey hold the generation and the loads of
+the exceptions. They are read at most once a second, and while Valkey is away a scrape
+waits for half a second at most.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@ anybody thinks about it, lets one question of a room be thought about at a time,
 says each answer once. Has the verbs of `Room`, so that one shell runs both; thinking
 itself is the shell's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
 
-Who is not answered is told why, once in a while: that is thought about too, so that it
-has the pace of an answer and the switch silences it, but by nobody.
+Who is not answered is told why, but not each time. Such an excuse takes the way of an
+answer (`effects.Think`), only that no replier is asked: so it comes at the pace of an
+answer, and not at all while the bots are switched off.
 
-What was thought about when a life ended is never answered: spent, and none rather than
-two.
+A question that was thought about when a life ended is never answered. What it cost is
+spent: better no answer than two.
 """
 
 from collections.abc import Sequence

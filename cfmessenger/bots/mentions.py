@@ -1,10 +1,10 @@
 """Mentions: which bot a line speaks to, if any.
 
-`@` and a display name, a persona's id or that without its `bot_`; letters' case does
-not matter, the longest name wins, the first mention of a bot wins. It is one where a
-person would mean one: neither the `@` nor the name is a part of a longer word, an
-address or a link. Chinese, Japanese, Thai and others, which put no spaces between
-words, make no longer words with it.
+A mention is `@` and a display name, a persona's id or that without its `bot_`. Case
+does not matter, the longest name wins, the first mention of a bot wins. It counts where
+a person would mean it: neither `@` nor name is part of a longer word, an address
+or a link. Letters of scripts that put no spaces between words (Chinese, Japanese, Thai
+and others) may touch it: they make no longer word with it.
 """
 
 import re
@@ -14,13 +14,14 @@ from functools import cache
 
 PREFIX = "bot_"
 
-# What is written without a space: `@` further on in it may belong to something else.
+# Text without a space: an `@` that is not its first character may be part of a word.
 _CHUNK = re.compile(r"\S+")
 _LINK = re.compile(r"://|www\.|mailto:|\w\.\w+[/?#]")
-# Between a word and an `@` these tie the two together; so they do after a name.
+# Between a word and an `@` these tie the two together, so it is no mention.
 _TIES = frozenset("./\\=+-&#%~_*|$^<@`")
+# Between a name and a word after it these do.
 _TIES_ON = frozenset("./@-")
-# Even with nothing before: a path, and code.
+# An `@` after these is no mention even without a word before them: a path, code.
 _NEVER_BEFORE = frozenset("/`")
 
 
@@ -88,7 +89,11 @@ def _ends(text: str, start: int, name: str) -> bool:
 
 
 def _in_word(character: str) -> bool:
-    """A digit, `_`, or a letter of a script with capitals; wide ones are no such."""
+    """Whether a character makes one word with those beside it.
+
+    So do `_`, and digits and letters that are neither wide nor of a script without
+    capitals.
+    """
     if character == "_":
         return True
     if not character or not character.isalnum():

@@ -3,7 +3,7 @@
 Owns two rules. Each hour (UTC) the least recently active come first: they stand in
 line, and whoever was on goes to its end, so that nobody has two turns more than
 another. And whoever is off and spoken to says so, once an hour in a room.
-Deterministic: who replays the rotations chooses as the one that lived.
+Deterministic: a life that replays the rotations chooses as the one before it would.
 """
 
 from collections.abc import Sequence

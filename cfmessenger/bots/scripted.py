@@ -89,7 +89,7 @@ def _spoken(
 
 
 def _fresh(texts: Iterator[str], said: set[str], otherwise: str) -> str:
-    """The first that was not said; what is all said is said with a difference."""
+    """The first text that was not said yet; if all were, the last one with a number."""
     last = otherwise
     for text in texts:
         if text not in said:

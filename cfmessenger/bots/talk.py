@@ -40,7 +40,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     `tokens`: what the model charged, 0 for a script. `outcome`: `ok`, or why it is an
     excuse and no answer: `timeout`, `error`, `malformed`, `circuit_open`, `off_duty`,
-    `quota_day`, `quota_user`.
+    `quota_day`, `quota_user`; or why nothing is said (`text` is empty): `off`, `gone`,
+    `failed`, `overloaded`.
     """
 
     text: str

@@ -153,7 +153,7 @@ def _without_none(hint: Any) -> Any:
 
 def _read(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     try:
-        # Decoded first: msgspec looks at no bytes of a string that it skips.
+        # Decoded first: msgspec does not check the UTF-8 of a string that it skips.
         read = msgspec.json.decode(body.decode(), type=kind)
     except _UNREADABLE as error:
         raise _explain(body, kind, error) from None
@@ -165,7 +165,8 @@ def _read(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _explain(body: bytes, kind: type, error: Exception) -> ProtocolError:
-    # A bad field is reported before the rest is parsed, so ask again what this is.
+    # msgspec reports a bad field before it has parsed the rest, so see first whether it
+    # is JSON, and an object.
     try:
         msgspec.json.decode(body.decode(), type=_Object)
     except msgspec.ValidationError:

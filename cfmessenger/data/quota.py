@@ -1,8 +1,9 @@
 """How much one owner may keep: rows, and their size with that of idempotency keys.
 
-Counted in the transaction that makes or deletes them, in one row an owner, by one
-statement that changes nothing when it would be too much: so no two at once get past it,
-and it costs the same whatever is kept. Must not know what the rows are.
+Each owner has one row of counts. It changes in the transaction that makes or deletes
+rows, by one statement that changes nothing if that would be too much. So no two at once
+get past the limit, and the cost does not depend on how much is kept. Must not know what
+the rows are.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 
 READ_TIMEOUT_S = 2.0
 PAGE = 1000
 EMPTY_FOR_S = 3600
-"""So long the mirror of an object that holds nothing is kept."""
+"""How long the mirror of an object that holds nothing is kept."""
 
 _MULTI, _EXEC = pack([("MULTI",)]), pack([("EXEC",)])
 _FIELD = b"e"
@@ -95,8 +95,8 @@ class Log(Protocol):
     ) -> None:
         """Replace the mirror. Raises `Fenced` when a newer epoch wrote one.
 
-        `empty`: there is nothing in it that anybody would miss, so where there was none
-        none is made, and one that is there is forgotten after a while.
+        `empty`: nobody would miss what is in it. So no mirror is made where there was
+        none, and one that is there expires after `EMPTY_FOR_S`.
         """
 
     async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
@@ -290,8 +290,8 @@ class ValkeyLog:
         key = keys.mirror(name)
         entry = ("MAXLEN", "=", "1", f"{epoch}-*", kind, data)
         if empty:
-            # What is lost with it is a crash's loss at most, should a newer epoch save
-            # between these two; and its next save makes the key stay again.
+            # If a newer epoch saves between these two, it is that mirror that expires.
+            # Then no more is lost than in a crash, and its next save keeps the key.
             command = ("XADD", key, "NOMKSTREAM", *entry)
             (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
             if reply is not None and not isinstance(reply, ReplyError):
