@@ -71,8 +71,8 @@ idempotency_keys = Table(
     Index("idempotency_keys_by_age", "created_at"),
 )
 
-# What each owner keeps, counted in the transaction that changes it. A sum would read all
-# rows at each change instead, and two changes at once would not see each other.
+# What each owner keeps, counted in the transaction that changes it. A sum would read
+# all rows at each change instead, and two changes at once would not see each other.
 usage = Table(
     "usage",
     metadata,
