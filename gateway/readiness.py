@@ -80,9 +80,7 @@ class Readiness:
         self._others: Others | None = None  # while something is lacking, as last read
         self._said = False  # from saying that something is lacking until taken back
         self._round = 0  # checks so far
-        self.proven = (
-            asyncio.Event()
-        )  # from when nothing was lacking for the first time
+        self.proven = asyncio.Event()  # set once nothing was lacking, for good
 
     def ready(self, accepting: bool) -> Ready:
         """The answer now."""

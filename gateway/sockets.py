@@ -61,7 +61,7 @@ logger = logging.getLogger("cfmessenger.sockets")
 
 TICK_S = 0.25
 START_S = 3.0
-"""So long a start waits for everything to be there, to be ready when it says so."""
+"""How long a start waits for everything to be there, to be ready when it ends."""
 CHECK_EVERY_S, FIRST_CHECK_S = 1.0, 0.1
 """Between checks of readiness: once everything was there, and before."""
 PING_EVERY_S = 20
@@ -70,7 +70,8 @@ DRAIN_BATCHES = 20
 COMPARED_AT_ONCE = 500
 """Log tops that are asked for in one round trip."""
 FIRST_LOOK_S, WRITTEN_WITHIN_S = 0.005, 5.0
-"""After so long a chosen status is said again, then twice as long, and so on."""
+"""A chosen status is said again after the first, then after twice as long, and so on;
+for the second at most."""
 
 
 class Sockets:

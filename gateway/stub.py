@@ -467,9 +467,8 @@ class Stub:
             members = self._members.values()
             writers = [o.write for o in members if o.user_id != item.but_user]
         blob = item.blob
-        for (
-            write
-        ) in writers:  # a list: one that turns out to be slow leaves in mid-loop
+        # A list of its own: a socket that turns out to be slow leaves in mid-loop.
+        for write in writers:
             try:
                 write(blob)
             except Exception:
