@@ -127,7 +127,7 @@ class BotFigures:
         self._figures: Mapping[str, Mapping[str, int]] = {}
 
     def show(self, figures: Mapping[str, Mapping[str, int]]) -> None:
-        """By bot, then by figure (`replies`, `refused_quota`)."""
+        """By bot, then by figure (`replies`, `refused_quota_day`)."""
         self._figures = figures
 
     def describe(self) -> Iterable[Metric]:

@@ -58,8 +58,8 @@ class Outlet(Payer, Protocol):
 
 
 class Stub:
-    """`open`, `say`, `close` for sockets; `notify` for other objects; `request` to
-    wait.
+    """`open`, `say`, `change`, `close` for sockets; `notify` for what one object tells
+    another.
 
     `forward(target, payload)` hands on a notification; `page(stub)` is called when the
     gap to the object is larger than its buffer: it must give the sockets what the log
@@ -92,7 +92,8 @@ class Stub:
         self._observe = covered
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        # By connection. Every socket, from `open` until `close`.
+        # By connection; `close` takes a socket out of all but `_held`, `_reopening`.
+        # Every socket, from `open` until `close`.
         self._outlets: dict[str, Outlet] = {}
         # Whom the object knows: from Opened covered until Closed covered, or Closing.
         self._held: dict[str, Attachment] = {}
