@@ -100,7 +100,7 @@ class Connection:
         self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
         self._waiter: asyncio.Future[None] | None = None  # from `gone` until its end
         self._sockets = sockets
-        self._faults: deque[float] | None = None  # when, the last ones; None: none yet
+        self._faults: deque[float] | None = None  # when, the latest; None: none yet
         # Of what needs the log, while it runs; None: most sockets never need it.
         self._tasks: set[asyncio.Task[None]] | None = None
 

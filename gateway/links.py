@@ -97,8 +97,8 @@ class Link(asyncio.Protocol):
     def send(self, message: link.ToActor) -> None:
         """Queue a message; all of one loop turn leave in one write.
 
-        On a lost link it is dropped. A peer that leaves more than `link.HIGH_WATER`
-        bytes unread is dropped.
+        On a lost link it goes nowhere. A link whose peer leaves more than
+        `link.HIGH_WATER` bytes unread is ended.
         """
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)

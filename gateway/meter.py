@@ -33,7 +33,7 @@ class Meter:
     def __init__(self, now: float) -> None:
         self._left = ALLOWED_PER_S  # frames until this block is full
         self._began = now  # when this block did; of a slowed one: when read again
-        self._since = now  # the end of the last block that was not fast
+        self._since = now  # the start, or the end of the last block that was not fast
         self._fast = 0  # fast blocks since then
 
     def count(self, now: float) -> float:

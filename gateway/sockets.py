@@ -115,7 +115,7 @@ class Sockets:
 
         It waits at most `START_S` for readiness and for links to all pools.
         """
-        # These three are there from here on.
+        # `loop`, `links` and `_heartbeat` are there from here on.
         self.loop = asyncio.get_running_loop()
         self.links = Links(self.gateway, self._namespace)
         self.links.start()
