@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import random
 import secrets
 import time
@@ -187,7 +188,7 @@ class Sockets:
         self._draining = True
         connections = list(self._connections.values())
         random.shuffle(connections)
-        size = max(1, len(connections) // DRAIN_BATCHES)
+        size = max(1, math.ceil(len(connections) / DRAIN_BATCHES))
         pause = within_s / DRAIN_BATCHES
         for start in range(0, len(connections), size):
             if start:

@@ -18,6 +18,7 @@ from cfmessenger.namespace import (
     frame,
     open_stream,
 )
+from cfmessenger.placement import Mode, Placement
 from tests import patience
 
 
@@ -51,6 +52,9 @@ class Backend:
 
     async def wakes(self) -> None:
         """Nobody asks."""
+
+    async def place(self, mode: Mode, size: int) -> Placement:
+        return Placement(mode, size, 1)
 
     async def ping(self) -> bool:
         return True
@@ -94,6 +98,7 @@ async def test_every_verb_reaches_the_backend(
 
 
 async def test_a_size_that_is_no_number_is_named(client: NamespaceClient) -> None:
+    assert await client.place("pooled", 3) == Placement("pooled", 3, 1)
     with pytest.raises(Unavailable) as refused:
         await client._call("place", ["pooled", "many"], 5.0)
     assert refused.value.code == "VALIDATION_ERROR"
