@@ -72,7 +72,9 @@ class LocalNamespace:
         return True
 
     async def describe(self) -> list[Described]:
-        return [d for host, _ in self._hosts.values() for d in host.describe("local")]
+        hosts = [host for host, _ in self._hosts.values()]
+        found = [each for host in hosts for each in host.describe("local")]
+        return sorted(found, key=lambda each: each.name)
 
     @property
     def hosts(self) -> list[Host]:
