@@ -20,7 +20,8 @@ run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=0 is one by one)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder \
+	  --durations 20 --durations-min 1 $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff check .
