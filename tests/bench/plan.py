@@ -89,7 +89,9 @@ ROWS = (
         "{sockets:,.0f} sockets of one room that say nothing, in a fresh process "
         "beyond {before:.0f} that made its heap grow. A garbage-collected heap grows "
         "in steps: a process that has served more before needs less for each. At "
-        "rest is with all of them connected.",
+        "rest is with all of them connected. So many joins make the room hot: with "
+        "automatic placement it gets a process of its own meanwhile, whose 44 MiB are "
+        "in the figure.",
     ),
     Row(
         "wake",
