@@ -295,8 +295,9 @@ class Links:
         neither for a resolve nor for a dial, after a start or a pool's death."""
         while True:
             try:
-                if not self._placement.number:
-                    await self._follow()
+                known = self._placement
+                if not known.number or not all(map(self._linked, known.pools)):
+                    await self._follow()  # one that ended may have no part any more
                 pools = self._placement.pools
                 await asyncio.gather(*(self.to(pool, None) for pool in pools))
                 self.ahead.set()
@@ -305,6 +306,10 @@ class Links:
             except Exception:
                 logger.exception("pools are not linked ahead")
             await asyncio.sleep(PING_EVERY_S)
+
+    def _linked(self, pool: str) -> bool:
+        known = self._pools.get(pool)
+        return known is not None and not known.lost
 
     def _end_hung(self, hung: Link) -> None:
         """The namespace asks once more, then ends that very actor (design.md §3.10)."""

@@ -329,3 +329,23 @@ async def test_where_the_pools_do_not_start_it_goes_on_trying(
         )
         async with patience.within(5.0):
             await ends.ahead.wait()
+
+
+async def test_a_pool_that_has_no_part_any_more_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PING_EVERY_S", 0.02)
+    names = Names()
+    names.known = Placement("pooled", 1, 1)
+    async with actor() as process, gateway(names) as ends:
+        names.where = msgspec.structs.replace(
+            process.address, actor="rooms:0", generation=1
+        )
+        async with patience.within(5.0):
+            await ends.ahead.wait()
+        one, asked = await ends.to("room:x", None), names.resolved
+        names.known = Placement("dedicated", 1, 2)
+        one.abort()
+        await eventually(lambda: ends.count == 0)
+        await eventually(lambda: ends._placement.number == 2)
+        assert names.resolved == asked, "or its process would be made once more"
