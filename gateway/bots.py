@@ -25,7 +25,7 @@ from cfmessenger.ids import DIRECTOR
 from cfmessenger.protocol import Participant
 from cfmessenger.storage.valkey_kv import Valkey, reachable
 from cfmessenger.users import Directory, Profile
-from gateway import metrics
+from gateway import metrics, rotation
 
 logger = logging.getLogger("cfmessenger.bots")
 
@@ -54,30 +54,6 @@ class Objects(Protocol):
 
     def object(self, name: str) -> Told: ...
     def watched(self) -> Told | None: ...
-
-
-async def in_rotation(kv: Valkey, directory: Directory, active: int) -> list[Profile]:
-    """The bots that are there now, in the directory's order; none if switched off.
-
-    `active` is the setting: 0 means that there are none whatever Valkey remembers.
-    Raises `Unavailable`.
-    """
-    if not active:
-        return []
-    with reachable():
-        async with kv.pipeline(transaction=False) as pipe:
-            pipe.smembers(keys.BOTS_ACTIVE)
-            pipe.get(keys.BOT_ENABLED)
-            members, enabled = await pipe.execute()
-    return _shown(members, enabled, directory)
-
-
-def _shown(
-    members: set[bytes], enabled: bytes | None, directory: Directory
-) -> list[Profile]:
-    if enabled == b"0":
-        return []
-    return [bot for bot in directory.bots if bot.id.encode() in members]
 
 
 def _participant(bot: Profile) -> Participant:
@@ -130,7 +106,7 @@ class BotWatch:
         metrics.BOTS.show({bot: found[bot] for bot in found.keys() & known})
         if enabled != b"0":
             self._rotate(bool(members))
-        shown = _shown(members, enabled, self._directory)
+        shown = rotation.shown(members, enabled, self._directory)
         self._tell(BotsActive(tuple(map(_participant, shown))))
 
     # The director.

@@ -24,9 +24,8 @@ from cfmessenger.sessions import Session
 from cfmessenger.storage.valkey_kv import reachable
 from cfmessenger.turnstile import LONGEST_TOKEN
 from cfmessenger.users import Profile
-from gateway import metrics, payloads, rooms
+from gateway import metrics, payloads, rooms, rotation
 from gateway.admission import Presented, bearer_tokens, identify
-from gateway.bots import in_rotation
 from gateway.envelope import ok
 from gateway.hub import Services
 
@@ -268,7 +267,7 @@ async def users(request: Request) -> Response:
     """GET /api/users, GET /api/auth/accounts"""
     services = services_of(request)
     people = await with_status(services, list(services.directory.people))
-    found = await in_rotation(
+    found = await rotation.in_rotation(
         services.kv, services.directory, services.settings.bots_active
     )
     return ok([*people, *(bot.with_status("online") for bot in found)])
