@@ -41,13 +41,13 @@ bench: $(STAMP) ## our figures beside peers', ~25 min (ARGS="--quick", "--write"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: $(STAMP) ## kill everything under load and check (SECONDS= SEED= GATEWAYS= PLACEMENT=)
-	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) \
+	@$(BIN)/python -m tests.system.chaos --seconds $(or $(SECONDS),60) \
 	  --gateways $(or $(GATEWAYS),2) --placement $(or $(PLACEMENT),auto) \
 	  $(if $(POOL_SIZE),--pool-size $(POOL_SIZE)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sim: $(STAMP) ## simulate (SEEDS=20000; SEED=n traces one; SABOTAGE=all is the proof)
-	@$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS)) \
+	@$(BIN)/python -m tests.system.sim $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(SABOTAGE),--sabotage $(SABOTAGE)) $(ARGS)
 
 clean: ## remove the environment, caches and builds (never .cfmessenger, the data)

@@ -23,11 +23,11 @@ from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
-from cfmessenger import effects as fx
-from cfmessenger import link
-from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.chat import effects as fx
+from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of
+from cfmessenger.link import messages as link
 from cfmessenger.storage.log import Commit, Fenced
 
 logger = logging.getLogger("cfmessenger.activation")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actors.kinds import Machine
-from cfmessenger import effects as fx
-from cfmessenger import link
-from cfmessenger.decoding import frame_id
+from cfmessenger.chat import effects as fx
 from cfmessenger.errors import CloseCode, ProtocolError
-from cfmessenger.protocol import error_frame
+from cfmessenger.link import messages as link
+from cfmessenger.wire.decoding import frame_id
+from cfmessenger.wire.protocol import error_frame
 
 FAULTS = 8
 """So many, with less than `CALM_S` between them, are too many."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from cfmessenger.effects import Append
+from cfmessenger.chat.effects import Append
 
 Origin = TypeVar("Origin")
 

@@ -25,11 +25,11 @@ from actors.ownership import Ownership
 from actors.peer import HELLO_TIMEOUT_S, Peer
 from actors.surroundings import Surroundings
 from actors.thinking import Mind
-from cfmessenger import link
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address, Described
 from cfmessenger.memory import Memory, memory
-from cfmessenger.namespace import Address, Described
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.generation import Generation

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from actors.load import Limits
 from actors.thinking import Bots
+from cfmessenger.accounts.users import Directory
+from cfmessenger.chat.room import RoomRules
 from cfmessenger.ids import DIRECTOR
 from cfmessenger.placement import Placement
-from cfmessenger.room import RoomRules
 from cfmessenger.settings import Settings
-from cfmessenger.users import Directory
 
 
 class HostSettings(msgspec.Struct, frozen=True):

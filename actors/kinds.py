@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 from actors.thinking import Bots
 from cfmessenger.bots.director import Budget, Director, Persona
-from cfmessenger.effects import Attachment, BotsActive, Effect, encode_notification
+from cfmessenger.chat.effects import Attachment, BotsActive, Effect, encode_notification
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.ids import DIRECTOR, PRESENCE
-from cfmessenger.presence import Presence
-from cfmessenger.room import Room, RoomRules
 
 ROOM = "room:"
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from actors.host import Host
 from actors.host_settings import HostSettings
-from cfmessenger.namespace import Address, Described
+from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 
 ANY = "*"

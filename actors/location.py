@@ -12,8 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from cfmessenger import keys
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.resp import ReplyError
 

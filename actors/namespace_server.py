@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import (
+from cfmessenger.link.namespace import (
     UNDECODABLE,
     Answer,
     Namespace,

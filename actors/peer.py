@@ -8,7 +8,7 @@ import logging
 import os
 from typing import Protocol, cast
 
-from cfmessenger import link
+from cfmessenger.link import messages as link
 
 logger = logging.getLogger("cfmessenger.host")
 

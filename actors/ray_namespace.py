@@ -36,9 +36,9 @@ from actors.wake_proof import WakeProof, greet
 from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.namespace import Address, Described, open_stream
 from cfmessenger.log_format import configure
 from cfmessenger.memory import settled
-from cfmessenger.namespace import Address, Described, open_stream
 from cfmessenger.placement import Mode, Placement, is_pool
 from cfmessenger.settings import ROOM_BYTES
 from cfmessenger.storage.generation import Generation

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import msgspec
 
 from actors.gates import Step
-from cfmessenger import effects as fx
-from cfmessenger import link
+from cfmessenger.chat import effects as fx
 from cfmessenger.ids import gateway_of
+from cfmessenger.link import messages as link
 
 MAX_KEPT = 1000
 """Items that wait for one gateway on its way back."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors.committer import Committer
 from actors.thinking import Mind
+from cfmessenger.chat.effects import Record
+from cfmessenger.chat.room import RoomRules
 from cfmessenger.clock import Clock
-from cfmessenger.effects import Record
-from cfmessenger.room import RoomRules
 from cfmessenger.storage.log import Log
 
 if TYPE_CHECKING:

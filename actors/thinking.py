@@ -16,12 +16,12 @@ from functools import partial
 
 import msgspec
 
+from cfmessenger.accounts.users import Profile
 from cfmessenger.bots.replier import Replier
-from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.chat.effects import BotTyping, Notify, encode_notification
+from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.clock import Clock
-from cfmessenger.effects import BotTyping, Notify, encode_notification
 from cfmessenger.errors import Unavailable
-from cfmessenger.users import Profile
 
 logger = logging.getLogger("cfmessenger.thinking")
 

@@ -14,9 +14,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from cfmessenger import link
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import Address
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address
 
 logger = logging.getLogger("cfmessenger.namespace")
 

@@ -4,8 +4,8 @@ cfmessenger.asgi:app`.
 The composition root of a gateway process: settings from the environment, the namespace
 server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key
 in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
-(gateway.server); under a bare uvicorn the application is the same and the edge is
-uvicorn's own.
+(gateway.server.configuration); under a bare uvicorn the application is the same and the
+edge is uvicorn's own.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections.abc import Mapping
 
 from starlette.applications import Starlette
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
-from cfmessenger.namespace import Namespace, NamespaceClient
+from cfmessenger.link.namespace import Namespace, NamespaceClient
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import Valkey
-from cfmessenger.users import Directory
+from gateway.api.hub import Data
 from gateway.app import create_app
-from gateway.fanout import ServerTap
-from gateway.hub import Data
-from gateway.sockets import Sockets
+from gateway.live.fanout import ServerTap
+from gateway.live.sockets import Sockets
 
 NAMESPACE = "CFMX_NAMESPACE"
 NAMESPACE_KEY = "CFMX_NAMESPACE_KEY"

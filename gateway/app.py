@@ -23,17 +23,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey_kv import open_all, require_version
-from gateway import data, sockets
-from gateway import pages as web
-from gateway.docs import pages
-from gateway.docs.collections import on_collections
-from gateway.docs.operation import Endpoint
+from gateway.api import data
+from gateway.api.docs import pages
+from gateway.api.docs.collections import on_collections
+from gateway.api.docs.operation import Endpoint
+from gateway.api.hub import Data, Hub, RoomLog, Services
+from gateway.api.operations import OPERATIONS
 from gateway.envelope import Refusal, refuse
-from gateway.fanout import ServerTap
-from gateway.hub import Data, Hub, RoomLog, Services
+from gateway.live import sockets
+from gateway.live.fanout import ServerTap
 from gateway.middleware import Edge
-from gateway.operations import OPERATIONS
 from gateway.origin import served_hosts
+from gateway.web import pages as web
 
 
 class _RoomConvertor(Convertor[str]):

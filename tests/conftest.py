@@ -28,7 +28,12 @@ PASSWORD = "tests"
 ADMIN = "admin"
 
 
-RAY = ("tests/cluster/", "tests/browser/", "tests/contract/", "tests/security/test_exp")
+RAY = (
+    "tests/system/cluster/",
+    "tests/system/browser/",
+    "tests/system/contract/",
+    "tests/system/security/test_exp",
+)
 """Where tests start a Ray: heavy, and some count processes."""
 
 

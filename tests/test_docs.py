@@ -15,12 +15,12 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from cfmessenger import protocol
+from cfmessenger.cli.settings_help import HELP, default_of
 from cfmessenger.errors import ERRORS, CloseCode
 from cfmessenger.settings import Settings
-from cfmessenger.settings_help import HELP, default_of
-from gateway.docs.schema import FRAME_ERRORS
-from gateway.operations import OPERATIONS
+from cfmessenger.wire import protocol
+from gateway.api.docs.schema import FRAME_ERRORS
+from gateway.api.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 QUOTING = ("*.py", "*.md", "*.mjs", "*.js", "*.toml")
@@ -225,8 +225,8 @@ def test_a_file_or_function_that_is_not_there_is_found() -> None:
         "gateway/nothing/",
         "tests/*.nothing.py",
     ]
-    text = "`gateway/stub.py` `Stub.shout` and `gateway/stub.py`\n`Stub.say`"
-    assert missing_functions(text) == ["gateway/stub.py Stub.shout"]
+    text = "`gateway/live/stub.py` `Stub.shout` and `gateway/live/stub.py`\n`Stub.say`"
+    assert missing_functions(text) == ["gateway/live/stub.py Stub.shout"]
 
 
 def test_the_way_of_a_message_is_told_step_by_step() -> None:

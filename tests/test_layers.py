@@ -10,8 +10,9 @@ ROOT = Path(__file__).parent.parent
 MACHINES = {
     f"cfmessenger/{name}.py"
     for name in (
-        "room presence protocol ratelimit effects errors ids bots/director".split()
-    )
+        "chat/room chat/presence chat/ratelimit chat/effects wire/protocol errors ids "
+        "bots/director"
+    ).split()
 }
 IMPURE_MODULES = set(
     "asyncio datetime logging os random secrets socket threading time uuid".split()
@@ -26,20 +27,20 @@ MAY_IMPORT = {
     "cfmessenger/client/": {"msgspec", "httpx2", "websockets"},
     "cfmessenger/data/": {"alembic", "asyncpg", "msgspec", "sqlalchemy"},
     "cfmessenger/load/": {"*"},
-    "cfmessenger/login_rate.py": {"valkey"},
+    "cfmessenger/accounts/login_rate.py": {"valkey"},
     "cfmessenger/memory.py": {"psutil"},
-    "cfmessenger/sessions.py": {"msgspec", "valkey"},
-    "cfmessenger/shared_rate.py": {"valkey"},
+    "cfmessenger/accounts/sessions.py": {"msgspec", "valkey"},
+    "cfmessenger/storage/shared_rate.py": {"valkey"},
     "cfmessenger/storage/": {"msgspec", "libvalkey", "valkey"},
-    "cfmessenger/tickets.py": {"valkey"},
-    "cfmessenger/turnstile.py": {"msgspec", "httpx2", "valkey"},
+    "cfmessenger/accounts/tickets.py": {"valkey"},
+    "cfmessenger/accounts/turnstile.py": {"msgspec", "httpx2", "valkey"},
     "actors/": {"actors", "msgspec"},
     "actors/ray_namespace.py": {"actors", "msgspec", "ray"},
     "actors/warm_pool.py": {"actors", "msgspec", "ray"},
     "gateway/": {"gateway", "msgspec", "starlette", "uvicorn"},
     "gateway/metrics.py": {"prometheus_client"},
-    "gateway/http_protocol.py": {"gateway", "uvicorn", "h11"},
-    "gateway/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
+    "gateway/server/http_protocol.py": {"gateway", "uvicorn", "h11"},
+    "gateway/server/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
 }
 
 
@@ -59,7 +60,7 @@ def imported(name: str, tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # `from cfmessenger import keys` counts as importing cfmessenger.keys.
+            # `from cfmessenger.chat import room` counts as importing that module.
             base = [node.module] if node.module else []
             if node.level:
                 base = [*name.split("/")[: -node.level], *base]

@@ -13,7 +13,7 @@ import cfmessenger
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cfmessenger", "actors", "gateway")
-PAGE = [f"gateway/docs/page.{kind}" for kind in ("html", "css", "mjs")]
+PAGE = [f"gateway/api/docs/page.{kind}" for kind in ("html", "css", "mjs")]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_the_wheel_holds_every_file_of_all_three_packages(shipped: set[str]) -> 
         assert {f"{package}/__init__.py", f"{package}/py.typed"} <= shipped
         for path in (ROOT / package).rglob("*.py"):
             assert path.relative_to(ROOT).as_posix() in shipped
-    data = {"cfmessenger/users.json", "cfmessenger/load/report.css"}
+    data = {"cfmessenger/accounts/users.json", "cfmessenger/load/report.css"}
     assert data | set(PAGE) <= shipped
 
 

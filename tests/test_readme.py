@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from cfmessenger.cli import _COMMANDS
+from cfmessenger.cli.settings_help import HELP, table
 from cfmessenger.settings import Settings
-from cfmessenger.settings_help import HELP, table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,7 +18,7 @@ def test_every_setting_has_its_line() -> None:
 
 
 def test_the_table_of_settings_is_the_generated_one() -> None:
-    """`python -c 'from cfmessenger.settings_help import table; print(table())'`"""
+    """`python -c 'from cfmessenger.cli.settings_help import table; print(table())'`"""
     _, _, rest = README.partition("<!-- settings:begin -->\n")
     found, _, _ = rest.partition("\n<!-- settings:end -->")
     assert found == table()

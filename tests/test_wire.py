@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from cfmessenger import protocol as wire
-from cfmessenger.effects import Append, Attachment, Broadcast, Effect, Send
+from cfmessenger.chat.effects import Append, Attachment, Broadcast, Effect, Send
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.errors import ProtocolError
-from cfmessenger.presence import Presence
-from cfmessenger.room import Room, RoomRules
+from cfmessenger.wire import protocol as wire
 
 # wire.md §2: room socket, client to server.
 

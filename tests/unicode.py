@@ -1,4 +1,4 @@
-"""`python -m tests.unicode DerivedCoreProperties.txt > cfmessenger/ignorable.py`
+"""`python -m tests.unicode DerivedCoreProperties.txt > cfmessenger/wire/ignorable.py`
 
 Makes that module's table out of Unicode's own file, which Debian has in `unicode-data`
 and unicode.org under `Public/<version>/ucd/`. Python's `unicodedata` does not have the

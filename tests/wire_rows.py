@@ -137,12 +137,12 @@ NOT_YET: dict[str, str] = {
 }
 """Rows that this version has nothing to show for, and why."""
 
-_ENDPOINTS = "tests/gateway/test_endpoints.py::"
-_ADMISSION = "tests/gateway/test_admission.py::"
+_ENDPOINTS = "tests/gateway/api/test_endpoints.py::"
+_ADMISSION = "tests/gateway/api/test_admission.py::"
 _MIDDLEWARE = "tests/gateway/test_middleware.py::"
-_SERVER = "tests/gateway/test_server.py::"
+_SERVER = "tests/gateway/server/test_configuration.py::"
 _PURE = "tests/cfmessenger/"
-_ROOM = f"{_PURE}test_room_properties.py::"
+_ROOM = f"{_PURE}chat/test_room_properties.py::"
 
 NAMED: dict[str, tuple[str, ...]] = {
     "1 envelope": (
@@ -191,8 +191,8 @@ NAMED: dict[str, tuple[str, ...]] = {
     "1 me": (f"{_ENDPOINTS}test_me_is_the_user_with_live_status",),
     "1 ticket": (
         f"{_ENDPOINTS}test_a_ticket_stands_for_the_session_once",
-        f"{_PURE}test_sessions.py::test_a_ticket_is_good_once_and_only_before_a_refresh",
-        f"{_PURE}test_sessions.py::test_a_ticket_ends_and_dies_with_its_session",
+        f"{_PURE}accounts/test_sessions.py::test_a_ticket_is_good_once_and_only_before_a_refresh",
+        f"{_PURE}accounts/test_sessions.py::test_a_ticket_ends_and_dies_with_its_session",
     ),
     "1 users": (f"{_ENDPOINTS}test_people_with_live_status_then_the_bots_in_rotation",),
     "1 rooms": (
@@ -227,8 +227,8 @@ NAMED: dict[str, tuple[str, ...]] = {
     "1 bots": (f"{_ENDPOINTS}test_login_of_nobody",),
     "2 repeat": (f"{_ROOM}test_an_id_is_one_message_and_rates_are_exact",),
     "2 window": (
-        f"{_PURE}test_history.py::test_ids_count_for_a_thousand_messages_however_old",
-        f"{_PURE}test_room.py::test_an_id_is_new_again_after_60_s_and_1000_messages",
+        f"{_PURE}chat/test_history.py::test_ids_count_for_a_thousand_messages_however_old",
+        f"{_PURE}chat/test_room.py::test_an_id_is_new_again_after_60_s_and_1000_messages",
     ),
     "3 seq": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),
     "3 timestamp": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),

@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from ..effects import (
+from ..chat.effects import (
     Active,
     Answered,
     Append,
@@ -35,11 +35,11 @@ from ..effects import (
     decode_notification,
     encode_notification,
 )
+from ..chat.talk import Answer, Question
 from ..ids import gateway_of
 from .floor import Floor
 from .ledger import DAY_MS, Ledger, LedgerRow, Refusal
 from .rotation import Rotation, RotationRow
-from .talk import Answer, Question
 
 ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
 OFF_DUTY = "I am off duty, and back in {time}. Meanwhile try {others}."

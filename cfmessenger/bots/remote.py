@@ -17,11 +17,11 @@ from collections.abc import Callable
 import httpx2
 import msgspec
 
+from cfmessenger.accounts.users import Profile
 from cfmessenger.bots.breaker import Breaker
 from cfmessenger.bots.scripted import excuse_of
-from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.bots.wording import messages, tidy
-from cfmessenger.users import Profile
+from cfmessenger.chat.talk import Answer, Question
 
 logger = logging.getLogger("cfmessenger.replier")
 

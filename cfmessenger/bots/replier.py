@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cfmessenger.bots.talk import Answer, Question
-from cfmessenger.users import Profile
+from cfmessenger.accounts.users import Profile
+from cfmessenger.chat.talk import Answer, Question
 
 
 class Replier(Protocol):

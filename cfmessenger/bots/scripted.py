@@ -17,10 +17,10 @@ from random import Random
 
 import msgspec
 
+from cfmessenger.accounts.users import Profile
 from cfmessenger.bots import quiz
 from cfmessenger.bots.reading import Line, called, read
-from cfmessenger.bots.talk import Answer, Question
-from cfmessenger.users import Profile
+from cfmessenger.chat.talk import Answer, Question
 
 MAX_REPLY = 300
 TRIES = 200

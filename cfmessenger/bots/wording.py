@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from cfmessenger.bots.talk import Question
-from cfmessenger.users import Profile
-from cfmessenger.visible import shows
+from cfmessenger.accounts.users import Profile
+from cfmessenger.chat.talk import Question
+from cfmessenger.wire.visible import shows
 
 MAX_SENTENCES = 2
 MAX_TEXT = 2048

@@ -14,7 +14,7 @@ from typing import Literal
 import click
 import msgspec
 
-from cfmessenger import keys
+from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots import figures as day
 from cfmessenger.bots.rotation import SLOT_MS
 from cfmessenger.cli.flags import with_settings
@@ -22,8 +22,8 @@ from cfmessenger.cli.running import valkey_of
 from cfmessenger.cli.tables import show
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask, connect, reachable
-from cfmessenger.users import Directory, Profile
 
 
 class Row(msgspec.Struct, frozen=True, rename="camel"):

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from cfmessenger.cli.settings_help import default_of, help_of
 from cfmessenger.settings import PREFIX, Settings, SettingsError
-from cfmessenger.settings_help import default_of, help_of
 
 EXIT_SETTINGS = 3
 

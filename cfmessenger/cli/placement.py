@@ -13,7 +13,7 @@ from cfmessenger.cli.running import namespace_at
 from cfmessenger.cli.tables import age, percent, show
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import parse_room_id
-from cfmessenger.namespace import Described, NamespaceClient
+from cfmessenger.link.namespace import Described, NamespaceClient
 from cfmessenger.placement import MODES, ROOM, Mode, Placement
 from cfmessenger.settings import Settings
 

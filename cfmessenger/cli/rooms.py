@@ -13,7 +13,7 @@ from cfmessenger.cli.flags import with_settings
 from cfmessenger.cli.running import namespace_at
 from cfmessenger.cli.tables import age, percent, show
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import Described, NamespaceClient
+from cfmessenger.link.namespace import Described, NamespaceClient
 from cfmessenger.settings import Settings
 
 _COLUMNS = (

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from cfmessenger.protocol import Message, Participant
+from cfmessenger.wire.protocol import Message, Participant
 
 # C0 and C1 controls, bidirectional marks, embeddings and isolates, line and paragraph
 # separators, lone surrogates, the tag characters (invisible text).

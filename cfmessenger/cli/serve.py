@@ -34,10 +34,10 @@ from cfmessenger.cli.voice import Voice
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import valkey_kv
-from gateway.door import raise_file_limit
-from gateway.rooms import PUBLIC_ROOMS
-from gateway.server import server_config
-from gateway.sockets import Sockets
+from gateway.api.rooms import PUBLIC_ROOMS
+from gateway.live.sockets import Sockets
+from gateway.server.configuration import server_config
+from gateway.server.door import raise_file_limit
 
 logger = logging.getLogger("cfmessenger.namespace")
 

@@ -31,7 +31,7 @@ from cfmessenger.client import (
     Session,
 )
 from cfmessenger.ids import direct_users
-from cfmessenger.protocol import (
+from cfmessenger.wire.protocol import (
     DeliveryStatus,
     ErrorFrame,
     Message,

@@ -22,12 +22,12 @@ from valkey.exceptions import (
     ValkeyError,
 )
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage import valkey_kv
-from cfmessenger.users import Directory
 
 PATIENCE_S = 5.0
 """How long somebody else's server may take to begin listening, when all start at

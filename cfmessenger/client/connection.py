@@ -36,7 +36,7 @@ from cfmessenger.client.mailbox import Mailbox, MailboxClosed
 from cfmessenger.client.reconnect import Backoff, reconnects, refusal_is_final
 from cfmessenger.client.state import ClientState
 from cfmessenger.client.urls import is_loopback, websocket_url
-from cfmessenger.protocol import Message
+from cfmessenger.wire.protocol import Message
 
 S = TypeVar("S", bound=ClientState)
 

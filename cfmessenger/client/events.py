@@ -1,4 +1,4 @@
-"""What a connection yields besides the server's own frames (cfmessenger.protocol).
+"""What a connection yields besides the server's own frames (cfmessenger.wire.protocol).
 
 Owns the events that only a client can know: that it resumed, that something is
 missing, that a send was answered. Plain values; nothing here acts.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from cfmessenger.client.errors import SendRejected
-from cfmessenger.protocol import (
+from cfmessenger.wire.protocol import (
     DeliveryStatus,
     ErrorFrame,
     Message,

@@ -1,14 +1,14 @@
 """Reading what the server sends.
 
-Owns only the choice of decoder; the shapes are cfmessenger.protocol's. A frame that is
-unknown or malformed is None and not an error: a newer server may say more.
+Owns only the choice of decoder; the shapes are cfmessenger.wire.protocol's. A frame
+that is unknown or malformed is None and not an error: a newer server may say more.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from cfmessenger.protocol import Message, ServerFrame, decode_message
+from cfmessenger.wire.protocol import Message, ServerFrame, decode_message
 
 _decode_other = msgspec.json.Decoder[ServerFrame](ServerFrame).decode
 

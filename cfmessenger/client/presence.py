@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from cfmessenger.client.connection import DEFAULTS, Connection, Options
 from cfmessenger.client.state import PresenceState
-from cfmessenger.protocol import Status
+from cfmessenger.wire.protocol import Status
 
 
 class PresenceConnection(Connection[PresenceState]):

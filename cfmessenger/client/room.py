@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from cfmessenger.client.connection import DEFAULTS, Connection, Options
 from cfmessenger.client.room_state import RoomState
-from cfmessenger.protocol import Message, Receipt, Status
+from cfmessenger.wire.protocol import Message, Receipt, Status
 
 
 class RoomConnection(Connection[RoomState]):

@@ -16,7 +16,7 @@ from cfmessenger.client.errors import OutboxFull, RateLimited, SendRejected
 from cfmessenger.client.events import Acknowledged, Event, Gap, Recap, Rejected, Rewound
 from cfmessenger.client.frames import read_messages
 from cfmessenger.client.state import EPHEMERAL_LIMIT, ClientState, checked
-from cfmessenger.protocol import (
+from cfmessenger.wire.protocol import (
     Ack,
     Chat,
     ErrorFrame,

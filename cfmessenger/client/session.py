@@ -24,7 +24,7 @@ from cfmessenger.client.presence import PresenceConnection
 from cfmessenger.client.room import RoomConnection
 from cfmessenger.client.urls import is_loopback
 from cfmessenger.ids import direct_room
-from cfmessenger.protocol import Message, RoomInfo, Status, User
+from cfmessenger.wire.protocol import Message, RoomInfo, Status, User
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from cfmessenger.client.events import (
 from cfmessenger.client.frames import read_frame, read_messages
 from cfmessenger.client.offset import ClockOffset
 from cfmessenger.errors import ProtocolError
-from cfmessenger.protocol import (
+from cfmessenger.wire.protocol import (
     Chat,
     DeliveryStatus,
     History,

@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cfmessenger import keys
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data.engine import TIMEOUT_S, reachable
 from cfmessenger.data.store import Found, Holds, Store
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Rate
-from cfmessenger.shared_rate import UserRate
+from cfmessenger.storage import keys
+from cfmessenger.storage.shared_rate import UserRate
 from cfmessenger.storage.valkey_kv import Valkey, ask, listen
-from cfmessenger.users import Directory
 
 logger = logging.getLogger("cfmessenger.names")
 

@@ -14,9 +14,9 @@ from msgspec import Meta
 from cfmessenger.data import tables
 from cfmessenger.data.collection import Collection, Row
 from cfmessenger.data.currencies import CURRENCIES
-from cfmessenger.decoding import check_display_name, check_personal_message
 from cfmessenger.errors import ProtocolError
-from cfmessenger.visible import SHOWS
+from cfmessenger.wire.decoding import check_display_name, check_personal_message
+from cfmessenger.wire.visible import SHOWS
 
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 

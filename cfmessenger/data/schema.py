@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cfmessenger.accounts.users import Profile
 from cfmessenger.data.engine import (
     START_TIMEOUT_S,
     engine,
@@ -28,7 +29,6 @@ from cfmessenger.data.engine import (
     within,
 )
 from cfmessenger.data.tables import HEAD, users
-from cfmessenger.users import Profile
 
 logger = logging.getLogger("cfmessenger.schema")
 

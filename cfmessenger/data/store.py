@@ -31,6 +31,7 @@ from sqlalchemy import literal as bound
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cfmessenger.accounts.users import Profile, Words
 from cfmessenger.data import schema
 from cfmessenger.data.collection import Collection, Row
 from cfmessenger.data.engine import default_url, engine, sqlite_file, within
@@ -40,7 +41,6 @@ from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
 from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Settings, SettingsError
-from cfmessenger.users import Profile, Words
 
 PING_S = 2.0
 """Whoever asks whether we are ready does not wait for long."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-from cfmessenger import link
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import Address, NamespaceClient
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address, NamespaceClient
 
 CONNECT_TIMEOUT_S = 5.0
 PING_EVERY_S = 1.0

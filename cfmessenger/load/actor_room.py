@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cfmessenger import link
+from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.client.reconnect import Backoff
-from cfmessenger.effects import Attachment
+from cfmessenger.link import messages as link
 
 from .actor_link import Link, Links
 

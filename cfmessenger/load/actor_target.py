@@ -12,12 +12,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cfmessenger import keys
+from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
-from cfmessenger.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import connection_id
-from cfmessenger.namespace import NamespaceClient
+from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import Valkey, ask, connect
 
 from .actor_link import Links

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cfmessenger.client.state import PresenceState
-from cfmessenger.protocol import (
+from cfmessenger.wire.protocol import (
     ErrorFrame,
     PresenceFullSync,
     PresenceUpdate,

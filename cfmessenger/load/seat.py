@@ -17,7 +17,7 @@ import msgspec
 from cfmessenger.client.errors import ClientError
 from cfmessenger.client.events import Acknowledged, Event, Rejected
 from cfmessenger.client.room_state import RoomState
-from cfmessenger.protocol import ErrorFrame, Participants
+from cfmessenger.wire.protocol import ErrorFrame, Participants
 
 from .oracle import Room, Shown, Track
 from .ticker import now

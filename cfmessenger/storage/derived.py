@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cfmessenger import keys
-from cfmessenger.effects import Record
+from cfmessenger.chat.effects import Record
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.resp import ReplyError
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Mode, Placement, Why
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog, is_stale
 from cfmessenger.storage.resp import ReplyError
 

@@ -16,9 +16,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from cfmessenger import keys
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
 from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Self, cast
 
-from cfmessenger import link
-from cfmessenger.namespace import Address
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address
 from tests import patience
 from tests.actors.scene import PATIENCE_S, Visitor
 

@@ -14,11 +14,12 @@ import msgspec
 
 from actors.activation import Activation, State
 from actors.surroundings import Surroundings
-from cfmessenger import keys, link
+from cfmessenger.chat.effects import Attachment
+from cfmessenger.chat.room import RoomRules
 from cfmessenger.clock import Clock
-from cfmessenger.effects import Attachment
 from cfmessenger.ids import gateway_of
-from cfmessenger.room import RoomRules
+from cfmessenger.link import messages as link
+from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from actors import activation as activation_module
 from actors.activation import Activation, State
-from cfmessenger import keys, link
+from cfmessenger.chat.room import RoomRules
 from cfmessenger.errors import Unavailable
-from cfmessenger.room import RoomRules
+from cfmessenger.link import messages as link
+from cfmessenger.storage import keys
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
 from cfmessenger.storage.valkey_kv import connect, listen

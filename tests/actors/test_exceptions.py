@@ -12,10 +12,10 @@ from actors.exceptions import Look
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.load import Limits
-from cfmessenger import keys
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage import generation as generation_module
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from actors.activation import Activation, State
 from actors.faults import FAULTS
 from actors.release import Release
-from cfmessenger import keys, link
-from cfmessenger.room import Room
+from cfmessenger.chat.room import Room
+from cfmessenger.link import messages as link
+from cfmessenger.storage import keys
 from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import (

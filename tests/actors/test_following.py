@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.following import Following, Seed
-from cfmessenger import keys
 from cfmessenger.placement import Placement
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.gates import OutputGate, Step
-from cfmessenger.effects import Append, Broadcast, Effect
+from cfmessenger.chat.effects import Append, Broadcast, Effect
 
 
 def step(n: int, *seqs: int) -> Step[str]:

@@ -14,15 +14,16 @@ from actors import peer as peer_module
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
-from cfmessenger import keys, link
-from cfmessenger.effects import Attachment
+from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import Address
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address
 from cfmessenger.settings import Settings
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import Fenced, ValkeyLog
-from gateway.links import Links
+from gateway.live.links import Links
+from gateway.live.stub import Stub
 from gateway.metrics import Traffic
-from gateway.stub import Stub
 from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import attachment, chat, frames, fresh_room, register, until
@@ -578,7 +579,7 @@ async def test_settings_of_the_node_become_those_of_its_actors() -> None:
 
 
 class Socket:
-    """A client's socket at a gateway (`gateway.stub.Outlet`): sees, in order."""
+    """A client's socket at a gateway (`gateway.live.stub.Outlet`): sees, in order."""
 
     catching_up = full = False
     uncovered = 0

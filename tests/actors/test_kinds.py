@@ -4,12 +4,12 @@ import pytest
 
 from actors.kinds import Machine, kind_of
 from actors.thinking import Bots
-from cfmessenger.effects import BotsActive, encode_notification
+from cfmessenger.accounts.users import Directory
+from cfmessenger.chat.effects import BotsActive, encode_notification
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.ids import PRESENCE
-from cfmessenger.presence import Presence
-from cfmessenger.protocol import Participant
-from cfmessenger.room import Room, RoomRules
-from cfmessenger.users import Directory
+from cfmessenger.wire.protocol import Participant
 from tests.actors.scene import UNLIMITED, attachment, chat
 
 

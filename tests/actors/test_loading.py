@@ -9,12 +9,13 @@ import pytest
 
 from actors.kinds import Machine, kind_of
 from actors.loading import load
-from cfmessenger import keys, protocol
+from cfmessenger.chat.effects import Effect, Send
+from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.clock import Clock
-from cfmessenger.effects import Effect, Send
-from cfmessenger.protocol import Message
-from cfmessenger.room import Room, RoomRules
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import Activated, Commit, Fenced, ValkeyLog
+from cfmessenger.wire import protocol
+from cfmessenger.wire.protocol import Message
 from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
 from tests.valkey_proxy import proxied
 

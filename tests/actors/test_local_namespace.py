@@ -1,4 +1,4 @@
-"""What only the namespace without Ray does; for the rest see tests/contract."""
+"""What only the namespace without Ray does; for the rest see tests/system/contract."""
 
 from collections.abc import AsyncIterator
 

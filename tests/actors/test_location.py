@@ -8,8 +8,8 @@ import pytest
 import valkey
 
 from actors.location import Location, Nowhere
-from cfmessenger import keys
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 
 US = {"label_selector": {"region": "us"}}

@@ -9,7 +9,7 @@ import pytest
 from actors import namespace_server as module
 from actors.namespace_server import NamespaceServer
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import (
+from cfmessenger.link.namespace import (
     Address,
     Described,
     NamespaceClient,

@@ -10,8 +10,9 @@ from actors import host as host_module
 from actors import ownership
 from actors.host import Host
 from actors.host_settings import HostSettings
-from cfmessenger import keys, link
+from cfmessenger.link import messages as link
 from cfmessenger.placement import Placement
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience

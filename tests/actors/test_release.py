@@ -4,8 +4,8 @@ from typing import Any
 
 from actors.gates import Step
 from actors.release import Release, Seat, Seating
-from cfmessenger import effects as fx
-from cfmessenger import link
+from cfmessenger.chat import effects as fx
+from cfmessenger.link import messages as link
 from tests.actors.scene import attachment
 
 A, B = "gA", "gB"

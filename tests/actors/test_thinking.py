@@ -7,11 +7,11 @@ import pytest
 
 from actors import thinking as thinking_module
 from actors.thinking import Bots, Mind, Thinking
-from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.accounts.users import Directory, Profile
+from cfmessenger.chat.effects import BotTyping, Notify, decode_notification
+from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.clock import Clock
-from cfmessenger.effects import BotTyping, Notify, decode_notification
 from cfmessenger.errors import Unavailable
-from cfmessenger.users import Directory, Profile
 from tests import patience
 from tests.patience import Stopwatch
 

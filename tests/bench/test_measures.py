@@ -13,7 +13,7 @@ from tests.bench import measures
 from tests.bench.loader import Broken, Ear, Server
 from tests.bench.measures import fanout, idle, paced, wake
 from tests.bench.meter import Meter
-from tests.gateway.live import live
+from tests.gateway.node import live
 
 
 @asynccontextmanager

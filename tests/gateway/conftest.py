@@ -8,7 +8,7 @@ import valkey
 
 from cfmessenger.placement import Placement
 from tests.conftest import ADMIN
-from tests.gateway.live import Node, live
+from tests.gateway.node import Node, live
 from tests.wire_rows import NAMED, NOT_YET, ROWS
 
 _COVERAGE = "tests/test_wire_coverage.py"
@@ -35,7 +35,7 @@ def placement(
         with valkey.Valkey(unix_socket_path=path, username=ADMIN, password="-") as own:
             own.flushall()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.gateway.live.PLACEMENT", chosen)
+        patch.setattr("tests.gateway.node.PLACEMENT", chosen)
         yield chosen
 
 

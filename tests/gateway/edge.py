@@ -16,13 +16,13 @@ import httpx2
 import uvicorn
 from starlette.types import ASGIApp
 
-from cfmessenger import keys
 from cfmessenger.settings import Settings
+from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
+from gateway.api.hub import Services
 from gateway.app import create_app
-from gateway.hub import Services
-from gateway.readiness import Others, Ready, judge
-from gateway.server import server_config
+from gateway.live.readiness import Others, Ready, judge
+from gateway.server.configuration import server_config
 from tests import patience
 
 _address = itertools.count(1)

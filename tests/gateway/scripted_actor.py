@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from cfmessenger import link
 from cfmessenger.errors import Unavailable
-from cfmessenger.namespace import Address, Described
+from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Placement
 from tests import patience
 

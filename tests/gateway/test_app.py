@@ -9,8 +9,8 @@ from websockets.exceptions import InvalidStatus
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
+from gateway.api.hub import Services
 from gateway.app import create_app, routes
-from gateway.hub import Services
 from tests.gateway.edge import ListedLog, RecordingHub, gateway, serving, settings_for
 
 PATHS = {

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from cfmessenger.placement import Placement
 from gateway import metrics
 from tests.gateway.edge import gateway
-from tests.gateway.live import eventually, live, new_room
+from tests.gateway.node import eventually, live, new_room
 
 COUNTING = """
 import os, sys
@@ -88,7 +88,7 @@ def moved_since(before: dict[tuple[str, str], float]) -> set[str]:
 async def test_every_figure_moves_with_what_it_counts(
     empty_valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.gateway.live.PLACEMENT", Placement("auto", 1, 1))
+    monkeypatch.setattr("tests.gateway.node.PLACEMENT", Placement("auto", 1, 1))
     before = figures()
     async with live(empty_valkey, hibernate_after="0.2") as node:  # rooms that leave
         room = new_room()

@@ -17,7 +17,7 @@ from cfmessenger.load.crew import Crew
 from cfmessenger.load.meter import count_in
 from cfmessenger.load.presence_seat import PresenceSeat
 from cfmessenger.load.ticker import now
-from cfmessenger.protocol import Status
+from cfmessenger.wire.protocol import Status
 
 from .times import Times, pace
 

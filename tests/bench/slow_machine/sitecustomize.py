@@ -10,7 +10,7 @@ import time
 
 if "default_worker.py" in " ".join(sys.orig_argv) and "SLOW_ROOM" in os.environ:
     from actors.activation import Activation
-    from cfmessenger import link
+    from cfmessenger.link import messages as link
 
     ROOM, SECONDS = os.environ["SLOW_ROOM"], int(os.environ["SLOW_MS"]) / 1000
     receive = Activation.receive

@@ -9,12 +9,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfmessenger import effects as fx
 from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.bots.floor import LINE, THINKING_MS
 from cfmessenger.bots.rotation import EXCUSES
-from cfmessenger.bots.talk import Answer, Question
-from cfmessenger.effects import decode_notification, encode_notification
+from cfmessenger.chat import effects as fx
+from cfmessenger.chat.effects import decode_notification, encode_notification
+from cfmessenger.chat.talk import Answer, Question
 
 HOUR, DAY = 3_600_000, 86_400_000
 START = 20_000 * DAY

@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from cfmessenger import effects as fx
-from cfmessenger.bots.talk import Question, Utterance
-from cfmessenger.presence import Presence
-from cfmessenger.protocol import Participant
-from cfmessenger.room import Room, RoomRules
-from tests.cfmessenger.audience import Audience
+from cfmessenger.chat import effects as fx
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.room import Room, RoomRules
+from cfmessenger.chat.talk import Question, Utterance
+from cfmessenger.wire.protocol import Participant
+from tests.cfmessenger.chat.audience import Audience
 
 DORIS = ("bot_dialup", "Dial-Up Doris")
 BOTS = (DORIS, ("bot_mixtape", "DJ Rewind"))

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots.quiz import cards
 from cfmessenger.bots.reading import called, read
 from cfmessenger.bots.scripted import MAX_REPLY, Scripted, answer_to, excuse_of
-from cfmessenger.bots.talk import Question, Utterance
-from cfmessenger.users import Directory, Profile
+from cfmessenger.chat.talk import Question, Utterance
 
 BOTS = {bot.bot_archetype: bot for bot in Directory.load().bots}
 PLAIN = replace(BOTS["music"], id="bot_new", bot_archetype="lighthouse keeper")

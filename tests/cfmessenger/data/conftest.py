@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data.store import Store
-from cfmessenger.users import Directory
 
 Pair = tuple[Store, Store]
 

@@ -3,8 +3,8 @@
 import asyncio
 import sys
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data.store import Store
-from cfmessenger.users import Directory
 
 
 async def start(url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from msgspec import Meta
 from sqlalchemy import BigInteger, Boolean, Column, MetaData, Table
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data.collection import Collection, Row
 from cfmessenger.data.engine import engine
 from cfmessenger.data.query import read_query
@@ -17,7 +18,6 @@ from cfmessenger.data.registry import COLLECTIONS, Milliseconds
 from cfmessenger.data.store import Store
 from cfmessenger.data.tables import ID, TEXT
 from cfmessenger.errors import ProtocolError
-from cfmessenger.users import Directory
 
 
 class Note(Row):

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from cfmessenger import keys
+from cfmessenger.accounts.users import Directory, Words
 from cfmessenger.data.engine import TIMEOUT_S
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Rate
+from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask, connect
-from cfmessenger.users import Directory, Words
 from tests import patience
 from tests.cfmessenger.data.conftest import Pair
-from tests.gateway.live import eventually
+from tests.gateway.node import eventually
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select, text
 
+from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.data import schema
 from cfmessenger.data.engine import engine
 from cfmessenger.data.query import read_query
@@ -26,7 +27,6 @@ from cfmessenger.data.store import Store
 from cfmessenger.data.tables import HEAD, metadata, usage, users
 from cfmessenger.data.tables import orders as orders_table
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.users import Directory, Profile
 from tests import patience
 
 NewDatabase = Callable[[], str]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.data import engine
 from cfmessenger.data.query import read_query
 from cfmessenger.data.quota import Quota
@@ -19,7 +20,6 @@ from cfmessenger.data.registry import Item, Order
 from cfmessenger.data.store import KEY_LIFE_MS, Found, Store
 from cfmessenger.data.tables import usage
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.users import Directory
 from tests import patience
 from tests.cfmessenger.data.conftest import Pair
 from tests.postgresql import PostgreSQL

@@ -22,7 +22,7 @@ from cfmessenger.load.result import Progress, Result
 from cfmessenger.load.run import Launcher, Wishes, Worker, run
 from cfmessenger.load.worker import work
 from tests.gateway.edge import settings_for
-from tests.gateway.live import Node, live
+from tests.gateway.node import Node, live
 
 LIFTED = {"chat_rate": "0", "nudge_rate": "0", "login_rate": "0"}
 SHORT: dict[str, Any] = {

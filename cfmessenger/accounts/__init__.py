@@ -1,0 +1,1 @@
+"""Who somebody is: people, sessions, tickets, and the checks at the door."""

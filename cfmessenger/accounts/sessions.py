@@ -1,0 +1,348 @@
+"""Sessions (the original's SESSION_KV): who a token stands for, and for how long.
+
+A token is 256 random bits; Valkey knows its SHA-256 alone, so a copy of the database
+holds nothing that can be presented. A session ends `ttl_s` after its last use and 12 h
+after its login whatever happens. A refresh moves the record to a new token and keeps
+the `login_id`, to which sockets, logout and expiry are bound. Every write is one
+command or one MULTI that cannot bring a deleted session back: HSETEX FXX writes only
+where every field still exists, RENAME fails where the old token is gone. A user has so
+many sessions and no more: one sorted set a user holds them by when they end, and of
+those beyond the limit the one that was used longest ago is logged out. All methods may
+raise `Unavailable`. Times are integer milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+from valkey.asyncio import Valkey
+from valkey.exceptions import ResponseError
+
+from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
+from cfmessenger.storage.valkey_kv import ask, reachable
+
+logger = logging.getLogger("cfmessenger.sessions")
+
+REVOKED_CHANNEL = keys.REVOKED_CHANNEL
+"""A login id is published here when its session was ended on purpose."""
+
+LONGEST_MS = 12 * 3600 * 1000
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
+_SLIDE_PARTS = 20  # "written at most every TTL/20"
+_REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
+_REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
+_FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
+
+
+def token_hash(token: str) -> str:
+    """What Valkey and logs may know of a token: its SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+Record = dict[bytes, bytes]
+"""A session's hash in Valkey, empty if there is none."""
+
+
+class Session(msgspec.Struct, frozen=True, gc=False):
+    """One login as last seen in Valkey. Holds no secret; `token_hash` names its key."""
+
+    user_id: str
+    login_id: str
+    token_hash: str
+    started_at: int
+    expires_at: int
+    nonce: str
+    location_hint: str
+
+
+class Sessions:
+    """Makes, finds, prolongs and ends sessions.
+
+    `replica` serves `revalidate` alone. What it does not know is asked of the primary
+    before it counts as gone, so a lagging replica never ends a session; and one that
+    is away, or not in step with its primary, is not asked again for a while, so that
+    it keeps no ended session alive either. `most` is for the sessions of one user at a
+    time; 0: no limit.
+    """
+
+    def __init__(
+        self,
+        kv: Valkey,
+        *,
+        ttl_s: float,
+        most: int = 0,
+        replica: Valkey | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._kv = kv
+        self._replica = replica
+        self._replica_rests_until = 0.0  # monotonic; until then it is not asked
+        self._ttl_ms = int(ttl_s * 1000)
+        self._most = most
+        self._clock = clock or Clock().now
+
+    async def create(self, user_id: str, location_hint: str) -> tuple[str, Session]:
+        """A new login: its token, shown once, and its session."""
+        token, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(
+            user_id=user_id,
+            login_id=secrets.token_hex(16),
+            token_hash=token_hash(token),
+            started_at=now,
+            expires_at=now + min(self._ttl_ms, LONGEST_MS),
+            nonce=secrets.token_hex(8),
+            location_hint=location_hint,
+        )
+        index = keys.user_sessions(user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.execute_command(*_write(session, only_over_existing=False))
+                multi.zremrangebyscore(index, "-inf", now)
+                multi.zadd(index, {_member(session): session.expires_at})
+                multi.pexpireat(index, now + LONGEST_MS)
+                # Those beyond the limit and the next. Within the transaction, so that
+                # two logins at once do not both end the same one.
+                multi.zrange(index, 0, -(self._most or 2**53))
+                *_, oldest = await multi.execute()
+        # Not ourselves, where all of them end at the same moment.
+        others = [m for each in oldest if (m := each.decode()) != _member(session)]
+        if excess := set(others[: max(0, len(oldest) - 1)]):
+            logger.info("%s has too many sessions: %d end", user_id, len(excess))
+            await self._end(user_id, excess)
+        return token, session
+
+    async def get(self, token: str) -> Session | None:
+        """The live session of a token, read from the primary; None if there is none.
+
+        What cannot be one of our tokens is refused without asking Valkey.
+        """
+        if not _TOKEN.match(token):
+            return None
+        return await self.by_hash(token_hash(token))
+
+    async def by_hash(self, hashed: str) -> Session | None:
+        """The live session whose token has this hash."""
+        record = await ask(self._kv, "HGETALL", keys.session(hashed))
+        return self._live(hashed, record)
+
+    async def slide(self, session: Session) -> Session | None:
+        """The session, prolonged because it was used now; None if it is gone.
+
+        Valkey is written to only when that gains at least a twentieth of the TTL. A
+        session that a refresh moved to another token is followed by its login.
+        """
+        end = session.started_at + LONGEST_MS
+        expires_at = min(self._clock() + self._ttl_ms, end)
+        gained = expires_at - session.expires_at
+        if gained <= 0 or (gained < self._ttl_ms // _SLIDE_PARTS and expires_at < end):
+            return session
+        longer = msgspec.structs.replace(session, expires_at=expires_at)
+        index = keys.user_sessions(session.user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.execute_command(*_write(longer, only_over_existing=True))
+                multi.zadd(index, {_member(longer): expires_at}, xx=True, gt=True)
+                written, _ = await multi.execute()
+        if written:
+            return longer
+        return (await self._follow([session]))[session.login_id]
+
+    async def refresh(self, token: str) -> tuple[str, Session] | None:
+        """Moves the session to a new token; the old one is dead at once.
+
+        The login stays, the nonce (and with it every unused ticket) does not. None if
+        the token stands for nothing, or another refresh of it was faster.
+        """
+        old = await self.get(token)
+        if old is None:
+            return None
+        fresh, now = secrets.token_urlsafe(32), self._clock()
+        new = msgspec.structs.replace(
+            old,
+            token_hash=token_hash(fresh),
+            expires_at=min(now + self._ttl_ms, old.started_at + LONGEST_MS),
+            nonce=secrets.token_hex(8),
+        )
+        index = keys.user_sessions(old.user_id)
+        with reachable():
+            async with self._kv.pipeline(transaction=True) as multi:
+                multi.rename(keys.session(old.token_hash), keys.session(new.token_hash))
+                multi.execute_command(*_write(new, only_over_existing=True))
+                multi.zrem(index, _member(old))
+                multi.zadd(index, {_member(new): new.expires_at})
+                multi.pexpireat(index, now + LONGEST_MS)
+                moved, *rest = await multi.execute(raise_on_error=False)
+        for reply in rest:
+            if isinstance(reply, Exception):
+                raise Unavailable() from reply
+        if isinstance(moved, ResponseError):
+            await ask(self._kv, "ZREM", index, _member(new))
+            return None
+        return fresh, new
+
+    async def logout(self, session: Session) -> None:
+        """Ends the login under whatever token it now has, and tells every gateway.
+
+        Only this login: another one of the same user lives on.
+        """
+        await self._end(session.user_id, {_member(session)})
+
+    async def _end(self, user_id: str, doomed: set[str]) -> None:
+        """Ends the logins of these members of the user's set."""
+        index = keys.user_sessions(user_id)
+        logins = {member.partition(".")[0] for member in doomed}
+        while doomed:
+            with reachable():
+                async with self._kv.pipeline(transaction=True) as multi:
+                    multi.delete(*(keys.session(_hash_of(m)) for m in doomed))
+                    multi.zrem(index, *doomed)
+                    for login in logins:
+                        multi.publish(REVOKED_CHANNEL, login)
+                    multi.zrange(index, 0, -1)
+                    *_, members = await multi.execute()
+            # A refresh may have moved one since it was read: its new token goes too.
+            found = {member.decode() for member in members}
+            doomed = {member for member in found if member.partition(".")[0] in logins}
+
+    async def revalidate(
+        self, sessions: Sequence[Session]
+    ) -> dict[str, Session | None]:
+        """What each login is now, by login id; None: it has ended.
+
+        One pipelined round trip for all, two more for those whose token is gone.
+        """
+        if not sessions:
+            return {}
+        hashes = [session.token_hash for session in sessions]
+        records = await self._from_replica(hashes)
+        if records is None:
+            records = await self._records(self._kv, hashes)
+        found: dict[str, Session | None] = {}
+        for session, record in zip(sessions, records, strict=True):
+            live = self._live(session.token_hash, record)
+            if live is not None:
+                # What we wrote last may not have reached the replica yet.
+                known = session.expires_at > live.expires_at
+                found[session.login_id] = session if known else live
+        lost = [session for session in sessions if session.login_id not in found]
+        if lost:
+            found |= await self._follow(lost)
+        return found
+
+    async def _from_replica(self, hashes: Sequence[str]) -> list[Record] | None:
+        """The records as the replica has them; None: it is not to be asked."""
+        if self._replica is None or time.monotonic() < self._replica_rests_until:
+            return None
+        try:
+            with reachable():
+                state = await self._replica.info("replication")
+            if _in_step(state):
+                return await self._records(self._replica, hashes)
+            why = "it is not in step with its primary"
+        except Unavailable as problem:
+            why = str(problem.__cause__)
+        self._replica_rests_until = time.monotonic() + _REPLICA_REST_S
+        logger.warning("the replica is left alone for a while: %s", why)
+        return None
+
+    async def _records(self, kv: Valkey, hashes: Sequence[str]) -> list[Record]:
+        with reachable():
+            async with kv.pipeline(transaction=False) as pipe:
+                for hashed in hashes:
+                    pipe.hgetall(keys.session(hashed))
+                records: list[Record] = await pipe.execute()
+        return records
+
+    async def _follow(self, lost: Sequence[Session]) -> dict[str, Session | None]:
+        """Looks for logins by the user's remembered tokens, on the primary."""
+        found: dict[str, Session | None] = {
+            lost_one.login_id: None for lost_one in lost
+        }
+        with reachable():
+            async with self._kv.pipeline(transaction=False) as pipe:
+                for session in lost:
+                    pipe.zrange(keys.user_sessions(session.user_id), 0, -1)
+                remembered = await pipe.execute()
+        hashes = sorted(
+            {
+                hashed
+                for session, members in zip(lost, remembered, strict=True)
+                for hashed in _hashes_of(session.login_id, members)
+            }
+        )
+        if not hashes:
+            return found
+        records = await self._records(self._kv, hashes)
+        for hashed, record in zip(hashes, records, strict=True):
+            live = self._live(hashed, record)
+            if live is not None:
+                found[live.login_id] = live
+        return found
+
+    def _live(self, hashed: str, record: Record) -> Session | None:
+        if len(record) < len(_FIELDS):
+            return None
+        text = {name.decode(): value.decode() for name, value in record.items()}
+        session = Session(
+            user_id=text["userId"],
+            login_id=text["loginId"],
+            token_hash=hashed,
+            started_at=int(text["startedAt"]),
+            expires_at=int(text["expiresAt"]),
+            nonce=text["nonce"],
+            location_hint=text["locationHint"],
+        )
+        # The record says itself when it ends: one that Valkey forgot to drop (a clock
+        # that jumped, a restore from an old file) is as dead as one it did.
+        end = min(session.expires_at, session.started_at + LONGEST_MS)
+        return session if self._clock() < end else None
+
+
+def _in_step(replication: Mapping[str, object]) -> bool:
+    """What `INFO replication` says: a replica that hears its primary now."""
+    silence = replication.get("master_last_io_seconds_ago", -1)
+    return (
+        replication.get("role") == "slave"
+        and replication.get("master_link_status") == "up"
+        and isinstance(silence, int)
+        and 0 <= silence <= _REPLICA_SILENCE_S
+    )
+
+
+def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:
+    values: tuple[str | int, ...] = (
+        session.user_id,
+        session.login_id,
+        session.started_at,
+        session.expires_at,
+        session.nonce,
+        session.location_hint,
+    )
+    command: list[str | int] = ["HSETEX", keys.session(session.token_hash)]
+    if only_over_existing:
+        command.append("FXX")
+    command += ["PXAT", session.expires_at, "FIELDS", len(_FIELDS)]
+    for name, value in zip(_FIELDS, values, strict=True):
+        command += [name, value]
+    return command
+
+
+def _member(session: Session) -> str:
+    return f"{session.login_id}.{session.token_hash}"
+
+
+def _hash_of(member: str) -> str:
+    return member.partition(".")[2]
+
+
+def _hashes_of(login_id: str, members: Iterable[bytes]) -> set[str]:
+    pairs = (member.decode().partition(".") for member in members)
+    return {hashed for login, _, hashed in pairs if login == login_id}

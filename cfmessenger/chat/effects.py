@@ -1,0 +1,287 @@
+"""Effects: what a state machine wants done, as values its shell carries out.
+
+The machines return lists of these, in the order in which they are to be seen. The
+shell may delay (output gate) but never reorder the visible ones. Frames are finished
+JSON, encoded once. Must not import the machines, nor do anything.
+
+`Notification` is what one object tells another, as msgpack.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from ..wire.protocol import Participant, Status
+from .talk import Answer, Question
+
+
+class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Per-connection data that survives hibernation (a DO's serializeAttachment).
+
+    `watch=False`: a room socket that counts for presence and is sent nothing.
+    Name, message and picture are those of the user's row at its revision `words_at`.
+    The status is the presence registry's, `status_at` the number of the choice; 0:
+    nobody chose, so it is "online".
+    """
+
+    conn: str
+    user_id: str
+    display_name: str
+    status: Status
+    typing: bool = False
+    watch: bool = True
+    personal_message: str | None = None
+    avatar_id: str | None = None
+    words_at: int = 0
+    status_at: int = 0
+
+
+def newest(kept: Attachment, told: Attachment) -> Attachment:
+    """`kept`, with those words and that status of `told` that are newer."""
+    if told.words_at > kept.words_at:
+        kept = replace(
+            kept,
+            display_name=told.display_name,
+            personal_message=told.personal_message,
+            avatar_id=told.avatar_id,
+            words_at=told.words_at,
+        )
+    if told.status_at > kept.status_at:
+        kept = replace(kept, status=told.status, status_at=told.status_at)
+    return kept
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Make `event`, a Message's wire JSON, durable as `<epoch>-<seq>`."""
+
+    seq: int
+    event: bytes
+
+
+class Broadcast(msgspec.Struct, frozen=True, gc=False):
+    """Write `frame` to every subscribed socket, except those of `but_user`.
+
+    `seq > 0`: durable, shown only once its `Append` is confirmed; `frame` is then the
+    same bytes object as the `Append`'s event. `seq == 0`: ephemeral.
+    """
+
+    frame: bytes
+    but_user: str | None = None
+    seq: int = 0
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Write `frame` to these sockets, subscribed or not.
+
+    `fault`: the answer to INVALID_JSON, VALIDATION_ERROR, UNKNOWN_TYPE or TOO_LARGE,
+    which the gateway counts as abuse.
+    """
+
+    conns: tuple[str, ...]
+    frame: bytes
+    fault: bool = False
+
+
+class Subscribe(msgspec.Struct, frozen=True, gc=False):
+    """From here on these sockets get broadcasts."""
+
+    conns: tuple[str, ...]
+
+
+class Repeat(msgspec.Struct, frozen=True, gc=False):
+    """Answer a repeated id to `conn` alone with the original echo.
+
+    `frame` is the original when it is still in the buffer; else it is None, and the
+    gateway reads it from the log at `seq`.
+    """
+
+    conn: str
+    seq: int
+    frame: bytes | None
+
+
+class Behind(msgspec.Struct, frozen=True, gc=False):
+    """The socket's `since` is older than the buffer: it has joined, but is not
+    subscribed yet.
+
+    The gateway pages (since, seq] from the log, then connects again with
+    `greeted=True` and `since` = the last seq it wrote.
+    """
+
+    conn: str
+    since: int
+    seq: int
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """Close this socket."""
+
+    conn: str
+    code: int
+    reason: str
+
+
+class Attach(msgspec.Struct, frozen=True, gc=False):
+    """The gateway keeps this attachment for its connection from now on."""
+
+    attachment: Attachment
+
+
+class Notify(msgspec.Struct, frozen=True, gc=False):
+    """Hand `payload` (an encoded `Notification`) to another object, best effort."""
+
+    target: str
+    payload: bytes
+
+
+class Touch(msgspec.Struct, frozen=True, gc=False):
+    """A direct room had a message: move it up in `user_rooms:<user>`, best effort."""
+
+    users: tuple[str, ...]
+    timestamp: int
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """A user of a direct room has read up to `seq`, or further already."""
+
+    user_id: str
+    seq: int
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Write `presence:<user>`: the status, its number, and whether they are `here`.
+
+    Who is not here is shown to nobody; their choice is kept for 90 s, if they made one
+    (`status_at` is not 0). Best effort.
+    """
+
+    user_id: str
+    status: Status
+    status_at: int
+    here: bool
+
+
+class Think(msgspec.Struct, frozen=True, gc=False):
+    """Find an answer; it comes back as the notification `Answered`, or never.
+
+    With `excuse` there is nothing to find: that is said, unless bots are switched off.
+    """
+
+    question: Question
+    excuse: Answer | None = None
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Add to a figure of a bot's day (days since 1970). Best effort."""
+
+    day: int
+    bot_id: str
+    figure: str
+    amount: int = 1
+
+
+class Spent(msgspec.Struct, frozen=True, gc=False):
+    """Show how many of a day's answers are used up, by this person or by all (None)."""
+
+    day: int
+    user_id: str | None
+    count: int
+
+
+class Active(msgspec.Struct, frozen=True, gc=False):
+    """Write `bots:active` (these are in rotation, and no others) and `bots:line` (the
+    order in which every bot's turn comes). Best effort."""
+
+    bot_ids: tuple[str, ...]
+    line: tuple[str, ...] = ()
+
+
+Effect = (
+    Append
+    | Broadcast
+    | Send
+    | Subscribe
+    | Repeat
+    | Behind
+    | Close
+    | Attach
+    | Notify
+    | Touch
+    | Read
+    | Record
+    | Think
+    | Count
+    | Spent
+    | Active
+)
+
+
+class StatusChanged(msgspec.Struct, frozen=True, gc=False, tag="status"):
+    """A user chose a status over HTTP, with or without a socket."""
+
+    user_id: str
+    status: Status
+
+
+class DirectMessage(msgspec.Struct, frozen=True, gc=False, tag="direct"):
+    """A direct room committed `message` (its wire JSON) between `user_ids`."""
+
+    user_ids: tuple[str, ...]
+    message: bytes
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
+    """A room committed a message that speaks to a bot."""
+
+    question: Question
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
+    """A question was thought about. Without text the outcome says why not."""
+
+    room_id: str
+    seq: int
+    bot_id: str
+    answer: Answer
+    latency_ms: int
+
+
+class RotationDue(msgspec.Struct, frozen=True, gc=False, tag="rotation"):
+    """It may be a new hour, or nobody knows which bots are on."""
+
+
+class BotTyping(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
+    """A bot writes in a room, which shows it for a while, or stopped."""
+
+    bot_id: str
+    display_name: str
+    is_typing: bool
+
+
+class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
+    """A bot answers the message `seq` of a room; at most once, whatever happens."""
+
+    bot_id: str
+    display_name: str
+    seq: int
+    content: str
+
+
+class BotsActive(msgspec.Struct, frozen=True, gc=False, tag="bots"):
+    """The bots that are on now, as they are to be shown, and no others."""
+
+    bots: tuple[Participant, ...]
+
+
+Notification = (
+    StatusChanged
+    | DirectMessage
+    | Asked
+    | Answered
+    | RotationDue
+    | BotTyping
+    | BotSays
+    | BotsActive
+)
+
+encode_notification = msgspec.msgpack.Encoder().encode
+decode_notification = msgspec.msgpack.Decoder[Notification](Notification).decode

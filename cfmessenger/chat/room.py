@@ -1,0 +1,542 @@
+"""Room: the ChatRoom Durable Object as a pure state machine.
+
+Owns what is said, in which order, by whom and who hears of it (wire.md §2, §3 and §5).
+Verbs take the time in milliseconds and return effects in the order in which they are to
+be seen; client faults are effects, never exceptions. An answer to a durable event is
+ready at once, and it is the shell's output gate that shows it to nobody before the
+append is confirmed.
+
+Must not know a clock, sockets, storage or randomness. Its parts are `history`,
+`roster`, `rollcall`, `typists`, `ratelimit` and `compose`.
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
+
+from ..errors import ProtocolError
+from ..ids import DIRECTOR, PRESENCE, direct_users, gateway_of
+from ..wire import protocol
+from ..wire.protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
+from . import mirror
+from .asking import question_of
+from .compose import compose, fingerprint
+from .effects import (
+    Append,
+    Asked,
+    Attach,
+    Attachment,
+    Behind,
+    BotSays,
+    BotTyping,
+    Broadcast,
+    DirectMessage,
+    Effect,
+    Notify,
+    Read,
+    Repeat,
+    Send,
+    Subscribe,
+    Touch,
+    decode_notification,
+    encode_notification,
+)
+from .history import History, Kept
+from .mentions import names_of
+from .ratelimit import UserRates
+from .rollcall import RollCall
+from .roster import Person, Roster
+from .typists import Typist, Typists
+
+ACKS = 100
+ACKS_MS = 1_000
+
+
+class RoomRules(msgspec.Struct, frozen=True, gc=False):
+    """What an operator may change: rates as (count, seconds), count 0 = unlimited.
+
+    `bots`: id and display name of those who can be spoken to.
+    """
+
+    chat_rate: tuple[int, int] = (20, 10)
+    nudge_rate: tuple[int, int] = (3, 10)
+    bots: tuple[tuple[str, str], ...] = ()
+
+
+class Room:
+    """One room. Group or direct is in the id (`dm_…`), which must be canonical.
+
+    Attributes for the shell: it sets `epoch`, `previous_epoch` (of the life before, 0:
+    none) and `crashed` (that life left no final mirror) at the load. `seq` is the last
+    event's number. `gateways` are those attached or remembered, until each is dead.
+    `receipts_changed` is set by an ack, and cleared by the shell when it has mirrored
+    the room. `absent` are the snapshot's gateways; the shell takes out the dead.
+    """
+
+    def __init__(self, room_id: str, rules: RoomRules) -> None:
+        """A room that remembers nothing: new, or about to be told by `replay`."""
+        self.epoch = self.previous_epoch = 0
+        self.crashed = False
+        self.seq = 0
+        self.gateways: set[str] = set()
+        self.receipts_changed = False
+        self._id = room_id
+        self._direct = direct_users(room_id)
+        self._bots = names_of(rules.bots) if rules.bots else None
+        self._timestamp = 0  # ms; nothing is dated before it
+        self._history = History()
+        self._roster = Roster()
+        # By connection: news of its own arrival, from `Behind` until it is subscribed
+        # or gone.
+        self._late: dict[str, list[Send]] = {}
+        self._roll_call = RollCall(room_id, self._roster)
+        self._typists = Typists()
+        self._chats = _rates(rules.chat_rate)
+        self._nudges = _rates(rules.nudge_rate)
+        self._acks = UserRates(ACKS, ACKS_MS)
+        # The roster was restored, so whoever is not in it joins; for this life.
+        self._remembers = False
+        # Of an old snapshot, which held them; told as `Read` at the first attach.
+        self._read_marks: dict[str, int] = {}
+        # Gateways that slept through with the room: they have missed nothing. From a
+        # clean wake until each attaches or is dead, or all are told who is here.
+        self._dormant: set[str] = set()
+        self.absent: set[str] = set()
+
+    @property
+    def alarm_at(self) -> int | None:
+        """When `alarm` wants to be called, in ms; None: no timer is running."""
+        typing_at, tell_at = self._typists.alarm_at, self._roll_call.alarm_at
+        if tell_at is None or (typing_at is not None and typing_at < tell_at):
+            return typing_at
+        return tell_at
+
+    @property
+    def sockets(self) -> int:
+        """How many connections are in the roster."""
+        return len(self._roster.conns)
+
+    def events_after(self, seq: int) -> list[bytes] | None:
+        """The events after `seq` as they went into the log; None if some of them have
+        left the buffer.
+
+        Where the log has lost some, an empty `history` frame with `gap: true` stands
+        for them.
+        """
+        return self._history.events_after(self._id, seq, self.seq)
+
+    # Connections.
+
+    def connect(
+        self,
+        now: int,
+        attachment: Attachment,
+        since: int | None,
+        greeted: bool = False,
+    ) -> list[Effect]:
+        """A socket enters: greeting, history, subscription, then the news of it.
+
+        With a `since` older than the buffer it may speak but hears nothing yet: the
+        answer is `Behind`, and the gateway comes again, `greeted`, when it has caught
+        up.
+        """
+        conn, seq, history = attachment.conn, self.seq, self._history
+        effects: list[Effect] = []
+        if not greeted:
+            effects.append(Send((conn,), self._system(now, "Connected to ChatRoom")))
+        if since is None:
+            if len(history):
+                effects.append(Send((conn,), history.frame(self._id, seq)))
+        elif not (greeted and since == seq) and history.reaches(since):
+            effects.append(Send((conn,), history.frame(self._id, seq, since)))
+        self.gateways.add(gateway_of(conn))
+        entered = self._enter(now, attachment, announce=True)
+        if since is None or history.reaches(since):
+            effects.append(Subscribe((conn,)))
+            # Its own "joined", which passed while it was still catching up.
+            effects += self._late.pop(conn, ())
+        else:
+            effects.append(Behind(conn, since, seq))
+            lines = [Send((conn,), e.frame) for e in entered if type(e) is Broadcast]
+            if lines:
+                self._late[conn] = lines
+        return effects + entered
+
+    def close(self, now: int, conn: str) -> list[Effect]:
+        """A socket is gone."""
+        return self._leave(now, conn)
+
+    def attach(
+        self, now: int, gateway: str, attachments: list[Attachment]
+    ) -> list[Effect]:
+        """A gateway tells which sockets it holds here; this is not joining.
+
+        `attachments` is its whole set. Only the difference to a remembered roster is
+        announced; after a crash there is none, and `participants` alone goes out.
+        """
+        announce = self._remembers or gateway in self.gateways
+        conns = tuple(attachment.conn for attachment in attachments)
+        effects: list[Effect] = []
+        if conns:
+            effects.append(Subscribe(conns))
+        held = self._roster.held_by(gateway)
+        self.gateways.add(gateway)
+        for attachment in attachments:
+            person = self._roster.conns.get(attachment.conn)
+            if person is None:
+                effects += self._enter(now, attachment, announce)
+            elif person.learn(attachment):
+                self._roll_call.everyone_soon(now)
+            elif gateway not in self._dormant:
+                self._roll_call.one_soon(now, attachment.conn)
+        self._dormant.discard(gateway)
+        still = set(conns)
+        for conn in held:
+            if conn not in still:
+                effects += self._leave(now, conn)
+        effects += self._silence(attachments)
+        effects += [Read(user_id, seq) for user_id, seq in self._read_marks.items()]
+        self._read_marks = {}
+        return effects
+
+    def change(self, now: int, attachment: Attachment) -> list[Effect]:
+        """A gateway has newer words of somebody, or a newer status."""
+        person = self._roster.conns.get(attachment.conn)
+        if person is not None and person.learn(attachment):
+            self._roll_call.everyone_soon(now)
+        return []
+
+    def missed(self, gateway: str) -> None:
+        """A gateway did not hear the goodbye of the life before: it may have missed
+        something of it."""
+        self._dormant.discard(gateway)
+
+    def detach(self, now: int, gateway: str) -> list[Effect]:
+        """A gateway is dead: its sockets leave."""
+        self.gateways.discard(gateway)
+        self._dormant.discard(gateway)
+        effects: list[Effect] = []
+        for conn in self._roster.held_by(gateway):
+            effects += self._leave(now, conn)
+        return effects
+
+    def _enter(self, now: int, attachment: Attachment, announce: bool) -> list[Effect]:
+        effects: list[Effect] = []
+        person, arrived = self._roster.join(attachment)
+        learned = not arrived and person.learn(attachment)
+        known = person.attachment(attachment.conn, attachment.typing)
+        if known != attachment:
+            effects.append(Attach(known))
+        if arrived:
+            if announce:
+                effects += self._announce(now, person, "joined")
+        if arrived or learned:
+            self._roll_call.everyone_soon(now)
+        else:
+            self._roll_call.one_soon(now, attachment.conn)
+        return effects
+
+    def _leave(self, now: int, conn: str) -> list[Effect]:
+        self._late.pop(conn, None)
+        left = self._roster.leave(conn)
+        if left is None:
+            return []
+        person, gone = left
+        effects = self._show(self._typists.stop(now, person.user_id, conn))
+        if gone:
+            effects += self._announce(now, person, "left")
+            self._roll_call.everyone_soon(now)
+        return effects
+
+    def _announce(self, now: int, person: Person, did: str) -> list[Effect]:
+        if self._direct:
+            return []
+        line = f"{person.display_name} {did} the room."
+        return [Broadcast(self._system(now, line))]
+
+    def _system(self, now: int, content: str) -> bytes:
+        return protocol.encode(protocol.System(content, self._time(now), self._id))
+
+    def _time(self, now: int) -> int:
+        # "`timestamp` never goes backwards within a room", even if the clock does.
+        if now > self._timestamp:
+            self._timestamp = now
+        return self._timestamp
+
+    # Frames.
+
+    def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:
+        """A socket sent `data`; `fresh_id` is the message's id if it brings none."""
+        person = self._roster.conns.get(conn)
+        if person is None:
+            return []
+        try:
+            frame = protocol.decode_room_frame(data)
+        except ProtocolError as error:
+            return [Send((conn,), protocol.error_frame(error), fault=True)]
+        if isinstance(frame, Chat):
+            return self._say(now, conn, person, frame, fresh_id)
+        if isinstance(frame, Ack):
+            return self._ack(now, person, frame)
+        if isinstance(frame, Typing):
+            return self._type(now, conn, person, frame)
+        if isinstance(frame, SetPresence):
+            # It only wakes us: the status comes from the registry and the name from the
+            # row, both as a `change`.
+            return []
+        if isinstance(frame, Ping):
+            pong = protocol.Pong(self._time(now), frame.t)
+            return [Send((conn,), protocol.encode(pong))]
+        return self._say(now, conn, person, frame, fresh_id)
+
+    def _say(
+        self,
+        now: int,
+        conn: str,
+        person: Person,
+        frame: Chat | Nudge | Wink,
+        fresh_id: str,
+    ) -> list[Effect]:
+        sender_id, own_id = person.user_id, frame.id or fresh_id
+        self._history.forget(now)
+        # Before the rate: "the repeat … costs no rate".
+        kept = self._history.find(sender_id, own_id)
+        if kept is not None:
+            return self._repeat(conn, frame, kept)
+        rates = self._nudges if isinstance(frame, Nudge) else self._chats
+        wait = rates.check(sender_id, now)
+        if wait:
+            refused = ProtocolError(
+                "RATE_LIMITED", retry_after_ms=wait, id=frame.id or None
+            )
+            return [Send((conn,), protocol.error_frame(refused))]
+        rates.record(sender_id, now)
+        at, seq = self._time(now), self.seq + 1
+        name = person.display_name
+        message = compose(frame, own_id, self._id, sender_id, name, at, seq)
+        if self._bots is None or not isinstance(frame, Chat):
+            return self._commit(message)
+        asked = question_of(message, self._bots, self._direct, self._history)
+        effects = self._commit(message)
+        if asked is not None:
+            effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
+        return effects
+
+    def _repeat(
+        self, conn: str, frame: Chat | Nudge | Wink, kept: Kept
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        if kept.said and kept.said != fingerprint(_repeated(frame, kept, self._id)):
+            # Before the echo, which a client takes for the end of the matter.
+            reused = ProtocolError("ID_REUSED", id=kept.id)
+            effects.append(Send((conn,), protocol.error_frame(reused)))
+        return [*effects, Repeat(conn, kept.seq, kept.event or None)]
+
+    def _commit(self, message: Message) -> list[Effect]:
+        event, seq, at = protocol.encode(message), message.seq, message.timestamp
+        self.seq = seq
+        self._history.add(
+            self.epoch,
+            seq,
+            message.sender_id,
+            message.id,
+            at,
+            event,
+            fingerprint(message),
+        )
+        effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
+        if self._direct:
+            told = encode_notification(DirectMessage(self._direct, event))
+            effects += [
+                Touch(self._direct, at),
+                Read(message.sender_id, seq),
+                Notify(PRESENCE, told),
+            ]
+        return effects
+
+    def _ack(self, now: int, person: Person, frame: Ack) -> list[Effect]:
+        user_id = person.user_id
+        # "Acks beyond 100 a second are dropped in silence."
+        if self._acks.check(user_id, now):
+            return []
+        self._acks.record(user_id, now)
+        kept = self._history.newest_for(user_id, frame.ack_id)
+        if kept is None:
+            return []
+        effects: list[Effect] = []
+        if self._direct and frame.status == "read":
+            effects.append(Read(user_id, kept.seq))
+        if not self._history.upgrade(kept, frame.status):
+            return effects
+        self.receipts_changed = True
+        told = protocol.DeliveryStatus(
+            self._id, frame.ack_id, frame.status, user_id, self._time(now)
+        )
+        return [*effects, Broadcast(protocol.encode(told))]
+
+    def notify(self, now: int, notification: bytes) -> list[Effect]:
+        """The director tells what bots do here; nobody else tells rooms anything."""
+        try:
+            told = decode_notification(notification)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []  # of another version; these are best effort
+        if isinstance(told, BotTyping):
+            bot, name = told.bot_id, told.display_name
+            return self._show(self._typists.report(now, bot, name, "", told.is_typing))
+        if isinstance(told, BotSays):
+            return self._answer(now, told)
+        return []
+
+    def _answer(self, now: int, told: BotSays) -> list[Effect]:
+        bot, name, own_id = told.bot_id, told.display_name, f"re.{told.seq}"
+        effects = self._show(self._typists.report(now, bot, name, "", False))
+        self._history.forget(now)
+        if self._history.find(bot, own_id) is not None:
+            return effects
+        at, seq = self._time(now), self.seq + 1
+        frame = Chat(told.content)
+        return effects + self._commit(
+            compose(frame, own_id, self._id, bot, name, at, seq)
+        )
+
+    # Typing.
+
+    def _type(self, now: int, conn: str, person: Person, frame: Typing) -> list[Effect]:
+        user_id, name = person.user_id, person.display_name
+        before = self._typists.get(user_id)
+        shown_on = before.conn if before is not None and before.shown else conn
+        changed = self._typists.report(now, user_id, name, conn, frame.is_typing)
+        effects = self._show(changed)
+        if frame.is_typing and shown_on != conn:
+            moved = [shown_on, conn] if shown_on in person.conns else [conn]
+            effects += [Attach(self._attachment(person, c)) for c in moved]
+        return effects
+
+    def _show(self, changed: Iterable[Typist]) -> list[Effect]:
+        effects: list[Effect] = []
+        for typist in changed:
+            user_id, conn = typist.user_id, typist.conn
+            state = protocol.TypingState(
+                self._id, user_id, typist.display_name, typist.shown
+            )
+            effects.append(Broadcast(protocol.encode(state), user_id))
+            person = self._roster.conns.get(conn)
+            if person is not None:
+                effects.append(Attach(person.attachment(conn, typist.shown)))
+        return effects
+
+    def _silence(self, attachments: list[Attachment]) -> list[Effect]:
+        # Who typed before a crash is still shown as typing; their timers are gone.
+        effects: list[Effect] = []
+        told: set[str] = set()
+        for attachment in attachments:
+            person = self._roster.conns[attachment.conn]
+            known = self._attachment(person, attachment.conn)
+            if not attachment.typing or known.typing:
+                continue
+            effects.append(Attach(known))
+            user_id = person.user_id
+            if self._typists.get(user_id) is None and user_id not in told:
+                told.add(user_id)
+                state = protocol.TypingState(
+                    self._id, user_id, person.display_name, False
+                )
+                effects.append(Broadcast(protocol.encode(state), user_id))
+        return effects
+
+    def _attachment(self, person: Person, conn: str) -> Attachment:
+        typist = self._typists.get(person.user_id)
+        typing = typist is not None and typist.shown and typist.conn == conn
+        return person.attachment(conn, typing)
+
+    # The alarm.
+
+    def alarm(self, now: int) -> list[Effect]:
+        """Do what is due: stop typists, tell who is here. Early calls do nothing."""
+        effects: list[Effect] = []
+        typing_at = self._typists.alarm_at
+        if typing_at is not None and typing_at <= now:
+            effects += self._show(self._typists.alarm(now))
+        told = self._roll_call.alarm(now)
+        if any(type(effect) is Broadcast for effect in told):
+            self._dormant.clear()  # who comes later missed this
+        return effects + told
+
+    # Sleep and wake.
+
+    def snapshot(self) -> bytes:
+        """The room at rest, for `restore`. Typing is not in it: it has timers."""
+        return mirror.encode(
+            mirror.RoomSnapshot(
+                self.seq,
+                self._timestamp,
+                self._history.snapshot(),
+                self._chats.snapshot(),
+                self._nudges.snapshot(),
+                {},
+                self._roster.snapshot(),
+                sorted(self.gateways),
+                self._roll_call.pending,
+            )
+        )
+
+    @classmethod
+    def restore(
+        cls, room_id: str, rules: RoomRules, snapshot: bytes, clean: bool
+    ) -> Self:
+        """The room as it was; `replay` brings what the log has above its `seq`.
+
+        `clean` is false if the room has lived since: then its roster is not to be
+        believed. A snapshot of another version gives a room that remembers nothing.
+        """
+        room = cls(room_id, rules)
+        saved = mirror.decode(snapshot)
+        if saved is None:
+            return room
+        room.seq, room._timestamp = saved.seq, saved.timestamp
+        room._read_marks = dict(saved.read_marks)
+        room._history.restore(saved.messages)
+        room._chats.restore(saved.chats)
+        room._nudges.restore(saved.nudges)
+        room.absent = set(saved.gateways)
+        if clean:
+            room._roster.restore(saved.roster)
+            room._remembers = True
+            room.gateways = set(saved.gateways)
+            room._dormant = set(saved.gateways)
+            if saved.stale:
+                room._roll_call.everyone_soon(saved.timestamp)
+        return room
+
+    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
+        """Take an event of the log above `seq`, in order, before anything else.
+
+        Rebuilds the buffer, the ids, the rates and the clock's floor. A room without a
+        snapshot needs the last 1,000 messages or 60 s, whichever is more. An event that
+        cannot be read raises and changes nothing: then `skip` it.
+        """
+        message = protocol.decode_event(seq, event)
+        sender_id, at = message.sender_id, message.timestamp
+        self.seq = seq
+        self._time(at)
+        self._history.add(
+            epoch, seq, sender_id, message.id, at, event, fingerprint(message)
+        )
+        self._history.forget(now)
+        rates = self._nudges if message.is_nudge else self._chats
+        rates.record(sender_id, min(at, now))  # the writer's clock may have been ahead
+
+    def skip(self, seq: int) -> None:
+        """Events up to `seq` are missing, or left out: their numbers are used."""
+        self.seq = seq
+
+
+def _repeated(frame: Chat | Nudge | Wink, kept: Kept, room_id: str) -> Message:
+    at = kept.timestamp
+    return compose(frame, kept.id, room_id, kept.sender_id, "", at, kept.seq)
+
+
+def _rates(rate: tuple[int, int]) -> UserRates:
+    count, seconds = rate
+    return UserRates(count, seconds * 1_000)

@@ -1,0 +1,319 @@
+"""The link: what a gateway and an actor process say to each other, and how it is
+framed.
+
+One stream carries many objects and many sockets. A frame is a four-byte big-endian
+length and one msgpack value. Sans-IO: this module turns bytes into messages and back
+and owns no socket.
+
+What makes a link trustworthy is in the numbers it carries. A gateway numbers its inputs
+per object and keeps each until an `Output` says it is *covered* (committed, answered or
+ephemeral); an `Output` is one frame, so what an input caused and its being covered
+arrive together or not at all. Every `Output` carries its epoch, and a gateway drops
+what is older than the newest it has seen (design.md §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+
+from cfmessenger.chat.effects import Attachment
+
+VERSION = 3
+MAX_FRAME = 32 * 2**20
+"""Bytes of one frame; a longer one is a broken or hostile peer."""
+
+HIGH_WATER = 64 * 2**20
+"""Unsent bytes after which a link is dropped: its peer re-attaches and catches up."""
+
+
+class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of all link messages: positional, immutable, no cycles."""
+
+
+# What a gateway sends for one of its sockets, in the order it happened.
+
+
+class Said(Struct, frozen=True, gc=False, tag=0):
+    """A text frame, as it came. `seen`: the last event that its socket had by then; -1:
+    none, or its history is still to come."""
+
+    n: int
+    conn: str
+    data: bytes
+    seen: int = 0
+
+
+class Opened(Struct, frozen=True, gc=False, tag=1):
+    """A socket joins. `greeted` when it already had its greeting (a long resume)."""
+
+    n: int
+    attachment: Attachment
+    since: int | None
+    greeted: bool
+
+
+class Closed(Struct, frozen=True, gc=False, tag=2):
+    """A socket is gone."""
+
+    n: int
+    conn: str
+
+
+class Notified(Struct, frozen=True, gc=False, tag=3):
+    """A notification for this object. One that may be given at most once is repeated
+    with empty `data`, others are repeated as they were."""
+
+    n: int
+    data: bytes
+
+
+class Changed(Struct, frozen=True, gc=False, tag=4):
+    """A connection's user has other words or another status. Sent only to an object
+    that is awake, and never repeated: an attach brings it too."""
+
+    n: int
+    attachment: Attachment
+
+
+Input = Said | Opened | Closed | Notified | Changed
+
+
+class Hello(Struct, frozen=True, gc=False, tag=0):
+    """First frame of a gateway; a wrong version or key ends the link."""
+
+    version: int
+    key: str
+    gateway: str
+
+
+class Attach(Struct, frozen=True, gc=False, tag=1):
+    """All sockets the gateway holds for an object, and what it has seen of it.
+
+    `epoch` is the newest it has heard of. `seq` is the last event that its sockets got;
+    -1: none of them is in the fan-out. Inputs up to `covered` are done; those above it
+    up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is the
+    number of this attach: what belongs to another turn, in either direction, is too
+    late and is dropped. `rested` is the epoch whose goodbye it heard last, 0 if it has
+    heard of the object since. If that is not the epoch before this one, it may have
+    missed what no gap brings.
+    """
+
+    object: str
+    epoch: int
+    seq: int
+    covered: int
+    replay: int
+    sockets: list[Attachment]
+    turn: int = 0
+    rested: int = 0
+
+
+class Inputs(Struct, frozen=True, gc=False, tag=2):
+    """New inputs for an attached object, in order."""
+
+    object: str
+    inputs: list[Input]
+    turn: int = 0
+
+
+class Ping(Struct, frozen=True, gc=False, tag=3):
+    """Answered at once, even while storage is away."""
+
+    n: int
+
+
+ToActor = Hello | Attach | Inputs | Ping
+
+
+# What an actor wants done at the gateway. Blobs are finished WebSocket frames.
+
+
+class Fanout(Struct, frozen=True, gc=False, tag=0):
+    """Bytes for every subscribed socket but those of `but_user`. `seq`: the last event
+    in them; 0: they are ephemeral."""
+
+    blob: bytes
+    seq: int
+    but_user: str | None
+
+
+class Told(Struct, frozen=True, gc=False, tag=1):
+    """Bytes for these sockets alone. `fault`: it answers an abuse (wire.md §6,
+    4508)."""
+
+    conns: tuple[str, ...]
+    blob: bytes
+    fault: bool
+    seq: int = 0  # of an event that is shown once more: the echo of a duplicate
+
+
+class Subscribed(Struct, frozen=True, gc=False, tag=2):
+    """From here on these sockets are in the fan-out, having seen what is up to
+    `seq`."""
+
+    conns: tuple[str, ...]
+    seq: int
+
+
+class Closing(Struct, frozen=True, gc=False, tag=3):
+    """Close this socket with a code of wire.md §6."""
+
+    conn: str
+    code: int
+    reason: str
+
+
+class Attached(Struct, frozen=True, gc=False, tag=4):
+    """Keep this attachment for its connection (a Durable Object's
+    serializeAttachment)."""
+
+    attachment: Attachment
+
+
+class CatchUp(Struct, frozen=True, gc=False, tag=5):
+    """Page `(since, seq]` from the log to this socket, then open it again, greeted."""
+
+    conn: str
+    since: int
+    seq: int
+
+
+class Recall(Struct, frozen=True, gc=False, tag=7):
+    """Read event `seq` from the log and send it to this socket: a duplicate's echo."""
+
+    conn: str
+    seq: int
+
+
+class Forward(Struct, frozen=True, gc=False, tag=6):
+    """Hand this notification to another object."""
+
+    target: str
+    payload: bytes
+
+
+Item = Fanout | Told | Subscribed | Closing | Attached | CatchUp | Recall | Forward
+
+
+class Welcome(Struct, frozen=True, gc=False, tag=0):
+    """Answer to a good `Hello`."""
+
+    version: int
+    pid: int
+
+
+class Output(Struct, frozen=True, gc=False, tag=1):
+    """What one release of an object shows to one gateway, all or nothing.
+
+    With it, inputs of that gateway up to `covered` are covered. `turn`: the attach that
+    it answers.
+    """
+
+    object: str
+    epoch: int
+    covered: int
+    items: list[Item]
+    turn: int = 0
+
+
+class Pong(Struct, frozen=True, gc=False, tag=2):
+    """Answer to `Ping`."""
+
+    n: int
+
+
+class Goodbye(Struct, frozen=True, gc=False, tag=3):
+    """The object is no longer here: resolve its name again when there is a reason.
+
+    `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
+    duplicate_activation, failed), or why to attach again here: one of `AGAIN`, and
+    `behind` when the gap is larger than the buffer, so that the gateway must page it
+    from the log first. `epoch` 0: nothing was done here for this gateway.
+    """
+
+    object: str
+    epoch: int
+    covered: int
+    reason: str
+    turn: int = 0
+
+
+AGAIN = frozenset({"reset", "fault", "damage"})
+"""The object began anew: an append failed, its machine did, or storage lost some."""
+
+ToGateway = Welcome | Output | Pong | Goodbye
+
+_encoder = msgspec.msgpack.Encoder()
+_to_actor: msgspec.msgpack.Decoder[ToActor] = msgspec.msgpack.Decoder(
+    Annotated[ToActor, msgspec.Meta(title="ToActor")]
+)
+_to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(
+    Annotated[ToGateway, msgspec.Meta(title="ToGateway")]
+)
+
+
+# What the decoder raises: the last two are not msgspec's own.
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class BrokenLink(Exception):
+    """The peer sent what no version of this protocol would."""
+
+
+def frame(message: ToActor | ToGateway) -> bytes:
+    """One message as bytes for the wire."""
+    buffer = bytearray(4)
+    _encoder.encode_into(message, buffer, 4)
+    buffer[:4] = (len(buffer) - 4).to_bytes(4, "big")
+    return bytes(buffer)
+
+
+class Reader:
+    """Cuts a byte stream into messages. `feed` may be called with any split."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[object]) -> None:
+        self._decode = decoder.decode
+        self._buffer = b""  # the beginning of a frame whose end has not come yet
+
+    def feed(self, data: bytes) -> Iterator[object]:
+        """All messages completed by `data`. Raises `BrokenLink`."""
+        buffer = self._buffer + data if self._buffer else data
+        start, end = 0, len(buffer)
+        view = memoryview(buffer)
+        while end - start >= 4:
+            size = int.from_bytes(buffer[start : start + 4], "big")
+            if size > MAX_FRAME:
+                raise BrokenLink(f"frame of {size} bytes")
+            if end - start - 4 < size:
+                break
+            try:
+                message = self._decode(view[start + 4 : start + 4 + size])
+            except _UNDECODABLE as error:
+                raise BrokenLink("undecodable frame") from error
+            start += 4 + size
+            # Whoever stops here must drop the reader: what is left is not kept.
+            yield message
+        self._buffer = buffer[start:]
+
+
+def actor_reader() -> Reader:
+    """A reader of what gateways send."""
+    return Reader(_to_actor)  # type: ignore[arg-type]
+
+
+def gateway_reader() -> Reader:
+    """A reader of what actors send."""
+    return Reader(_to_gateway)  # type: ignore[arg-type]
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A finished, unmasked, unfragmented WebSocket text frame (RFC 6455 §5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)

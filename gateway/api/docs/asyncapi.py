@@ -1,0 +1,362 @@
+"""The AsyncAPI 3 document of the two WebSockets (wire.md §2-4 and §6).
+
+It describes the gateway: what it receives is what clients send. Every message is a
+frame type of `cfmessenger.wire.protocol`, with the rule of its row and an example.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cfmessenger import __version__
+from cfmessenger.errors import ERRORS, CloseCode
+from cfmessenger.wire import protocol
+from gateway.api.docs import examples
+from gateway.api.docs.openapi import BELOW, SECURITY
+from gateway.api.docs.schema import (
+    FRAME_ERRORS,
+    JSON,
+    components,
+    plain,
+    reference,
+    tags,
+)
+
+_ABOUT = """\
+Two sockets: one for each room, one for presence. One JSON object per text frame, its
+`type` first; at most 16 KiB from a client (more gets a TOO_LARGE error, more than
+64 KiB closes with 1009). Unknown fields are ignored. An unknown type, a wrong type or a
+value out of range gets an `error` frame and changes nothing. The server sets sender,
+name, room, time and `seq`, whatever a client puts there.
+
+A `chat`, `nudge` or `wink` is shown to anyone, its sender included, only once it is
+durable: the sender's own echo, with its `seq`, is the acknowledgement. After that it is
+in the room's history whatever process dies next. STORAGE_UNAVAILABLE means: not
+confirmed, shown to nobody so far; a retry with the same `id` is one message.
+
+Reconnect with `?since=<last seq>` and nothing is missed.
+
+In this document the gateway is the application: it *receives* what clients send. The
+HTTP side, refused handshakes included, is described by [OpenAPI](/api/openapi.json)."""
+
+CLOSES: dict[CloseCode, str] = {
+    CloseCode.GOING_AWAY: "Going away.",
+    CloseCode.PROTOCOL_ERROR: "Protocol error.",
+    CloseCode.BINARY_FRAME: "A binary frame; only text is spoken here.",
+    CloseCode.INVALID_UTF8: "Text that is not UTF-8.",
+    CloseCode.TOO_BIG: "A message over 64 KiB or in more than 64 fragments.",
+    CloseCode.INTERNAL_ERROR: "A fault of ours.",
+    CloseCode.RESTART: "The gateway restarts or drains: reconnect.",
+    CloseCode.TRY_AGAIN_LATER: "Overload, or this client reads too slowly.",
+    CloseCode.HEARTBEAT_TIMEOUT: (
+        "No frame of any kind for 90 s, pongs included (a ping comes every 20 s)."
+    ),
+    CloseCode.SESSION_EXPIRED: "The session has ended.",
+    CloseCode.LOGGED_OUT: "Logged out.",
+    CloseCode.FORBIDDEN: "Not allowed here (any more).",
+    CloseCode.ABUSE: (
+        "More than 20 bad frames a minute, more than 10 WebSocket pings a second, or "
+        "more than 200 frames a second for 5 s."
+    ),
+}
+"""What each close code of wire.md §6 tells a client."""
+
+_RULES: dict[str, str] = {
+    "client.chat": "At most 20 in 10 s per user and room, winks included.",
+    "client.nudge": "At most 3 in 10 s per user and room.",
+    "client.wink": "Counts against the rate of `chat`.",
+    "client.typing": (
+        "Ends by itself 3 s after the last `true`, and when the socket closes. At most "
+        "5 changes a second travel; the last wins."
+    ),
+    "client.presence": "Updates the participants list and global presence.",
+    "client.ack": (
+        "The newest message with that id that the sender of the ack did not write. "
+        "Only upgrades: sent, delivered, read. Unknown or own ids, and acks beyond "
+        "100 a second, are ignored in silence."
+    ),
+    "client.ping": "Answered with `pong`. Wakes nobody and costs no rate.",
+    "client.presence_update": "`offline` means shown offline.",
+    "server.system": (
+        'The greeting comes first. "X joined/left the room." in group rooms, per user.'
+    ),
+    "server.history": (
+        "On connect when there is something to show: the latest 100. With `?since=` "
+        "always, exactly what came after it, in frames of at most 100; `gap: true` "
+        "when some of it is no longer kept."
+    ),
+    "server.participants": (
+        "On join, leave and presence change, within 50 ms; one entry per user."
+    ),
+    "server.chat": "Once it is durable, to everyone. The sender's echo is the ack.",
+    "server.nudge": "Once it is durable, to everyone.",
+    "server.wink": (
+        "Once it is durable, to everyone. All screens start at `playAt`, by the clock "
+        "offset that `ping` measured."
+    ),
+    "server.typing": "To everyone but the sender's own sockets.",
+    "server.delivery_status": "After an `ack` that upgraded.",
+    "server.error": "Names the field and the rule, never the value.",
+    "server.session_expiring": "Two minutes before the session ends.",
+    "server.pong": "The answer to `ping`.",
+    "server.presence_full_sync": (
+        "On connect: everyone online. With `partial: true`, the changed ones alone, "
+        "when more than 8 changed within 50 ms."
+    ),
+    "server.presence_join": "Somebody came online.",
+    "server.presence_update": "A status or name changed; `offline` when they left.",
+    "server.message_notification": (
+        "For direct rooms, once to every presence socket of both participants. At "
+        "most once: the log is the truth."
+    ),
+}
+"""The rule of each row of wire.md §2-4, by message."""
+
+_SPOKEN = (examples.CHAT, examples.NUDGE, examples.WINK)
+_ALWAYS_TOLD = ("error", "session_expiring", "pong")
+_CHANNELS: dict[str, tuple[str, ...]] = {
+    "room": (
+        *(f"client.{tag}" for tag in tags(protocol.RoomFrame)),
+        "server.system",
+        "server.history",
+        "server.participants",
+        "server.chat",
+        "server.nudge",
+        "server.wink",
+        "server.typing",
+        "server.delivery_status",
+        *(f"server.{kind}" for kind in _ALWAYS_TOLD),
+    ),
+    "presence": (
+        *(f"client.{tag}" for tag in tags(protocol.PresenceFrame)),
+        "server.system",
+        "server.presence_full_sync",
+        "server.presence_join",
+        "server.presence_update",
+        "server.message_notification",
+        *(f"server.{kind}" for kind in _ALWAYS_TOLD),
+    ),
+}
+"""What travels on each socket."""
+
+_PARAMETER_ID: JSON = {
+    "description": (
+        "`[a-z0-9][a-z0-9_-]{0,63}`: `general`, `music`, or a direct room "
+        "`dm_<a>__<b>`. Others exist where the operator opens them."
+    ),
+    "examples": ["general", "dm_user_1__user_2"],
+}
+_TICKET: JSON = {
+    "type": "string",
+    "description": "From `POST /api/auth/ticket`: once, within 30 s.",
+}
+_SESSION_ID: JSON = {
+    "type": "string",
+    "description": "What the original client sends. Never logged.",
+}
+_SINCE: JSON = {
+    "type": "integer",
+    "minimum": 0,
+    "description": "The last `seq` this client has.",
+}
+_SECURITY: JSON = {
+    name: row | {"type": "httpApiKey"} if row["type"] == "apiKey" else row
+    for name, row in SECURITY.items()
+}
+
+
+def document() -> JSON:
+    """The AsyncAPI document, as JSON's types."""
+    messages = _messages()
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "CF Messenger sockets",
+            "version": __version__,
+            "description": _ABOUT,
+            "license": {"name": "MIT"},
+            "externalDocs": {"description": "For people", "url": "/docs"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "gateway": {
+                "host": "{host}",
+                "protocol": "ws",
+                "description": "Any gateway; `wss` behind a proxy that ends TLS.",
+                "variables": {"host": {"default": "localhost:8000"}},
+                "security": [
+                    {"$ref": f"#/components/securitySchemes/{name}"}
+                    for name in _SECURITY
+                ],
+            }
+        },
+        "channels": {
+            "room": {
+                "address": "/api/ws/room/{id}",
+                "title": "Room",
+                "description": "One room: its messages, who is there, who types.",
+                "parameters": {"id": _PARAMETER_ID},
+                "messages": _references("room"),
+                "bindings": _binding(
+                    ticket=_TICKET, sessionId=_SESSION_ID, since=_SINCE
+                ),
+            },
+            "presence": {
+                "address": "/api/ws/presence",
+                "title": "Presence",
+                "description": (
+                    "Who is online, and notifications of direct messages. A user is "
+                    "online while any of their sockets is open."
+                ),
+                "messages": _references("presence"),
+                "bindings": _binding(ticket=_TICKET, sessionId=_SESSION_ID),
+            },
+        },
+        "operations": {
+            **_operations("room", "Room"),
+            **_operations("presence", "Presence"),
+        },
+        "components": {
+            "messages": messages,
+            "schemas": components(
+                *map(type, examples.FROM_CLIENT),
+                *map(type, examples.FROM_SERVER),
+                protocol.Message,
+            ),
+            "securitySchemes": _SECURITY,
+        },
+        "x-close-codes": [
+            {
+                "code": int(code),
+                "name": code.name,
+                "description": text,
+                "reconnect": code < 4500 and code not in _OUR_CLIENTS_FAULT,
+            }
+            for code, text in CLOSES.items()
+        ],
+        "x-error-codes": {code: _error(code) for code in FRAME_ERRORS},
+        "x-handshake-errors": _handshake_errors(),
+    }
+
+
+_OUR_CLIENTS_FAULT = (
+    CloseCode.PROTOCOL_ERROR,
+    CloseCode.BINARY_FRAME,
+    CloseCode.INVALID_UTF8,
+    CloseCode.TOO_BIG,
+)
+
+
+def _error(code: str) -> JSON:
+    row = ERRORS[code]
+    return {"description": row.message, "retryable": row.retryable}
+
+
+def _handshake_errors() -> list[JSON]:
+    """In the order of the checks (wire.md §1)."""
+    order = (
+        *BELOW,
+        "UPGRADE_REQUIRED",
+        "ORIGIN_NOT_ALLOWED",
+        "AUTH_REQUIRED",
+        "AUTH_EXPIRED",
+        "INVALID_ROOM_ID",
+        "VALIDATION_ERROR",
+        "ROOM_RESERVED",
+        "ROOM_NOT_FOUND",
+        "NOT_A_PARTICIPANT",
+        "AT_CAPACITY",
+        "UNAVAILABLE",
+    )
+    return [
+        {"status": BELOW[code][0], "code": code, "description": BELOW[code][1]}
+        if code in BELOW
+        else {
+            "status": ERRORS[code].status,
+            "code": code,
+            "description": ERRORS[code].message,
+        }
+        for code in order
+    ]
+
+
+def _messages() -> dict[str, JSON]:
+    """Every message by name: `client.` or `server.` and its type."""
+    found: dict[str, JSON] = {}
+    for sent in examples.FROM_CLIENT:
+        _add(found, "client", sent)
+    for told in (*_SPOKEN, *examples.FROM_SERVER):
+        _add(found, "server", told)
+    return found
+
+
+def _add(found: dict[str, JSON], side: str, example: msgspec.Struct) -> None:
+    kind = type(example)
+    payload = plain(example)
+    schema = reference(kind.__name__)
+    if kind is protocol.Message:
+        # One type on the wire's side of us, three to a client.
+        only: JSON = {"properties": {"type": {"const": payload["type"]}}}
+        schema = {"allOf": [schema, only]}
+    name = f"{side}.{payload['type']}"
+    found[name] = {
+        "name": payload["type"],
+        "title": payload["type"],
+        "summary": " ".join((kind.__doc__ or "").split()),
+        "description": _RULES[name],
+        "payload": schema,
+        "examples": [{"name": payload["type"], "payload": payload}],
+    }
+
+
+def _references(channel: str) -> JSON:
+    return {
+        name: {"$ref": f"#/components/messages/{name}"} for name in _CHANNELS[channel]
+    }
+
+
+def _binding(**query: JSON) -> JSON:
+    return {
+        "ws": {
+            "method": "GET",
+            "query": {"type": "object", "properties": query},
+            "bindingVersion": "0.1.0",
+        }
+    }
+
+
+def _operations(channel: str, title: str) -> JSON:
+    def listed(side: str, *but: str) -> list[JSON]:
+        return [
+            {"$ref": f"#/channels/{channel}/messages/{name}"}
+            for name in _CHANNELS[channel]
+            if name.startswith(side) and name not in but
+        ]
+
+    here = {"$ref": f"#/channels/{channel}"}
+    ping = f"#/channels/{channel}/messages/client.ping"
+    pong = f"#/channels/{channel}/messages/server.pong"
+    return {
+        f"receiveFrom{title}": {
+            "action": "receive",
+            "channel": here,
+            "title": "From a client",
+            "summary": "What a client may send.",
+            "messages": listed("client", "client.ping"),
+        },
+        f"answerPingOf{title}": {
+            "action": "receive",
+            "channel": here,
+            "title": "Ping",
+            "summary": "Measures the clock offset.",
+            "messages": [{"$ref": ping}],
+            "reply": {"channel": here, "messages": [{"$ref": pong}]},
+        },
+        f"sendTo{title}": {
+            "action": "send",
+            "channel": here,
+            "title": "To a client",
+            "summary": "What a client is told.",
+            "messages": listed("server", "server.pong"),
+        },
+    }

@@ -1,0 +1,62 @@
+"""What /metrics tells of the placement: read in Valkey when somebody asks.
+
+Gateways see no hosts. But two small keys in Valkey hold the generation and the loads of
+the exceptions. They are read at most once a second, and while Valkey is away a scrape
+waits for half a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import get_args
+
+import msgspec
+
+from cfmessenger.errors import Unavailable
+from cfmessenger.placement import Placement, Why
+from cfmessenger.storage import keys
+from cfmessenger.storage.generation import NAME
+from cfmessenger.storage.valkey_kv import Valkey, reachable
+from gateway import metrics
+
+EVERY_S = 1.0
+PATIENCE_S = 0.5
+"""So long Valkey may take to answer."""
+
+_decode = msgspec.json.Decoder(Placement).decode
+
+
+class Whereabouts:
+    """What one gateway tells of the placement."""
+
+    def __init__(self, kv: Valkey) -> None:
+        self._kv = kv
+        self._read_at = float("-inf")  # the last time it was tried, monotonic
+
+    async def show(self) -> None:
+        """Have `metrics.PLACEMENT` know what is there now; never fails."""
+        now = time.monotonic()
+        if now - self._read_at < EVERY_S:
+            return
+        self._read_at = now
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._read()
+        except (Unavailable, TimeoutError):
+            metrics.PLACEMENT.show(None)
+
+    async def _read(self) -> None:
+        with reachable():
+            async with self._kv.pipeline(transaction=False) as pipe:
+                pipe.xrevrange(keys.log(NAME), count=1)
+                pipe.hgetall(keys.OWN_LOADS)
+                entries, loads = await pipe.execute()
+        if not entries:
+            metrics.PLACEMENT.show(None)
+            return
+        placement = _decode(entries[0][1][b"e"])
+        counts = Counter(map(placement.why, placement.own))
+        hottest = max(map(float, loads.values()), default=0.0)
+        metrics.PLACEMENT.show({why: counts[why] for why in get_args(Why)}, hottest)

@@ -1,0 +1,354 @@
+"""One client's WebSocket: what it says goes to its stub, what it is told goes out.
+
+Owns what belongs to a socket and not to a room: pings, size, abuse (wire.md §6, 4508),
+catching up from the log before it enters, and how it ends. Knows no actor and no
+uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from cfmessenger.chat.effects import Attachment, newest
+from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
+from cfmessenger.ids import PRESENCE
+from cfmessenger.link.messages import text_frame
+from cfmessenger.wire import protocol
+from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
+from cfmessenger.wire.protocol import HISTORY_FRAME
+from gateway import metrics
+from gateway.live.fanout import Wire
+from gateway.live.meter import ABUSE, Meter
+from gateway.live.stub import Stub
+
+if TYPE_CHECKING:
+    from gateway.live.logins import Login
+    from gateway.live.sockets import Sockets
+
+logger = logging.getLogger("cfmessenger.socket")
+
+FAULTS, FAULTS_S = 20, 60.0
+"""So many answers to abuse in so many seconds; one more is 4508 (wire.md §6)."""
+SILENCE_S = 90.0
+"""Without a frame of any kind: 4400 (wire.md §6)."""
+DRAIN_PAGE_S = 30.0
+"""What a client may take to read a page of what it missed; then it is slow: 1013."""
+
+_DURABLE = (protocol.Chat, protocol.Nudge, protocol.Wink)
+
+
+class Connection:
+    """A socket in a room or on the presence registry; an `Outlet` of its stubs."""
+
+    __slots__ = (
+        "_faults",
+        "_held",
+        "_held_at",
+        "_meter",
+        "_slowed",
+        "_sockets",
+        "_tasks",
+        "_waiter",
+        "address",
+        "attachment",
+        "catching_up",
+        "conn",
+        "ended",
+        "full",
+        "heard_at",
+        "login",
+        "room",
+        "uncovered",
+        "user_id",
+        "wire",
+        "write",
+    )
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        wire: Wire,
+        login: Login,
+        room: Stub,
+        attachment: Attachment,
+        address: str,
+    ) -> None:
+        self.conn = attachment.conn  # until `rename`
+        self.user_id = attachment.user_id
+        self.attachment = attachment  # with the newest words and status known
+        self.catching_up = False  # from `catch_up` until all pages are written
+        self.login = login
+        self.room = room  # the stub that its frames go to
+        self.wire = wire
+        self.write: Callable[[bytes], None] = wire.write
+        self.heard_at = sockets.loop.time()  # the last text frame, ping or pong
+        self.ended: int | None = None  # from its end on: the close code
+        self.address = address  # that it counts for
+        self.uncovered = 0  # what it owes for its frames, as `full`: see `Payer`
+        self.full = False
+        self._meter = Meter(self.heard_at)
+        # While it is not read: the frames that had come with the last bytes, and when
+        # (loop time). None: it is read.
+        self._held: deque[bytes] | None = None
+        self._held_at = 0.0
+        self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
+        self._waiter: asyncio.Future[None] | None = None  # from `gone` until its end
+        self._sockets = sockets
+        self._faults: deque[float] | None = None  # when, the latest; None: none yet
+        # Of what needs the log, while it runs; None: most sockets never need it.
+        self._tasks: set[asyncio.Task[None]] | None = None
+
+    @property
+    def number(self) -> int:
+        """The connection's number in this gateway, which survives a rename."""
+        return int(self.conn.rpartition(".")[2])
+
+    def rename(self, conn: str) -> None:
+        """The gateway has a new name, and so have its connections."""
+        self.conn = conn
+        self.attachment = replace(self.attachment, conn=conn)
+
+    def start(self, since: int | None) -> bool:
+        """Take over the wire and enter; whether ASGI's call may end before we do."""
+        self.room.open(self, self.attachment, since, greeted=False)
+        return self.wire.take_over(
+            on_text=self._on_text,
+            on_binary=self._on_binary,
+            on_alive=self._on_alive,
+            on_slow=self._on_slow,
+            on_lost=self._on_lost,
+        )
+
+    # From the client.
+
+    def _on_text(self, data: bytes) -> None:
+        self.heard_at = now = self._sockets.loop.time()
+        if self._held is None:
+            self._take(data, now)
+        elif self.ended is None:
+            self._held.append(data)
+
+    def _take(self, data: bytes, came: float) -> None:
+        if self._too_fast():
+            return
+        if len(data) > MAX_FRAME_BYTES:
+            error = ProtocolError("TOO_LARGE", id=frame_id(data))
+            self.told(text_frame(protocol.error_frame(error)), fault=True)
+            return
+        ours = protocol.for_gateway(data, self.room.name == PRESENCE)
+        if isinstance(ours, protocol.Ping):
+            now = self._sockets.clock.now()
+            self.answer(protocol.encode(protocol.Pong(now, ours.t)))
+            return
+        self.login.used = True
+        if ours is not None:
+            self._sockets.want(self, ours, came)
+        # To a room a status says nothing, but people there look: it is to be awake.
+        if ours is None or self.room.name != PRESENCE:
+            self.room.say(self, data, came)
+        if self.full:
+            self._hold(came)
+
+    def _too_fast(self) -> bool:
+        """Count a frame; True if the socket was closed for it."""
+        pause = self._meter.count(self._sockets.loop.time())
+        if not pause:
+            return False
+        if pause == ABUSE:
+            self.end(CloseCode.ABUSE, "too many frames")
+            return True
+        if self._slowed is None and self.ended is None:
+            self._slowed = self._sockets.loop.call_later(pause, self._slow_enough)
+            self._hold(self.heard_at)
+        return False
+
+    def _hold(self, came: float) -> None:
+        """Read nothing more for now: TCP tells the client to wait."""
+        if self._held is None and self.ended is None:
+            self._held, self._held_at = deque(), came
+            self.wire.pause()
+
+    def _slow_enough(self) -> None:
+        self._slowed = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Say what was held, then read again: there is room for it now."""
+        try:
+            while self._held and not (self.full or self._slowed):
+                self._take(self._held.popleft(), self._held_at)
+        except Exception:
+            self.failed()
+        if self._held is not None and not (self.full or self._slowed):
+            self._held = None
+            self.wire.resume()
+
+    def _on_binary(self) -> None:
+        self.end(CloseCode.BINARY_FRAME, "text frames only")
+
+    def _on_alive(self) -> None:
+        self.heard_at = self._sockets.loop.time()
+        self._too_fast()
+
+    def _on_slow(self) -> None:
+        self.end(CloseCode.TRY_AGAIN_LATER, "slow consumer")
+
+    def _on_lost(self, code: int) -> None:
+        self._leave(code)
+
+    # To the client.
+
+    def answer(self, frame: bytes) -> None:
+        """Write one frame, as long as there is a socket."""
+        if self.ended is None:
+            self.write(text_frame(frame))
+
+    def told(self, blob: bytes, fault: bool) -> None:
+        """Write finished WebSocket frames.
+
+        `fault`: they answer an abuse; the 21st within a minute ends the socket with
+        4508 (wire.md §6).
+        """
+        self.write(blob)
+        if not fault:
+            return
+        now = self._sockets.loop.time()
+        faults = self._faults
+        if faults is None:
+            faults = self._faults = deque(maxlen=FAULTS)
+        if len(faults) == FAULTS and now - faults[0] < FAULTS_S:
+            self.end(CloseCode.ABUSE, "too many bad frames")
+            return
+        faults.append(now)
+
+    def refused(self, data: bytes) -> None:
+        """A frame was not confirmed in time: answer STORAGE_UNAVAILABLE (wire.md §5).
+
+        Only to a message or a status: of the others nobody expects an answer.
+        """
+        frame: protocol.RoomFrame | protocol.PresenceFrame | None
+        frame = protocol.for_gateway(data, registry=True)  # as statuses are sent on
+        try:
+            frame = frame or protocol.decode_room_frame(data)
+        except ProtocolError:
+            return
+        if isinstance(frame, _DURABLE):
+            error = ProtocolError("STORAGE_UNAVAILABLE", id=frame.id or None)
+            self.answer(protocol.error_frame(error))
+        elif isinstance(frame, protocol.UpdatePresence):
+            self.answer(protocol.error_frame(ProtocolError("STORAGE_UNAVAILABLE")))
+
+    def end(self, code: int, reason: str) -> None:
+        """Close with a code of wire.md §6; nothing, if it has ended already."""
+        if self.ended is None:
+            self.wire.close(code, reason)
+            self._leave(code)
+
+    def failed(self) -> None:
+        """An exception that we did not expect: it is the end of this socket alone."""
+        logger.exception("a socket failed")
+        self.end(CloseCode.INTERNAL_ERROR, "internal error")
+
+    async def gone(self) -> None:
+        """Returns once it has ended."""
+        if self.ended is None:
+            self._waiter = self._sockets.loop.create_future()
+            await self._waiter
+
+    def _leave(self, code: int) -> None:
+        # At once: a transport that is closed must not be in anybody's fan-out.
+        if self.ended is None:
+            self.ended = code
+            self._sockets.leave(self)
+            metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+        self._held = None
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
+        for task in tuple(self._tasks or ()):
+            task.cancel()
+
+    def beat(self, now: float) -> None:
+        """Ping, or close with 4400 a client that was silent too long.
+
+        `now` is loop time.
+        """
+        if now - self.heard_at > SILENCE_S:
+            self.end(CloseCode.HEARTBEAT_TIMEOUT, "no sign of life")
+        else:
+            self.wire.ping()
+
+    # What only the log still has.
+
+    def catch_up(self, stub: Stub, since: int, seq: int) -> None:
+        """Page `(since, seq]` from the log to the client, then enter again.
+
+        Each frame of at most 100 waits until the one before was drained (design.md
+        §3.6).
+        """
+        self.catching_up = True
+        self._spawn(self._page(stub, since, seq))
+
+    async def _page(self, stub: Stub, since: int, seq: int) -> None:
+        room_id = stub.name.removeprefix("room:")
+        while since < seq:
+            entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
+            upto = entries[-1].seq if entries else seq
+            events = [e.event for e in entries if protocol.is_readable(e.seq, e.event)]
+            gap = len(events) != upto - since
+            since = upto
+            seq = max(seq, since)  # a page may go beyond what there was to catch up
+            self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
+            if not await self.wire.drained(DRAIN_PAGE_S):
+                self._on_slow()
+                return
+        self.catching_up = False
+        stub.open(self, self.attachment, since, greeted=True)
+
+    # What its user is called and shown as.
+
+    def attached(self, stub: Stub, attachment: Attachment) -> None:
+        """An object has told its attachment; statuses are the registry's alone."""
+        if stub.name == PRESENCE:
+            self.learn(attachment, stub)
+
+    def learn(self, told: Attachment, source: Stub | None = None) -> None:
+        """Keep newer words or a newer status; its objects but `source` hear of them."""
+        known = newest(self.attachment, told)
+        if known != self.attachment:
+            self.attachment = known
+            for stub in self._sockets.objects_of(self):
+                if stub is not source:
+                    stub.change(self, known)
+
+    def recall(self, stub: Stub, seq: int) -> None:
+        """Send event `seq`, which has left the buffer: the echo of a repeat."""
+        self._spawn(self._recall(stub, seq))
+
+    async def _recall(self, stub: Stub, seq: int) -> None:
+        for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
+            if entry.seq == seq and protocol.is_readable(seq, entry.event):
+                self.write(text_frame(entry.event))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks = self._tasks or set()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Unavailable:
+            # It reconnects with the same `since` and loses nothing.
+            self.end(CloseCode.TRY_AGAIN_LATER, "storage is away")
+        except Exception:
+            self.failed()

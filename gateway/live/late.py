@@ -1,0 +1,131 @@
+"""Inputs that were not covered in time: were they accepted all the same?
+
+STORAGE_UNAVAILABLE says "not confirmed, shown to nobody so far" (wire.md §5). An
+input may be uncovered and yet accepted. Its event may be in the log, and shown by
+another gateway, by the gap after an attach or by a page, while the object is away,
+hangs or waits for storage and so has not covered it. So the log is asked before
+anybody is refused. That is rare and takes a limited time; whoever is not found in the
+log by then is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from cfmessenger.chat.compose import compose, fingerprint
+from cfmessenger.errors import ProtocolError, Unavailable
+from cfmessenger.ids import gateway_of, process_of
+from cfmessenger.link.messages import Said, text_frame
+from cfmessenger.storage.log import Entry, Log
+from cfmessenger.wire import protocol
+from cfmessenger.wire.protocol import Chat, Message, Nudge, Wink
+
+logger = logging.getLogger("cfmessenger.late")
+
+LOOK_S = 0.25
+"""For a look, the wait for its turn included; after that nothing was found."""
+LOOK_BACK = 1_000
+"""How many events are looked at: as many as a room remembers ids of."""
+REPEATS = 100
+"""So many of them are older than what the socket had seen when it said its frame: the
+frame may itself repeat a message that was shown."""
+LOOKS = 20
+"""Looks at once in a gateway."""
+
+
+class Late(NamedTuple):
+    """A frame that was not covered in time, and whose it is."""
+
+    said: Said
+    user_id: str
+
+
+class Found(NamedTuple):
+    """The event that a frame has become: its seq, and its finished WebSocket frame."""
+
+    seq: int
+    blob: bytes
+
+
+class Asker(Protocol):
+    """A stub, as far as it is needed here."""
+
+    name: str
+
+    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None: ...
+
+
+class Looks:
+    """`look` settles late inputs with a stub; it never raises."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._turns = asyncio.Semaphore(LOOKS)
+
+    async def look(self, stub: Asker, late: Sequence[Late]) -> None:
+        """Tell the stub which of them are in the log, by their numbers."""
+        found: Mapping[int, Found] = {}
+        try:
+            async with asyncio.timeout(LOOK_S), self._turns:
+                found = await self._find(stub.name, late)
+        except (Unavailable, TimeoutError):
+            logger.info("%s: storage does not tell what became of inputs", stub.name)
+        except Exception:
+            logger.exception("%s: late inputs cannot be looked up", stub.name)
+        stub.settle([each.said.n for each in late], found)
+
+    async def _find(self, name: str, late: Sequence[Late]) -> dict[int, Found]:
+        room_id = name.removeprefix("room:")
+        frames = [(each, _durable(each.said.data)) for each in late]
+        said = [(each, frame) for each, frame in frames if frame is not None]
+        if room_id == name or not said:
+            return {}  # nothing else is in a log
+        events = await self._events(name, min(each.said.seen for each, _ in said))
+        found = {}
+        for each, frame in said:
+            n, process = each.said.n, process_of(gateway_of(each.said.conn))
+            event = events.get((each.user_id, frame.id or f"{process}.{n}"))
+            if event is not None and _says(event[0], frame):
+                message, entry = event
+                found[n] = Found(message.seq, text_frame(entry.event))
+        return found
+
+    async def _events(
+        self, name: str, seen: int
+    ) -> dict[tuple[str, str], tuple[Message, Entry]]:
+        """What came after `seen`, and a little before it, by sender and id."""
+        if seen < 0:
+            entries = await self._log.newest(name, LOOK_BACK, None)
+        else:
+            entries = await self._log.after(name, max(0, seen - REPEATS), LOOK_BACK)
+        events = {}
+        for entry in entries:
+            if protocol.is_readable(entry.seq, entry.event):
+                message = protocol.decode_event(entry.seq, entry.event)
+                events[message.sender_id, message.id] = message, entry
+        return events
+
+
+def _durable(data: bytes) -> Chat | Nudge | Wink | None:
+    try:
+        frame = protocol.decode_room_frame(data)
+    except ProtocolError:
+        return None
+    return frame if isinstance(frame, Chat | Nudge | Wink) else None
+
+
+def _says(message: Message, frame: Chat | Nudge | Wink) -> bool:
+    """Whether it is that frame: under a used id the room keeps no other words."""
+    same = compose(
+        frame,
+        message.id,
+        message.room_id,
+        message.sender_id,
+        message.display_name,
+        message.timestamp,
+        message.seq,
+    )
+    return fingerprint(same) == fingerprint(message)

@@ -1,0 +1,165 @@
+"""Whether traffic is welcome here: what `/readyz` answers (wire.md §1).
+
+Not when another gateway could do what this one cannot, nor when this is the only one
+and no room can wake. When all lack the same it is ready but `degraded`: a balancer that
+took this one out would only make it worse. So every gateway that lacks something says
+so in one hash of Valkey, in fields that expire, and reads what the others lack. One
+that lacks nothing neither writes nor reads there. Without Valkey nothing is known of
+the others, and it is not ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from cfmessenger.errors import Unavailable
+from cfmessenger.link.namespace import Namespace
+from cfmessenger.storage import keys
+from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.valkey_kv import Valkey, ask
+from gateway.live.heartbeat import DEAD_AFTER_MS
+
+logger = logging.getLogger("cfmessenger.readiness")
+
+SQL_EVERY = 5  # checks
+SAID_FOR_S = 5  # what we lack, each time it is said
+
+ACCEPTING, RAY, SQL, VALKEY, WAKE = "accepting", "ray", "sql", "valkey", "wake"
+_NEEDED_TO_WAKE = frozenset({RAY, VALKEY, WAKE})
+
+Others = Mapping[str, frozenset[str] | None]
+"""What each other gateway lacks; None: it lives, but has not been able to say so."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The answer: `parts` by name, whether each is there; `degraded`: what all lack."""
+
+    ok: bool
+    parts: Mapping[str, bool]
+    degraded: tuple[str, ...] = ()
+
+
+def judge(parts: Mapping[str, bool], others: Others | None) -> Ready:
+    """The rule of wire.md §1. `others` None: nobody knows anything of them."""
+    lacking = {name for name, there in parts.items() if not there}
+    if not lacking:
+        return Ready(True, parts)
+    if ACCEPTING in lacking or others is None:
+        return Ready(False, parts)
+    if not others:
+        alike = not lacking & _NEEDED_TO_WAKE
+    else:
+        alike = all(each is None or lacking <= each for each in others.values())
+    return Ready(alike, parts, tuple(sorted(lacking)) if alike else ())
+
+
+class Readiness:
+    """One gateway's. `check` runs for ever; `ready` tells what it last found."""
+
+    def __init__(
+        self,
+        kv: Valkey,
+        log: ValkeyLog,
+        namespace: Namespace,
+        sql: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._kv = kv
+        self._log = log
+        self._namespace = namespace
+        self._sql = sql  # raises `Unavailable`; None: there are no collections
+        # By name, as last found. Nothing is there until it was found once.
+        self._parts = dict.fromkeys((RAY, VALKEY, WAKE), False)
+        if sql is not None:
+            self._parts[SQL] = False
+        self._others: Others | None = None  # while something is lacking, as last read
+        self._said = False  # from saying that something is lacking until taken back
+        self._round = 0  # checks so far
+        self.proven = asyncio.Event()  # set once nothing was lacking, for good
+
+    def ready(self, accepting: bool) -> Ready:
+        """The answer now."""
+        return judge(self._parts | {ACCEPTING: accepting}, self._others)
+
+    async def check(self, gateway: str) -> None:
+        """Look at every part; if one is lacking tell the others, and ask them.
+
+        Never raises `Unavailable`: that is what it finds.
+        """
+        asked: dict[str, Awaitable[Any]] = {
+            RAY: self._namespace.ping(),
+            VALKEY: self._log.writable(),
+            WAKE: self._namespace.wakes(),
+        }
+        if self._sql is not None and (
+            self._round % SQL_EVERY == 0 or not self._parts[SQL]
+        ):
+            asked[SQL] = self._sql()
+        self._round += 1
+        found = await asyncio.gather(*map(_why_not, asked.values()))
+        for name, why_not in zip(asked, found, strict=True):
+            if self._parts[name] == (why_not is None):
+                continue
+            self._parts[name] = why_not is None
+            if why_not is None:
+                logger.info("%s is there", name)
+            else:
+                logger.warning("%s is not there: %s", name, why_not)
+        if all(self._parts.values()):
+            self.proven.set()
+        await self._compare(gateway)
+
+    async def say(self, gateway: str) -> None:
+        """Tell the others what is lacking here. Raises `Unavailable`."""
+        lacking = " ".join(name for name, there in self._parts.items() if not there)
+        if lacking:
+            self._said = True
+            field = ("EX", SAID_FOR_S, "FIELDS", 1, gateway, lacking)
+            await ask(self._kv, "HSETEX", keys.LACKING, *field)
+        elif self._said:
+            await ask(self._kv, "HDEL", keys.LACKING, gateway)
+            self._said = False
+
+    async def _compare(self, gateway: str) -> None:
+        with contextlib.suppress(Unavailable):  # nor is our place renewed, then
+            await self.say(gateway)
+        others: Others | None = None
+        if not all(self._parts.values()):
+            with contextlib.suppress(Unavailable):
+                found = await self._ask()
+                others = {k: v for k, v in found.items() if k != gateway}
+        # Only now: whoever asks meanwhile is told what was known before.
+        self._others = others
+
+    async def _ask(self) -> Others:
+        """Every gateway, and what it lacks. Raises `Unavailable`.
+
+        None for one that has not renewed its place lately: it cannot write to Valkey
+        either. If it were dead, a gateway that can write would have removed it.
+        """
+        seconds, _ = await ask(self._kv, "TIME")
+        fresh = int(seconds) * 1000 - DEAD_AFTER_MS
+        places = await ask(self._kv, "ZRANGE", keys.GATEWAYS, 0, -1, "WITHSCORES")
+        if not places:
+            return {}
+        names, scores = places[::2], places[1::2]
+        said = await ask(self._kv, "HMGET", keys.LACKING, *names)
+        return {
+            name.decode(): frozenset((lacking or b"").decode().split())
+            if float(renewed) >= fresh
+            else None
+            for name, renewed, lacking in zip(names, scores, said, strict=True)
+        }
+
+
+async def _why_not(asked: Awaitable[Any]) -> str | None:
+    try:
+        await asked
+    except Unavailable as problem:
+        return f"{problem.message} {problem.__cause__ or ''}".rstrip()
+    return None

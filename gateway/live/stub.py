@@ -1,0 +1,621 @@
+"""A stub: one object as this gateway sees it, whether or not it is awake.
+
+Sockets hold on to stubs, never to actors, so a room may sleep, die or move while its
+sockets stay open. A stub keeps every input until it is covered, gets the object
+resolved and attached whenever there is something for it to do, gives it back what it
+may have missed, and writes what it shows to the subscribed sockets (design.md §3.2-3,
+3.6-9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+from cfmessenger.chat.effects import Attachment, newest
+from cfmessenger.errors import Unavailable
+from cfmessenger.link import messages as link
+from gateway.live.late import Found, Late
+from gateway.live.links import Link, Links
+from gateway.live.pending import Payer, Pending, Uncovered, numbers
+
+if TYPE_CHECKING:
+    from gateway.metrics import Traffic
+
+logger = logging.getLogger("cfmessenger.stub")
+
+EXPIRE_AFTER_S = 4.4
+"""Then an input is looked for in the log (`late`). With at most 0.25 s until somebody
+notices and 0.25 s for the look it is answered within the 5 s of wire.md §5."""
+BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
+
+_WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
+"""Reasons of a goodbye after which silent sockets need the object too."""
+
+
+class Outlet(Payer, Protocol):
+    """A socket, as a stub sees it."""
+
+    conn: str
+    user_id: str
+    catching_up: bool  # from `catch_up` until what it missed is written
+    write: Callable[[bytes], None]
+
+    def told(self, blob: bytes, fault: bool) -> None: ...
+    def end(self, code: int, reason: str) -> None: ...
+    def catch_up(self, stub: Stub, since: int, seq: int) -> None: ...
+    def recall(self, stub: Stub, seq: int) -> None: ...
+    def attached(self, stub: Stub, attachment: Attachment) -> None: ...
+    def refused(self, data: bytes) -> None: ...
+    def go_on(self) -> None: ...
+    def failed(self) -> None: ...  # called while an exception is handled
+
+
+class Stub:
+    """`open`, `say`, `change`, `close` for sockets; `notify` for what one object tells
+    another.
+
+    `forward(target, payload)` hands on a notification; `page(stub)` is called when the
+    gap to the object is larger than its buffer: it must give the sockets what the log
+    has (`caught_up`), then call `paged`. `look(stub, late)` is called for what was not
+    covered in time: it must find out whether the log has it and call `settle`.
+    `covered(seconds)` observes how long inputs took; `traffic` is counted up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        links: Links,
+        *,
+        forward: Callable[[str, bytes], None],
+        page: Callable[[Stub], None],
+        look: Callable[[Stub, list[Late]], None],
+        covered: Callable[[float], None],
+        traffic: Traffic,
+    ) -> None:
+        self.name = name
+        self.hint: str | None = None  # of the first session that came, then kept
+        self.epoch = 0  # the newest that was heard of; never falls
+        self.seq = 0  # the last event that the members were shown; never falls
+        self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
+        self.unsure = False  # from falling asleep until log tops are compared
+        self._links = links
+        self._forward = forward
+        self._page = page
+        self._look = look
+        self._observe = covered
+        self._traffic = traffic
+        self._loop = asyncio.get_running_loop()
+        # By connection; `close` takes a socket out of all but `_held`, `_reopening`.
+        # Every socket, from `open` until `close`.
+        self._outlets: dict[str, Outlet] = {}
+        # Whom the object knows: from Opened covered until Closed covered, or Closing.
+        self._held: dict[str, Attachment] = {}
+        # Who is in the fan-out: from Subscribed until `close`.
+        self._members: dict[str, Outlet] = {}
+        # Who is not yet: from `open` until Subscribed. Its `since`; -1: none.
+        self._entering: dict[str, int] = {}
+        # Who is paged from the log: from CatchUp until Subscribed. Its `since`.
+        self._behind: dict[str, int] = {}
+        # Whose next Subscribed is ignored: the attach brings it, and it enters later,
+        # by an Opened of its own.
+        self._reopening: set[str] = set()
+        # Of all members; None from a change of them until the next fan-out.
+        self._writers: list[Callable[[bytes], None]] | None = None
+        self._pending = Uncovered()
+        self._paging = False  # from `_turn_to_the_log` until `paged`
+        self._fresh: list[link.Input] = []  # not on the link yet: of this loop turn
+        self._next = links.next_input  # of the whole gateway, so never used twice
+        self._covered = 0  # the highest input that was ever covered
+        self._link: Link | None = None  # while attached
+        self._turn = 0  # of the last attach; what answers another one is too late
+        self._reviving: asyncio.Task[None] | None = None  # while it reaches out
+        self._failures = 0  # to reach or keep the object, since its last output
+        self._handshakes = 0  # under way: it must not be forgotten meanwhile
+
+    # What sockets do.
+
+    @contextlib.contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Around a handshake: the stub is not `idle`, though nobody is in yet."""
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
+
+    def open(
+        self, outlet: Outlet, attachment: Attachment, since: int | None, greeted: bool
+    ) -> None:
+        """A socket joins; its greeting and history come when the object answers.
+
+        `since`: the last seq its client has, None for the buffer. `greeted`: it had its
+        greeting already.
+        """
+        self._outlets[outlet.conn] = outlet
+        self._entering[outlet.conn] = -1 if since is None else since
+        self._push(link.Opened(self._next(), attachment, since, greeted))
+
+    def say(self, outlet: Outlet, data: bytes, at: float) -> bool:
+        """Take a text frame of a socket, which came `at` (loop time).
+
+        False: its socket is to be read no more until `go_on` (design.md §3.3). Nothing
+        is refused, so whoever floods holds up nobody but himself.
+        """
+        self._traffic.frames += 1
+        self._pending.pay(outlet, data)
+        said = link.Said(self._next(), outlet.conn, data, self._seen(outlet))
+        self._push(said).at = at
+        return not outlet.full
+
+    def change(self, outlet: Outlet, told: Attachment) -> None:
+        """A socket's user has newer words or a newer status.
+
+        Told at once to an object that is awake; one that sleeps is not woken for it,
+        and hears of it when it is attached.
+        """
+        conn = outlet.conn
+        held = self._held.get(conn)
+        if held is not None:
+            self._held[conn] = newest(held, told)
+        self._pending.change(conn, told)
+        if self._link is not None and conn in self._outlets:
+            self._send_soon(link.Changed(self._next(), told))
+
+    def _seen(self, outlet: Outlet) -> int:
+        """The last event a socket had by now; -1: none, or its history is to come."""
+        return self._entering.get(outlet.conn, self.seq)
+
+    def close(self, outlet: Outlet) -> None:
+        """A socket is gone."""
+        self._entering.pop(outlet.conn, None)
+        self._behind.pop(outlet.conn, None)
+        if self._outlets.pop(outlet.conn, None) is None:
+            return
+        if self._members.pop(outlet.conn, None) is not None:
+            self._writers = None
+        if self._link is not None or not self._forget_unsent(outlet.conn):
+            self._push(link.Closed(self._next(), outlet.conn))
+
+    def _forget_unsent(self, conn: str) -> bool:
+        """Drop a socket's inputs if its Opened was never sent; True if it was so."""
+        unsent = self._pending.unsent(conn)
+        if not unsent or type(unsent[0].input) is not link.Opened:
+            return False
+        for pending in self._pending.take(numbers(unsent)):
+            self._drop(pending)
+        return True
+
+    def _drop(self, pending: Pending) -> None:
+        """Give back what a frame cost that is pending no more."""
+        entry = pending.input
+        if type(entry) is link.Said:
+            outlet = self._outlets.get(entry.conn)
+            if self._pending.pay_back(outlet, entry.data) and outlet is not None:
+                self._loop.call_soon(outlet.go_on)
+
+    def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
+        """Give the object a notification; the future is done when it is covered.
+
+        `once`: at most once (wire.md §4), so what was sent is not sent again. It fails
+        with `Unavailable` if that takes longer than `EXPIRE_AFTER_S`.
+        """
+        pending = self._push(link.Notified(self._next(), payload))
+        pending.once = once
+        pending.done = self._loop.create_future()
+        return pending.done
+
+    def wake(self) -> None:
+        """The object is awake elsewhere and wants its gateways back."""
+        if self._link is None and (self._held or self._pending):
+            self._revive()
+
+    async def reach(self) -> None:
+        """Attach, unless it is attached or paging. Raises `Unavailable`.
+
+        A link that is lost at once leaves it unattached.
+        """
+        if self._link is None and not self._paging:
+            self._attach(await self._links.to(self.name, self.hint))
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """The gateway has a new name (design.md §3.11): attach anew under it.
+
+        `names`: every open connection's former name to its new one.
+        """
+        self._outlets = {o.conn: o for o in self._outlets.values()}
+        self._members = {o.conn: o for o in self._members.values()}
+        self._entering = {names[c]: seen for c, seen in self._entering.items()}
+        self._behind = {names[c]: since for c, since in self._behind.items()}
+        # Whoever is closing is not among the names any more, and has left already.
+        self._held = {
+            names[conn]: replace(attachment, conn=names[conn])
+            for conn, attachment in self._held.items()
+            if conn in names
+        }
+        self._pending.rename(names)
+        self._link = None
+        self._rested = 0
+        if self._held or self._pending:
+            self._revive()
+
+    @property
+    def idle(self) -> bool:
+        """Not attached and needed by nobody: it may be forgotten."""
+        needed = self._outlets or self._pending or self._reviving or self._handshakes
+        return self._link is None and not needed
+
+    @property
+    def asleep(self) -> bool:
+        """It holds sockets for an object that it is not attached to."""
+        return self._link is None and bool(self._held)
+
+    # Inputs, kept until covered.
+
+    def _push(self, entry: link.Input) -> Pending:
+        pending = self._pending.push(entry, self._loop.time())
+        if self._link is None:
+            self._revive()
+        else:
+            self._send_soon(entry)
+        return pending
+
+    def _send_soon(self, entry: link.Input) -> None:
+        if not self._fresh:
+            self._loop.call_soon(self._send_fresh)
+        self._fresh.append(entry)
+
+    def _send_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if self._link is not None and fresh:
+            self._link.send(link.Inputs(self.name, fresh, self._turn))
+            self._pending.sent_now(fresh)
+
+    def _cover(self, n: int) -> None:
+        now = self._loop.time()
+        for done in self._pending.cover(n):
+            entry = done.input
+            kind = type(entry)
+            if kind is link.Said:
+                self._drop(done)
+                self._observe(now - done.at)
+            elif kind is link.Opened:
+                attachment = entry.attachment  # type: ignore[union-attr]
+                if attachment.conn in self._outlets:
+                    kept = self._held.get(attachment.conn, attachment)
+                    self._held[attachment.conn] = newest(kept, attachment)
+            elif kind is link.Closed:
+                self._held.pop(entry.conn, None)  # type: ignore[union-attr]
+            if done.done is not None and not done.done.done():
+                done.done.set_result(None)
+        self._covered = max(self._covered, n)
+
+    def expire(self, now: float) -> None:
+        """Find out what became of what was not covered in time; `now` is loop time.
+
+        Frames are handed to `look`. Notifications fail, and frames of sockets that are
+        gone are dropped. Sockets that come and go stay pending.
+        """
+        late: list[Late] = []
+        lost: list[Pending] = []
+        for pending in self._pending.older_than(now - EXPIRE_AFTER_S):
+            entry = pending.input
+            outlet = self._outlets.get(pending.conn or "")
+            if type(entry) is not link.Said or outlet is None:
+                lost.append(pending)
+            elif not pending.late:
+                pending.late = True
+                late.append(Late(entry, outlet.user_id))
+        for pending in self._pending.take(numbers(lost)) if lost else ():
+            self._drop(pending)
+            if pending.done is not None and not pending.done.done():
+                pending.done.set_exception(Unavailable())
+                pending.done.exception()  # looked at: nobody may be waiting any more
+        if late:
+            self._look(self, late)
+
+    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None:
+        """Answer late inputs, by number; those `found` have become events.
+
+        wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s" for the others;
+        whether they still appear is open, once at most.
+        """
+        behind = False
+        for pending in self._pending.take(self._settled_by(late, found)):
+            self._drop(pending)  # the rest was covered meanwhile, or is to be
+            entry = pending.input
+            assert type(entry) is link.Said
+            outlet = self._outlets.get(entry.conn)
+            if outlet is None:
+                continue
+            event = found.get(entry.n)
+            if event is None:
+                _safely(outlet, outlet.refused, entry.data)
+            elif event.seq <= entry.seen:
+                _safely(outlet, outlet.told, event.blob, False)  # a repeat
+            else:
+                # Shown since, if it is not newer than what all here were shown.
+                behind |= event.seq > self.seq
+        if behind:
+            self._turn_to_the_log()
+
+    def _settled_by(
+        self, late: Collection[int], found: Mapping[int, Found]
+    ) -> set[int]:
+        """Those late inputs that are settled here.
+
+        Not what the log has of a socket that is still entering: its history may begin
+        after that event. It stays pending, so it is said again at the next attach, and
+        the object answers it as a repeat.
+        """
+        waits = {
+            pending.n
+            for pending in self._pending
+            if pending.n in found and pending.conn not in self._members
+        }
+        return set(late) - waits
+
+    def _turn_to_the_log(self) -> None:
+        """Show the sockets what the log has, then attach anew.
+
+        For an object that is behind the log, or out of reach.
+        """
+        at, self._link = self._link, None
+        if at is not None:
+            at.riders.pop(self.name, None)
+        if not self._paging:
+            self._failures += 1
+            self._paging = True
+            self._page(self)
+
+    # Getting to the object.
+
+    def _revive(self) -> None:
+        if self._paging:
+            return  # `paged` goes on from there
+        if self._reviving is None or self._reviving.done():
+            self._reviving = asyncio.create_task(self._reach_again())
+            self._reviving.add_done_callback(self._revived)
+
+    def end(self) -> None:
+        """The gateway goes: reach for the object no more."""
+        if self._reviving is not None:
+            self._reviving.cancel()
+
+    def _revived(self, task: asyncio.Task[None]) -> None:
+        if self._reviving is task:
+            self._reviving = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s cannot be revived", self.name, exc_info=task.exception())
+
+    async def _reach_again(self) -> None:
+        while not (self._link or self._paging) and (self._held or self._pending):
+            if self._failures:
+                # Capped, full jitter: many gateways come back for one room.
+                cap = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._failures, 10))
+                await asyncio.sleep(random.uniform(0, cap))
+            try:
+                await self.reach()
+            except Unavailable as problem:
+                self._failures += 1
+                logger.info(
+                    "%s not reached (%d): %s",
+                    self.name,
+                    self._failures,
+                    problem.message,
+                )
+            except Exception:
+                self._failures += 1
+                logger.exception("%s not reached", self.name)
+
+    def _attach(self, to: Link) -> None:
+        """Say who is here, then everything that is not covered, in order."""
+        if self._link is not None or to.lost or self._paging:
+            return
+        self._link = to
+        to.riders[self.name] = self
+        self._fresh = []
+        entries = [pending.input for pending in self._pending]
+        # Who catches up comes in again after it: the answer to that is what counts.
+        opened = {e.attachment.conn for e in entries if isinstance(e, link.Opened)}
+        behind = {conn for conn, out in self._outlets.items() if out.catching_up}
+        self._reopening = (opened | behind) & self._held.keys()
+        seq = self.seq if self._members else -1
+        sockets = list(self._held.values())
+        covered, replay = self._covered, self._pending.sent
+        turn = self._turn = self._links.next_turn()
+        to.send(
+            link.Attach(
+                self.name, self.epoch, seq, covered, replay, sockets, turn, self._rested
+            )
+        )
+        if entries:
+            to.send(link.Inputs(self.name, entries, turn))
+            self._pending.sent_now(entries)
+
+    # What the object shows.
+
+    def on_output(self, output: link.Output) -> None:
+        """Do what the object wants; what is of an older epoch or another turn is
+        dropped (design.md §3, Fencing)."""
+        if output.epoch < self.epoch or output.turn != self._turn:
+            return
+        self.epoch = output.epoch
+        self._rested = 0
+        for item in output.items:
+            if type(item) is link.Fanout:
+                self._fan_out(item)
+            else:
+                self._do(item)
+        self._cover(output.covered)
+        self._failures = 0
+
+    def _fan_out(self, item: link.Fanout) -> None:
+        if 0 < item.seq <= self.seq:
+            return  # shown already, by an incarnation that came before
+        if item.but_user is None:
+            writers = self._writers
+            if writers is None:
+                writers = [outlet.write for outlet in self._members.values()]
+                self._writers = writers
+        else:
+            members = self._members.values()
+            writers = [o.write for o in members if o.user_id != item.but_user]
+        blob = item.blob
+        # A list of its own: a socket that turns out to be slow leaves in mid-loop.
+        for write in writers:
+            try:
+                write(blob)
+            except Exception:
+                self._broken(write)
+        traffic, frames = self._traffic, 1
+        if item.seq:
+            frames, self.seq = item.seq - self.seq, item.seq
+        traffic.deliveries += frames * len(writers)
+        traffic.delivered_bytes += len(blob) * len(writers)
+
+    def _broken(self, write: Callable[[bytes], None]) -> None:
+        """A write raised, which is our bug: end that socket; the others stay."""
+        for outlet in tuple(self._members.values()):
+            if outlet.write == write:
+                outlet.failed()
+
+    def _do(self, item: link.Item) -> None:
+        outlets = self._outlets
+        if isinstance(item, link.Told):
+            for conn in item.conns:
+                outlet = outlets.get(conn)
+                if outlet is not None and self._in_turn(conn, item.seq):
+                    _safely(outlet, outlet.told, item.blob, item.fault)
+        elif isinstance(item, link.Subscribed):
+            for conn in item.conns:
+                outlet = outlets.get(conn)
+                if conn in self._reopening:
+                    self._reopening.discard(conn)
+                elif outlet is not None and not outlet.catching_up:
+                    self._members[conn] = outlet
+                    self._behind.pop(conn, None)
+                    if self._entering.pop(conn, None) is not None:
+                        self._pending.entered(conn, item.seq)
+            self._writers = None
+            # What they were shown on entering counts as seen, for the next attach.
+            self.seq = max(self.seq, item.seq)
+        elif isinstance(item, link.Attached):
+            self._keep(item.attachment)
+            if (outlet := outlets.get(item.attachment.conn)) is not None:
+                outlet.attached(self, item.attachment)
+        elif isinstance(item, link.Closing):
+            self._held.pop(item.conn, None)  # the object does not know it any more
+            if (outlet := outlets.get(item.conn)) is not None:
+                _safely(outlet, outlet.end, item.code, item.reason)
+        elif isinstance(item, link.CatchUp):
+            if (outlet := outlets.get(item.conn)) is not None:
+                self._behind[item.conn] = item.since
+                _safely(outlet, outlet.catch_up, self, item.since, item.seq)
+        elif isinstance(item, link.Recall):
+            outlet = outlets.get(item.conn)
+            if outlet is not None and self._in_turn(item.conn, item.seq):
+                _safely(outlet, outlet.recall, self, item.seq)
+        elif isinstance(item, link.Forward):
+            self._forward(item.target, item.payload)
+
+    def _in_turn(self, conn: str, seq: int) -> bool:
+        """Whether event `seq` may be shown to a socket now.
+
+        Not beyond what it has while it catches up: its client would resume after that
+        event and miss what lies between.
+        """
+        return seq <= self._behind.get(conn, seq)
+
+    def _keep(self, attachment: Attachment) -> None:
+        if attachment.conn in self._outlets:
+            held = self._held.get(attachment.conn, attachment)
+            self._held[attachment.conn] = newest(attachment, held)
+
+    # How it ends, for now.
+
+    def on_goodbye(self, goodbye: link.Goodbye) -> None:
+        """The object left, or wants to be attached anew (design.md §3.7-9).
+
+        What it covers is done.
+        """
+        if goodbye.turn != self._turn:
+            return
+        if goodbye.epoch >= self.epoch:
+            self.epoch = goodbye.epoch
+            ended = goodbye.reason not in link.AGAIN and goodbye.reason != "behind"
+            self._rested = goodbye.epoch if ended else 0
+            self._cover(goodbye.covered)
+        at, self._link = self._link, None
+        if at is not None:
+            at.riders.pop(self.name, None)
+        if goodbye.reason == "moved":
+            self._links.moved(self.name)
+        if goodbye.reason in link.AGAIN and at is not None:
+            self._attach(at)
+        elif goodbye.reason == "behind":
+            self._turn_to_the_log()
+        elif self._pending or (self._held and self._must_return(goodbye)):
+            self._failures += goodbye.reason != "idle"
+            self._revive()
+        else:
+            # A goodbye that comes late may have been overtaken by the next life's call.
+            self.unsure = True
+
+    def _must_return(self, goodbye: link.Goodbye) -> bool:
+        """Whether silent sockets need the object.
+
+        One that moved sleeps until somebody speaks, or all that moved would wake in
+        their new place at once (design.md §4).
+        """
+        if not goodbye.epoch:
+            return True  # nobody was there: whatever we came for is still to be done
+        if goodbye.reason == "moved":
+            return self._typing
+        return goodbye.reason in _WORTH_A_RETURN
+
+    def paged(self) -> None:
+        """Paging has ended, for good or ill: attach again."""
+        self._paging = False
+        self._revive()
+
+    def caught_up(self, blob: bytes, seq: int) -> None:
+        """Show the members events of the log that they missed, up to `seq`.
+
+        `blob`: finished WebSocket frames.
+        """
+        self._fan_out(link.Fanout(blob, seq, None))
+
+    def on_lost(self, lost: Link) -> None:
+        """The link broke: a crash, as long as nobody said goodbye.
+
+        With a pool thousands of objects end at once, so only those stubs come back that
+        have something to do; the others first compare log tops (design.md §3.9).
+        """
+        if self._link is not lost:
+            return
+        self._link = None
+        if lost.address.pooled and not self._pending and not self._typing:
+            self.unsure = True
+        elif self._held or self._pending:
+            self._failures += 1
+            self._revive()
+
+    @property
+    def _typing(self) -> bool:
+        """Somebody here is shown to type, and must be shown to stop."""
+        return any(attachment.typing for attachment in self._held.values())
+
+
+def _safely(outlet: Outlet, act: Callable[..., None], *what: object) -> None:
+    """What a socket's own code raises ends that socket: not the link, nor others."""
+    try:
+        act(*what)
+    except Exception:
+        outlet.failed()

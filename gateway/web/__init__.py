@@ -1,0 +1,1 @@
+"""The web client, served under names of its content."""

@@ -1,0 +1,1 @@
+"""The rooms and the registry, without I/O."""

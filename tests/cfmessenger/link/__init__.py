@@ -1,0 +1,1 @@
+"""Between gateways and actors."""

@@ -1,0 +1,1 @@
+"""uvicorn at the edge of the internet."""

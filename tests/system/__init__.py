@@ -1,0 +1,1 @@
+"""The whole messenger: simulated, broken, spread over machines, attacked, seen."""

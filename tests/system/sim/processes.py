@@ -1,0 +1,367 @@
+"""The processes of the world: gateways and actor hosts, as the product makes them.
+
+A gateway is `gateway.Sockets` behind an edge that is simpler than uvicorn's; a host is
+`actors.Host`. Which of their parts touch the outside (clock, random names, sockets) is
+said in `replaced`, and nothing else of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import msgspec
+
+import actors.activation
+import actors.host
+import gateway.live.sockets
+from actors.host import Host
+from actors.host_settings import HostSettings
+from cfmessenger.accounts.sessions import Session
+from cfmessenger.chat.room import Room
+from cfmessenger.data.names import Names
+from cfmessenger.errors import Unavailable
+from cfmessenger.link.namespace import Address
+from cfmessenger.memory import Memory
+from cfmessenger.placement import Placement
+from cfmessenger.storage.log import Fenced, ValkeyLog
+from cfmessenger.wire.protocol import Status
+from gateway.api.admission import Admission
+from gateway.live.sockets import Sockets
+from tests.system.sim.fake_kv import FakeKv
+from tests.system.sim.fake_valkey import URL
+from tests.system.sim.history import MESSAGES, POISON
+from tests.system.sim.names import SimStore, directory_of
+from tests.system.sim.sim_loop import Died, Process, SimClock
+from tests.system.sim.workload import split_frame
+
+if TYPE_CHECKING:
+    from tests.system.sim.world import World
+
+LOG_LENGTH = 10_000
+FOREVER_MS = 9_000_000_000_000
+
+
+PLENTY, SHORT = Memory(100, 100), Memory(100, 5)
+
+
+class SimHost(Host):
+    """A host whose process may die at its named points."""
+
+    world: World
+    process: Process
+
+    def reached(self, point: str) -> None:
+        if self.world.dies_at(self.process, point):
+            raise Died
+
+    def trusted(self) -> bool:
+        good = super().trusted()
+        if good:
+            self.world.believed(self)
+        return good
+
+    async def _check_ownership(self) -> None:
+        await super()._check_ownership()
+        self.trusted()
+
+
+class HostProcess:
+    """An actor process. `ready` once it listens."""
+
+    def __init__(self, world: World, key: str, placement: Placement) -> None:
+        self.world = world
+        self.key = key
+        self.actor_id = str(world.number("actor"))
+        self.process = Process(f"h{self.actor_id}")
+        self.process.on_death = lambda: world.kill(self.process, "fuse")
+        self.host: SimHost | None = None
+        self.ready = False
+        plan = world.plan
+        self._settings = HostSettings(
+            URL,
+            LOG_LENGTH,
+            plan.hibernate_after,
+            plan.chat_rate,
+            plan.nudge_rate,
+            listen=self.process.name,
+            actor=key,
+            placement=placement,
+            limits=plan.limits,
+        )
+        self.process.run(asyncio.get_running_loop().create_task, self._boot())
+
+    async def _boot(self) -> None:
+        host = SimHost(self._settings, self._ended, lambda: self.world.memory)
+        host.world, host.process = self.world, self.process
+        try:
+            await host.start()
+        except (Fenced, Unavailable):
+            self.world.kill(self.process, "cannot start")
+            return
+        self.host = host
+        self.ready = True
+
+    def _ended(self, reason: str) -> None:
+        self.world.kill(self.process, reason)
+
+    @property
+    def leaving(self) -> bool:
+        return self.host is not None and self.host.leaving
+
+    def address(self) -> Address:
+        assert self.host is not None
+        return self.host.address(self.actor_id)
+
+
+class GatewayProcess:
+    """A gateway. `ready` once it listens."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.process = Process(f"g{world.number('gateway')}")
+        self.process.on_death = lambda: world.kill(self.process, "fuse")
+        self.sockets: Sockets | None = None
+        self.directory = directory_of(world.plan.people)
+        self.names: Names | None = None  # with rows to change
+        self.ready = False
+        self.draining = False
+        self.process.run(asyncio.get_running_loop().create_task, self._boot())
+
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+    async def _boot(self) -> None:
+        world, kv = self.world, FakeKv()
+        if world.plan.rename_p:
+            self.names = Names(SimStore(world), kv, self.directory)  # type: ignore[arg-type]
+        services: Any = SimpleNamespace(
+            settings=SimpleNamespace(
+                max_sockets_per_address=0, max_sockets_per_session=0, bots_active=0
+            ),
+            sessions=_Sessions(),
+            kv=kv,
+            directory=self.directory,
+            clock=SimClock(),
+            names=self.names,
+            store=None,
+        )
+        sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
+        sockets._process = sockets.gateway = self.name
+        try:
+            if self.names is not None:
+                self._following = self.names.following(SimClock().now)
+                await self._following.__aenter__()
+            await sockets.start()
+        except Unavailable:
+            world.kill(self.process, "cannot start")
+            return
+        self.sockets = sockets
+        world.network.listen(self.process, lambda: Edge(self), self.name, 80)
+        self.ready = True
+
+    def ask(
+        self, user_id: str, status: Status | None, words: Mapping[str, str]
+    ) -> None:
+        """Over HTTP: POST /api/presence, or without a status PATCH of the own row."""
+        work = self._answer(user_id, status, words)
+        self.process.run(asyncio.get_running_loop().create_task, work)
+
+    async def _answer(
+        self, user_id: str, status: Status | None, words: Mapping[str, str]
+    ) -> None:
+        assert self.sockets is not None
+        assert self.names is not None
+        with contextlib.suppress(Unavailable):
+            if status is not None:
+                await self.sockets.presence_update(user_id, status)
+            if words:
+                await self.names.change(user_id, words, SimClock().now())
+
+    async def drain(self) -> None:
+        """SIGTERM."""
+        assert self.sockets is not None
+        self.draining = True
+        await self.sockets.drain()
+        self.world.kill(self.process, "drained")
+
+
+class Edge(asyncio.Protocol):
+    """The gateway's end of a client's connection."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self.gateway = gateway
+        self.transport: Any = None
+        self.calls: dict[str, Any] | None = None
+        self.lost = False
+        self.user = self.room = ""  # as it said on entering
+        self._buffer = b""
+        self._early: list[bytes] = []
+        self._greeted = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            end = 4 + int.from_bytes(self._buffer[:4], "big")
+            if len(self._buffer) < end:
+                return
+            text, self._buffer = self._buffer[4:end], self._buffer[end:]
+            self._take(text)
+
+    def _take(self, text: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            hello = msgspec.json.decode(text)
+            self.gateway.world.loop.create_task(self._serve(hello))
+        elif self.calls is None:
+            self._early.append(text)
+        else:
+            self.calls["on_text"](text)
+
+    async def _serve(self, hello: dict[str, Any]) -> None:
+        world, user = self.gateway.world, hello["user"]
+        self.user, self.room = user, hello["room"]
+        login = f"login-{world.number('login')}"
+        session = Session(user, login, "", 0, FOREVER_MS, "", "")
+        admission = Admission(session, hello["room"], hello["since"], None)
+        sockets = self.gateway.sockets
+        assert sockets is not None
+        scope = {"client": ("client", 1), "sim.edge": self}
+        await sockets.serve(admission, scope, self._send)
+
+    async def _send(self, event: Any) -> None:
+        if event["type"] == "websocket.accept":
+            self.transport.write(b"\x82\x00")
+        elif event["type"] == "websocket.http.response.body":
+            self.transport.close()
+
+    def take_over(self, calls: dict[str, Any]) -> None:
+        self.calls = calls
+        for text in self._early:
+            calls["on_text"](text)
+        if self.lost:
+            calls["on_lost"](1006)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.calls is not None:
+            self.calls["on_lost"](1006)
+
+
+class SimWire:
+    """`gateway.live.fanout.Wire` over an edge; what is written goes to the checker."""
+
+    def __init__(self, scope: Any) -> None:
+        self._edge: Edge = scope["sim.edge"]
+        self._world = self._edge.gateway.world
+        self._closed = False
+        self.write = self._write
+
+    def _write(self, blob: bytes) -> None:
+        self._world.inspect(blob)
+        if b"STORAGE_UNAVAILABLE" in blob:
+            self._world.refuses(blob, self._edge.room, self._edge.user)
+        if not self._closed:
+            self._edge.transport.write(blob)
+
+    def take_over(self, **calls: Any) -> None:
+        self._edge.take_over(calls)
+
+    def pause(self) -> None:
+        pass  # as if all that is still to come had come with the last bytes
+
+    def resume(self) -> None:
+        pass
+
+    def ping(self) -> None:
+        if not self._edge.lost and self._edge.calls is not None:
+            self._edge.calls["on_alive"]()
+
+    async def drained(self, timeout_s: float) -> bool:
+        await asyncio.sleep(self._world.network.latency())
+        return True
+
+    def close(self, code: int, reason: str) -> None:
+        if not self._closed:
+            self._edge.transport.write(b"\x88\x02" + code.to_bytes(2, "big"))
+            self._closed = True
+
+
+def frames_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
+    """What a blob of WebSocket frames says."""
+    rest: bytes = blob
+    while (cut := split_frame(rest)) is not None:
+        _, payload, rest = cut
+        yield decoded(payload)
+
+
+def messages_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
+    """The durable messages that it shows."""
+    for frame in frames_in(blob, decoded):
+        if frame["type"] in MESSAGES:
+            yield frame
+        elif frame["type"] == "history":
+            yield from frame["messages"]
+
+
+class _Sessions:
+    """Sessions that never end."""
+
+    async def slide(self, session: Session) -> Session:
+        return session
+
+    async def revalidate(self, sessions: list[Session]) -> dict[str, Session]:
+        return {each.login_id: each for each in sessions}
+
+
+class Bug(Exception):
+    """What a room fails with at `POISON`."""
+
+
+def _with_a_bug(sound: Callable[..., Any]) -> Callable[..., Any]:
+    """A `Room.message` that fails at certain words, half of its work done."""
+
+    def message(self: Room, now: int, conn: str, data: bytes, fresh_id: str) -> Any:
+        if POISON.encode() in data:
+            self.seq += 1
+            raise Bug
+        return sound(self, now, conn, data, fresh_id)
+
+    return message
+
+
+@contextlib.contextmanager
+def replaced() -> Iterator[None]:
+    """What of the product is played while a world runs."""
+    numbers = itertools.count(1)
+
+    class Peer(actors.host.Peer):
+        # The order of a set of peers must not depend on where they lie in memory.
+        def __init__(self, host: Host) -> None:
+            super().__init__(host)
+            self._number = next(numbers)
+
+        def __hash__(self) -> int:
+            return self._number
+
+    with contextlib.ExitStack() as stack:
+        for where, name, what in (
+            # Nothing takes time, unless a fault says that it does.
+            (actors.host, "perf_counter", lambda: 0.0),
+            (actors.activation, "perf_counter", lambda: 0.0),
+            (actors.host, "Clock", SimClock),
+            (actors.host, "Peer", Peer),
+            (Room, "message", _with_a_bug(Room.message)),
+            (gateway.live.sockets, "Wire", SimWire),
+        ):
+            stack.enter_context(mock.patch.object(where, name, what))
+        yield

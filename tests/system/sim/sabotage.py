@@ -1,0 +1,488 @@
+"""Sabotage: the product broken in one line at a time, to see whether anyone notices.
+
+A suite that passes on broken code proves nothing. Each sabotage here removes one thing
+that design.md relies on, by replacing one method, and names the rule of the checker
+that must notice; `test_sabotage.py` holds it to that. `seeds` are where to look first:
+they save time, and when the product changes, others among CI's seeds will do.
+
+Some of design.md's precautions are proved elsewhere, because each is one of two or
+heals before any of the checker's rules breaks:
+
+- that a lower epoch cannot replace a mirror (`tests/cfmessenger/storage/test_log.py`),
+  that an unclean mirror is not believed (`tests/actors/test_loading.py`), that who
+  moves soon after a crash hands over no roster (`tests/actors/test_pool.py`): people
+  would be told of arrivals that were none, and the roster heals as gateways attach;
+- that a gateway does not believe an older epoch (`tests/gateway/live/test_stub.py`): an
+  attach that knows a higher one has ended the older life (`tests/actors/test_pool.py`);
+- that a pool looks at single rooms while a generation spreads (there too): whoever is
+  told `moved`, or attaches elsewhere, finds the newer life before a second has passed;
+- that whoever wakes after a crash calls everyone, and that silent rooms of a dead pool
+  look at the log (`tests/system/cluster/test_pools.py`): nobody here is silent long;
+- that an exception's host gives it back when it goes to sleep (`Exceptions.end`), and
+  that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+from msgspec.structs import replace
+
+import actors.activation
+import actors.loading
+import actors.release
+import gateway.live.connection
+from actors.activation import Activation
+from actors.committer import Committer, Report
+from actors.host import Host
+from actors.ownership import Ownership
+from actors.release import Peer
+from cfmessenger.chat.effects import Attach
+from cfmessenger.chat.history import History
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.ratelimit import UserRates
+from cfmessenger.chat.room import Room
+from cfmessenger.chat.roster import Person
+from cfmessenger.link import messages as link
+from cfmessenger.placement import Placement
+from cfmessenger.storage import keys
+from cfmessenger.storage.generation import NAME, Generation
+from cfmessenger.storage.log import (
+    Activated,
+    Commit,
+    Entry,
+    ValkeyLog,
+    _checked,
+    _entries,
+)
+from gateway.live.late import Looks
+from gateway.live.links import Links
+from gateway.live.stub import Stub
+
+Patch = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+class Sabotage(NamedTuple):
+    """One broken line: what is done, and which rules may notice."""
+
+    patch: Patch
+    rules: frozenset[str]
+    seeds: tuple[int, ...] = ()
+
+
+SABOTAGES: dict[str, Sabotage] = {}
+
+
+def sabotage(*rules: str, seeds: Sequence[int] = ()) -> Callable[[Patch], Patch]:
+    """Register the decorated patch under its own name."""
+
+    def register(patch: Patch) -> Patch:
+        name = patch.__name__
+        SABOTAGES[name] = Sabotage(patch, frozenset(rules), tuple(seeds))
+        return patch
+
+    return register
+
+
+@contextlib.contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """While inside, the product is broken in this way; None: it is not."""
+    if name is None:
+        yield
+        return
+    with SABOTAGES[name].patch():
+        yield
+
+
+def _instead(
+    where: Any, name: str, what: Any
+) -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(where, name, what)
+
+
+# The output gate.
+
+
+@sabotage("early", "lost")
+def shown_before_it_is_appended() -> contextlib.AbstractContextManager[Any]:
+    """The gate lands when the append is sent, not when it is confirmed."""
+    add = Committer.add
+
+    def early(self: Committer, commit: Commit, report: Report) -> None:
+        add(self, commit, lambda *outcome: None)
+        report(commit, None)
+
+    return _instead(Committer, "add", early)
+
+
+@sabotage("lost", "early")
+def refused_append_swallowed() -> contextlib.AbstractContextManager[Any]:
+    """An append that was refused, or of unknown outcome, counts as confirmed."""
+    add = Committer.add
+
+    def deaf(self: Committer, commit: Commit, report: Report) -> None:
+        add(self, commit, lambda commit, problem: report(commit, None))
+
+    return _instead(Committer, "add", deaf)
+
+
+@sabotage("unanswered")
+def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
+    """The gateway is told that an input is covered when it is taken."""
+    take = Activation._take
+
+    def hasty(self: Activation, peer: Peer, message: link.Inputs) -> None:
+        take(self, peer, message)
+        seat = self.seats.get(peer.gateway)
+        if seat is not None and seat.seated:
+            n = message.inputs[-1].n
+            peer.send(link.Output(self.name, self.epoch, n, [], seat.turn))
+
+    return _instead(Activation, "_take", hasty)
+
+
+# The epoch.
+
+
+async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activated:
+    last, saved = await self.execute(
+        [
+            ("XREVRANGE", keys.log(name), "+", "-", "COUNT", "1"),
+            ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1"),
+        ]
+    )
+    found = _entries(_checked(last))
+    mirror = self._mirror(saved[0]) if _checked(saved) else None
+    return Activated(epoch, previous, found[0].seq if found else 0, mirror)
+
+
+@sabotage("writer")
+def epoch_used_again() -> contextlib.AbstractContextManager[Any]:
+    """An activation goes on under its predecessor's epoch."""
+
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
+        previous = await self.epoch(name)
+        return await _read(self, name, max(previous, 1), previous)
+
+    return _instead(ValkeyLog, "activate", activate)
+
+
+@sabotage("hole", "writer", "lost")
+def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
+    """No marker is written: what an older activation has under way still lands."""
+
+    async def activate(self: ValkeyLog, name: str, above: int = 0) -> Activated:
+        previous = await self.epoch(name)
+        return await _read(self, name, previous + 1, previous)
+
+    return _instead(ValkeyLog, "activate", activate)
+
+
+# Exactly once.
+
+
+@sabotage("duplicate")
+def deduplication_off() -> contextlib.AbstractContextManager[Any]:
+    """No id is known again."""
+    return _instead(History, "find", lambda self, sender_id, own_id: None)
+
+
+@sabotage("duplicate")
+def id_made_anew_for_a_repeat() -> contextlib.AbstractContextManager[Any]:
+    """A message without an id gets another one when it is sent again."""
+    numbers = itertools.count(1)
+    return _instead(
+        actors.activation, "process_of", lambda gateway: f"g{next(numbers)}"
+    )
+
+
+@sabotage("twice", "stream")
+def second_echo_not_suppressed() -> contextlib.AbstractContextManager[Any]:
+    """What a gap has brought is told again when its input comes back."""
+    return _instead(actors.release, "_had", lambda repeat, seen: False)
+
+
+@sabotage("twice", "stream")
+def answers_to_another_attach_taken() -> contextlib.AbstractContextManager[Any]:
+    """A gateway does not look for which of its attaches an answer is."""
+    goodbye, output = Stub.on_goodbye, Stub.on_output
+
+    def any_goodbye(self: Stub, message: link.Goodbye) -> None:
+        goodbye(self, replace(message, turn=self._turn))
+
+    def any_output(self: Stub, message: link.Output) -> None:
+        output(self, replace(message, turn=self._turn))
+
+    return mock.patch.multiple(Stub, on_goodbye=any_goodbye, on_output=any_output)
+
+
+@sabotage("unanswered")
+def uncovered_inputs_dropped() -> contextlib.AbstractContextManager[Any]:
+    """What was sent is not sent again after a crash."""
+    attach = Stub._attach
+
+    def forgetful(self: Stub, to: Any) -> None:
+        sent = self._pending.sent
+        said = [p for p in self._pending if type(p.input) is link.Said]
+        self._pending.take({each.n for each in said if each.n <= sent})
+        attach(self, to)
+
+    return _instead(Stub, "_attach", forgetful)
+
+
+# What is shown.
+
+
+@sabotage("stream", "alive")
+def gap_not_sent() -> contextlib.AbstractContextManager[Any]:
+    """Who attaches again is not shown what it missed."""
+    events_after = Room.events_after
+
+    def nothing(self: Room, seq: int) -> list[bytes] | None:
+        return None if events_after(self, seq) is None else []
+
+    return _instead(Room, "events_after", nothing)
+
+
+@sabotage("stream", "twice", seeds=(259,))
+def subscribed_while_catching_up() -> contextlib.AbstractContextManager[Any]:
+    """An attach puts everybody into the fan-out, also who has not caught up."""
+    attach = Stub._attach
+
+    def eager(self: Stub, to: Any) -> None:
+        attach(self, to)
+        self._reopening = set()
+
+    return _instead(Stub, "_attach", eager)
+
+
+@sabotage("stream", seeds=(37,))
+def echo_ahead_of_its_turn() -> contextlib.AbstractContextManager[Any]:
+    """Who catches up is answered a repeat at once, before what comes before it."""
+    return _instead(Stub, "_in_turn", lambda self, conn, seq: True)
+
+
+# Sleep and wake.
+
+
+@sabotage("rate")
+def rates_forgotten_in_sleep() -> contextlib.AbstractContextManager[Any]:
+    """The mirror's rate windows are not restored."""
+    return _instead(UserRates, "restore", lambda self, snapshot: None)
+
+
+@sabotage("rate")
+def rates_not_rebuilt_after_a_crash() -> contextlib.AbstractContextManager[Any]:
+    """The log's messages do not count against anybody's rate."""
+    replay = Room.replay
+
+    def free(self: Room, now: int, epoch: int, seq: int, event: bytes) -> None:
+        rates = self._chats, self._nudges
+        self._chats = self._nudges = UserRates(0, 0)
+        replay(self, now, epoch, seq, event)
+        self._chats, self._nudges = rates
+
+    return _instead(Room, "replay", free)
+
+
+@sabotage("hole", "lost", seeds=(120,))
+def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]:
+    """What the log has beyond a mirror is not read."""
+    newer = actors.loading._newer
+
+    async def nothing(
+        name: str, log: Any, known: int, top: int, now: int
+    ) -> list[Entry]:
+        return [] if known else await newer(name, log, known, top, now)
+
+    return _instead(actors.loading, "_newer", nothing)
+
+
+# A machine with a bug.
+
+
+@sabotage("failure", "alive")
+def fault_reaches_the_link() -> contextlib.AbstractContextManager[Any]:
+    """What a machine raises is let through."""
+
+    def bare(self: Activation, answer: Any, what: str) -> None:
+        raise
+
+    return _instead(Activation, "_fault", bare)
+
+
+@sabotage("poison")
+def fault_answered_and_not_covered() -> contextlib.AbstractContextManager[Any]:
+    """The input at which a machine failed comes again."""
+    fault = Activation._fault
+
+    def forgetful(self: Activation, answer: Any, what: str) -> None:
+        covered = answer.origin.covered if answer.origin is not None else 0
+        fault(self, answer._replace(n=covered), what)
+
+    return _instead(Activation, "_fault", forgetful)
+
+
+@sabotage("unanswered", "poison")
+def fault_covers_what_came_before_it() -> contextlib.AbstractContextManager[Any]:
+    """The object begins anew before what it was given is confirmed and shown."""
+    fault = Activation._fault
+
+    def hasty(self: Activation, answer: Any, what: str) -> None:
+        self._gate.drop()
+        fault(self, answer, what)
+
+    return _instead(Activation, "_fault", hasty)
+
+
+@sabotage("hole")
+def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
+    """Whatever it has half done, it goes on."""
+
+    def careless(self: Activation) -> None:
+        self._faulty = False
+        waiting, self._waiting = self._waiting, []
+        for peer, message in waiting:
+            self.receive(peer, message)
+
+    return _instead(Activation, "_recover", careless)
+
+
+# Pools.
+
+
+@sabotage("alive", "two", seeds=(37,))
+def pool_without_a_fence() -> contextlib.AbstractContextManager[Any]:
+    """A pool never finds out that there is another one of its name."""
+    start = Host.start
+
+    async def careless(self: Host) -> None:
+        await start(self)
+        self._ownership._epoch = 2**60
+
+    return _instead(Host, "start", careless)
+
+
+@sabotage("alive", seeds=(39,))
+def nothing_moves() -> contextlib.AbstractContextManager[Any]:
+    """A host takes what does not live there, and keeps it."""
+    return _instead(Ownership, "owns", lambda self, name: True)
+
+
+@sabotage("alive", seeds=(24,))
+def way_to_a_pool_never_forgotten() -> contextlib.AbstractContextManager[Any]:
+    """A gateway that is told `moved` goes on to where it went before."""
+    return _instead(Links, "moved", lambda self, name: None)
+
+
+# Exceptions.
+
+
+@sabotage("alive")
+def exception_forgotten_by_a_pool() -> contextlib.AbstractContextManager[Any]:
+    """A pool goes on to believe that rooms live there which have their own actor."""
+    follow = Ownership.follow
+
+    def forgetful(self: Ownership, placement: Placement, names: Iterable[str]) -> None:
+        if self.pool is not None:
+            known = self.placement.own
+            left = {n: own for n, own in placement.own.items() if n in known}
+            placement = replace(placement, own=left)
+        follow(self, placement, names)
+
+    return _instead(Ownership, "follow", forgetful)
+
+
+@sabotage("two", "alive", seeds=(110,))
+def room_that_moved_kept_and_not_looked_at() -> contextlib.AbstractContextManager[Any]:
+    """A pool knows a new generation, and does nothing about what it moves."""
+    follow = Ownership.follow
+
+    def careless(self: Ownership, placement: Placement, names: Iterable[str]) -> None:
+        follow(self, placement, names)
+        if self.pool is not None:
+            self._changed.clear()
+            self.moving.clear()
+            self._all_until = 0.0
+
+    return _instead(Ownership, "follow", careless)
+
+
+@sabotage("hole", "lost", seeds=(24,))
+def mirror_written_while_an_append_flies() -> contextlib.AbstractContextManager[Any]:
+    """A room that moves does not wait for what became of its append."""
+    at_rest = Activation._at_rest
+
+    def hasty(self: Activation, reason: str) -> bool:
+        return reason == "moved" or at_rest(self, reason)
+
+    return _instead(Activation, "_at_rest", hasty)
+
+
+@sabotage("outlived")
+def exception_outlives_its_room() -> contextlib.AbstractContextManager[Any]:
+    """Nobody takes back what load and life have made."""
+
+    async def lazy(self: Generation, names: Iterable[str], now: int) -> Placement:
+        return await self.read() or Placement()
+
+    return _instead(Generation, "demote", lazy)
+
+
+@sabotage("two", "alive", "roster")
+def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager[Any]:
+    """A pool that is the only one of its name believes that its rooms are its own."""
+    epochs = ValkeyLog.epochs
+
+    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[int]:
+        found = await epochs(self, names)
+        return [0, *found[1:]] if names[0] == NAME and len(names) > 1 else found
+
+    return _instead(ValkeyLog, "epochs", partly)
+
+
+@sabotage("shown_then_refused", seeds=(238,))
+def refused_without_a_look() -> contextlib.AbstractContextManager[Any]:
+    """What was not covered in time is refused, whatever the log has."""
+
+    async def unseen(*of: Any) -> dict[int, Any]:
+        return {}
+
+    return _instead(Looks, "_find", unseen)
+
+
+# One name, one status.
+
+
+@sabotage("agree", seeds=(6,))
+def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[Any]:
+    """A stub hands a change to a room that is awake, and to no other."""
+    change = Stub.change
+
+    def only_awake(self: Stub, outlet: Any, told: Any) -> None:
+        if self._link is not None:
+            change(self, outlet, told)
+
+    return _instead(Stub, "change", only_awake)
+
+
+@sabotage("agree", seeds=(23,))
+def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
+    """A socket believes whatever it is told last, however old it is."""
+    return _instead(gateway.live.connection, "newest", lambda kept, told: told)
+
+
+@sabotage("agree", seeds=(161,))
+def change_told_to_one_socket_alone() -> contextlib.AbstractContextManager[Any]:
+    """The registry tells a choice to the socket that made it, not to the others."""
+    changed = Presence._changed_now
+
+    def terse(self: Presence, now: int, person: Person) -> list[Any]:
+        told, *others = changed(self, now, person)
+        return [told, *(each for each in others if type(each) is not Attach)]
+
+    return _instead(Presence, "_changed_now", terse)

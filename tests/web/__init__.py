@@ -1,1 +1,0 @@
-"""The web client's modules without a browser, in Node.js."""
