@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tests.structure import graph
+
 ROOT = Path(__file__).parent.parent
 MACHINES = {
     f"cfmessenger/{name}.py"
@@ -42,6 +44,36 @@ MAY_IMPORT = {
     "gateway/server/http_protocol.py": {"gateway", "uvicorn", "h11"},
     "gateway/server/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
 }
+
+GROUND = ("clock", "errors", "ids", "log_format", "memory", "placement", "settings")
+"""Modules directly in `cfmessenger`: any folder may use them; they use no folder."""
+
+MAY_USE = {
+    "cfmessenger.wire": "",
+    "cfmessenger.chat": "wire",
+    "cfmessenger.link": "chat",
+    "cfmessenger.storage": "chat",
+    "cfmessenger.accounts": "wire storage",
+    "cfmessenger.bots": "wire chat accounts",
+    "cfmessenger.data": "wire storage accounts",
+    "cfmessenger.client": "wire",
+    "cfmessenger.load": "wire chat link storage client",
+    "cfmessenger.asgi": "*",
+    "cfmessenger.cli": "*",
+    "cfmessenger.__main__": "cli",
+    "actors": "wire chat link storage accounts bots",
+    "gateway.metrics": "",
+    "gateway.forwarded": "",
+    "gateway.envelope": "",
+    "gateway.origin": "forwarded",
+    "gateway.middleware": "metrics envelope origin",
+    "gateway.server": "accounts metrics forwarded envelope middleware",
+    "gateway.api": "wire chat storage accounts data metrics envelope origin",
+    "gateway.live": "wire chat link storage accounts bots metrics envelope server api",
+    "gateway.web": "api",
+    "gateway.app": "storage envelope origin middleware api live web",
+}
+"""Each folder and what it may use, from the bottom to the top of its package."""
 
 
 def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
@@ -99,6 +131,39 @@ def _files(module: str) -> Iterator[str]:
     for size in range(len(parts), 1, -1):
         yield "/".join(parts[:size]) + ".py"
         yield "/".join(parts[:size]) + "/__init__.py"
+
+
+def test_folders_use_what_is_below_them_and_nothing_else() -> None:
+    used: dict[str, set[str]] = {place: set() for place in MAY_USE}
+    for name, found in graph().items():
+        place = placed(name)
+        used.setdefault(place, set()).update(placed(each) for each in found)
+        used[place].discard(place)
+    assert used.pop("cfmessenger") == used.pop("gateway") == set()
+    for place in GROUND:
+        assert used.pop(f"cfmessenger.{place}") <= ground(), place
+    for place, law in MAY_USE.items():
+        found = {each.partition(".")[2] or each for each in used.pop(place) - ground()}
+        # What is allowed and not used is a law that nobody needs.
+        assert law == "*" or found == set(law.split()), place
+    assert not used, "a folder or module without a law"
+
+
+def ground() -> set[str]:
+    return {"cfmessenger", *(f"cfmessenger.{name}" for name in GROUND)}
+
+
+def placed(module: str) -> str:
+    """The place that a module belongs to, as MAY_USE names it."""
+    if module.startswith("actors"):
+        return "actors"
+    return ".".join(module.split(".")[:2])
+
+
+def test_no_arrow_points_upward() -> None:
+    places = [place.partition(".")[2] or place for place in MAY_USE]
+    for at, (place, law) in enumerate(MAY_USE.items()):
+        assert law == "*" or set(law.split()) <= set(places[:at]), place
 
 
 def test_every_module_says_what_it_is_for() -> None:
