@@ -241,7 +241,7 @@ def test_the_way_of_a_message_is_told_step_by_step() -> None:
 
 
 def test_the_design_has_every_valkey_key() -> None:
-    source = (ROOT / "cfmessenger" / "keys.py").read_text()
+    source = (ROOT / "cfmessenger" / "storage" / "keys.py").read_text()
     told = sections(ROOT / "docs" / "design.md")["5"]
     names = re.findall(r'(f?)"(cfm:[^"]+)"', source)
     assert len(names) > 20

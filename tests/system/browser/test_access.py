@@ -9,7 +9,7 @@ from playwright.async_api import Route, expect
 from gateway.web.pages import TURNSTILE_HOST, policy
 from tests.system.browser.stage import PHONE, Person, Stage, direct
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster]
 
 AXE = Path(__file__).parents[2] / "vendor" / "axe-core" / "axe.min.js"
 

@@ -8,7 +8,7 @@ from playwright.async_api import Route, WebSocketRoute, expect
 from tests.system.browser.stage import Stage
 from tests.system.browser.test_access import violations
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster]
 
 # Site data blocked, as Chromium does it.
 _NO_STORAGE = """

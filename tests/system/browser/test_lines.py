@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from cfmessenger.client import Client
 from tests.system.browser.stage import Stage, Up, direct
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster]
 
 _MARK = "window.sameDocument = true"
 

@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from tests.system.browser.stage import Person, Stage, direct
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster]
 
 
 async def test_signing_in_is_seen_with_its_status(stage: Stage) -> None:

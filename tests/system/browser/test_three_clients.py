@@ -13,7 +13,7 @@ from tests.gateway.live.test_original_client import unwrapped
 from tests.gateway.node import Socket, dial
 from tests.system.browser.stage import Stage, Up
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster]
 
 WEB, CHAT, ORIGINAL = "user_10", "user_12", "user_13"
 

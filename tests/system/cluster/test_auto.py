@@ -19,7 +19,7 @@ from tests.gateway.node import eventually, new_room
 from tests.system.cluster.cluster import Cluster, Visit, gone
 from tests.system.cluster.crowd import Crowd
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 Place = Callable[[Mode, int], Awaitable[Placement]]
 

@@ -23,7 +23,7 @@ from cfmessenger.storage import keys
 from tests.gateway.node import Frame, Socket, dial, eventually
 from tests.system.cluster.test_up import Messenger, data, start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.cluster
 
 __all__ = ["data", "start"]
 

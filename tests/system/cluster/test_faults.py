@@ -18,7 +18,7 @@ from tests.system.cluster.cluster import Cluster, Visit, gone, online
 from tests.system.cluster.crowd import Crowd, quantile
 from tests.valkey_proxy import proxied
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.cluster
 
 SLOWEST_S = 3.0  # a busy machine; what is measured is printed
 

@@ -22,7 +22,7 @@ from tests.patience import Stopwatch
 from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
 from tests.system.cluster.crowd import Crowd, quantile
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.cluster
 
 
 @asynccontextmanager

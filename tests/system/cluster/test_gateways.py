@@ -19,7 +19,7 @@ from tests.system.cluster.cluster import Cluster, Visit, gone, online
 from tests.system.cluster.crowd import Crowd
 from tests.system.cluster.processes import GatewayProcess
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.cluster
 
 PROMISED_S = 5.0  # design.md §3.11
 THIRD = 2

@@ -22,7 +22,7 @@ from tests.system.cluster.cluster import Cluster, Visit, gone
 from tests.system.cluster.crowd import Crowd, quantile
 from tests.system.cluster.dedicated import DedicatedHosts
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.cluster
 
 ROOMS, ROUNDS, SEED = 20, 10, 21
 ANSWERED_S = 5.0

@@ -16,7 +16,7 @@ from cfmessenger.storage import keys
 from tests.patience import Stopwatch
 from tests.system.cluster.ray_nodes import Nodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.cluster
 
 
 def fresh() -> str:

@@ -22,7 +22,7 @@ from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
 from tests.system.cluster.crowd import Crowd
 from tests.system.cluster.processes import RayNode
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 DETECTION_S = 8.0  # with the cluster's settings: 2 s refusing, 6 s hanging, and slack
 

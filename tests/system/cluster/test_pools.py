@@ -25,7 +25,7 @@ from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
 from tests.system.cluster.crowd import Crowd
 from tests.system.cluster.processes import GatewayProcess, Process
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 Place = Callable[[Mode, int], Awaitable[Placement]]
 

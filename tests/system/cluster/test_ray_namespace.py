@@ -15,7 +15,7 @@ from cfmessenger.link.namespace import NamespaceClient
 from tests.patience import Stopwatch, within
 from tests.system.cluster.ray_nodes import NamespaceServed, Nodes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 
 ACTOR = "ray::ObjectActor"

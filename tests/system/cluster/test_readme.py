@@ -20,7 +20,7 @@ from cfmessenger.cli.runtime import RuntimeFolder
 from tests.patience import Stopwatch
 from tests.system.cluster.test_up import Messenger
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()

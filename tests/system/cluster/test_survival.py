@@ -10,7 +10,6 @@ from tests.system.chaos.experiment import survival
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(400),
     pytest.mark.skipif(not survival.possible(), reason="needs root to mount a disk"),
 ]
 

@@ -19,7 +19,7 @@ from cfmessenger.cli.runtime import RuntimeFolder
 from tests.patience import Stopwatch
 
 # Its coverage is behaviour of processes, so the machine's load is part of each test.
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.cluster
 
 STOP_S = 10.0
 

@@ -10,7 +10,7 @@ from cfmessenger.link.namespace import Namespace, NamespaceClient
 from tests.gateway.node import eventually
 from tests.system.cluster.cluster import Cluster, Visit
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 PATIENCE_S = 60.0  # 6 s at most; a busy machine may take longer
 

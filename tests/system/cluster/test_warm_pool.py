@@ -13,7 +13,7 @@ from cfmessenger.link.namespace import NamespaceClient
 from tests.patience import Stopwatch
 from tests.system.cluster.ray_nodes import Child, NamespaceServed, Nodes, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 WARM = 2
 PATIENCE_S = 20.0  # a worker starts in 0.5 s on an idle machine

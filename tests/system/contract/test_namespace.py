@@ -100,8 +100,8 @@ async def _follows(client: NamespaceClient, placement: Placement) -> bool:
         "local",
         "local pool",
         "served",
-        pytest.param("ray", marks=[pytest.mark.cluster, pytest.mark.timeout(120)]),
-        pytest.param("ray pool", marks=[pytest.mark.cluster, pytest.mark.timeout(120)]),
+        pytest.param("ray", marks=pytest.mark.cluster),
+        pytest.param("ray pool", marks=pytest.mark.cluster),
     ]
 )
 async def world(

@@ -89,7 +89,6 @@ def summary(where: str, bench: Bench) -> str:
     return f"{where}: {bench.cases} sockets, {total} inputs ({kinds})"
 
 
-@pytest.mark.timeout(240)
 async def test_a_room_socket_answers_every_input_as_documented(
     node: Node, tell: Callable[[str], None]
 ) -> None:
@@ -98,7 +97,6 @@ async def test_a_room_socket_answers_every_input_as_documented(
     tell(summary("room socket", bench))
 
 
-@pytest.mark.timeout(240)
 async def test_a_presence_socket_answers_every_input_as_documented(
     node: Node, tell: Callable[[str], None]
 ) -> None:

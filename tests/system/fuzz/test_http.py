@@ -14,15 +14,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.gateway.node import live
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-@pytest.mark.timeout(300)  # half a minute, on a machine that has nothing else to do
 async def test_the_gateway_answers_as_its_document_says(
     valkey_url: str, tell: Callable[[str], None]
 ) -> None:

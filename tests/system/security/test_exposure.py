@@ -25,7 +25,7 @@ from cfmessenger.link import messages as link
 from tests.gateway.node import Socket, dial
 from tests.system.cluster.test_up import Messenger, command
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.cluster
 
 PATIENCE_S = 3.0
 

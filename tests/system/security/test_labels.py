@@ -45,9 +45,9 @@ def test_what_proves_it_exists(label: str) -> None:
 
 
 def test_a_test_that_is_named_by_its_label_is_listed_under_it() -> None:
-    for path in sorted((TESTS / "security").glob("test_*.py")):
+    for path in sorted((TESTS / "system" / "security").glob("test_*.py")):
         for name in defined_in(path):
             for series, number in re.findall(r"(?<=_)([a-z])(\d)(?=_)", name):
                 label = f"{series.upper()}-{number}"
-                proof = f"security/{path.name}::{name}"
+                proof = f"system/security/{path.name}::{name}"
                 assert proof in LABELS[label].proofs, (label, proof)

@@ -63,7 +63,6 @@ def test_the_page_needs_nothing_that_the_policy_forbids() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.timeout(120)
 async def test_a_browser_shows_every_endpoint_and_message(valkey_url: str) -> None:
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory() as profile:
