@@ -121,8 +121,17 @@ async def elsewhere(mode: str) -> Figures:
 
 
 async def slow(mode: str) -> Figures:
-    """A room that keeps its loop for 200 ms at a time, twice a second."""
-    settings = {
+    """A room that keeps its loop for 200 ms at a time, twice a second, and waits."""
+    return await _slow(mode)
+
+
+async def computing(mode: str) -> Figures:
+    """The same, but computing: it takes two fifths of a core from everybody."""
+    return await _slow(mode, SLOW_COMPUTES="1")
+
+
+async def _slow(mode: str, **more: str) -> Figures:
+    settings = more | {
         "PYTHONPATH": str(Path(__file__).parent / "slow_machine"),
         "SLOW_ROOM": "room:slow-hot",
         "SLOW_MS": "200",
@@ -244,6 +253,7 @@ ROWS: dict[str, Row] = {
     "hotter": hotter,
     "elsewhere": elsewhere,
     "slow": slow,
+    "computing": computing,
     "move": move,
     "killed": killed,
 }
