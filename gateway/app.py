@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -161,7 +161,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.aclose)
         await require_version(services.kv)
-        await open_all(services.kv)
+        # What a busy machine does not connect in time is connected when it is needed.
+        with suppress(Unavailable):
+            await open_all(services.kv)
         if services.store is not None:
             await services.store.start(services.directory)
         if services.names is not None:
