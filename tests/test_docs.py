@@ -16,10 +16,9 @@ from typing import NamedTuple, get_args
 import pytest
 
 from cfmessenger.cli.settings_help import HELP, default_of
-from cfmessenger.errors import ERRORS, CloseCode
+from cfmessenger.errors import ERRORS, CloseCode, Where, codes
 from cfmessenger.settings import Settings
 from cfmessenger.wire import protocol
-from gateway.api.docs.schema import FRAME_ERRORS
 from gateway.api.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -266,11 +265,38 @@ def test_the_contract_has_every_endpoint_error_and_close_code() -> None:
     told = sections(ROOT / "docs" / "wire.md")
     paths = {one.path.replace(":room}", "}") for one in OPERATIONS}
     assert not [path for path in paths if path not in told["1"]]
-    codes = set(ERRORS) - set(FRAME_ERRORS)
-    codes = codes.union(*(one.codes for one in OPERATIONS))
-    assert not [code for code in codes if not re.search(rf"\b{code}\b", told["1"])]
-    assert not [code for code in FRAME_ERRORS if code not in told["3"]]
-    assert not [code for code in CloseCode if f"| {int(code)} |" not in told["6"]]
+    framed = codes(Where.FRAME)
+    answered = set(ERRORS).difference(framed)
+    answered = answered.union(*(one.codes for one in OPERATIONS))
+    assert not [each for each in answered if not re.search(rf"\b{each}\b", told["1"])]
+    assert not [each for each in framed if each not in told["3"]]
+    closes = dict(re.findall(r"^\| (\d{4}) \|.*\|([^|]*)\|$", told["6"], re.M))
+    assert set(closes) == {str(int(code)) for code in CloseCode}
+    for code in CloseCode:
+        again = closes[str(int(code))].strip() in ("reconnect", "")
+        assert again == code.reconnect, code
+
+
+def test_the_web_client_knows_the_codes_of_the_table() -> None:
+    """JavaScript cannot import the table, so its copies are compared with it."""
+    folder = ROOT / "gateway" / "web" / "static" / "js"
+    scripts = {each.name: each.read_text() for each in folder.rglob("*.js")}
+    everything = "\n".join(scripts.values())
+    asked = set(re.findall(r'\bcode === "([A-Z_]+)"', everything))
+    [unreadable] = re.findall(r"const UNREADABLE = \[(.*)\]", scripts["room.js"])
+    asked |= set(re.findall(r"[A-Z_]+", unreadable))
+    asked -= {"OFFLINE"}  # the client's own: nobody answered
+    assert {"AUTH_EXPIRED", "RATE_LIMITED", "TOO_LARGE"} <= asked <= set(ERRORS)
+    named = dict(
+        re.findall(r"^const ([A-Z_]+) = (4\d{3});", scripts["protocol.js"], re.M)
+    )
+    assert named
+    assert all(CloseCode[name] == int(code) for name, code in named.items())
+    told = set(map(int, re.findall(r"^ +(4\d{3}): \"", everything, re.M)))
+    assert told and told <= set(CloseCode)
+    [never] = re.findall(r"\[([\d, ]+)\]\.includes\(code\)", scripts["socket.js"])
+    blamed = {code for code in CloseCode if code < 4000 and not code.reconnect}
+    assert blamed <= set(map(int, never.split(",")))
 
 
 def test_the_contract_has_every_frame_and_field() -> None:

@@ -7,6 +7,8 @@ codes, never texts. Must not decide about reconnecting: reconnect.py does.
 
 from __future__ import annotations
 
+from cfmessenger.errors import CloseCode, worth_a_retry
+
 
 class ClientError(Exception):
     """Base of everything this library raises on purpose.
@@ -42,7 +44,7 @@ class ApiError(ClientError):
         *,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(code, message, retryable=status == 429 or status >= 500)
+        super().__init__(code, message, retryable=worth_a_retry(status))
         self.status = status
         self.retry_after_s = retry_after_s
 
@@ -111,10 +113,10 @@ class Refused(ConnectionEnded):
 
 _FINAL: dict[int, tuple[type[ConnectionEnded], str, str]] = {
     1000: (ConnectionEnded, "CLOSED", "closed"),
-    4500: (SessionEnded, "AUTH_EXPIRED", "the session expired"),
-    4501: (SessionEnded, "LOGGED_OUT", "logged out"),
-    4503: (Refused, "FORBIDDEN", "not allowed here"),
-    4508: (Refused, "ABUSE", "cut off for abuse"),
+    CloseCode.SESSION_EXPIRED: (SessionEnded, "AUTH_EXPIRED", "the session expired"),
+    CloseCode.LOGGED_OUT: (SessionEnded, "LOGGED_OUT", "logged out"),
+    CloseCode.FORBIDDEN: (Refused, "FORBIDDEN", "not allowed here"),
+    CloseCode.ABUSE: (Refused, "ABUSE", "cut off for abuse"),
 }
 
 

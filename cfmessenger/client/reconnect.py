@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: 4000-4499 and these (wire.md §6). 1000 and 1005 without our asking,
-#: and 1011 (the server's bug), are treated like a restart.
-_RECONNECT = frozenset({1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014})
+from cfmessenger.errors import CloseCode
+
+#: 4000-4499 and these (wire.md §6). Beside what the server sends: an end without our
+#: asking (1000, 1005, 1006) and a proxy's (1014), treated like a restart.
+_RECONNECT = {1000, 1005, 1006, 1014, *(c for c in CloseCode if c.reconnect)}
 
 
 def reconnects(code: int) -> bool:

@@ -9,6 +9,7 @@ row says about itself and are not repeated in it.
 
 from __future__ import annotations
 
+from cfmessenger.errors import Where, codes
 from cfmessenger.wire.protocol import RoomInfo, User
 from gateway.api import endpoints, payloads
 from gateway.api.docs import examples, pages
@@ -42,9 +43,6 @@ SINCE = Parameter(
     {"type": "integer", "minimum": 0, "maximum": MAX_15_DIGITS},
     117,
 )
-
-OF_A_ROOM = ("INVALID_ROOM_ID", "ROOM_RESERVED", "ROOM_NOT_FOUND", "NOT_A_PARTICIPANT")
-OF_A_HANDSHAKE = ("UPGRADE_REQUIRED", "ORIGIN_NOT_ALLOWED", "AT_CAPACITY")
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -184,7 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(ROOM_ID, BEFORE, LIMIT),
         data=payloads.MessagePage,
         example=examples.PAGE,
-        errors=("VALIDATION_ERROR", *OF_A_ROOM),
+        errors=("VALIDATION_ERROR", *codes(Where.ROOM)),
     ),
     Operation(
         method="POST",
@@ -211,7 +209,7 @@ OPERATIONS: tuple[Operation, ...] = (
         auth="socket",
         parameters=(ROOM_ID, SINCE),
         status=101,
-        errors=("VALIDATION_ERROR", *OF_A_ROOM, "RATE_LIMITED", *OF_A_HANDSHAKE),
+        errors=(*codes(Where.ENTRY), *codes(Where.ROOM), *codes(Where.SOCKET)),
     ),
     Operation(
         method="GET",
@@ -223,7 +221,7 @@ OPERATIONS: tuple[Operation, ...] = (
         description="What travels on it is in the AsyncAPI document.",
         auth="socket",
         status=101,
-        errors=OF_A_HANDSHAKE,
+        errors=codes(Where.SOCKET),
     ),
     Operation(
         method="GET",

@@ -1,8 +1,7 @@
 """What uvicorn's two protocols answer and log where no endpoint is reached.
 
-What is refused below the application is an envelope as well; its codes (BAD_REQUEST,
-URI_TOO_LONG, HEADERS_TOO_LARGE) are about HTTP itself and therefore not in `errors.py`.
-Lines about it are sampled, for a malformed request costs whoever sends it nothing.
+What is refused below the application is an envelope as well. Lines about it are
+sampled, for a malformed request costs whoever sends it nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from cfmessenger.errors import ERRORS, Where, codes
 from gateway.envelope import RETRY_AFTER_S, choose_request_id, failure
 from gateway.middleware import SECURITY
 
@@ -27,17 +27,14 @@ log = logging.getLogger("cfmessenger.server")
 quiet = logging.getLogger("cfmessenger.server.connection")
 quiet.setLevel(logging.WARNING)
 
-MALFORMED = {
-    400: ("BAD_REQUEST", "The request is malformed."),
-    403: ("FORBIDDEN", "This is not allowed."),
-    405: ("METHOD_NOT_ALLOWED", "This method is not allowed here."),
-    414: ("URI_TOO_LONG", "The URL is too long."),
-    426: ("UPGRADE_REQUIRED", "This is a WebSocket endpoint, version 13."),
-    431: ("HEADERS_TOO_LARGE", "The headers are too large or too many."),
-    500: ("INTERNAL_ERROR", "Something went wrong on our side."),
-    503: ("UNAVAILABLE", "Not available right now."),
-    505: ("BAD_REQUEST", "Only HTTP/1.1 is spoken here."),
-}
+_POSSIBLE = (
+    *codes(Where.BELOW),
+    *("FORBIDDEN", "METHOD_NOT_ALLOWED", "INTERNAL_ERROR", "UNAVAILABLE"),
+)
+MALFORMED = {ERRORS[code].status: (code, ERRORS[code].message) for code in _POSSIBLE}
+MALFORMED[426] = ("UPGRADE_REQUIRED", "This is a WebSocket endpoint, version 13.")
+MALFORMED[505] = ("BAD_REQUEST", "Only HTTP/1.1 is spoken here.")
+"""Code and words by status; any other status has those of 400."""
 
 
 class _Quiet(logging.Filter):

@@ -4,7 +4,15 @@ import re
 
 import pytest
 
-from cfmessenger.errors import ERRORS, CloseCode, ProtocolError, Unavailable
+from cfmessenger.client.errors import ended_by_close
+from cfmessenger.errors import (
+    ERRORS,
+    CloseCode,
+    ProtocolError,
+    Unavailable,
+    Where,
+    codes,
+)
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
@@ -15,10 +23,34 @@ def test_every_code_is_upper_snake_with_a_status_and_a_sentence(code: str) -> No
     assert row.message.endswith(".") or ":" in row.message
 
 
-@pytest.mark.parametrize("code", sorted(ERRORS))
-def test_what_is_worth_a_retry_is_not_the_clients_fault(code: str) -> None:
-    row = ERRORS[code]
-    assert row.retryable == (row.status == 429 or row.status >= 500)
+def test_what_is_worth_a_retry_is_not_the_clients_fault() -> None:
+    assert {code for code, row in ERRORS.items() if row.retryable} == {
+        "AT_CAPACITY",
+        "INTERNAL_ERROR",
+        "RATE_LIMITED",
+        "STORAGE_UNAVAILABLE",
+        "TURNSTILE_UNAVAILABLE",
+        "UNAVAILABLE",
+    }
+
+
+def test_a_handshake_is_refused_for_the_first_that_the_contract_names() -> None:
+    """The order of wire.md §1's row of the sockets."""
+    checked = Where.SOCKET | Where.SESSION | Where.ROOM | Where.ENTRY
+    assert codes(checked) == (
+        "UPGRADE_REQUIRED",
+        "ORIGIN_NOT_ALLOWED",
+        "AUTH_REQUIRED",
+        "AUTH_EXPIRED",
+        "INVALID_ROOM_ID",
+        "VALIDATION_ERROR",
+        "ROOM_RESERVED",
+        "ROOM_NOT_FOUND",
+        "NOT_A_PARTICIPANT",
+        "RATE_LIMITED",
+        "AT_CAPACITY",
+        "UNAVAILABLE",
+    )
 
 
 def test_close_codes_tell_whether_to_reconnect() -> None:
@@ -30,7 +62,11 @@ def test_close_codes_tell_whether_to_reconnect() -> None:
         CloseCode.ABUSE,
     }
     assert CloseCode.HEARTBEAT_TIMEOUT == 4400
-    assert ERRORS["AUTH_EXPIRED"].close == 4500
+    assert CloseCode(4501) is CloseCode.LOGGED_OUT
+    for code in final:
+        assert not code.reconnect
+        name = "AUTH_EXPIRED" if code == 4500 else code.name
+        assert ended_by_close(code, "").code == name
 
 
 def test_a_protocol_error_names_the_field() -> None:

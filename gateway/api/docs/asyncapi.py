@@ -9,12 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from cfmessenger import __version__
-from cfmessenger.errors import ERRORS, CloseCode
+from cfmessenger.errors import ERRORS, CloseCode, Where, codes
 from cfmessenger.wire import protocol
 from gateway.api.docs import examples
-from gateway.api.docs.openapi import BELOW, SECURITY
+from gateway.api.docs.openapi import SECURITY
 from gateway.api.docs.schema import (
-    FRAME_ERRORS,
     JSON,
     components,
     plain,
@@ -38,28 +37,6 @@ Reconnect with `?since=<last seq>` and nothing is missed.
 
 In this document the gateway is the application: it *receives* what clients send. The
 HTTP side, refused handshakes included, is described by [OpenAPI](/api/openapi.json)."""
-
-CLOSES: dict[CloseCode, str] = {
-    CloseCode.GOING_AWAY: "Going away.",
-    CloseCode.PROTOCOL_ERROR: "Protocol error.",
-    CloseCode.BINARY_FRAME: "A binary frame; only text is spoken here.",
-    CloseCode.INVALID_UTF8: "Text that is not UTF-8.",
-    CloseCode.TOO_BIG: "A message over 64 KiB or in more than 64 fragments.",
-    CloseCode.INTERNAL_ERROR: "A fault of ours.",
-    CloseCode.RESTART: "The gateway restarts or drains: reconnect.",
-    CloseCode.TRY_AGAIN_LATER: "Overload, or this client reads too slowly.",
-    CloseCode.HEARTBEAT_TIMEOUT: (
-        "No frame of any kind for 90 s, pongs included (a ping comes every 20 s)."
-    ),
-    CloseCode.SESSION_EXPIRED: "The session has ended.",
-    CloseCode.LOGGED_OUT: "Logged out.",
-    CloseCode.FORBIDDEN: "Not allowed here (any more).",
-    CloseCode.ABUSE: (
-        "More than 20 bad frames a minute, more than 10 WebSocket pings a second, or "
-        "more than 200 frames a second for 5 s."
-    ),
-}
-"""What each close code of wire.md §6 tells a client."""
 
 _RULES: dict[str, str] = {
     "client.chat": "At most 20 in 10 s per user and room, winks included.",
@@ -165,6 +142,9 @@ _SECURITY: JSON = {
 }
 
 
+_OF_A_HANDSHAKE = Where.BELOW | Where.SOCKET | Where.SESSION | Where.ROOM | Where.ENTRY
+
+
 def document() -> JSON:
     """The AsyncAPI document, as JSON's types."""
     messages = _messages()
@@ -229,55 +209,27 @@ def document() -> JSON:
             {
                 "code": int(code),
                 "name": code.name,
-                "description": text,
-                "reconnect": code < 4500 and code not in _OUR_CLIENTS_FAULT,
+                "description": code.description,
+                "reconnect": code.reconnect,
             }
-            for code, text in CLOSES.items()
+            for code in CloseCode
         ],
-        "x-error-codes": {code: _error(code) for code in FRAME_ERRORS},
-        "x-handshake-errors": _handshake_errors(),
+        "x-error-codes": {
+            code: {
+                "description": ERRORS[code].message,
+                "retryable": ERRORS[code].retryable,
+            }
+            for code in codes(Where.FRAME)
+        },
+        "x-handshake-errors": [
+            {
+                "status": ERRORS[code].status,
+                "code": code,
+                "description": ERRORS[code].message,
+            }
+            for code in codes(_OF_A_HANDSHAKE)
+        ],
     }
-
-
-_OUR_CLIENTS_FAULT = (
-    CloseCode.PROTOCOL_ERROR,
-    CloseCode.BINARY_FRAME,
-    CloseCode.INVALID_UTF8,
-    CloseCode.TOO_BIG,
-)
-
-
-def _error(code: str) -> JSON:
-    row = ERRORS[code]
-    return {"description": row.message, "retryable": row.retryable}
-
-
-def _handshake_errors() -> list[JSON]:
-    """In the order of the checks (wire.md §1)."""
-    order = (
-        *BELOW,
-        "UPGRADE_REQUIRED",
-        "ORIGIN_NOT_ALLOWED",
-        "AUTH_REQUIRED",
-        "AUTH_EXPIRED",
-        "INVALID_ROOM_ID",
-        "VALIDATION_ERROR",
-        "ROOM_RESERVED",
-        "ROOM_NOT_FOUND",
-        "NOT_A_PARTICIPANT",
-        "AT_CAPACITY",
-        "UNAVAILABLE",
-    )
-    return [
-        {"status": BELOW[code][0], "code": code, "description": BELOW[code][1]}
-        if code in BELOW
-        else {
-            "status": ERRORS[code].status,
-            "code": code,
-            "description": ERRORS[code].message,
-        }
-        for code in order
-    ]
 
 
 def _messages() -> dict[str, JSON]:

@@ -12,18 +12,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cfmessenger import __version__
-from cfmessenger.errors import ERRORS
+from cfmessenger.errors import ERRORS, Where, codes
 from cfmessenger.wire.protocol import Message
 from gateway.api.docs.examples import NOW
-from gateway.api.docs.operation import EVERYWHERE, Operation, Parameter
+from gateway.api.docs.operation import Operation, Parameter
 from gateway.api.docs.schema import JSON, components, plain, reference, schema_of
-
-BELOW = {
-    "BAD_REQUEST": (400, "The request is malformed."),
-    "URI_TOO_LONG": (414, "The URL is too long."),
-    "HEADERS_TOO_LARGE": (431, "The headers are too large or too many."),
-}
-"""Refused below the application, whatever the path."""
 
 _REQUEST_ID = "0b7c8f1e-3c8e-4f6b-9d2a-6a1f5f0c2d3e"
 _ABOUT = """\
@@ -193,7 +186,7 @@ def document(operations: Iterable[Operation]) -> JSON:
             "headers": _HEADERS,
             "securitySchemes": SECURITY,
         },
-        "x-everywhere": sorted({*EVERYWHERE, *BELOW}),
+        "x-everywhere": sorted(codes(Where.ENDPOINT | Where.BELOW)),
     }
 
 
@@ -251,11 +244,11 @@ def _responses(each: Operation, refusals: dict[str, JSON]) -> JSON:
     if "ETag" in each.headers and each.method == "GET":
         responses["304"] = _headed("Nothing has changed.", "ETag")
     by_status: dict[int, list[str]] = defaultdict(list)
-    for code in [*each.codes, *BELOW]:
-        by_status[_status(code)].append(code)
-    for status, codes in sorted(by_status.items()):
-        name = "-or-".join(codes)
-        refusals.setdefault(name, _refusal(status, codes))
+    for code in [*each.codes, *codes(Where.BELOW)]:
+        by_status[ERRORS[code].status].append(code)
+    for status, possible in sorted(by_status.items()):
+        name = "-or-".join(possible)
+        refusals.setdefault(name, _refusal(status, possible))
         responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     if each.name == "isReady":
         lines = {"text/plain": {"schema": {"type": "string"}}}
@@ -312,15 +305,8 @@ def _headers(*names: str) -> JSON:
     }
 
 
-def _status(code: str) -> int:
-    return BELOW[code][0] if code in BELOW else ERRORS[code].status
-
-
-def _refusal(status: int, codes: list[str]) -> JSON:
-    said = {
-        code: BELOW[code][1] if code in BELOW else ERRORS[code].message
-        for code in codes
-    }
+def _refusal(status: int, possible: list[str]) -> JSON:
+    said = {code: ERRORS[code].message for code in possible}
     more = [_OF_A_CODE[status]] if status in _OF_A_CODE else []
     return {
         "description": " ".join(f"{code}: {text}" for code, text in said.items()),
@@ -332,7 +318,7 @@ def _refusal(status: int, codes: list[str]) -> JSON:
                         reference("Failure"),
                         {
                             "properties": {
-                                "error": {"properties": {"code": {"enum": codes}}}
+                                "error": {"properties": {"code": {"enum": possible}}}
                             }
                         },
                     ]

@@ -12,20 +12,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cfmessenger.errors import Where, codes
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 Auth = Literal["none", "optional", "session", "socket"]
-
-EVERYWHERE = (
-    "NOT_FOUND",
-    "METHOD_NOT_ALLOWED",
-    "PAYLOAD_TOO_LARGE",
-    "MISDIRECTED_REQUEST",
-    "INTERNAL_ERROR",
-    "UNAVAILABLE",
-)
-"""What any endpoint may answer."""
-OF_A_SESSION = ("AUTH_REQUIRED", "AUTH_EXPIRED")
-OF_A_BODY = ("INVALID_JSON", "VALIDATION_ERROR", "UNSUPPORTED_MEDIA_TYPE")
 
 MAX_15_DIGITS = 10**15 - 1
 
@@ -74,11 +64,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         """Every error code it may answer with, its own first, each once."""
         found = list(self.errors)
         if self.request is not None:
-            found += OF_A_BODY
+            found += codes(Where.BODY)
         if self.auth in ("session", "socket"):
-            found += OF_A_SESSION
+            found += codes(Where.SESSION)
         elif self.auth == "optional":
             found.append("AUTH_EXPIRED")
         if self.method != "GET":
             found.append("ORIGIN_NOT_ALLOWED")
-        return list(dict.fromkeys([*found, *EVERYWHERE]))
+        return list(dict.fromkeys([*found, *codes(Where.ENDPOINT)]))

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from cfmessenger.data.currencies import CURRENCIES
+from cfmessenger.errors import Where, codes
 from cfmessenger.wire.decoding import (
     MAX_CONTENT,
     MAX_DISPLAY_NAME,
@@ -19,18 +20,6 @@ from cfmessenger.wire.decoding import (
 from cfmessenger.wire.visible import SHOWS
 
 JSON = dict[str, Any]
-
-FRAME_ERRORS = (
-    "INVALID_JSON",
-    "VALIDATION_ERROR",
-    "RATE_LIMITED",
-    "TOO_LARGE",
-    "UNKNOWN_TYPE",
-    "ID_REUSED",
-    "STORAGE_UNAVAILABLE",
-    "INTERNAL_ERROR",
-)
-"""The codes of an `error` frame (wire.md §3)."""
 
 # A regular expression of JSON Schema has no `\A`, and `[^]` is not every dialect's.
 _NAME = {
@@ -125,7 +114,7 @@ _REFINED: dict[tuple[str, str], JSON] = {
     ("History", "messages"): _MESSAGES,
     ("MessagePage", "messages"): _MESSAGES,
     ("MessageNotification", "message"): reference("Message"),
-    ("ErrorFrame", "code"): {"enum": list(FRAME_ERRORS)},
+    ("ErrorFrame", "code"): {"enum": list(codes(Where.FRAME))},
     ("ErrorFrame", "content"): {"description": "The same as `message`."},
     ("Message", "playbackKey"): {
         "pattern": "^[0-9a-f]{16}$",
