@@ -1,9 +1,10 @@
 """Every setting of the product, read once from `CFM_*` variables (design.md §6).
 
-Owns names, defaults and the rules between settings; must not read `os.environ` by
-itself, look at the network or import anything heavy. A field is the variable's name in
-lower case without `CFM_`, with no exceptions (durations are seconds whether or not the
-name ends in `_s`). An unknown name, a bad value or a forbidden combination is a
+Owns names, defaults, what people are told of them, and the rules between settings: a
+field of `Settings` is all that there is to write of one. It must not read `os.environ`
+by itself, look at the network or import anything heavy. A field is the variable's name
+in lower case without `CFM_`, with no exceptions (durations are seconds whether or not
+the name ends in `_s`). An unknown name, a bad value or a forbidden combination is a
 `SettingsError` of one line which names the variable and never repeats a value, because
 values hold passwords. An empty value counts as not set, as compose files write it.
 """
@@ -14,7 +15,16 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from urllib.parse import urlsplit
 
 import msgspec
@@ -94,257 +104,26 @@ def _own_rooms() -> int:
     return min(8 * _cores(), memory().total // 4 // ROOM_BYTES)
 
 
-class Settings(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
-):
-    """The whole configuration of one node; parts are passed the values they need.
+class About(NamedTuple):
+    """What is to know of a setting beside its name, type and value.
 
-    Build it with `load`, which applies the rules between settings. Child processes are
-    given `to_env()` and load the equal struct. `repr` hides what is secret.
+    Without `help` it is for tests, and no flag. `default` is for people, where the
+    value cannot say it. `read` is for text that needs more than its type. `secret`:
+    the value as a whole, which has no flag then, or the password that it may hold; no
+    repr shows either. `section` stands at the first setting of one.
     """
 
-    # Edge
-    host: str = DEFAULT_HOST
-    port: Port = 8000
-    gateways: Positive = 1
-    allowed_origins: tuple[str, ...] = ()  # besides the gateway's own
-    trusted_proxies: tuple[str, ...] = ()  # addresses or networks
-    max_sockets_per_session: Count = 20  # 0: no limit, the default on loopback
-    max_sockets_per_address: Count = 200
-    drain_s: DrainSeconds = 20.0
-
-    # Storage
-    data_dir: Path = Path(".cfmessenger")
-    valkey_url: str | None = None  # None: embedded
-    valkey_replica_url: str | None = None
-    fsync: Fsync = "always"
-    database_url: str | None = None  # None: SQLite in data_dir
-    log_length: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
-
-    # Actors
-    ray_address: str | None = None  # None: a local Ray of our own
-    placement: Mode = "auto"
-    pool_size: Positive = msgspec.field(default_factory=_cores)
-    own_rooms: Count = msgspec.field(default_factory=_own_rooms)
-    hot_share: Percent = 4
-    hot_hold: Positive = 50  # milliseconds
-    calm_after: Seconds = 180.0
-    warm_workers: Count = 2
-    hibernate_after: Seconds = 10.0
-    max_active_rooms: Positive | None = None  # None: derived from memory
-    location_hint: Hint = "uk"
-    location_strict: bool = False
-
-    # Rules of the room and the session
-    chat_rate: Rate = Rate(20, 10)
-    nudge_rate: Rate = Rate(3, 10)
-    login_rate: Rate = Rate(5, 10)
-    write_rate: Rate = Rate(20, 10)
-    order_quota: Count = 1000  # 0: no limit
-    order_quota_bytes: Count = 10 * 2**20
-    new_room_rate: Rate = Rate(30, 60)
-    session_ttl: SessionSeconds = 1200.0
-    max_sessions_per_user: Count = 100  # 0: no limit
-    open_rooms: bool = False
-    users: Path | None = None  # None: the seeded list
-    turnstile_site_key: str | None = None
-    turnstile_secret_key: str | None = None
-    turnstile_url: str = TURNSTILE_URL
-    turnstile_hostnames: tuple[str, ...] = ()
-
-    # Bots
-    bots_active: Count = 4
-    bot_quota_day: Count = 10_000
-    bot_quota_user: Count = 50
-    bot_quota_room: Positive = 1
-    ai_base_url: str | None = None  # None: scripted
-    ai_model: str | None = None
-    ai_key: str | None = None
-
-    # Operation
-    log_format: LogFormat | None = None  # None: by terminal
-    log_level: LogLevel = "info"
-    crash_at: str | None = None  # tests only
-
-    @classmethod
-    def load(cls, env: Mapping[str, str]) -> Self:
-        """Read the `CFM_*` names of `env`, or raise SettingsError.
-
-        Names without the prefix are ignored. Relative paths are taken from the current
-        directory now, so that children which run elsewhere mean the same files.
-        """
-        values = _read(env, cls.__struct_fields__)
-        if is_loopback(values.get("host", DEFAULT_HOST)):
-            # Everybody has the same address there, and load tests few sessions.
-            values.setdefault("max_sockets_per_session", 0)
-            values.setdefault("max_sockets_per_address", 0)
-        values.setdefault("data_dir", _path("./.cfmessenger"))
-        try:
-            settings = msgspec.convert(values, cls, strict=False, dec_hook=_as_is)
-        except msgspec.ValidationError as error:
-            raise SettingsError(_one_line(error)) from None
-        settings._check()
-        return settings
-
-    def to_env(self) -> dict[str, str]:
-        """The variables from which `load` makes an equal struct, secrets included."""
-        return {
-            _variable(field): _text(value)
-            for field in self.__struct_fields__
-            if (value := getattr(self, field)) is not None and value != ()
-        }
-
-    @property
-    def loopback(self) -> bool:
-        """Only this machine can reach the bound address."""
-        return is_loopback(self.host)
-
-    def _check(self) -> None:
-        if self.ray_address and not self.valkey_url:
-            # Actors on another node cannot reach a Valkey on our Unix socket.
-            raise SettingsError("CFM_RAY_ADDRESS: needs CFM_VALKEY_URL to be set too")
-        if self.valkey_replica_url and not self.valkey_url:
-            raise SettingsError(
-                "CFM_VALKEY_REPLICA_URL: needs CFM_VALKEY_URL to be set too"
-            )
-        if self.ai_base_url and not self.ai_model:
-            raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")
-        if self.loopback:
-            return
-        if not self.turnstile_secret_key:
-            raise SettingsError(
-                "CFM_TURNSTILE_SECRET_KEY: must be set unless CFM_HOST is a loopback "
-                "address"
-            )
-        if self.turnstile_secret_key in TURNSTILE_TEST_SECRETS:
-            raise SettingsError(
-                "CFM_TURNSTILE_SECRET_KEY: a published test secret is only allowed "
-                "when CFM_HOST is a loopback address"
-            )
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [
-            (field, "(hidden)" if value and field in _SECRET else value)
-            for field in self.__struct_fields__
-            for value in (getattr(self, field),)
-        ]
-
-    def __repr__(self) -> str:
-        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"Settings({', '.join(shown)})"
-
-
-# The URLs are here because they may carry a password.
-_SECRET = frozenset(
-    {
-        "ai_base_url",
-        "ai_key",
-        "database_url",
-        "turnstile_secret_key",
-        "valkey_replica_url",
-        "valkey_url",
-    }
-)
-
-
-def is_loopback(host: str) -> bool:
-    """True for `localhost` and the loopback addresses, an IPv4-mapped one included."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
-def _read(env: Mapping[str, str], fields: tuple[str, ...]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in sorted(env.items()):
-        if not name.startswith(PREFIX):
-            continue
-        field = name.removeprefix(PREFIX).lower()
-        if name != _variable(field) or field not in fields:
-            raise SettingsError(_unknown(name, fields))
-        if text := text.strip():
-            try:
-                values[field] = _READERS.get(field, _plain)(text)
-            except ValueError as error:
-                raise SettingsError(f"{name}: {error}") from None
-    return values
-
-
-def _unknown(name: str, fields: tuple[str, ...]) -> str:
-    import difflib  # only for this message
-
-    near = difflib.get_close_matches(name.upper(), map(_variable, fields), 1, 0.8)
-    hint = f", did you mean {near[0]}?" if near else ""
-    return f"{ascii(name)[1:-1]}: expected one of our settings{hint}"
-
-
-def _variable(field: str) -> str:
-    return PREFIX + field.upper()
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return str(value)
-
-
-def _one_line(error: msgspec.ValidationError) -> str:
-    expected, _, where = str(error).partition(" - at `$.")
-    field = re.match(r"\w+", where)
-    assert field is not None, error
-    expected = expected.removesuffix(", got `str`")
-    return f"{_variable(field[0])}: {expected[0].lower()}{expected[1:]}"
-
-
-def _as_is(kind: type, value: object) -> object:
-    assert isinstance(value, kind)
-    return value
+    help: str = ""
+    default: str = ""
+    read: Callable[[str], object] | None = None
+    secret: Literal["", "whole", "password"] = ""
+    section: str = ""
 
 
 def _plain(text: str) -> str:
     if not text.isprintable():
         raise ValueError("expected text without control characters")
     return text
-
-
-def _choice(kind: Any) -> Callable[[str], str]:
-    choices = get_args(kind)
-
-    def read(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError(f"expected {' or '.join(choices)}")
-        return text.lower()
-
-    return read
-
-
-def _flag(text: str) -> bool:
-    try:
-        return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
-    except KeyError:
-        raise ValueError("expected 1 or 0") from None
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("expected a number of seconds")
-    return number
-
-
-def _path(text: str) -> Path:
-    try:
-        return Path(_plain(text)).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("expected a path whose ~ is somebody's home") from None
 
 
 def _host(text: str) -> str:
@@ -402,32 +181,406 @@ def _hostnames(text: str) -> tuple[str, ...]:
 
 _valkey_url = _url("valkey", "valkeys", "redis", "rediss", "unix")
 _http_url = _url("http", "https")
+_database_url = _url("postgresql", "postgres", "sqlite")
 
-# Fields that need more than the conversion of text to the field's own type.
-_READERS: dict[str, Callable[[str], object]] = {
-    "ai_base_url": _http_url,
-    "allowed_origins": _origins,
-    "chat_rate": Rate.parse,
-    "data_dir": _path,
-    "database_url": _url("postgresql", "postgres", "sqlite"),
-    "drain_s": _number,
-    "fsync": _choice(Fsync),
-    "hibernate_after": _number,
-    "host": _host,
-    "location_strict": _flag,
-    "log_format": _choice(LogFormat),
-    "log_level": _choice(LogLevel),
-    "login_rate": Rate.parse,
-    "new_room_rate": Rate.parse,
-    "nudge_rate": Rate.parse,
-    "open_rooms": _flag,
-    "placement": _choice(Mode),
-    "session_ttl": _number,
-    "trusted_proxies": _networks,
-    "turnstile_hostnames": _hostnames,
-    "turnstile_url": _http_url,
-    "users": _path,
-    "valkey_replica_url": _valkey_url,
-    "valkey_url": _valkey_url,
-    "write_rate": Rate.parse,
+
+class Settings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
+):
+    """The whole configuration of one node; parts are passed the values they need.
+
+    Build it with `load`, which applies the rules between settings. Child processes are
+    given `to_env()` and load the equal struct. `repr` hides what is secret.
+    """
+
+    host: Annotated[
+        str,
+        About(
+            "Address to listen on; other than loopback needs a Turnstile secret.",
+            read=_host,
+            section="Edge",
+        ),
+    ] = DEFAULT_HOST
+    port: Annotated[Port, About("Port to listen on.")] = 8000
+    gateways: Annotated[Positive, About("Gateway processes that share the port.")] = 1
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        About("Further origins that may use the API, and their hosts.", read=_origins),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        About(
+            "Whose X-Forwarded-* counts: name a proxy that ends TLS.", read=_networks
+        ),
+    ] = ()
+    max_sockets_per_session: Annotated[
+        Count, About("Open sockets of one session; 0: no limit.", "20; 0 on loopback")
+    ] = 20
+    max_sockets_per_address: Annotated[
+        Count,
+        About("Open sockets of one client address; 0: no limit.", "200; 0 on loopback"),
+    ] = 200
+    drain_s: Annotated[
+        DrainSeconds, About("Seconds in which a gateway that ends closes its sockets.")
+    ] = 20.0
+
+    data_dir: Annotated[
+        Path,
+        About(
+            "Folder of everything that is kept; one `up` at a time.",
+            "./.cfmessenger",
+            section="Storage",
+        ),
+    ] = Path(".cfmessenger")
+    valkey_url: Annotated[
+        str | None,
+        About(
+            "A Valkey (9 or newer) to use.",
+            "embedded",
+            read=_valkey_url,
+            secret="password",
+        ),
+    ] = None
+    valkey_replica_url: Annotated[
+        str | None,
+        About(
+            "Where open sockets' sessions are checked again.",
+            "the primary",
+            read=_valkey_url,
+            secret="password",
+        ),
+    ] = None
+    fsync: Annotated[
+        Fsync,
+        About("`always`: on disk before it is shown; `everysec` may lose a second."),
+    ] = "always"
+    database_url: Annotated[
+        str | None,
+        About(
+            "`postgresql://…` or `sqlite:///path`, for users and orders.",
+            "SQLite in the data folder",
+            read=_database_url,
+            secret="password",
+        ),
+    ] = None
+    log_length: Annotated[
+        Annotated[int, msgspec.Meta(ge=1000)],
+        About("Messages kept in a room, at least 1000."),
+    ] = 10_000
+
+    ray_address: Annotated[
+        str | None,
+        About(
+            "A Ray cluster to use; needs CFM_VALKEY_URL too.",
+            "a local Ray",
+            section="Actors",
+        ),
+    ] = None
+    placement: Annotated[
+        Mode, About("`auto`; `dedicated`: a process a room; `pooled`: all share some.")
+    ] = "auto"
+    pool_size: Annotated[
+        Positive, About("Actor processes that rooms share.", "cores")
+    ] = msgspec.field(default_factory=_cores)
+    own_rooms: Annotated[
+        Count,
+        About(
+            "`auto`: rooms that may have their own actor, beside hot ones.",
+            "8 × cores within memory",
+        ),
+    ] = msgspec.field(default_factory=_own_rooms)
+    hot_share: Annotated[
+        Percent,
+        About("`auto`: percent of its process's time from which a room is hot."),
+    ] = 4
+    hot_hold: Annotated[
+        Positive, About("`auto`: or so many milliseconds in which others wait for it.")
+    ] = 50
+    calm_after: Annotated[
+        Seconds, About("`auto`: seconds without either until it counts as calm again.")
+    ] = 180.0
+    warm_workers: Annotated[
+        Count, About("Idle Ray workers kept ready for the next room that wakes.")
+    ] = 2
+    hibernate_after: Annotated[
+        Seconds, About("Seconds without an event until a room sleeps.")
+    ] = 10.0
+    max_active_rooms: Annotated[
+        Positive | None,
+        About("Dedicated rooms awake at once; beyond it AT_CAPACITY.", "from memory"),
+    ] = None
+    location_hint: Annotated[
+        Hint, About("Where rooms are to live: the `region` label of Ray nodes.")
+    ] = "uk"
+    location_strict: Annotated[
+        bool, About("1: nowhere else; a room without its node answers 503.")
+    ] = False
+
+    chat_rate: Annotated[
+        Rate,
+        About(
+            "Messages of one user in one room, count/seconds; 0: no limit.",
+            section="Rules",
+        ),
+    ] = Rate(20, 10)
+    nudge_rate: Annotated[Rate, About("Nudges, likewise.")] = Rate(3, 10)
+    login_rate: Annotated[Rate, About("Logins of one client address, likewise.")] = (
+        Rate(5, 10)
+    )
+    write_rate: Annotated[
+        Rate, About("Changes of one user to rows of /api/data, likewise.")
+    ] = Rate(20, 10)
+    order_quota: Annotated[Count, About("Orders of one user; 0: no limit.")] = 1000
+    order_quota_bytes: Annotated[
+        Count, About("Their size and that of their idempotency keys, likewise.")
+    ] = 10 * 2**20
+    new_room_rate: Annotated[
+        Rate, About("Rooms one user is the first to enter, count/seconds.")
+    ] = Rate(30, 60)
+    session_ttl: Annotated[
+        SessionSeconds, About("Seconds a session lives after it was last used.")
+    ] = 1200.0
+    max_sessions_per_user: Annotated[
+        Count, About("One more ends the one that was used longest ago.")
+    ] = 100  # 0: no limit
+    open_rooms: Annotated[bool, About("1: any valid room id is a room.")] = False
+    users: Annotated[
+        Path | None, About("JSON file of people and bots.", "the seeded list")
+    ] = None
+    turnstile_site_key: Annotated[
+        str | None, About("Shown to clients, which solve its challenge.")
+    ] = None
+    turnstile_secret_key: Annotated[
+        str | None,
+        About("Checks what they solved; no flag, as it is secret.", secret="whole"),
+    ] = None
+    turnstile_url: Annotated[
+        str, About("Where it is checked.", "Cloudflare's", read=_http_url)
+    ] = TURNSTILE_URL
+    turnstile_hostnames: Annotated[
+        tuple[str, ...],
+        About("Host names a solution may be for; none: any.", read=_hostnames),
+    ] = ()
+
+    bots_active: Annotated[
+        Count, About("Personas in rotation at a time; 0: no bots.", section="Bots")
+    ] = 4
+    bot_quota_day: Annotated[Count, About("Answers of all bots in a day.")] = 10_000
+    bot_quota_user: Annotated[Count, About("Answers to one person in a day.")] = 50
+    bot_quota_room: Annotated[
+        Positive, About("Answers being thought of in one room at a time.")
+    ] = 1
+    ai_base_url: Annotated[
+        str | None,
+        About(
+            "An OpenAI-compatible server that answers for the bots.",
+            "none: scripted",
+            read=_http_url,
+            secret="password",
+        ),
+    ] = None
+    ai_model: Annotated[
+        str | None, About("Its model; needed with CFM_AI_BASE_URL.")
+    ] = None
+    ai_key: Annotated[
+        str | None, About("Its key; no flag, as it is secret.", secret="whole")
+    ] = None
+
+    log_format: Annotated[
+        LogFormat | None,
+        About("`console` or `json`.", "by terminal", section="Operation"),
+    ] = None
+    log_level: Annotated[
+        LogLevel, About("`debug`, `info`, `warning`, `error` or `critical`.")
+    ] = "info"
+    crash_at: Annotated[str | None, About()] = None  # tests only
+
+    @classmethod
+    def load(cls, env: Mapping[str, str]) -> Self:
+        """Read the `CFM_*` names of `env`, or raise SettingsError.
+
+        Names without the prefix are ignored. Relative paths are taken from the current
+        directory now, so that children which run elsewhere mean the same files.
+        """
+        values = _read(env, cls.__struct_fields__)
+        if is_loopback(values.get("host", DEFAULT_HOST)):
+            # Everybody has the same address there, and load tests few sessions.
+            values.setdefault("max_sockets_per_session", 0)
+            values.setdefault("max_sockets_per_address", 0)
+        values.setdefault("data_dir", _path("./.cfmessenger"))
+        try:
+            settings = msgspec.convert(values, cls, strict=False, dec_hook=_as_is)
+        except msgspec.ValidationError as error:
+            raise SettingsError(_one_line(error)) from None
+        settings._check()
+        return settings
+
+    def to_env(self) -> dict[str, str]:
+        """The variables from which `load` makes an equal struct, secrets included."""
+        return {
+            variable(field): _text(value)
+            for field in self.__struct_fields__
+            if (value := getattr(self, field)) is not None and value != ()
+        }
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the bound address."""
+        return is_loopback(self.host)
+
+    def _check(self) -> None:
+        if self.ray_address and not self.valkey_url:
+            # Actors on another node cannot reach a Valkey on our Unix socket.
+            raise SettingsError("CFM_RAY_ADDRESS: needs CFM_VALKEY_URL to be set too")
+        if self.valkey_replica_url and not self.valkey_url:
+            raise SettingsError(
+                "CFM_VALKEY_REPLICA_URL: needs CFM_VALKEY_URL to be set too"
+            )
+        if self.ai_base_url and not self.ai_model:
+            raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")
+        if self.loopback:
+            return
+        if not self.turnstile_secret_key:
+            raise SettingsError(
+                "CFM_TURNSTILE_SECRET_KEY: must be set unless CFM_HOST is a loopback "
+                "address"
+            )
+        if self.turnstile_secret_key in TURNSTILE_TEST_SECRETS:
+            raise SettingsError(
+                "CFM_TURNSTILE_SECRET_KEY: a published test secret is only allowed "
+                "when CFM_HOST is a loopback address"
+            )
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [
+            (field, "(hidden)" if value and ABOUT[field].secret else value)
+            for field in self.__struct_fields__
+            for value in (getattr(self, field),)
+        ]
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"Settings({', '.join(shown)})"
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and the loopback addresses, an IPv4-mapped one included."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _read(env: Mapping[str, str], fields: tuple[str, ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in sorted(env.items()):
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if name != variable(field) or field not in fields:
+            raise SettingsError(_unknown(name, fields))
+        if text := text.strip():
+            try:
+                values[field] = _READERS[field](text)
+            except ValueError as error:
+                raise SettingsError(f"{name}: {error}") from None
+    return values
+
+
+def _unknown(name: str, fields: tuple[str, ...]) -> str:
+    import difflib  # only for this message
+
+    near = difflib.get_close_matches(name.upper(), map(variable, fields), 1, 0.8)
+    hint = f", did you mean {near[0]}?" if near else ""
+    return f"{ascii(name)[1:-1]}: expected one of our settings{hint}"
+
+
+def variable(field: str) -> str:
+    """The variable of a setting: `CFM_PORT` of `port`."""
+    return PREFIX + field.upper()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _one_line(error: msgspec.ValidationError) -> str:
+    expected, _, where = str(error).partition(" - at `$.")
+    field = re.match(r"\w+", where)
+    assert field is not None, error
+    expected = expected.removesuffix(", got `str`")
+    return f"{variable(field[0])}: {expected[0].lower()}{expected[1:]}"
+
+
+def _as_is(kind: type, value: object) -> object:
+    assert isinstance(value, kind)
+    return value
+
+
+def _choice(kind: Any) -> Callable[[str], str]:
+    choices = get_args(kind)
+
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"expected {' or '.join(choices)}")
+        return text.lower()
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+    except KeyError:
+        raise ValueError("expected 1 or 0") from None
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("expected a number of seconds")
+    return number
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(_plain(text)).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("expected a path whose ~ is somebody's home") from None
+
+
+_OF_A_TYPE: dict[object, Callable[[str], object]] = {
+    bool: _flag,
+    float: _number,
+    Path: _path,
+    Rate: Rate.parse,
 }
+
+
+def _reader(kind: Any) -> Callable[[str], object]:
+    """Of a field's type; what it leaves as text msgspec converts."""
+    for each in (kind, *get_args(kind)):
+        if get_origin(each) is Literal:
+            return _choice(each)
+        if each in _OF_A_TYPE:
+            return _OF_A_TYPE[each]
+    return _plain
+
+
+ABOUT: dict[str, About] = {}
+"""What is to know of each setting, in the struct's order."""
+_READERS: dict[str, Callable[[str], object]] = {}
+
+for _field, _hint in get_type_hints(Settings, include_extras=True).items():
+    _kind, *_, _about = get_args(_hint)
+    ABOUT[_field] = _about
+    _READERS[_field] = _about.read or _reader(_kind)

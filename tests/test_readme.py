@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from cfmessenger.cli import _COMMANDS
-from cfmessenger.cli.settings_help import HELP, table
-from cfmessenger.settings import Settings
+from cfmessenger.cli.settings_help import default_of, table
+from cfmessenger.settings import ABOUT, Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -13,8 +15,8 @@ HIDDEN = {"crash_at"}
 
 
 def test_every_setting_has_its_line() -> None:
-    told = [field for lines in HELP.values() for field in lines]
-    assert sorted(told) == sorted(set(Settings.__struct_fields__) - HIDDEN)
+    assert tuple(ABOUT) == Settings.__struct_fields__
+    assert {field for field, about in ABOUT.items() if not about.help} == HIDDEN
 
 
 def test_the_table_of_settings_is_the_generated_one() -> None:
@@ -42,3 +44,9 @@ def test_every_link_leads_to_a_file() -> None:
     local = [link for link in links if "://" not in link]
     assert local
     assert not [link for link in local if not (ROOT / link).exists()]
+
+
+def test_a_setting_that_is_none_is_a_key_that_is_missing() -> None:
+    """A StopIteration would end the loop of whoever asks in silence."""
+    with pytest.raises(KeyError):
+        default_of("nothing")

@@ -17,14 +17,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from cfmessenger.cli.settings_help import default_of, help_of
-from cfmessenger.settings import PREFIX, Settings, SettingsError
+from cfmessenger.cli.settings_help import default_of
+from cfmessenger.settings import ABOUT, Settings, SettingsError, variable
 
 EXIT_SETTINGS = 3
-
-_SECRET = ("turnstile_secret_key", "ai_key")
-_HIDDEN = ("crash_at",)
-_URLS = ("valkey_url", "valkey_replica_url", "database_url", "ai_base_url")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,12 +47,12 @@ def with_settings(
         if hidden:
             decorated = _help_all(decorated)
         for field in reversed(flags):
-            default = f"[default: {default_of(field)}; {_variable(field)}]"
+            default = f"[default: {default_of(field)}; {variable(field)}]"
             decorated = click.option(
                 f"--{field.replace('_', '-')}",
                 _parameter(field),
                 metavar="TEXT",
-                help=f"{help_of(field)}  {default}",
+                help=f"{ABOUT[field].help}  {default}",
                 hidden=field in hidden,
             )(decorated)
         return decorated
@@ -66,8 +62,11 @@ def with_settings(
 
 def flags_but(*fields: str) -> list[str]:
     """Every setting that may be a flag, except these."""
-    without = _SECRET + _HIDDEN + fields
-    return [field for field in Settings.__struct_fields__ if field not in without]
+    return [
+        field
+        for field, about in ABOUT.items()
+        if about.help and about.secret != "whole" and field not in fields
+    ]
 
 
 def _help_all(command: Callable[P, R]) -> Callable[P, R]:
@@ -94,15 +93,11 @@ def settings_or_exit(flags: dict[str, object] | None = None) -> Settings:
     try:
         for field, value in (flags or {}).items():
             if value is not None:
-                env[_variable(field)] = _harmless(field, str(value))
+                env[variable(field)] = _harmless(field, str(value))
         return Settings.load(env)
     except SettingsError as error:
         click.echo(f"cfmessenger: {error}", err=True)
         sys.exit(EXIT_SETTINGS)
-
-
-def _variable(field: str) -> str:
-    return PREFIX + field.upper()
 
 
 def _parameter(field: str) -> str:
@@ -110,13 +105,13 @@ def _parameter(field: str) -> str:
 
 
 def _harmless(field: str, value: str) -> str:
-    if field in _URLS:
+    if ABOUT[field].secret == "password":
         try:
             secret = urlsplit(value).password or "password=" in urlsplit(value).query
         except ValueError:
             secret = True
         if secret:
             raise SettingsError(
-                f"{_variable(field)}: a password belongs in the variable, not a flag"
+                f"{variable(field)}: a password belongs in the variable, not a flag"
             )
     return value
