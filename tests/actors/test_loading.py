@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+import valkey
 
 from actors.kinds import Machine, kind_of
 from actors.loading import load
@@ -172,13 +173,13 @@ async def test_a_short_log_is_loaded_whole_over_all_its_epochs(log: ValkeyLog) -
 
 
 async def test_a_mirror_from_before_the_log_was_trimmed_is_left_aside(
-    log: ValkeyLog,
+    log: ValkeyLog, admin_valkey: valkey.Valkey
 ) -> None:
     name = fresh_room()
     await log.activate(name)
     await log.save(name, 1, room_at(name, 10).snapshot(), final=False)
     await write(log, name, 1, range(1, 301), NOW)
-    await log.execute([("XTRIM", keys.log(name), "MAXLEN", "=", "50")])
+    admin_valkey.xtrim(keys.log(name), maxlen=50, approximate=False)
     machine = await loaded(name, log)
     assert machine.seq == 300
     found = machine.events_after(250)
@@ -268,13 +269,16 @@ async def test_the_newest_entry_that_is_gone_keeps_its_number(
 
 @pytest.mark.parametrize("final", [True, False])
 async def test_what_was_trimmed_is_no_loss(
-    log: ValkeyLog, caplog: pytest.LogCaptureFixture, final: bool
+    log: ValkeyLog,
+    admin_valkey: valkey.Valkey,
+    caplog: pytest.LogCaptureFixture,
+    final: bool,
 ) -> None:
     name = fresh_room()
     await log.activate(name)
     await log.save(name, 1, room_at(name, 10).snapshot(), final=final)
     await write(log, name, 1, range(1, 301), NOW)
-    await log.execute([("XTRIM", keys.log(name), "MAXLEN", "=", "50")])
+    admin_valkey.xtrim(keys.log(name), maxlen=50, approximate=False)
     await loaded(name, log)
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
 

@@ -25,6 +25,7 @@ from cfmessenger.cli.runtime import (
     RuntimeFolder,
 )
 from cfmessenger.storage import valkey_kv
+from cfmessenger.storage.resp import RespConnection
 from tests.patience import Stopwatch
 
 
@@ -99,6 +100,25 @@ async def test_only_our_keys_channels_and_commands(
             assert "permission" in str(caught.value), refused
 
 
+async def test_the_clients_send_no_more_than_they_are_told(
+    tmp_path: Path, runtime: Path
+) -> None:
+    """No HELLO, no CLIENT: a library that began with it would be refused everywhere."""
+    async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
+        await valkey_kv.open_all(kv)
+        await valkey_kv.require_version(kv)
+        async with kv.pipeline(transaction=True) as multi:
+            multi.get("cfm:x")
+            await multi.execute()
+        heard = valkey_kv.listen(kv, "cfm:x")
+        assert await anext(heard) is None
+        (await RespConnection.open(embedded.url)).close()
+        counted = await kv.info("commandstats")
+    sent = {name.removeprefix("cmdstat_") for name in counted}
+    sent -= {"config|get"}  # the server's own, when it starts: we may not
+    assert sent == {"auth", "ping", "info", "multi", "get", "exec", "subscribe"}
+
+
 async def test_every_listed_command_exists(tmp_path: Path, runtime: Path) -> None:
     # An unknown name in an ACL rule would stop the server from starting at all.
     assert len(set(COMMANDS)) == len(COMMANDS)
@@ -140,7 +160,7 @@ async def test_what_was_answered_survives_a_kill(tmp_path: Path, runtime: Path) 
         popen.send_signal(signal.SIGKILL)
         popen.wait(10)
     async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
-        assert await kv.xlen("cfm:{room:a}:log") == 50
+        assert len(await kv.xrange("cfm:{room:a}:log")) == 50
         with pytest.raises(ResponseError, match="equal or smaller"):
             await kv.xadd("cfm:{room:a}:log", {"e": 0}, id="1-50")
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+import valkey
 
 from cfmessenger.chat.effects import Record
 from cfmessenger.storage import derived as derived_module
@@ -31,13 +32,9 @@ async def record_of(log: ValkeyLog, user: str) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-async def ttl_of(log: ValkeyLog, user: str) -> int:
-    (ttl,) = await log.execute([("TTL", keys.presence(user))])
-    assert isinstance(ttl, int)
-    return ttl
-
-
-async def test_a_presence_record_expires_by_itself(log: ValkeyLog, user: str) -> None:
+async def test_a_presence_record_expires_by_itself(
+    log: ValkeyLog, admin_valkey: valkey.Valkey, user: str
+) -> None:
     derived = DerivedKeys(log)
     derived.record(Record(user, "busy", 1, True), "g1")
     await derived.flush()
@@ -45,7 +42,7 @@ async def test_a_presence_record_expires_by_itself(log: ValkeyLog, user: str) ->
     assert found[b"status"] == b"busy"
     assert found[b"routingHint"] == b"g1"
     assert int(found[b"lastHeartbeat"]) > 1_700_000_000_000
-    assert 0 < await ttl_of(log, user) <= HEARTBEAT_TTL_S
+    assert 0 < admin_valkey.ttl(keys.presence(user)) <= HEARTBEAT_TTL_S
 
 
 async def test_a_record_without_a_gateway_keeps_the_hint(
@@ -68,14 +65,14 @@ async def test_who_left_has_no_record(log: ValkeyLog, user: str) -> None:
 
 
 async def test_a_choice_stays_for_a_while_after_who_made_it(
-    log: ValkeyLog, user: str
+    log: ValkeyLog, admin_valkey: valkey.Valkey, user: str
 ) -> None:
     derived = DerivedKeys(log)
     derived.record(Record(user, "busy", 7, True), "g1")
     derived.record(Record(user, "busy", 7, False), "g1")
     await derived.flush()
     assert await record_of(log, user) == {b"chosen": b"busy", b"chosenAt": b"7"}
-    assert 0 < await ttl_of(log, user) <= HEARTBEAT_TTL_S
+    assert 0 < admin_valkey.ttl(keys.presence(user)) <= HEARTBEAT_TTL_S
 
 
 async def test_a_direct_room_moves_up_and_never_down(log: ValkeyLog, user: str) -> None:
@@ -214,7 +211,10 @@ async def test_what_cannot_be_written_is_forgotten(valkey_url: str, user: str) -
 
 
 async def test_what_waits_is_bounded_and_nothing_stays_for_ever(
-    valkey_url: str, user: str, monkeypatch: pytest.MonkeyPatch
+    valkey_url: str,
+    admin_valkey: valkey.Valkey,
+    user: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(derived_module, "MAX_WAITING", 5)
     async with proxied(valkey_url) as proxy:
@@ -227,7 +227,7 @@ async def test_what_waits_is_bounded_and_nothing_stays_for_ever(
         await derived.flush()
         written = b"".join(proxy.sent[before:])
         assert written.count(b"HSET") == written.count(b"EXPIRE") == 2
-        assert await ttl_of(log, f"{user}1") > 0
+        assert admin_valkey.ttl(keys.presence(f"{user}1")) > 0
         assert await record_of(log, f"{user}2") == {}
         log.close()
 

@@ -320,8 +320,7 @@ async def test_a_mirror_is_replaced_by_a_newer_one_only(log: ValkeyLog) -> None:
     for epoch, data, final in ((1, b"a", False), (1, b"b", True), (3, b"c", False)):
         await log.save(name, epoch, data, final=final)
         assert await log.mirror(name) == data
-        (length,) = await log.execute([("XLEN", keys.mirror(name))])
-        assert length == 1
+        assert len(await log.ask("XRANGE", keys.mirror(name), "-", "+")) == 1
     with pytest.raises(Fenced):
         await log.save(name, 2, b"of a loser", final=True)
     assert await log.mirror(name) == b"c"
@@ -355,7 +354,7 @@ async def test_trimming_keeps_the_newest_and_the_fence(valkey_url: str) -> None:
     total = 2500
     for start in range(1, total, 100):
         await append(log, name, 1, *range(start, start + 100))
-    (length,) = await log.execute([("XLEN", keys.log(name))])
+    length = len(await log.ask("XRANGE", keys.log(name), "-", "+"))
     assert LENGTH <= length < LENGTH + 200
     first = total - length + 1
     assert [e.seq for e in await log.after(name, 0, 2)] == [first, first + 1]
@@ -393,7 +392,8 @@ async def test_readers_see_one_sequence_whatever_the_epochs(
             await append(log, name, epoch, *seqs)
         model += [Entry(epoch, seq, b"event %d" % seq) for seq in seqs]
     top = len(model)
-    await log.execute([("XTRIM", keys.log(name), "MAXLEN", "=", max(top - trimmed, 0))])
+    if gone := [f"{entry.epoch}-{entry.seq}" for entry in model[:trimmed]]:
+        await log.ask("XDEL", keys.log(name), *gone)
     kept = model[trimmed:]
     assert await log.newest(name, count, None) == kept[-count:]
     for seq in range(top + 3):
@@ -423,4 +423,4 @@ async def test_a_command_by_itself_answers_or_raises(log: ValkeyLog) -> None:
     assert await log.ask("HSET", "cfm:test:asked", "status", "busy") in (0, 1)
     assert await log.ask("HGET", "cfm:test:asked", "status") == b"busy"
     with pytest.raises(Unavailable, match="refused"):
-        await log.ask("INCR", "cfm:test:asked")
+        await log.ask("GET", "cfm:test:asked")

@@ -94,7 +94,7 @@ async def test_a_command_is_never_sent_twice() -> None:
     async with server(drop) as url:
         client = connect(url)
         with pytest.raises(Unavailable):
-            await ask(client, "INCR", "cfm:x")
+            await ask(client, "GETDEL", "cfm:x")
         await client.aclose(close_connection_pool=True)
     assert len(seen) == 1
 

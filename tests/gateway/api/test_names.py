@@ -645,7 +645,7 @@ def _at_a_write(
 
 
 async def _gone(kv: Valkey, key: str) -> bool:
-    return not await ask(kv, "HEXISTS", key, "status")
+    return await ask(kv, "HGET", key, "status") is None
 
 
 @wire("4 offline")

@@ -88,7 +88,7 @@ async def party(valkey_url: str, gateways: int = 1, **more: str) -> AsyncIterato
 
 async def _rotated(node: Node, count: int) -> bool:
     kv = node.gateways[0].services.kv
-    return bool(await ask(kv, "SCARD", keys.BOTS_ACTIVE) == count)
+    return len(await ask(kv, "SMEMBERS", keys.BOTS_ACTIVE)) == count
 
 
 async def figures(node: Node) -> Figures:

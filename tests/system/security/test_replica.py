@@ -60,7 +60,9 @@ class Scene:
 
     async def arrived(self) -> None:
         """Everything so far is on the replica."""
-        assert await self.kv.wait(1, 5000) == 1
+        with self.primary.admin() as admin:
+            admin.set("arrived", "1")  # WAIT is about what its own connection wrote
+            assert await asyncio.to_thread(admin.wait, 1, 5000) == 1
 
     async def aclose(self) -> None:
         for client in (self.kv, self.copy):
