@@ -246,7 +246,6 @@ class Host(Surroundings):
             peer.abort()
         if self.mind is not None:
             await self.mind.aclose()
-        assert isinstance(self.derived, DerivedKeys)
         await self.derived.flush()
         self._log.close()
         self._aside.close()

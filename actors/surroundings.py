@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from actors.committer import Committer
 from actors.thinking import Mind
-from cfmessenger.chat.effects import Record
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.clock import Clock
+from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import Log
 
 if TYPE_CHECKING:
     from actors.activation import Activation
-
-
-class Derived(Protocol):
-    """The derived keys (design.md §5). What is written is best effort and never waited
-    for; what is read (`async`) may raise `Unavailable`."""
-
-    def record(self, effect: Record, gateway: str | None) -> None: ...
-    def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None: ...
-    def read(self, name: str, user_id: str, seq: int) -> None: ...
-    def call_gateways(self, gateways: set[str], name: str) -> None: ...
-    def count(self, day: int, bot_id: str, figure: str, amount: int) -> None: ...
-    def spent(self, day: int, user_id: str | None, count: int) -> None: ...
-    def activate_bots(
-        self, bot_ids: tuple[str, ...], line: tuple[str, ...]
-    ) -> None: ...
-    async def bots_enabled(self) -> bool: ...
-    async def living(self, gateways: set[str]) -> set[str]: ...
-    async def everyone(self) -> set[str]: ...
 
 
 class Surroundings:
@@ -40,7 +22,7 @@ class Surroundings:
     def __init__(
         self,
         log: Log,
-        derived: Derived,
+        derived: DerivedKeys,
         rules: RoomRules,
         clock: Clock,
         loads: Log | None = None,

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from starlette.types import Scope, Send
+
 from cfmessenger.accounts.login_rate import LoginRate
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.accounts.tickets import Tickets
@@ -28,6 +30,7 @@ from gateway.api.whereabouts import Whereabouts
 if TYPE_CHECKING:  # SQLAlchemy is loaded by who composes the application, or not at all
     from cfmessenger.data.names import Names
     from cfmessenger.data.store import Store
+    from gateway.api.admission import Admission
     from gateway.live.readiness import Ready
 
 CALLS = (100, 10_000)
@@ -41,6 +44,10 @@ class Hub(Protocol):
 
     async def start(self) -> None:
         """Ready for the first socket when it returns; called once, before requests."""
+
+    async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
+        """Accepts the socket of an admitted handshake, or refuses it with an
+        envelope. May return while the socket is open."""
 
     async def presence_update(self, user_id: str, status: Status) -> None:
         """Tells the registry a status; it is where the next socket looks for it when

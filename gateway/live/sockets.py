@@ -569,7 +569,5 @@ async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
     if isinstance(admission, Refusal):
         await refuse(send, admission)
         return
-    sockets = services.hub
-    assert isinstance(sockets, Sockets)
     with contextlib.suppress(ClientDisconnected):
-        await sockets.serve(admission, scope, send)
+        await services.hub.serve(admission, scope, send)

@@ -14,11 +14,12 @@ from typing import Any
 
 import httpx2
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope, Send
 
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
+from gateway.api.admission import Admission
 from gateway.api.hub import Services
 from gateway.app import create_app
 from gateway.live.readiness import Others, Ready, judge
@@ -41,6 +42,9 @@ class RecordingHub:
 
     async def start(self) -> None:
         self.started = True
+
+    async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
+        raise AssertionError("endpoints alone are tested here")
 
     async def presence_update(self, user_id: str, status: str) -> None:
         if self.error is not None:
