@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
@@ -23,6 +22,7 @@ from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
+from cfmessenger.background import Background
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.errors import Unavailable
@@ -89,7 +89,7 @@ class Activation:
         # The alarm's timer and when it rings (ms), from `_set_alarm` until `_ring`.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
-        self._tasks: set[asyncio.Task[None]] = set()  # loads and doubts under way
+        self._background = Background()  # loads and doubts under way
         self._thinking: Thinking | None = None  # from the first question on
 
     @property
@@ -122,7 +122,7 @@ class Activation:
 
     def start(self) -> None:
         """Take an epoch and load; what is received meanwhile waits."""
-        self._spawn(self._start(0.0))
+        self._background.begin(self._start(0.0))
 
     async def _start(self, pause_s: float) -> None:
         floor, self._floor = self._floor, NOTHING
@@ -212,7 +212,7 @@ class Activation:
         self._parting = self._faulty = self._doubting = False
         self.state = State.STARTING
         self._machine = self._kind.fresh()
-        self._spawn(self._start(pause_s))
+        self._background.begin(self._start(pause_s))
 
     # The machine's faults.
 
@@ -274,7 +274,8 @@ class Activation:
             # The gateway has seen more than we know.
             self._waiting.append((peer, message))
             self._doubting = True
-            self._spawn(self._doubt(Floor(self.epoch, message.epoch, message.seq)))
+            floor = Floor(self.epoch, message.epoch, message.seq)
+            self._background.begin(self._doubt(floor))
             return
         try:
             self._seat(peer, message)
@@ -662,8 +663,3 @@ class Activation:
             "%s gone, %s, epoch %d, seq %d", self.name, reason, self.epoch, self.seq
         )
         self._around.gone(self, reason)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.storage.generation import Generation
 
@@ -44,7 +45,7 @@ class Following:
         self._generation = generation
         self._seed = seed
         self._adopted = adopted
-        self._look: asyncio.Task[Placement] | None = None  # the last, perhaps done
+        self._looks = Flights[Placement]()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -57,12 +58,9 @@ class Following:
         """The generation that is known here, which may be half a second old."""
         return self.known or await self.newest()
 
-    def newest(self) -> Awaitable[Placement]:
+    async def newest(self) -> Placement:
         """The present generation; one look for all who ask while it is under way."""
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._read())
-            self._look.add_done_callback(_looked_at)
-        return asyncio.shield(self._look)
+        return await self._looks.join("newest", self._read)
 
     async def change(self, change: Awaitable[Placement]) -> Placement:
         """Make a change, and follow it at once."""
@@ -98,8 +96,3 @@ def _tell(before: Placement | None, found: Placement) -> None:
         if was != now:
             why = found.why(name) or f"not {before.why(name)} any more"
             logger.info("%s moves from %s to %s: %s", name, was, now, why)
-
-
-def _looked_at(task: asyncio.Task[Placement]) -> None:
-    if not task.cancelled():
-        task.exception()  # whoever waits for it has it

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from typing import Any
+from functools import partial
 
 import msgspec
 
+from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.link.namespace import (
     UNDECODABLE,
+    Address,
     Answer,
     Namespace,
     Request,
@@ -39,10 +42,10 @@ class NamespaceServer:
         self._url = url
         self._key = key
         self._server: asyncio.Server | None = None  # from `start` on
-        self._tasks: set[asyncio.Task[None]] = set()  # calls under way
+        self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
-        # By name and `moved`, while it is under way.
-        self._resolving: dict[tuple[str, bool], asyncio.Task[Any]] = {}
+        # By name and `moved`: many gateways ask for one room at once.
+        self._resolving = Flights[Address]()
 
     async def start(self) -> None:
         """Listen. Raises ValueError for an open TCP port without a key."""
@@ -56,8 +59,7 @@ class NamespaceServer:
             self._server.close()
         for caller in tuple(self._callers):
             caller.close()
-        for task in tuple(self._tasks):
-            task.cancel()
+        self._answering.cancel()
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -72,9 +74,7 @@ class NamespaceServer:
                     logger.warning("a caller of the namespace had the wrong key")
                     break
                 await room.acquire()
-                task = asyncio.create_task(self._answer(request, writer))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task = self._answering.begin(self._answer(request, writer))
                 task.add_done_callback(lambda _: room.release())
         except (EOFError, *UNDECODABLE):
             pass
@@ -99,7 +99,9 @@ class NamespaceServer:
     async def _call(self, verb: str, args: list[str | None]) -> object:
         match verb, args:
             case "resolve", [str(name), hint, *moved]:
-                return await self._resolve(name, hint, moved == ["moved"])
+                newest = moved == ["moved"]
+                attempt = partial(self._backend.resolve, name, hint, newest)
+                return await self._resolving.join((name, newest), attempt)
             case "kill", [str(actor), str(actor_id)]:
                 return await self._backend.kill(actor, actor_id)
             case "describe", []:
@@ -118,16 +120,6 @@ class NamespaceServer:
             case "unpin", [str(name)]:
                 return await self._backend.unpin(name)
         raise Unavailable(message="The namespace does not know this call.")
-
-    async def _resolve(self, name: str, hint: str | None, moved: bool) -> object:
-        """Single flight: many gateways ask for one room at once, one actor is made."""
-        flight = name, moved
-        task = self._resolving.get(flight)
-        if task is None:
-            task = asyncio.create_task(self._backend.resolve(name, hint, moved))
-            self._resolving[flight] = task
-            task.add_done_callback(lambda _: self._resolving.pop(flight, None))
-        return await asyncio.shield(task)
 
 
 def _number(name: str, text: str) -> int:

@@ -36,6 +36,7 @@ from actors.wake_proof import WakeProof, greet
 from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.link.namespace import Address, Described, open_stream
 from cfmessenger.log_format import configure
 from cfmessenger.memory import settled
@@ -191,15 +192,14 @@ class RayNamespace:
         self._making: set[str] = set()  # actors that are being made from here
         # Actor → loop time: killed in the last KILL_EVERY_S, or being looked at.
         self._killed: dict[str, float] = {}
-        self._pinging: asyncio.Task[Any] | None = None  # the last, perhaps done
+        self._pings = Flights[list[str]]()
         self._location: Location | None = None
         self._seed = seed or Seed()
         clock = Clock()
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
         self._upkeep = Upkeep(self, self._generation, clock)
         self._following = Following(self._generation, self._seed, self._upkeep.news.set)
-        # `_resolve` by actor, while it is under way.
-        self._flights: dict[str, asyncio.Task[Address]] = {}
+        self._flights = Flights[Address]()  # `_resolve`, by actor
         self._front = front
         self._looked = False  # true once the first look has waited for warm workers
         self._proof = WakeProof(self._look, self._wake)
@@ -277,12 +277,7 @@ class RayNamespace:
             return await self._reach(placement.actor_of(name), hint)
 
     async def _reach(self, actor: str, hint: str | None = None) -> Address:
-        flight = self._flights.get(actor)
-        if flight is None:
-            flight = asyncio.create_task(self._resolve(actor, hint))
-            self._flights[actor] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(actor, None))
-        at = await asyncio.shield(flight)
+        at = await self._flights.join(actor, lambda: self._resolve(actor, hint))
         known = self._following.known or Placement()
         return msgspec.structs.replace(at, generation=known.number)
 
@@ -444,10 +439,7 @@ class RayNamespace:
 
     async def ping(self) -> bool:
         """Whether Ray's control store answers; one call for all who ask meanwhile."""
-        if self._pinging is None or self._pinging.done():
-            asking = self._run(self._names, PING_TIMEOUT_S)
-            self._pinging = asyncio.create_task(asking)
-        await asyncio.shield(self._pinging)
+        await self._pings.join("ping", lambda: self._run(self._names, PING_TIMEOUT_S))
         return True
 
     async def wakes(self) -> None:

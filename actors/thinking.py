@@ -17,6 +17,7 @@ from functools import partial
 import msgspec
 
 from cfmessenger.accounts.users import Profile
+from cfmessenger.background import Background
 from cfmessenger.bots.replier import Replier
 from cfmessenger.chat.effects import BotTyping, Notify, encode_notification
 from cfmessenger.chat.talk import Answer, Question
@@ -119,28 +120,25 @@ class Thinking:
         self._answered = answered
         self._turns = asyncio.Semaphore(AT_ONCE)
         # One for each question, from `begin` until it is answered or `cancel`.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = Background()
 
     @property
     def busy(self) -> bool:
         """Somebody waits for an answer."""
-        return bool(self._tasks)
+        return bool(self._asked)
 
     def begin(self, question: Question, excuse: Answer | None = None) -> None:
         """Think about it, as soon as it is its turn; or give `excuse`, which no
         replier is asked for."""
-        if len(self._tasks) >= AT_ONCE + WAITING:
+        if len(self._asked) >= AT_ONCE + WAITING:
             self._answered(question, Answer("", outcome="overloaded"))
             return
-        task = asyncio.create_task(self._think(question, excuse))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._asked.begin(self._think(question, excuse))
 
     def cancel(self) -> None:
         """Think of nothing more; nobody is told."""
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
+        self._asked.cancel()
+        self._asked = Background()  # not `busy` any more, from now on
 
     async def _think(self, question: Question, excuse: Answer | None) -> None:
         persona = self._mind.personas.get(question.bot_id)

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address, NamespaceClient
 
@@ -93,7 +94,7 @@ class Links:
         self.gateway = gateway
         self._namespace = namespace
         self._links: dict[str, Link] = {}
-        self._opening: dict[str, asyncio.Task[Link]] = {}
+        self._opening = Flights[Link]()
 
     async def to(self, name: str) -> Link:
         """A live link to where the object lives now. Raises `Unreachable`."""
@@ -104,12 +105,7 @@ class Links:
         found = self._links.get(address.key)
         if found is not None and not found.lost:
             return found
-        task = self._opening.get(address.key)
-        if task is None:
-            task = asyncio.create_task(self._open(address))
-            self._opening[address.key] = task
-            task.add_done_callback(lambda _: self._opening.pop(address.key, None))
-        return await asyncio.shield(task)
+        return await self._opening.join(address.key, lambda: self._open(address))
 
     async def _open(self, address: Address) -> Link:
         loop = asyncio.get_running_loop()

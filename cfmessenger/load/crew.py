@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from cfmessenger.background import Background
 from cfmessenger.client.errors import ApiError, Unreachable
 from cfmessenger.client.reconnect import Backoff, reconnects
 
@@ -115,7 +116,7 @@ class Crew:
         self._entering: dict[Chair, asyncio.Future[None]] = {}
         self._answers: dict[Seat, asyncio.Future[None]] = {}
         self._dropped: set[Chair] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._returning = Background()
         self._leaving: set[Chair] = set()
         self._closing = False
         for place in part.seats:
@@ -225,8 +226,7 @@ class Crew:
 
     async def everybody_back(self) -> None:
         """Until nobody is on the way back any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._returning.settle()
 
     async def connect(self, seats: Sequence[Chair], slow: bool = False) -> None:
         """Dial in, some at a time; returns when all are in their rooms.
@@ -332,9 +332,7 @@ class Crew:
             if seat in self.slow or not reconnects(code):
                 self._give_up(seat, f"closed with code {code}")
                 return
-        task = asyncio.create_task(self._come_back(seat))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._returning.begin(self._come_back(seat))
 
     async def _come_back(self, seat: Chair) -> None:
         try:
@@ -361,8 +359,7 @@ class Crew:
     async def aclose(self) -> None:
         """Close every connection."""
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
+        self._returning.cancel()
         for line in list(self._lines.values()):
             line.close()
         await self.carrier.aclose()

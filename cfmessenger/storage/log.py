@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.storage import keys
 from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 
@@ -140,8 +141,7 @@ class ValkeyLog:
         self._length = str(log_length).encode()
         # The last that was opened, perhaps lost since; None: none yet, or closed.
         self._connection: RespConnection | None = None
-        # While one is being opened; whoever needs it waits for the same one.
-        self._connecting: asyncio.Task[RespConnection] | None = None
+        self._opening = Flights[RespConnection]()  # until `close`
 
     def close(self) -> None:
         """Drop the connection; writes in flight have an unknown outcome.
@@ -151,24 +151,19 @@ class ValkeyLog:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._connecting = None
+        self._opening = Flights()
 
     async def _connect(self) -> RespConnection:
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(RespConnection.open(self._url))
-            self._connecting.add_done_callback(self._connected)
-        return await asyncio.shield(self._connecting)
+        opening = self._opening
+        return await opening.join("connection", lambda: self._open(opening))
 
-    def _connected(self, task: asyncio.Task[RespConnection]) -> None:
-        wanted = self._connecting is task
-        if wanted:
-            self._connecting = None
-        if task.cancelled() or task.exception() is not None:
-            return
-        if wanted:
-            self._connection = task.result()
+    async def _open(self, opening: Flights[RespConnection]) -> RespConnection:
+        opened = await RespConnection.open(self._url)
+        if opening is self._opening:
+            self._connection = opened
         else:
-            task.result().close()  # we were closed while it was being opened
+            opened.close()  # we were closed while it was being opened
+        return opened
 
     async def execute(
         self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S

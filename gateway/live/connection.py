@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, newest
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
 from cfmessenger.ids import PRESENCE
@@ -53,7 +54,7 @@ class Connection:
         "_meter",
         "_slowed",
         "_sockets",
-        "_tasks",
+        "_background",
         "_waiter",
         "address",
         "attachment",
@@ -102,7 +103,7 @@ class Connection:
         self._sockets = sockets
         self._faults: deque[float] | None = None  # when, the latest; None: none yet
         # Of what needs the log, while it runs; None: most sockets never need it.
-        self._tasks: set[asyncio.Task[None]] | None = None
+        self._background: Background | None = None
 
     @property
     def number(self) -> int:
@@ -273,8 +274,8 @@ class Connection:
         if self._slowed is not None:
             self._slowed.cancel()
             self._slowed = None
-        for task in tuple(self._tasks or ()):
-            task.cancel()
+        if self._background is not None:
+            self._background.cancel()
 
     def beat(self, now: float) -> None:
         """Ping, or close with 4400 a client that was silent too long.
@@ -339,10 +340,9 @@ class Connection:
                 self.write(text_frame(entry.event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(work))
-        self._tasks = self._tasks or set()
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._background is None:
+            self._background = Background()
+        self._background.begin(self._guarded(work))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -12,9 +12,11 @@ import contextlib
 import itertools
 import logging
 import random
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
+from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
 from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address, Namespace
 from cfmessenger.placement import Placement
@@ -149,14 +151,14 @@ class Links:
         # By actor: the last link to each pool; it may be lost.
         self._pools: dict[str, Link] = {}
         self._placement = Placement()  # the newest known; number 0: none yet
-        self._following: asyncio.Task[None] | None = None  # while it asks for a newer
+        self._following = Flights[None]()  # while it asks for a newer
         self._moved: set[str] = set()  # from a host's `moved` until resolved anew
         # By the address's key: from the dial until the Welcome, or a failure.
-        self._opening: dict[str, asyncio.Task[Link]] = {}
+        self._opening = Flights[Link]()
         self._working: list[asyncio.Task[None]] = []  # from `start` to `close`
         self.ahead = asyncio.Event()  # set once all pools were linked, for good
         self._closed = False  # True from `close` on
-        self._killing: set[asyncio.Task[None]] = set()  # one for each hung actor
+        self._killing = Background()  # one for each hung actor
         # Numbers of inputs and of attaches, over all stubs: none is used twice.
         self.next_input = itertools.count(1).__next__
         self.next_turn = itertools.count(1).__next__
@@ -201,12 +203,7 @@ class Links:
             return found
         if self._closed:
             raise Unavailable(message="The gateway closes.")
-        task = self._opening.get(address.key)
-        if task is None:
-            task = asyncio.create_task(self._open(address))
-            self._opening[address.key] = task
-            task.add_done_callback(lambda _: self._opening.pop(address.key, None))
-        return await asyncio.shield(task)
+        return await self._opening.join(address.key, lambda: self._open(address))
 
     async def _open(self, address: Address) -> Link:
         loop = asyncio.get_running_loop()
@@ -234,21 +231,13 @@ class Links:
 
         Raises `Unavailable`.
         """
-        if self._following is None:
-            self._following = asyncio.create_task(self._learn())
-            self._following.add_done_callback(self._learned)
-        await asyncio.shield(self._following)
+        await self._following.join("placement", self._learn)
 
     async def _learn(self) -> None:
         found = await self._namespace.placement()
         if found.number > self._placement.number:
             _count_moves(self._placement, found)
             self._placement = found
-
-    def _learned(self, task: asyncio.Task[None]) -> None:
-        self._following = None
-        if not task.cancelled():
-            task.exception()  # whoever waits for it has it
 
     def moved(self, name: str) -> None:
         """This object does not live where we believed: resolve before it is reached."""
@@ -271,12 +260,11 @@ class Links:
     async def close(self) -> None:
         """Drop every link, those that are being opened too; there will be no more."""
         self._closed = True
-        under_way: list[asyncio.Task[Any]] = [*self._opening.values(), *self._working]
-        if self._following is not None:
-            under_way.append(self._following)
-        for task in under_way:
+        for task in self._working:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*self._working, return_exceptions=True)
+        await self._opening.cancel()
+        await self._following.cancel()
         self._drop()
 
     async def _watch(self) -> None:
@@ -287,7 +275,7 @@ class Links:
                     del self._links[key]
                 elif not each.ping():
                     logger.warning("pid %d is silent", each.address.pid)
-                    self._end_hung(each)
+                    self._killing.begin(self._kill(each.address))
                     each.abort()
 
     async def _link_pools(self) -> None:
@@ -311,13 +299,8 @@ class Links:
         known = self._pools.get(pool)
         return known is not None and not known.lost
 
-    def _end_hung(self, hung: Link) -> None:
-        """The namespace asks once more, then ends that very actor (design.md §3.10)."""
-        task = asyncio.create_task(self._kill(hung.address))
-        self._killing.add(task)
-        task.add_done_callback(self._killing.discard)
-
     async def _kill(self, at: Address) -> None:
+        """The namespace asks once more, then ends that very actor (design.md §3.10)."""
         with contextlib.suppress(Unavailable):
             await self._namespace.kill(at.actor, at.actor_id)
 

@@ -17,8 +17,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
 
 from msgspec import UNSET, convert
 from msgspec.structs import replace
@@ -26,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
 from cfmessenger.accounts.login_rate import subject
+from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.ids import PRESENCE, connection_id, gateway_id
@@ -99,7 +99,7 @@ class Sockets:
         self._per_login: Counter[str] = Counter()  # likewise, by login id
         self._watchers = 0  # presence sockets
         self._numbers = itertools.count(1)  # of connections
-        self._tasks: set[asyncio.Task[None]] = set()  # whatever runs in the background
+        self._background = Background()  # from `start` to `drain`
         self._draining = False  # True from `refuse_new` or `close_sockets` on
         self._logins = Logins(services.sessions)
         self._looks = Looks(log)
@@ -149,12 +149,7 @@ class Sockets:
             self._spawn(BotWatch(kv, directory, self, self.clock).watch)
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._begin(self._for_ever(work))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.begin(self._for_ever(work))
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -211,12 +206,11 @@ class Sockets:
 
     async def _stop_work(self) -> None:
         for _ in range(20):  # Python 3.11's wait_for may swallow a cancellation
-            if not self._tasks:
+            if not self._background:
                 return
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks, timeout=0.1)
-        logger.error("%d tasks did not end", len(self._tasks))
+            self._background.cancel()
+            await self._background.settle(0.1)
+        logger.error("%d tasks did not end", len(self._background))
 
     # What HTTP asks for.
 
@@ -432,10 +426,10 @@ class Sockets:
         done.add_done_callback(lambda future: future.exception())
 
     def _look(self, stub: Stub, late: list[Late]) -> None:
-        self._begin(self._looks.look(stub, late))
+        self._background.begin(self._looks.look(stub, late))
 
     def _page(self, stub: Stub) -> None:
-        self._begin(self._page_for_all(stub))
+        self._background.begin(self._page_for_all(stub))
 
     async def _page_for_all(self, stub: Stub) -> None:
         """Bring all members of a stub up to the log, then have it attach again."""

@@ -7,10 +7,9 @@ owed everything from then on.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
 
+from cfmessenger.background import Background
 from cfmessenger.client.errors import ApiError, Unreachable
 from cfmessenger.load.crew import Crew
 from cfmessenger.load.seat import Seat
@@ -35,7 +34,7 @@ class _Crowd:
         self._here = list(crew.seats)
         self._numbers = itertools.count(crew.plan.sockets + crew.part.worker * 10**9)
         self._typing: set[Seat] = set()
-        self._coming: set[asyncio.Task[None]] = set()
+        self._coming = Background()
 
     def act(self, due: float) -> None:
         crew, what = self._crew, self._crew.random.randrange(100)
@@ -58,11 +57,8 @@ class _Crowd:
         crew.leave(seat)
         number = next(self._numbers)
         person = crew.people[number % len(crew.people)]
-        task = asyncio.create_task(
-            self._come(crew.seated(number, seat.room.name, person.user_id))
-        )
-        self._coming.add(task)
-        task.add_done_callback(self._coming.discard)
+        come = self._come(crew.seated(number, seat.room.name, person.user_id))
+        self._coming.begin(come)
 
     async def _come(self, seat: Seat) -> None:
         try:
@@ -75,6 +71,5 @@ class _Crowd:
 
     async def settle(self) -> None:
         """Whoever is on the way in gets there."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(30):
-                await asyncio.gather(*self._coming)
+        await self._coming.settle(30)
+        self._coming.cancel()
