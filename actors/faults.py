@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actors.kinds import Machine
+from cfmessenger.backoff import doubled
 from cfmessenger.chat import effects as fx
 from cfmessenger.errors import CloseCode, ProtocolError
 from cfmessenger.link import messages as link
@@ -45,7 +46,7 @@ class Faults:
         """How long to wait before beginning anew; the first time not at all."""
         if self._row < 2:
             return 0.0
-        return min(PAUSE_CAP_S, PAUSE_S * 2.0 ** (self._row - 2))
+        return doubled(PAUSE_S, PAUSE_CAP_S, self._row - 2)
 
 
 def answer(entry: link.Input) -> Sequence[fx.Effect]:

@@ -22,6 +22,7 @@ from contextlib import ExitStack, suppress
 from subprocess import Popen
 from typing import NamedTuple
 
+from cfmessenger.backoff import doubled
 from cfmessenger.cli import process
 from cfmessenger.cli.flags import EXIT_SETTINGS
 from cfmessenger.cli.runtime import CHILD, InUse, Refused, told
@@ -187,7 +188,8 @@ class Supervisor:
             if life.code == EXIT_LOST and service.follows is not None:
                 other = self._children[service.follows]
                 await self._condemn(other, f"it does not answer {service.name}")
-            await asyncio.sleep(backoff_s(failures))
+            pause_s = doubled(FIRST_BACKOFF_S, LAST_BACKOFF_S, failures - 1)
+            await asyncio.sleep(pause_s)
 
     async def _live(self, child: _Child) -> _Life:
         """One life of the child, over when this returns, whatever happens in it."""
@@ -392,8 +394,3 @@ class Supervisor:
         tried = "" if life.hopeless else f" (tried {failures} times)"
         text = life.why if life.own else f"{name} does not start{tried}: {life.why}"
         self._failed.set_exception(StartFailed(text, code))
-
-
-def backoff_s(failures: int) -> float:
-    """The pause after so many failures in a row, 1 or more."""
-    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 30), LAST_BACKOFF_S)

@@ -20,6 +20,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from cfmessenger.backoff import Backoff
 from cfmessenger.client.envelope import api_error
 from cfmessenger.client.errors import (
     ApiError,
@@ -33,7 +34,7 @@ from cfmessenger.client.errors import (
 )
 from cfmessenger.client.events import Acknowledged, Lost, Rejected
 from cfmessenger.client.mailbox import Mailbox, MailboxClosed
-from cfmessenger.client.reconnect import Backoff, reconnects, refusal_is_final
+from cfmessenger.client.reconnect import reconnects, refusal_is_final
 from cfmessenger.client.state import ClientState
 from cfmessenger.client.urls import is_loopback, websocket_url
 from cfmessenger.wire.protocol import Message

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from cfmessenger.backoff import Backoff
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
-from cfmessenger.client.reconnect import Backoff
 from cfmessenger.link import messages as link
 
 from .actor_link import Link, Links

@@ -14,8 +14,9 @@ from typing import Protocol
 import msgspec
 
 from cfmessenger.background import Background
+from cfmessenger.backoff import Backoff
 from cfmessenger.client.errors import ApiError, Unreachable
-from cfmessenger.client.reconnect import Backoff, reconnects
+from cfmessenger.client.reconnect import reconnects
 
 from .desk import Person
 from .meter import Meter, count_in

@@ -15,6 +15,7 @@ import random
 from typing import Protocol, cast
 
 from cfmessenger.background import Background
+from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.link import messages as link
@@ -179,6 +180,7 @@ class Links:
         known = self._pools.get(self._placement.actor_of(name))
         if known is not None and not known.lost and name not in self._moved:
             return known
+        backoff = Backoff(random.uniform, base_s=FIRST_PAUSE_S)
         for attempt in range(TRIES):
             moved = name in self._moved
             address = await self._namespace.resolve(name, hint, moved)
@@ -194,7 +196,7 @@ class Links:
             except Unavailable:
                 if attempt == TRIES - 1:
                     raise
-            await asyncio.sleep(random.uniform(0, FIRST_PAUSE_S * 2**attempt))
+            await asyncio.sleep(backoff.delay())
         raise AssertionError("not reached")
 
     async def _at(self, address: Address) -> Link:

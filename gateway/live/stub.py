@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from cfmessenger.backoff import doubled
 from cfmessenger.chat.effects import Attachment, newest
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
@@ -397,9 +398,9 @@ class Stub:
     async def _reach_again(self) -> None:
         while not (self._link or self._paging) and (self._held or self._pending):
             if self._failures:
-                # Capped, full jitter: many gateways come back for one room.
-                cap = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._failures, 10))
-                await asyncio.sleep(random.uniform(0, cap))
+                # Full jitter: many gateways come back for one room.
+                longest = doubled(BACKOFF_S, BACKOFF_CAP_S, self._failures)
+                await asyncio.sleep(random.uniform(0, longest))
             try:
                 await self.reach()
             except Unavailable as problem:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cfmessenger.cli.supervisor import backoff_s
-
 NOTHING_LEFT = ["descendants 0"]
 
 
@@ -64,9 +62,3 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     lines, _ = run("missing", tmp_path)
     why = "/does/not/exist: No such file or directory"
     assert lines == [f"a does not start (tried 3 times): {why}", *NOTHING_LEFT]
-
-
-def test_a_long_outage_does_not_end_the_attempts() -> None:
-    # 2 ** 1100 is more than a float can be: the task that restarts a child died of it.
-    assert backoff_s(1) == 0.1
-    assert backoff_s(1100) == backoff_s(100_000) == 2.0

@@ -1,12 +1,10 @@
-"""When the client tries again and how long it waits (wire.md §6)."""
-
-import random
+"""When the client tries again (wire.md §6)."""
 
 import pytest
 
 from cfmessenger.client import ConnectionEnded, Refused, SessionEnded
 from cfmessenger.client.errors import ended_by_close
-from cfmessenger.client.reconnect import Backoff, reconnects, refusal_is_final
+from cfmessenger.client.reconnect import reconnects, refusal_is_final
 from cfmessenger.client.urls import is_loopback, websocket_url
 
 
@@ -40,26 +38,6 @@ def test_these_close_codes_are_final(code: int, kind: type, name: str) -> None:
 def test_refused_upgrades_are_final_unless_they_may_pass() -> None:
     assert all(refusal_is_final(status) for status in (400, 403, 404, 426))
     assert not any(refusal_is_final(status) for status in (401, 429, 500, 502, 503))
-
-
-def test_the_backoff_is_capped_full_jitter_from_the_first_delay_on() -> None:
-    highest = Backoff(lambda low, high: high, base_s=1, cap_s=15)
-    assert [highest.delay() for _ in range(6)] == [1, 2, 4, 8, 15, 15]
-    highest.reset()
-    assert highest.delay() == 1
-    jittered = Backoff(random.Random(7).uniform, base_s=1, cap_s=15)
-    firsts = set()
-    for _ in range(100):
-        jittered.reset()
-        firsts.add(jittered.delay())
-    assert len(firsts) == 100 and max(firsts) <= 1 and min(firsts) < 0.1
-    for _ in range(5000):  # nor does it overflow
-        assert 0 <= jittered.delay() <= 15
-
-
-def test_a_retry_after_is_a_floor_with_jitter_above() -> None:
-    assert Backoff(lambda low, high: low).delay(3.0) == 3.0
-    assert Backoff(lambda low, high: high).delay(3.0) == 4.0
 
 
 def test_socket_addresses() -> None:

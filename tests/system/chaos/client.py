@@ -19,6 +19,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from cfmessenger.backoff import Backoff
 from cfmessenger.client.errors import (
     ApiError,
     ClientError,
@@ -29,7 +30,6 @@ from cfmessenger.client.errors import (
 )
 from cfmessenger.client.events import Acknowledged, Rejected
 from cfmessenger.client.frames import read_frame, read_messages
-from cfmessenger.client.reconnect import Backoff
 from cfmessenger.client.room_state import RoomState
 from cfmessenger.client.session import Session
 from cfmessenger.client.state import PresenceState
