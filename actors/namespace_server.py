@@ -17,14 +17,15 @@ import msgspec
 from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
+from cfmessenger.link.framing import read_frame
 from cfmessenger.link.namespace import (
+    MAX_FRAME,
     UNDECODABLE,
     Address,
     Answer,
     Namespace,
     Request,
     frame,
-    read_frame,
     serve_stream,
 )
 
@@ -68,7 +69,7 @@ class NamespaceServer:
         self._callers.add(writer)
         try:
             while True:
-                body = await read_frame(reader)
+                body = await read_frame(reader, MAX_FRAME)
                 request = msgspec.msgpack.decode(body, type=Request)
                 if not hmac.compare_digest(request.key.encode(), self._key.encode()):
                     logger.warning("a caller of the namespace had the wrong key")
@@ -83,18 +84,18 @@ class NamespaceServer:
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        error = message = None
-        result: object = None
+        nothing = msgspec.Raw(msgspec.msgpack.encode(None))
         try:
             result = await self._call(request.verb, request.args)
-        except Unavailable as problem:
-            error, message = problem.code, problem.message
-        except Exception:
-            logger.exception("%s failed", request.verb)
-            error = "INTERNAL_ERROR"
-        if not writer.is_closing():
             raw = msgspec.Raw(msgspec.msgpack.encode(result))
-            writer.write(frame(Answer(request.id, error, message, raw)))
+            answer = frame(Answer(request.id, None, None, raw))
+        except Unavailable as problem:
+            answer = frame(Answer(request.id, problem.code, problem.message, nothing))
+        except Exception:  # an answer that is too long, too
+            logger.exception("%s failed", request.verb)
+            answer = frame(Answer(request.id, "INTERNAL_ERROR", None, nothing))
+        if not writer.is_closing():
+            writer.write(answer)
 
     async def _call(self, verb: str, args: list[str | None]) -> object:
         match verb, args:

@@ -1,9 +1,8 @@
 """The link: what a gateway and an actor process say to each other, and how it is
 framed.
 
-One stream carries many objects and many sockets. A frame is a four-byte big-endian
-length and one msgpack value. Sans-IO: this module turns bytes into messages and back
-and owns no socket.
+One stream carries many objects and many sockets. A frame (`framing`) is one msgpack
+value. Sans-IO: this module turns bytes into messages and back and owns no socket.
 
 What makes a link trustworthy is in the numbers it carries. A gateway numbers its inputs
 per object and keeps each until an `Output` says it is *covered* (committed, answered or
@@ -20,6 +19,7 @@ from typing import Annotated
 import msgspec
 
 from cfmessenger.chat.effects import Attachment
+from cfmessenger.link import framing
 
 VERSION = 3
 MAX_FRAME = 32 * 2**20
@@ -264,10 +264,10 @@ class BrokenLink(Exception):
 
 
 def frame(message: ToActor | ToGateway) -> bytes:
-    """One message as bytes for the wire."""
+    """One message as bytes for the wire. Raises `framing.TooLong`, our bug."""
     buffer = bytearray(4)
     _encoder.encode_into(message, buffer, 4)
-    buffer[:4] = (len(buffer) - 4).to_bytes(4, "big")
+    buffer[:4] = framing.head(len(buffer) - 4, MAX_FRAME)
     return bytes(buffer)
 
 
@@ -284,9 +284,10 @@ class Reader:
         start, end = 0, len(buffer)
         view = memoryview(buffer)
         while end - start >= 4:
-            size = int.from_bytes(buffer[start : start + 4], "big")
-            if size > MAX_FRAME:
-                raise BrokenLink(f"frame of {size} bytes")
+            try:
+                size = framing.size_in(buffer[start : start + 4], MAX_FRAME)
+            except framing.TooLong as error:
+                raise BrokenLink(str(error)) from error
             if end - start - 4 < size:
                 break
             try:

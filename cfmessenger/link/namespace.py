@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.framing import framed, read_frame
 from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
@@ -125,21 +126,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 
 
-async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """One length-prefixed frame. Raises EOFError at the end or when it is too long."""
-    try:
-        size = int.from_bytes(await reader.readexactly(4), "big")
-        if size > MAX_FRAME:
-            raise EOFError
-        return await reader.readexactly(size)
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise EOFError from error
-
-
 def frame(message: Request | Answer) -> bytes:
-    """One length-prefixed frame."""
-    body = encode(message)
-    return len(body).to_bytes(4, "big") + body
+    """One message as bytes for the wire. Raises `framing.TooLong`."""
+    return framed(encode(message), MAX_FRAME)
 
 
 class NamespaceClient:
@@ -237,7 +226,7 @@ class NamespaceClient:
     ) -> None:
         try:
             while True:
-                body = await read_frame(reader)
+                body = await read_frame(reader, MAX_FRAME)
                 answer = msgspec.msgpack.decode(body, type=Answer)
                 future = self._calls.get(answer.id)
                 if future is not None and not future.done():

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
+from cfmessenger.link.framing import framed
+
 from .oracle import Evidence
 from .plan import Part, Plan
 from .result import Progress, Share
@@ -106,6 +108,5 @@ MAX_FRAME = 256 * 2**20
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:
-    """One message with its length in front."""
-    body = encode(message)
-    return len(body).to_bytes(4, "big") + body
+    """One message as bytes for a pipe. Raises `framing.TooLong`."""
+    return framed(encode(message), MAX_FRAME)

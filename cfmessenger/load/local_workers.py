@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
+from cfmessenger.link.framing import read_frame
+
 from . import desk
 from .run import Worker
 
@@ -33,11 +35,7 @@ class LocalWorker:
             await self._stdin.drain()
 
     async def receive(self) -> desk.FromWorker:
-        try:
-            size = int.from_bytes(await self._stdout.readexactly(4), "big")
-            return desk.from_worker.decode(await self._stdout.readexactly(size))
-        except asyncio.IncompleteReadError:
-            raise EOFError from None
+        return desk.from_worker.decode(await read_frame(self._stdout, desk.MAX_FRAME))
 
     async def end(self) -> None:
         """Its input ends, and so does it; killed if not."""

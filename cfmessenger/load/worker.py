@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 import uvloop
 
 from cfmessenger.client.errors import ApiError, Unreachable
+from cfmessenger.link.framing import read_frame
 
 from . import desk
 from .crew import Carrier, Crew, hint
@@ -270,11 +271,7 @@ class Pipes:
         self._writer.write(desk.frame(message))
 
     async def receive(self) -> desk.ToWorker:
-        try:
-            size = int.from_bytes(await self._reader.readexactly(4), "big")
-            return desk.to_worker.decode(await self._reader.readexactly(size))
-        except asyncio.IncompleteReadError:
-            raise EOFError from None
+        return desk.to_worker.decode(await read_frame(self._reader, desk.MAX_FRAME))
 
 
 async def main() -> None:

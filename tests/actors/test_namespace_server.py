@@ -173,6 +173,17 @@ async def test_a_bug_is_an_internal_error_that_says_nothing(
     assert "secret" not in problem.value.message
 
 
+async def test_an_answer_that_is_too_long_costs_nobody_the_connection(
+    client: NamespaceClient, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfmessenger.link.namespace.MAX_FRAME", 100)
+    long = client.resolve("room:" + "a" * 50)
+    with pytest.raises(Unavailable) as problem:
+        await long
+    assert problem.value.code == "INTERNAL_ERROR"
+    assert await client.ping()
+
+
 async def test_a_wrong_key_is_not_answered(
     server: NamespaceServer, backend: Backend, url: str
 ) -> None:

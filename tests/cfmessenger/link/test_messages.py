@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.link import messages as link
+from cfmessenger.link.framing import TooLong
 
 TEXT = st.text(string.ascii_letters + "é🎈", max_size=6)
 NUMBER = st.integers(0, 2**40)
@@ -119,6 +120,13 @@ def test_a_frame_that_is_too_long_is_refused_by_its_header_alone() -> None:
     reader = link.actor_reader()
     with pytest.raises(link.BrokenLink):
         list(reader.feed((link.MAX_FRAME + 1).to_bytes(4, "big")))
+
+
+def test_a_frame_that_is_too_long_is_told_to_who_sends_it() -> None:
+    # The other end would drop the link, and every object's with it.
+    blob = b"x" * link.MAX_FRAME
+    with pytest.raises(TooLong):
+        link.frame(link.Output("o", 1, 1, [link.Fanout(blob, 0, None)]))
 
 
 def test_a_large_frame_passes() -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import namespace
+from cfmessenger.link.framing import read_frame
 from cfmessenger.link.namespace import (
+    MAX_FRAME,
     Address,
     Answer,
     Described,
@@ -17,7 +19,6 @@ from cfmessenger.link.namespace import (
     Request,
     frame,
     open_stream,
-    read_frame,
     serve_stream,
 )
 
@@ -38,7 +39,7 @@ class Script:
         self.writers.append(writer)
         try:
             while True:
-                body = await read_frame(reader)
+                body = await read_frame(reader, MAX_FRAME)
                 request = msgspec.msgpack.decode(body, type=Request)
                 self.requests.put_nowait((request, writer))
         except EOFError:
@@ -191,22 +192,6 @@ async def test_closing_fails_what_is_under_way(
     await client.close()
     with pytest.raises(Unavailable):
         await asking
-
-
-async def test_a_frame_is_whole_or_the_end() -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(b"\0\0\0\2ab\0\0\0\5abc")
-    reader.feed_eof()
-    assert await read_frame(reader) == b"ab"
-    with pytest.raises(EOFError):
-        await read_frame(reader)
-
-
-async def test_a_frame_that_is_too_long_is_not_read() -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data((namespace.MAX_FRAME + 1).to_bytes(4, "big"))
-    with pytest.raises(EOFError):
-        await read_frame(reader)
 
 
 async def test_an_address_must_lead_somewhere(tmp_path: Path) -> None:
