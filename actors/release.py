@@ -187,16 +187,17 @@ class Release:
 
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)
-        if self._run and bool(effect.seq) != bool(self._run_seq):
-            self._end_run()  # a gap brings only the durable ones
         self._bytes += len(blob)
         if effect.seq:
-            self.shown = self._run_seq = effect.seq
-        if effect.but_user is None:
-            self._run.append(blob)
-        else:
+            self.shown = effect.seq
+        if effect.but_user is not None:
             self._end_run()
             self._to_all(link.Fanout(blob, effect.seq, effect.but_user))
+            return
+        if bool(effect.seq) != bool(self._run_seq):
+            self._end_run()  # a gap brings only the durable ones
+        self._run.append(blob)
+        self._run_seq = effect.seq
 
     def _send(self, effect: fx.Send, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)

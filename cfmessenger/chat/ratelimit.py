@@ -51,12 +51,13 @@ class SlidingLog:
 class UserRates:
     """One sliding log per user, kept only while there is something in its window."""
 
-    __slots__ = ("_count", "_logs", "_sweep_at", "_window")
+    __slots__ = ("_count", "_latest", "_logs", "_sweep_at", "_window")
 
     def __init__(self, count: int, window_ms: int) -> None:
         self._count = count
         self._window = window_ms
         self._logs: dict[str, SlidingLog] = {}  # by user, until a sweep finds it idle
+        self._latest = 0  # when the last event was noted; 0: none yet
         self._sweep_at = 64  # the number of users at which the next sweep is due
 
     def check(self, user_id: str, now: int) -> int:
@@ -66,17 +67,19 @@ class UserRates:
 
     def record(self, user_id: str, now: int) -> None:
         """Note one accepted event of this user."""
+        self._latest = now
         log = self._logs.get(user_id)
         if log is None:
             if not self._count:
                 return
             if len(self._logs) >= self._sweep_at:
-                self._sweep(now)
+                self._sweep()
             log = self._logs[user_id] = SlidingLog(self._count, self._window)
         log.record(now)
 
-    def _sweep(self, now: int) -> None:
+    def _sweep(self) -> None:
         # Amortised: the table has doubled since the last sweep.
+        now = self._latest
         self._logs = {u: log for u, log in self._logs.items() if not log.idle(now)}
         self._sweep_at = 2 * len(self._logs) + 64
 
@@ -85,7 +88,8 @@ class UserRates:
         return len(self._logs)
 
     def snapshot(self) -> dict[str, list[int]]:
-        """Everything remembered, for `restore`."""
+        """What mattered still when the last event was noted, for `restore`."""
+        self._sweep()
         return {user_id: log.snapshot() for user_id, log in self._logs.items()}
 
     def restore(self, snapshot: Mapping[str, Iterable[int]]) -> None:

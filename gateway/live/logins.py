@@ -79,6 +79,7 @@ class Logins:
 
     def close(self, login_id: str, code: int, reason: str) -> None:
         """Close all sockets of a login; none is not an error."""
+        self._ended.pop(login_id, None)  # the oldest comes first
         self._ended[login_id] = (time.monotonic(), code, reason)
         login = self._logins.get(login_id)
         if login is not None:

@@ -115,6 +115,19 @@ def test_a_broadcast_but_for_one_keeps_its_place() -> None:
     ]
 
 
+def test_a_durable_broadcast_but_for_one_lends_its_seq_to_nothing_around_it() -> None:
+    # A gateway passes over a fan-out up to the last `seq` it has: either would be lost.
+    hall = Hall(A)
+    but = fx.Broadcast(b"2", "user_1", 2)
+    later = fx.Broadcast(b"typing", None)
+    hall.run(hall.step(A, 1, *durable(1), fx.Append(2, b"2"), but, later))
+    assert hall.items(A) == [
+        link.Fanout(text(b"1"), 1, None),
+        link.Fanout(text(b"2"), 2, "user_1"),
+        link.Fanout(text(b"typing"), 0, None),
+    ]
+
+
 def test_a_run_that_ends_ephemeral_still_tells_its_seq() -> None:
     hall = Hall(A)
     hall.run(hall.step(A, 1, *durable(4), fx.Broadcast(b"left")))

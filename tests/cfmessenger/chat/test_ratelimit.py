@@ -91,6 +91,21 @@ def test_users_with_an_empty_window_are_dropped() -> None:
     assert len(rates) <= 2 * 1_000 + 64
 
 
+def test_a_snapshot_has_nobody_whose_window_is_empty() -> None:
+    rates = UserRates(1, 1_000)
+    for n in range(50):
+        rates.record(f"user_{n}", 0)
+    rates.record("late", 1_000)
+    assert rates.snapshot() == {"late": [1_000]}
+
+
+def test_a_snapshot_forgets_nobody_because_the_clock_went_back() -> None:
+    rates = UserRates(1, 1_000)
+    rates.record("before", 1_000_000)
+    rates.record("after", 7)
+    assert rates.snapshot() == {"before": [1_000_000], "after": [7]}
+
+
 def test_users_in_their_window_are_never_dropped() -> None:
     rates = UserRates(1, 1_000)
     for n in range(500):

@@ -1,6 +1,7 @@
 """Logins and their sockets, on two gateways: logout, expiry, refresh, use."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,6 +139,23 @@ async def test_a_login_is_forgotten_with_its_last_socket(node: Node) -> None:
         await tab.close()
     await eventually(lambda: not known)
     assert node.hub()._per_login[login_id] == 0
+
+
+class NoSessions:
+    async def revalidate(self, sessions: object) -> dict[str, object]:
+        return {}
+
+
+async def test_a_login_that_ends_twice_keeps_no_other_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = iter((1_000.0, 1_001.0, 1_015.0))
+    monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=at.__next__))
+    known = logins.Logins(NoSessions())  # type: ignore[arg-type]
+    for login_id in ("first", "second", "first"):
+        known.close(login_id, 4501, "logged out")
+    await known.tick(0, 1_022.0)
+    assert list(known._ended) == ["first"]
 
 
 async def test_a_client_that_leaves_during_the_handshake_is_forgotten(
