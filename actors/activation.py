@@ -16,7 +16,7 @@ from time import perf_counter
 
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
-from actors.kinds import ROOM, Machine, kind_of
+from actors.kinds import Machine, kind_of
 from actors.load import Load
 from actors.loading import NOTHING, Floor, load
 from actors.release import Peer, Release, Seat, Seating
@@ -26,7 +26,7 @@ from cfmessenger.background import Background
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import process_of
+from cfmessenger.ids import is_room, process_of, room_name
 from cfmessenger.link import messages as link
 from cfmessenger.storage.log import Commit, Fenced
 
@@ -467,7 +467,7 @@ class Activation:
                 self._answered,
             )
         if gateway is not None:
-            self._release.route(f"room:{think.question.room_id}", gateway)
+            self._release.route(room_name(think.question.room_id), gateway)
         self._thinking.begin(think.question, think.excuse)
 
     def _answered(self, question: Question, answer: Answer) -> None:
@@ -545,7 +545,7 @@ class Activation:
             self._around.reached("before_mirror")
             final = reason == "idle" or self._complete
             # A room that nobody is in and nothing was said in is not worth a mirror.
-            room, left = self.name.startswith(ROOM), self._machine
+            room, left = is_room(self.name), self._machine
             empty = room and not left.seq and not left.sockets
             await self._around.log.save(
                 self.name, self.epoch, data, final=final, empty=empty

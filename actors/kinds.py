@@ -15,9 +15,7 @@ from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.chat.effects import Attachment, BotsActive, Effect, encode_notification
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.ids import DIRECTOR, PRESENCE
-
-ROOM = "room:"
+from cfmessenger.ids import DIRECTOR, PRESENCE, is_room, room_id_of
 
 
 class Machine(Protocol):
@@ -75,8 +73,8 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
         return _director(bots)
     if name == PRESENCE:
         return Kind(Presence, lambda data, clean: _registry(data, clean, bots))
-    if name.startswith(ROOM):
-        room_id = name.removeprefix(ROOM)
+    if is_room(name):
+        room_id = room_id_of(name)
         return Kind(
             lambda: Room(room_id, rules),
             lambda data, clean: Room.restore(room_id, rules, data, clean=clean),

@@ -37,6 +37,7 @@ from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
+from cfmessenger.ids import is_room
 from cfmessenger.link.namespace import Address, Described, open_stream
 from cfmessenger.log_format import configure
 from cfmessenger.memory import settled
@@ -322,7 +323,7 @@ class RayNamespace:
             return await _answer(found)
         nodes, names = await self._run(lambda: (self._nodes(), self._names()))
         self._check_capacity(name, nodes, names)
-        if _is_room(name) and (await self._following.newest()).actor_of(name) != name:
+        if is_room(name) and (await self._following.newest()).actor_of(name) != name:
             raise _Elsewhere  # it gave its actor back, which is not to be made again
         self._making.add(name)
         try:
@@ -363,7 +364,7 @@ class RayNamespace:
         """Raises `Unavailable` AT_CAPACITY. Only rooms with actors of their own count,
         and only they are refused (design.md §4, Limits)."""
         known = self._following.known
-        if not _is_room(name) or (known and known.mode == "auto"):
+        if not is_room(name) or (known and known.mode == "auto"):
             return
         limit = self._max_rooms
         if limit is None:
@@ -371,7 +372,7 @@ class RayNamespace:
             cores = sum(each["Resources"].get("CPU", 0.0) for each in nodes)
             cores = max(int(cores), len(os.sched_getaffinity(0)))
             limit = max(1, min(int(memory / ROOM_BYTES), cores * ROOMS_PER_CORE))
-        awake = sum(map(_is_room, {*names, *self._making}))
+        awake = sum(map(is_room, {*names, *self._making}))
         if awake >= limit:
             logger.warning("%s may not wake: %d rooms are awake", name, awake)
             raise Unavailable("AT_CAPACITY", "Too many rooms are awake right now.")
@@ -562,13 +563,9 @@ def _placement_of(actor: str) -> str:
 
 
 def _room(name: str) -> str:
-    if not _is_room(name):
+    if not is_room(name):
         raise Unavailable("VALIDATION_ERROR", "name: a room's, `room:<id>`.")
     return name
-
-
-def _is_room(name: str) -> bool:
-    return name.startswith("room:")
 
 
 async def _answer(call: Any) -> bytes:

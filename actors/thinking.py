@@ -23,6 +23,7 @@ from cfmessenger.chat.effects import BotTyping, Notify, encode_notification
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import room_name
 
 logger = logging.getLogger("cfmessenger.thinking")
 
@@ -203,7 +204,7 @@ class Typing:
     def __init__(self, show: Show, room_id: str, persona: Profile) -> None:
         said = partial(BotTyping, persona.id, persona.display_name)
         self._on, self._off = (
-            Notify(f"room:{room_id}", encode_notification(said(is_typing)))
+            Notify(room_name(room_id), encode_notification(said(is_typing)))
             for is_typing in (True, False)
         )
         self._show = show

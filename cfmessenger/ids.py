@@ -17,6 +17,8 @@ PRESENCE = "presence:global"
 DIRECTOR = "bots:director"
 """The object that decides which bots are on and which of them answers."""
 
+_ROOM = "room:"
+
 # `(?!\n)$` and not `\Z`: the same pattern is published as JSON Schema, where `$` is
 # the very end; Python's `$` alone would let a final newline through.
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}(?!\n)$"
@@ -58,6 +60,21 @@ def parse_room_id(raw: str) -> RoomId:
     if len(users) != 2 or users[0] == users[1] or not all(users):
         raise ProtocolError("ROOM_NOT_FOUND")
     return RoomId(direct_room(*users), tuple(sorted(users)))
+
+
+def room_name(room_id: str) -> str:
+    """The name of the object that is this room."""
+    return _ROOM + room_id
+
+
+def is_room(name: str) -> bool:
+    """Whether the object of this name is a room."""
+    return name.startswith(_ROOM)
+
+
+def room_id_of(name: str) -> str:
+    """The id of the room that this object is; any other name as it is."""
+    return name.removeprefix(_ROOM)
 
 
 def direct_room(a: str, b: str) -> str:

@@ -20,12 +20,14 @@ from typing import Literal, Self
 import msgspec
 from msgspec.structs import replace
 
+from cfmessenger.ids import is_room
+
 __all__ = ["MODES", "Mode", "Own", "Placement", "Why", "is_pool"]
 
 Mode = Literal["auto", "dedicated", "pooled"]
 MODES: tuple[Mode, ...] = ("auto", "dedicated", "pooled")
 Why = Literal["public", "pinned", "hot", "lived"]
-ROOM, POOL = "room:", "rooms:"
+POOL = "rooms:"
 
 MAX_OWN = 1000
 """Exceptions of all kinds: a generation of 1,000 is 60 KB, read where it changes."""
@@ -60,7 +62,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
 
     def actor_of(self, name: str) -> str:
         """The named actor that hosts this object."""
-        if self.mode == "dedicated" or not name.startswith(ROOM):
+        if self.mode == "dedicated" or not is_room(name):
             return name
         if name in self.own and self.mode == "auto":
             return name
@@ -90,7 +92,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
 
     def may_promote(self, name: str, now: int) -> bool:
         """Whether load or life may give this room an actor of its own now."""
-        if self.mode != "auto" or name in self.own or not name.startswith(ROOM):
+        if self.mode != "auto" or name in self.own or not is_room(name):
             return False
         return name not in self.ended or now - self.ended[name][0] >= REST_MS
 

@@ -36,7 +36,7 @@ from ..chat.effects import (
     encode_notification,
 )
 from ..chat.talk import Answer, Question
-from ..ids import gateway_of
+from ..ids import gateway_of, room_name
 from .floor import Floor
 from .ledger import DAY_MS, Ledger, LedgerRow, Refusal
 from .rotation import Rotation, RotationRow
@@ -259,7 +259,9 @@ class Director:
 
     def _enough(self, now: int, question: Question, refusal: Refusal) -> list[Effect]:
         bot, room = question.bot_id, question.room_id
-        whom = f"room:{room}" if refusal == "quota_day" else f"user:{question.asked_by}"
+        whom = (
+            room_name(room) if refusal == "quota_day" else f"user:{question.asked_by}"
+        )
         if not (self._floor.free(room) and self._ledger.tell(now, whom)):
             return [_count(now, bot, f"refused_{refusal}")]
         excuse = Answer(ENOUGH, outcome=refusal)
@@ -275,7 +277,7 @@ class Director:
     def _say(self, question: Question, text: str) -> Notify:
         bot = question.bot_id
         says = BotSays(bot, self._names[bot], question.seq, text)
-        return Notify(f"room:{question.room_id}", encode_notification(says))
+        return Notify(room_name(question.room_id), encode_notification(says))
 
     def _answered(self, now: int, told: Answered) -> list[Effect]:
         question = self._floor.question(told.room_id, told.seq)

@@ -12,9 +12,9 @@ from cfmessenger.cli.flags import with_settings
 from cfmessenger.cli.running import namespace_at
 from cfmessenger.cli.tables import age, percent, show
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.ids import parse_room_id
+from cfmessenger.ids import parse_room_id, room_id_of, room_name
 from cfmessenger.link.namespace import Described, NamespaceClient
-from cfmessenger.placement import MODES, ROOM, Mode, Placement
+from cfmessenger.placement import MODES, Mode, Placement
 from cfmessenger.settings import Settings
 
 _ACTS = (*MODES, "pin", "unpin")
@@ -67,7 +67,7 @@ async def _act(settings: Settings, act: str | None, room: str, size: int) -> Non
 
 
 def _name(room: str) -> str:
-    return ROOM + parse_room_id(room.removeprefix(ROOM)).id
+    return room_name(parse_room_id(room_id_of(room)).id)
 
 
 async def _pin(client: NamespaceClient, name: str) -> None:

@@ -32,6 +32,7 @@ from cfmessenger.cli.runtime import told
 from cfmessenger.cli.service import EXIT_LOST
 from cfmessenger.cli.voice import Voice
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import room_name
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import valkey_kv
 from gateway.api.rooms import PUBLIC_ROOMS
@@ -199,7 +200,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             settings.placement,
             settings.pool_size,
             os.environ.get("CFMX_PLACEMENT_SEED", ""),
-            tuple(f"room:{room_id}" for room_id in PUBLIC_ROOMS),
+            tuple(map(room_name, PUBLIC_ROOMS)),
         ),
         front=url,
     )

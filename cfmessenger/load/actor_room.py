@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cfmessenger.backoff import Backoff
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
+from cfmessenger.ids import room_name
 from cfmessenger.link import messages as link
 
 from .actor_link import Link, Links
@@ -43,7 +44,7 @@ class ActorRoom:
         numbers: Iterator[int],
         turns: Iterator[int],
     ) -> None:
-        self._name = f"room:{room_id}"
+        self._name = room_name(room_id)
         self._links = links
         self._numbers = numbers
         self._turns = turns

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import connection_id
+from cfmessenger.ids import connection_id, room_name
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import Valkey, ask, connect
@@ -94,7 +94,7 @@ class ActorCarrier:
         name = seat.room.name
         room = self._rooms.get(name)
         if room is None:
-            await self._links.to(f"room:{name}")  # so that a failure is told now
+            await self._links.to(room_name(name))  # so that a failure is told now
             room = self._rooms.setdefault(
                 name, ActorRoom(name, self._links, self._numbers, self._turns)
             )

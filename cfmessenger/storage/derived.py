@@ -18,7 +18,7 @@ from typing import Any
 
 from cfmessenger.chat.effects import Record
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import process_of
+from cfmessenger.ids import process_of, room_id_of
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.resp import ReplyError
@@ -74,7 +74,7 @@ class DerivedKeys:
 
         `name` is the object's, `room:dm_…`.
         """
-        room_id = name.removeprefix("room:")
+        room_id = room_id_of(name)
         for user in users:
             key = keys.user_rooms(user)
             moved = ("ZADD", key, "GT", timestamp, room_id)

@@ -13,7 +13,7 @@ import msgspec
 
 from cfmessenger.chat import mirror
 from cfmessenger.errors import ProtocolError
-from cfmessenger.ids import RoomId, direct_users
+from cfmessenger.ids import RoomId, direct_users, room_name
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
 from cfmessenger.wire.protocol import RoomInfo, decode_event, is_readable
@@ -47,7 +47,7 @@ async def history(
 
     At most `limit` below the seq `before` (None: the newest). Raises `Unavailable`.
     """
-    name = f"room:{room_id}"
+    name = room_name(room_id)
     events = await services.log.page(name, before, limit + 1)
     earlier = events[0][0] if len(events) > limit else None
     events = events[-limit:]
@@ -96,7 +96,7 @@ async def _direct(services: Services, room_id: str, user_id: str) -> RoomInfo | 
 async def unread_count(services: Services, room_id: str, user_id: str) -> int:
     """Messages of others since the user's last read receipt or own message, up to 520
     (wire.md §1). Raises `Unavailable`."""
-    name = f"room:{room_id}"
+    name = room_name(room_id)
     mark = await _read_up_to(services, name, user_id)
     unread = 0
     before: int | None = None

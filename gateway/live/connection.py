@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, newest
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
-from cfmessenger.ids import PRESENCE
+from cfmessenger.ids import PRESENCE, room_id_of
 from cfmessenger.link.messages import text_frame
 from cfmessenger.wire import protocol
 from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
@@ -299,7 +299,7 @@ class Connection:
         self._spawn(self._page(stub, since, seq))
 
     async def _page(self, stub: Stub, since: int, seq: int) -> None:
-        room_id = stub.name.removeprefix("room:")
+        room_id = room_id_of(stub.name)
         while since < seq:
             entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
             upto = entries[-1].seq if entries else seq

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from cfmessenger.chat.compose import compose, fingerprint
 from cfmessenger.errors import ProtocolError, Unavailable
-from cfmessenger.ids import gateway_of, process_of
+from cfmessenger.ids import gateway_of, process_of, room_id_of
 from cfmessenger.link.messages import Said, text_frame
 from cfmessenger.storage.log import Entry, Log
 from cfmessenger.wire import protocol
@@ -78,7 +78,7 @@ class Looks:
         stub.settle([each.said.n for each in late], found)
 
     async def _find(self, name: str, late: Sequence[Late]) -> dict[int, Found]:
-        room_id = name.removeprefix("room:")
+        room_id = room_id_of(name)
         frames = [(each, _durable(each.said.data)) for each in late]
         said = [(each, frame) for each, frame in frames if frame is not None]
         if room_id == name or not said:

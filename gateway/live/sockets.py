@@ -28,7 +28,7 @@ from cfmessenger.accounts.login_rate import subject
 from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
-from cfmessenger.ids import PRESENCE, connection_id, gateway_id
+from cfmessenger.ids import PRESENCE, connection_id, gateway_id, room_id_of, room_name
 from cfmessenger.link.messages import text_frame
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.settings import Settings
@@ -249,7 +249,7 @@ class Sockets:
         """
         # As logins are counted: whoever has one IPv6 address has a /64 of them.
         address = subject(scope["client"][0] if scope.get("client") else None)
-        name = f"room:{admission.room_id}" if admission.room_id else PRESENCE
+        name = room_name(admission.room_id) if admission.room_id else PRESENCE
         login_id = admission.session.login_id
         stub = self._stub(name)
         with stub.wanted():
@@ -441,7 +441,7 @@ class Sockets:
                 if stub.seq != since:  # it went on by another way meanwhile
                     entries = [each for each in entries if each.seq > stub.seq]
                 if entries:
-                    room_id, upto = stub.name.removeprefix("room:"), entries[-1].seq
+                    room_id, upto = room_id_of(stub.name), entries[-1].seq
                     kept = [(e.seq, e.event) for e in entries]
                     kept = [each for each in kept if is_readable(*each)]
                     shown = with_gaps(kept, room_id, stub.seq, upto)

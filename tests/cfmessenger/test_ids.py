@@ -6,12 +6,16 @@ from hypothesis import strategies as st
 
 from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import (
+    PRESENCE,
     connection_id,
     direct_room,
     direct_users,
     gateway_of,
     is_message_id,
+    is_room,
     parse_room_id,
+    room_id_of,
+    room_name,
     sane_request_id,
 )
 
@@ -90,6 +94,13 @@ def test_a_group_room_has_no_direct_users() -> None:
 )
 def test_message_ids(raw: str, good: bool) -> None:
     assert is_message_id(raw) is good
+
+
+def test_a_rooms_object_is_named_after_it() -> None:
+    assert room_name("dm_a__b") == "room:dm_a__b"
+    assert is_room("room:room:x") and room_id_of("room:room:x") == "room:x"
+    for name in (PRESENCE, "rooms:3", "room"):
+        assert not is_room(name) and room_id_of(name) == name
 
 
 def test_a_connection_knows_its_gateway() -> None:
