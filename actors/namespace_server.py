@@ -20,7 +20,6 @@ from cfmessenger.flights import Flights
 from cfmessenger.link.framing import read_frame
 from cfmessenger.link.namespace import (
     MAX_FRAME,
-    UNDECODABLE,
     Address,
     Answer,
     Namespace,
@@ -28,6 +27,7 @@ from cfmessenger.link.namespace import (
     frame,
     serve_stream,
 )
+from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
 
@@ -77,7 +77,7 @@ class NamespaceServer:
                 await room.acquire()
                 task = self._answering.begin(self._answer(request, writer))
                 task.add_done_callback(lambda _: room.release())
-        except (EOFError, *UNDECODABLE):
+        except (EOFError, *UNREADABLE):
             pass
         finally:
             self._callers.discard(writer)

@@ -25,6 +25,7 @@ from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import TURNSTILE_TEST_SECRETS, TURNSTILE_URL
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import reachable
+from cfmessenger.wire.complaint import UNREADABLE
 
 log = logging.getLogger("cfmessenger.turnstile")
 
@@ -168,7 +169,7 @@ class Siteverify:
             raise _NoAnswer(type(error).__name__) from None
         try:
             verdict = msgspec.json.decode(response.content, type=_Verdict)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             # Cloudflare's refusals are JSON too, whatever their status.
             raise _NoAnswer(f"status {response.status_code}, no verdict") from None
         if verdict.success and response.status_code != 200:

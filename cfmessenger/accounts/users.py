@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple, Self
 import msgspec
 
 from cfmessenger.settings import SettingsError
+from cfmessenger.wire.complaint import UNREADABLE
 from cfmessenger.wire.protocol import Status, User
 from cfmessenger.wire.visible import shows
 
@@ -130,7 +131,7 @@ class Directory:
             return cls(msgspec.json.decode(source.read_bytes(), type=list[Profile]))
         except OSError as error:
             why = f"expected a readable file, {error.strerror}"
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             why = f"expected a list of users, {error}"
         except ValueError as error:
             why = str(error)

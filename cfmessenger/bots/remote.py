@@ -22,6 +22,7 @@ from cfmessenger.bots.breaker import Breaker
 from cfmessenger.bots.scripted import excuse_of
 from cfmessenger.bots.wording import messages, tidy
 from cfmessenger.chat.talk import Answer, Question
+from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.replier")
 
@@ -93,7 +94,7 @@ class _Reply:
         """One JSON value of the answer."""
         try:
             chunk = _chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise _NoAnswer("malformed", "not a completion") from None
         if chunk.usage is not None:
             self.tokens = max(0, chunk.usage.total_tokens)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cfmessenger.wire.complaint import UNREADABLE
 from cfmessenger.wire.protocol import Message, ServerFrame, decode_message
 
 _decode_other = msgspec.json.Decoder[ServerFrame](ServerFrame).decode
@@ -30,7 +31,7 @@ def read_frame(data: bytes) -> ServerFrame | Message | None:
             return decode_message(data)
         other: ServerFrame = _decode_other(data)
         return other
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

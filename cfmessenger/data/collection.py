@@ -19,6 +19,7 @@ from msgspec import UNSET, UnsetType
 from msgspec import inspect as shapes
 
 from cfmessenger.errors import ProtocolError
+from cfmessenger.wire.complaint import UNREADABLE, Complaint, of_body
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table
@@ -126,16 +127,6 @@ class Collection:
 
 
 _NESTED = (shapes.StructType, shapes.ListType, shapes.DictType, shapes.UnionType)
-# What msgspec raises: bad UTF-8 is a UnicodeDecodeError, too deep a RecursionError.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# Only msgspec's own words are trusted, and its path: what it quotes is the client's.
-_AT = re.compile(r"(?: - )?at `\$\.?([\w.\[\]]+)`\Z")
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z0-9_.-]{1,64})`")
-
-
-class _Object(msgspec.Struct):
-    pass
 
 
 def _struct(name: str, fields: list[Any]) -> type[msgspec.Struct]:
@@ -155,8 +146,8 @@ def _read(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     try:
         # Decoded first: msgspec does not check the UTF-8 of a string that it skips.
         read = msgspec.json.decode(body.decode(), type=kind)
-    except _UNREADABLE as error:
-        raise _explain(body, kind, error) from None
+    except UNREADABLE as error:
+        raise _refusal(kind, of_body(body, error)) from None
     return {
         name: value
         for name in kind.__struct_fields__
@@ -164,32 +155,14 @@ def _read(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     }
 
 
-def _explain(body: bytes, kind: type, error: Exception) -> ProtocolError:
-    # msgspec reports a bad field before it has parsed the rest, so see first whether it
-    # is JSON, and an object.
-    try:
-        msgspec.json.decode(body.decode(), type=_Object)
-    except msgspec.ValidationError:
-        return ProtocolError("VALIDATION_ERROR", "The body must be a JSON object.")
-    except _UNREADABLE:
-        return ProtocolError("INVALID_JSON")
-    if not isinstance(error, msgspec.ValidationError):
-        return ProtocolError("INVALID_JSON")
-    said = str(error)
-    at = _AT.search(said)
-    where = at[1] if at else ""
-    if found := _MISSING.match(said):
-        where = f"{where}.{found[1]}".lstrip(".")
-        return _refusal(where, "is missing")
-    if said.startswith("Object contains unknown field"):
-        named = _UNKNOWN.match(said)
-        where = f"{where}.{named[1]}".lstrip(".") if named else where
-        return _refusal(where, "is not a field that can be given here")
-    return _refusal(where, _rule(kind, where))
-
-
-def _refusal(where: str, rule: str) -> ProtocolError:
-    return ProtocolError("VALIDATION_ERROR", rule, field=where or "body")
+def _refusal(kind: type, found: Complaint) -> ProtocolError:
+    if found.kind == "missing":
+        rule = "is missing"
+    elif found.kind == "unknown":
+        rule = "is not a field that can be given here"
+    else:
+        rule = _rule(kind, found.where)
+    return ProtocolError("VALIDATION_ERROR", rule, field=found.where or "body")
 
 
 def _rule(kind: Any, where: str) -> str:

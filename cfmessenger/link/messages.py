@@ -20,6 +20,7 @@ import msgspec
 
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.link import framing
+from cfmessenger.wire.complaint import UNREADABLE
 
 VERSION = 3
 MAX_FRAME = 32 * 2**20
@@ -255,10 +256,6 @@ _to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(
 )
 
 
-# What the decoder raises: the last two are not msgspec's own.
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
 class BrokenLink(Exception):
     """The peer sent what no version of this protocol would."""
 
@@ -292,7 +289,7 @@ class Reader:
                 break
             try:
                 message = self._decode(view[start + 4 : start + 4 + size])
-            except _UNDECODABLE as error:
+            except UNREADABLE as error:
                 raise BrokenLink("undecodable frame") from error
             start += 4 + size
             # Whoever stops here must drop the reader: what is left is not kept.

@@ -19,13 +19,11 @@ import msgspec
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.framing import framed, read_frame
 from cfmessenger.placement import Mode, Placement, is_pool
+from cfmessenger.wire.complaint import UNREADABLE
 
 RESOLVE_TIMEOUT_S = 10.0
 MAX_FRAME = 2**20
 """Bytes of one frame; a longer one ends the connection."""
-
-# What the decoder raises: the last two are not msgspec's own.
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -231,7 +229,7 @@ class NamespaceClient:
                 future = self._calls.get(answer.id)
                 if future is not None and not future.done():
                     future.set_result(answer)
-        except (EOFError, *UNDECODABLE):
+        except (EOFError, *UNREADABLE):
             pass
         finally:
             writer.close()

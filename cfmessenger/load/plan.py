@@ -15,6 +15,7 @@ from msgspec import Meta
 from cfmessenger.client.urls import is_loopback
 from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import parse_room_id
+from cfmessenger.wire.complaint import complaint
 
 from .arrivals import zipf
 
@@ -190,12 +191,10 @@ def plan(scenario: Scenario, run: str, **flags: Any) -> Plan:
             {names[name]: value for name, value in fields.items()}, Plan
         )
     except msgspec.ValidationError as error:
-        expected, _, where = str(error).partition(" - at `$.")
+        where, _, says = complaint(error)
         back = dict(zip(camel, Plan.__struct_fields__, strict=True))
-        field = back.get(where.rstrip("`"), where.rstrip("`"))
-        raise PlanError(
-            f"{_flag(field)}: {expected[0].lower()}{expected[1:]}"
-        ) from None
+        flag = _flag(back.get(where, where))
+        raise PlanError(f"{flag}: {says[0].lower()}{says[1:]}") from None
     _check(made, given)
     return made
 

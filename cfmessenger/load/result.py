@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from cfmessenger.wire.complaint import UNREADABLE
+
 from .histogram import Histogram, HistogramData
 
 __all__ = [
@@ -294,7 +296,7 @@ def decode(data: bytes | str) -> Result:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version == VERSION:
             return msgspec.json.decode(data, type=Result)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"not the result of a load test: {error}") from error
     raise ValueError(f"a result of version {version}; only {VERSION} can be read here")
 

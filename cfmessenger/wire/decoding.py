@@ -20,6 +20,7 @@ import msgspec
 
 from ..errors import ProtocolError
 from ..ids import is_message_id
+from .complaint import UNREADABLE, complaint
 from .visible import shows
 
 MAX_FRAME_BYTES = 16 * 1024
@@ -56,12 +57,6 @@ _CONTENT_REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPAIRED = re.compile("[\ud800-\udfff]")
 
 _T = TypeVar("_T")
-# What msgspec raises: a lone surrogate or bad syntax is a DecodeError, bad UTF-8 a
-# UnicodeDecodeError, depth beyond the interpreter's limit a RecursionError.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# Only msgspec's own end of the message is trusted: it may quote the client before it.
-_FIELD = re.compile(r"(?:required field|at) `(?:\$\.)?(\w+)`\Z")
-
 
 # A string, perhaps one that the end of the frame cuts off: each byte is looked at once.
 _TOKEN = re.compile(
@@ -95,7 +90,7 @@ class Reader(Generic[_T]):
             raise ProtocolError("TOO_LARGE", id=frame_id(data))
         try:
             frame: _T = self._decode(data)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._explain(data, error) from None
         # `type` a second time under its own name, or perhaps under an escaped one.
         if data.count(b'"type"') != 1 or b"\\u" in data:
@@ -111,14 +106,12 @@ class Reader(Generic[_T]):
             probe = _probe(data)
         except msgspec.ValidationError:
             return ProtocolError("VALIDATION_ERROR", "A frame must be a JSON object.")
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._unreadable(data)
         kind, own = _text(probe.type), _own_id(probe)
         if kind is not None and kind not in self._fields:
             return ProtocolError("UNKNOWN_TYPE", id=own)
-        found = _FIELD.search(str(error))
-        field = found[1] if found else "type"
-        return _bad_field(kind, field, own)
+        return _bad_field(kind, complaint(error).where or "type", own)
 
     def _unreadable(self, data: bytes) -> ProtocolError:
         """Half a surrogate pair is JSON (RFC 8259 §8.2) and no text: its field is bad.
@@ -143,7 +136,7 @@ class Reader(Generic[_T]):
 def _text(raw: msgspec.Raw) -> str | None:
     try:
         return msgspec.json.decode(raw, type=str)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -181,7 +174,7 @@ def frame_id(data: bytes) -> str | None:
     """The valid message id in a frame that was not taken, so that it can be echoed."""
     try:
         return _own_id(_probe(data))
-    except _UNREADABLE:
+    except UNREADABLE:
         return _last_id(data)
 
 

@@ -22,6 +22,7 @@ from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
 from cfmessenger.ids import parse_room_id
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import reachable
+from cfmessenger.wire.complaint import UNREADABLE, of_body
 from cfmessenger.wire.decoding import check_display_name, check_personal_message
 from cfmessenger.wire.protocol import Status, User
 from gateway import metrics
@@ -62,12 +63,6 @@ class PresenceRequest(msgspec.Struct, rename="camel"):
     personal_message: str | None = None
 
 
-class _Object(msgspec.Struct):
-    pass
-
-
-# What msgspec raises: bad UTF-8 is a UnicodeDecodeError, too deep a RecursionError.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RULES = {
     "userId": "must be text of 1-64 characters",
     "token": f"must be text of at most {LONGEST_TOKEN} characters",
@@ -76,8 +71,6 @@ _RULES = {
     "displayName": "must be text",
     "personalMessage": "must be text",
 }
-# Only msgspec's own end of the message is trusted: it may quote the client before it.
-_FIELD = re.compile(r"(?:required field|at) `(?:\$\.)?([\w-]+)`\Z")
 
 
 # What every endpoint uses.
@@ -132,24 +125,9 @@ async def body_of(request: Request, kind: type[_T]) -> _T:
     try:
         # Decoded first: msgspec does not check the UTF-8 of a string that it skips.
         return msgspec.json.decode(body.decode(), type=kind)
-    except _UNREADABLE as error:
-        raise _explain(body, error) from None
-
-
-def _explain(body: bytes, error: Exception) -> ProtocolError:
-    if not isinstance(error, msgspec.ValidationError):
-        return ProtocolError("INVALID_JSON")
-    # msgspec reports a bad field before it has parsed the rest, so see first whether it
-    # is JSON, and an object.
-    try:
-        msgspec.json.decode(body, type=_Object)
-    except msgspec.ValidationError:
-        return ProtocolError("VALIDATION_ERROR", "The body must be a JSON object.")
-    except _UNREADABLE:
-        return ProtocolError("INVALID_JSON")
-    found = _FIELD.search(str(error))
-    assert found is not None, "an object is refused for one of its fields"
-    return ProtocolError("VALIDATION_ERROR", _RULES[found[1]], field=found[1])
+    except UNREADABLE as error:
+        field = of_body(body, error).where
+        raise ProtocolError("VALIDATION_ERROR", _RULES[field], field=field) from None
 
 
 def address_of(request: Request) -> str | None:
