@@ -22,7 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -209,12 +209,3 @@ def exposition() -> bytes:
     node.register(BOTS)
     node.register(PLACEMENT)
     return generate_latest(node)
-
-
-def forget_process(pid: int) -> None:
-    """Drops the gauges of a process that has ended; its counts stay in the sums.
-
-    For whoever supervises: a killed process cannot do it itself.
-    """
-    if os.environ.get(DIRECTORY_VARIABLE):
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]

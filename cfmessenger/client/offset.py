@@ -33,19 +33,9 @@ class ClockOffset:
         self._samples.append((round_trip, server - (sent + received) / 2))
 
     @property
-    def measured(self) -> bool:
-        """Whether there is any sample."""
-        return bool(self._samples)
-
-    @property
     def ms(self) -> float:
         """Server time minus local time, 0.0 before the first sample."""
         return min(self._samples)[1] if self._samples else 0.0
-
-    @property
-    def round_trip_ms(self) -> float | None:
-        """The least round trip of the samples, None before the first."""
-        return min(self._samples)[0] if self._samples else None
 
     def server_time(self, now: float) -> float:
         """The server's clock when the local one shows `now`, in ms."""

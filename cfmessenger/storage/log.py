@@ -24,7 +24,6 @@ from cfmessenger.storage.resp import ReplyError, RespConnection, pack
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
 READ_TIMEOUT_S = 2.0
-PAGE = 1000
 EMPTY_FOR_S = 3600
 """How long the mirror of an object that holds nothing is kept."""
 

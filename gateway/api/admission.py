@@ -23,10 +23,8 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
 from gateway.api.hub import Services
 from gateway.api.rooms import PUBLIC_ROOMS, enter
-from gateway.envelope import Refusal, refuse
+from gateway.envelope import Refusal
 from gateway.origin import check_origin
-
-__all__ = ["Admission", "Refusal", "authorise_upgrade", "refuse"]
 
 SUBPROTOCOL = "cfm.v1"
 _BEARER = "bearer."

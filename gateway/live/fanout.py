@@ -167,6 +167,3 @@ class _Inbox:
                 self._on_text(text.encode())
         elif kind == "websocket.disconnect":
             self._on_lost(event.get("code", 1006))
-
-    def empty(self) -> bool:
-        return True

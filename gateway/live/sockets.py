@@ -479,7 +479,7 @@ class Sockets:
                 if top > (stub.epoch, stub.seq):
                     stub.wake()
 
-    def buried(self, gateway: str) -> None:
+    def buried(self) -> None:
         """A gateway was given up: wake the registry, which lets its sockets leave."""
         self._forward(PRESENCE, b"")
 
@@ -549,15 +549,15 @@ def _kind_of(name: str) -> str:
 
 async def room_socket(scope: Scope, receive: Receive, send: Send) -> None:
     """GET /api/ws/room/{id} with an upgrade."""
-    await _socket(scope, receive, send)
+    await _socket(scope, send)
 
 
 async def presence_socket(scope: Scope, receive: Receive, send: Send) -> None:
     """GET /api/ws/presence with an upgrade."""
-    await _socket(scope, receive, send)
+    await _socket(scope, send)
 
 
-async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
+async def _socket(scope: Scope, send: Send) -> None:
     services: Services = scope["app"].state.services
     admission = await authorise_upgrade(scope, services)
     if isinstance(admission, Refusal):

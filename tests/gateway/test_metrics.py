@@ -24,9 +24,10 @@ sys.stdout.write(str(os.getpid()))
 """
 READING = """
 import sys
+from prometheus_client.multiprocess import mark_process_dead
 from gateway import metrics
 for pid in sys.argv[1:]:
-    metrics.forget_process(int(pid))
+    mark_process_dead(int(pid))
 sys.stdout.write(metrics.exposition().decode())
 """
 
@@ -56,11 +57,6 @@ def test_any_process_tells_the_sum_of_all(tmp_path: Path) -> None:
     text = run(READING, tmp_path, first)
     assert value(text, 'cfm_deliveries_total{kind="room"}') == 7
     assert value(text, 'cfm_sockets{kind="room"}') == 4
-
-
-def test_forgetting_without_a_directory_does_nothing() -> None:
-    assert metrics.DIRECTORY_VARIABLE not in os.environ
-    metrics.forget_process(1)
 
 
 def collectors() -> dict[str, Counter | Gauge | Histogram]:
