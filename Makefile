@@ -23,9 +23,10 @@ test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=0 is one b
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder \
 	  --durations 20 --durations-min 1 $(ARGS)
 
-lint: $(STAMP) ## ruff: rules and formatting
+lint: $(STAMP) ## ruff: rules and formatting; vulture: what nothing calls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/vulture
 
 types: $(STAMP) ## mypy --strict on the three packages
 	$(BIN)/mypy
