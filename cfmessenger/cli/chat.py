@@ -12,8 +12,8 @@ import os
 import sys
 
 import click
+from prompt_toolkit.utils import is_dumb_terminal
 
-from cfmessenger.cli.lines import Chunks, character_mode
 from cfmessenger.cli.running import server_url
 from cfmessenger.cli.screen import Screen, plain
 from cfmessenger.cli.visit import Visit
@@ -75,15 +75,15 @@ async def _visit(
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     fd = sys.stdin.fileno()
-    screen = Screen(user, interactive=os.isatty(fd) and sys.stdout.isatty())
+    terminal = os.isatty(fd) and sys.stdout.isatty() and not is_dumb_terminal()
+    screen = Screen(user, interactive=terminal)
     async with Client(url) as client, await client.login(user, token) as session:
         if how["bot"]:
             to = await _on_duty(client)
         room_id = direct_room(user, to) if to is not None else room or "general"
         async with contextlib.aclosing(session.room(room_id)) as connection:
             visit = Visit(session, connection, screen)
-            with character_mode(fd) if screen.interactive else contextlib.nullcontext():
-                return await visit.run(Chunks(fd), stay=how["stay"])
+            return await visit.run(fd, stay=how["stay"])
 
 
 async def _on_duty(client: Client) -> str:

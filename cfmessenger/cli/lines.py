@@ -1,22 +1,26 @@
 """Lines typed or piped in, without ever blocking the event loop.
 
 Owns reading standard input and making lines of it: as they are from a pipe or file
-(`Splitter`), edited from a terminal (`Editor`, so that a message coming in does not
-destroy the line being typed). A thread with plain `os.read` serves all of them: making
-the descriptor non-blocking would do so for the shell and for our output too, and a
-daemon thread inside a buffered reader can abort the interpreter's exit.
+(`piped`), edited with prompt_toolkit at a terminal (`typed`). A thread with plain
+`os.read` serves a pipe: making the descriptor non-blocking would do so for the shell
+and for our output too, and a daemon thread inside a buffered reader can abort the
+interpreter's exit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import os
-import re
-import termios
+import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.patch_stdout import StdoutProxy
 
 _WAITING_CHUNKS = 16
 _CHUNK = 4096
@@ -63,8 +67,6 @@ class Chunks:
 class Splitter:
     """Lines of a pipe. `feed(b"")` is the end: what has no newline is a line too."""
 
-    typed = ""
-
     def __init__(self) -> None:
         self.ended = False
         self._rest = b""
@@ -80,58 +82,57 @@ class Splitter:
         ]
 
 
-# Keys that send an escape sequence (arrows, Home, …) do nothing here.
-_ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|O.|[^\\[O])", re.DOTALL)
-_BEGUN_ESCAPE = re.compile("\x1b(?:\\[[0-?]*[ -/]*|O)?$")
+async def piped(fd: int) -> AsyncGenerator[str, None]:
+    """The lines of a pipe or file, as they are."""
+    chunks, splitter = Chunks(fd), Splitter()
+    while not splitter.ended:
+        for line in splitter.feed(await chunks.get()):
+            yield line
 
 
-class Editor:
-    """Lines of a terminal in character mode: backspace, ^W, ^U, and ^D to leave."""
+async def typed(changed: Callable[[str], None]) -> AsyncGenerator[str, None]:
+    """The lines of a terminal, until ^D; what is printed meanwhile goes above them.
 
-    def __init__(self) -> None:
-        #: The line as typed so far.
-        self.typed = ""
-        self.ended = False
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._begun = ""  # an escape sequence whose end has not come yet
+    `changed` hears what stands in the line each time that it changes.
+    """
+    # One prompt for all lines: between two, keys would be echoed over the screen.
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+    keys = KeyBindings()
 
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` finishes. `feed(b"")` is the end."""
-        self.ended = self.ended or not data
-        text = _ESCAPES.sub("", self._begun + self._decode(data))
-        begun = _BEGUN_ESCAPE.search(text)
-        self._begun = begun.group()[:_MAX_LINE] if begun else ""
-        lines = []
-        for key in text[: begun.start()] if begun else text:
-            if key in "\r\n":
-                lines.append(self.typed)
-                self.typed = ""
-            else:
-                self._press(key)
-        return lines
+    @keys.add("c-c")
+    def interrupt(_: KeyPressEvent) -> None:
+        signal.raise_signal(signal.SIGINT)  # the same as from outside
 
-    def _press(self, key: str) -> None:
-        if key in "\x7f\b":
-            self.typed = self.typed[:-1]
-        elif key == "\x15":  # ^U
-            self.typed = ""
-        elif key == "\x17":  # ^W
-            self.typed = re.sub(r"\S*\s*$", "", self.typed)
-        elif key == "\x04":  # ^D
-            self.ended = self.ended or not self.typed
-        elif key >= " " and len(self.typed) < _MAX_LINE:
-            self.typed += key
+    def said(buffer: Buffer) -> bool:
+        # What is not UTF-8 arrives as surrogates. A paste may hold several lines.
+        text = buffer.text.encode(errors="replace").decode()
+        for line in text.split("\n"):
+            lines.put_nowait(line)
+        changed("")
+        return False  # do not keep it in the line
 
-
-@contextlib.contextmanager
-def character_mode(fd: int) -> Iterator[None]:
-    """The terminal hands over keys as they come and echoes none; ^C still signals."""
-    before = termios.tcgetattr(fd)
-    raw = termios.tcgetattr(fd)
-    raw[3] &= ~(termios.ICANON | termios.ECHO)
-    raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(fd, termios.TCSADRAIN, raw)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+    session: PromptSession[str] = PromptSession(
+        "> ",
+        erase_when_done=True,
+        enable_suspend=True,
+        key_bindings=keys,
+        reserve_space_for_menu=0,
+    )
+    session.default_buffer.accept_handler = said
+    session.default_buffer.on_text_changed += lambda buffer: changed(buffer.text)
+    with contextlib.ExitStack() as printing:
+        above = printing.enter_context(StdoutProxy(raw=True))
+        printing.enter_context(contextlib.redirect_stdout(above))
+        if sys.stderr.isatty():
+            printing.enter_context(contextlib.redirect_stderr(above))
+        prompt = asyncio.create_task(
+            session.prompt_async(set_exception_handler=False, handle_sigint=False)
+        )
+        prompt.add_done_callback(lambda _: lines.put_nowait(None))
+        try:
+            while (line := await lines.get()) is not None:
+                yield line
+        finally:
+            prompt.cancel()
+            with contextlib.suppress(EOFError, asyncio.CancelledError):
+                await prompt

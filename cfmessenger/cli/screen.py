@@ -9,13 +9,11 @@ Must not talk to the server.
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Collection
 from itertools import islice
 
 from msgspec import UNSET, UnsetType
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -27,8 +25,6 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
-_PROMPT = "> "
-_CLEAR_LINE = "\r\x1b[K"
 _NAME_STYLES = ("cyan", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
 _TICKS = {"sent": "✓", "delivered": "✓✓", "read": "✓✓ read"}
 
@@ -39,31 +35,14 @@ def plain(text: str) -> str:
 
 
 class Screen:
-    """Prints events; on a terminal keeps a prompt at the bottom."""
+    """Prints events. `interactive`: a person is at both ends, not a script."""
 
     def __init__(self, user_id: str, *, interactive: bool) -> None:
         self.user_id = user_id
         self.interactive = interactive
-        self._typed = ""
-        self._console = Console(
-            file=sys.stdout, markup=False, highlight=False, emoji=False
-        )
+        # Both look up their stream at each print: a prompt puts itself below it.
+        self._console = Console(markup=False, highlight=False, emoji=False)
         self._errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
-
-    def prompt(self, typed: str | None = None) -> None:
-        """Show the prompt and what is typed after it, the end of it if it is long."""
-        if typed is not None:
-            self._typed = typed
-        if self.interactive:
-            shown = plain(self._typed)
-            while cell_len(_PROMPT + shown) >= self._console.width:
-                shown = shown[1:]
-            self._write(f"{_CLEAR_LINE}{_PROMPT}{shown}")
-
-    def leave(self) -> None:
-        """Take the prompt off the screen."""
-        if self.interactive:
-            self._write(_CLEAR_LINE)
 
     def message(self, message: Message) -> None:
         """A message; our own with the tick of its delivery."""
@@ -129,10 +108,4 @@ class Screen:
         return _NAME_STYLES[sum(user_id.encode()) % len(_NAME_STYLES)]
 
     def _print(self, text: Text, console: Console | None = None) -> None:
-        self.leave()
         (console or self._console).print(text, soft_wrap=True)
-        self.prompt()
-
-    def _write(self, text: str) -> None:
-        self._console.file.write(text)
-        self._console.file.flush()

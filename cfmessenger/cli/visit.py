@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from msgspec import UNSET
 
-from cfmessenger.cli.lines import Chunks, Editor, Splitter
+from cfmessenger.cli.lines import piped, typed
 from cfmessenger.cli.screen import Screen
 from cfmessenger.client import (
     ClientError,
@@ -94,17 +94,19 @@ class Visit:
             "quit": self._quit,
         }
 
-    async def run(self, chunks: Chunks, *, stay: bool) -> bool:
-        """Until somebody or something ends it; True if anything failed."""
+    async def run(self, fd: int, *, stay: bool) -> bool:
+        """Until somebody or something ends it; True if anything failed.
+
+        Lines come from the terminal if the screen is one, else from `fd`.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._leave.set)
         self.room.start()
-        self.screen.prompt()
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._leave.wait()),
-            asyncio.create_task(self._speak(chunks, stay=stay)),
+            asyncio.create_task(self._speak(fd, stay=stay)),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +119,6 @@ class Visit:
             for task in (*tasks, *self._sends):
                 task.cancel()
             await asyncio.gather(*tasks, *self._sends, return_exceptions=True)
-            self.screen.leave()
         return self.failed
 
     # Heard.
@@ -226,15 +227,12 @@ class Visit:
 
     # Said.
 
-    async def _speak(self, chunks: Chunks, *, stay: bool) -> None:
-        lines = Editor() if self.screen.interactive else Splitter()
-        while not lines.ended:
-            finished = lines.feed(await chunks.get())
-            self.screen.prompt(lines.typed)
-            for line in finished:
+    async def _speak(self, fd: int, *, stay: bool) -> None:
+        lines = typed(self._line_changed) if self.screen.interactive else piped(fd)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
                 if line.strip():
                     await self._take(line)
-            self._tell_typing(bool(lines.typed) and not lines.typed.startswith("/"))
         if stay:
             await self._leave.wait()
 
@@ -246,8 +244,9 @@ class Visit:
             self._progress.clear()
             await self._progress.wait()
 
-    def _tell_typing(self, typing: bool) -> None:
+    def _line_changed(self, line: str) -> None:
         """The others see a person type; re-armed before their server forgets it."""
+        typing = bool(line) and not line.startswith("/")
         now = asyncio.get_running_loop().time()
         if typing and now - self._typing_told >= _TYPING_AGAIN_S:
             self._typing_told = now if self.room.typing(True) else -math.inf

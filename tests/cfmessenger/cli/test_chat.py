@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfmessenger.cli.lines import Editor, Splitter
+from cfmessenger.cli.lines import Splitter
 from cfmessenger.cli.screen import plain
 from tests import patience
 
@@ -271,23 +271,6 @@ def test_lines_of_a_pipe_are_kept_as_they_are() -> None:
     assert len(Splitter().feed(b"x" * 100_000 + b"\n")[0]) == 16 * 1024
 
 
-def test_the_line_editor() -> None:
-    editor = Editor()
-    assert editor.feed("wörd".encode()[:2]) == [] and editor.typed == "w"
-    assert editor.feed("wörd".encode()[2:]) == [] and editor.typed == "wörd"
-    editor.feed(b" two  ")
-    editor.feed(b"\x17")
-    assert editor.typed == "wörd "
-    editor.feed(b"\x1b[")
-    editor.feed(b"1;5A\x1bOBx\x04")
-    assert editor.typed == "wörd x" and not editor.ended
-    assert editor.feed(b"\ry\nz") == ["wörd x", "y"]
-    editor.feed(b"\x15\x7f\x07")
-    assert editor.typed == ""
-    editor.feed(b"\x04")
-    assert editor.ended
-
-
 class Terminal:
     """The process on a pseudo-terminal."""
 
@@ -299,6 +282,7 @@ class Terminal:
     async def __aenter__(self) -> "Terminal":
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (24, 80))
+        self.before = termios.tcgetattr(slave)
         self.process = await asyncio.create_subprocess_exec(
             *self.command, stdin=slave, stdout=slave, stderr=slave, env=self.environment
         )
@@ -316,13 +300,16 @@ class Terminal:
 
     def _read(self) -> None:
         try:
-            self.seen += os.read(self.master, 65536)
+            read = os.read(self.master, 65536)
+            self.seen += read
+            if b"\x1b[6n" in read:  # "where is the cursor?"
+                self.type("\x1b[24;1R")
         except OSError:  # the other end is closed
             asyncio.get_running_loop().remove_reader(self.master)
         self.changed.set()
 
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
+    def type(self, keys: str | bytes) -> None:
+        os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
 
     async def shows(self, text: str) -> None:
         try:
@@ -341,21 +328,17 @@ async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
         socket = await server.accept()
         socket.send(message(1))
         await terminal.shows("text 1")
-        await terminal.shows("text 1\r\n\r\x1b[K> ")
         assert [(await socket.recv())["status"] for _ in range(2)] == [
             "delivered",
             "read",
         ]
-        terminal.type("hallo\x7f\x7f\x7f\x1b[A")
+        terminal.type("ha")
         assert await socket.recv() == {"type": "typing", "isTyping": True}
-        await terminal.shows("\r\x1b[K> ha")
-        socket.send(message(2))
-        await terminal.shows("text 2\r\n\r\x1b[K> ha")  # not destroyed
         terminal.type("i…\n")
         assert await next_message(socket) == {"type": "typing", "isTyping": False}
         said = await socket.recv()
         assert said["content"] == "hai…"
-        socket.send(echo(3, said))
+        socket.send(echo(2, said))
         await terminal.shows("hai…\x1b[2m ✓")
         terminal.type("/oops\n")
         await terminal.shows("there is no /oops")
@@ -363,13 +346,78 @@ async def test_a_terminal_has_a_prompt_colours_and_read_receipts(
         assert await patience.wait_for(terminal.process.wait(), 10) == 0
 
 
+async def test_the_keys_of_a_terminal_edit_the_line(server: ScriptedServer) -> None:
+    async with Terminal(server) as terminal:
+        socket = await server.accept()
+        await terminal.shows("connected")
+
+        async def said(keys: str | bytes) -> str:
+            terminal.type(keys)
+            while (frame := await socket.recv())["type"] != "chat":
+                pass
+            content: str = frame["content"]
+            return content
+
+        left, up, down = "\x1b[D", "\x1b[A", "\x1b[B"
+        assert await said(f"hllo{3 * left}a\r") == "hallo"
+        assert await said("two\x01one \x05!\r") == "one two!"
+        assert await said("gone\x15kept wrod\x17word\r") == "kept word"
+        assert await said(f"{up}{up}\x7f?\r") == "one two?"
+        assert await said(f"{up}{up}{up}{down}\r") == "kept word"
+        assert await said("w\u00f6rd ".encode() + b"\xff\r") == "w\u00f6rd ?"
+        assert await said("\x1b[200~first\nsecond\x1b[201~\r") == "first"
+        assert await said("") == "second"
+        termios.tcsetwinsize(terminal.master, (24, 20))
+        terminal.process.send_signal(signal.SIGWINCH)
+        assert await said(50 * "x" + "\x01y\r") == "y" + 50 * "x"
+
+
+async def test_what_comes_while_one_types_leaves_the_line_whole(
+    server: ScriptedServer,
+) -> None:
+    async with Terminal(server) as terminal:
+        socket = await server.accept()
+        await terminal.shows("connected")
+        terminal.type("wrld\x1b[D\x1b[D\x1b[D")
+        assert await next_message(socket) == {"type": "typing", "isTyping": True}
+        await terminal.shows("wrld")
+        terminal.seen = b""
+        socket.send(message(1))
+        await terminal.shows("text 1\r\n")
+        await terminal.shows("> wrld")  # again, below it
+        assert terminal.seen.index(b"text 1\r\n") < terminal.seen.index(b"> wrld")
+        terminal.type("o\r")
+        assert await next_message(socket) == {"type": "typing", "isTyping": False}
+        assert (await next_message(socket))["content"] == "world"
+
+
+@pytest.mark.parametrize("how", ["\x04", "\x03", "/quit\r", signal.SIGTERM])
+async def test_a_terminal_is_left_as_it_was(
+    server: ScriptedServer, how: str | signal.Signals
+) -> None:
+    async with Terminal(server) as terminal:
+        await server.accept()
+        await terminal.shows("connected")
+        if isinstance(how, str):
+            terminal.type(how)
+        else:
+            terminal.type("half a line")
+            await terminal.shows("half a line")
+            terminal.process.send_signal(how)
+        assert await patience.wait_for(terminal.process.wait(), 10) == 0
+        assert termios.tcgetattr(terminal.master) == terminal.before
+        assert terminal.seen.rindex(b"\x1b[?2004l") > terminal.seen.rindex(
+            b"\x1b[?2004h"
+        )
+        assert b"Traceback" not in terminal.seen
+    assert server.requests[-1].path == "/api/auth/logout"
+
+
 async def test_no_color_is_honoured(server: ScriptedServer) -> None:
     async with Terminal(server, NO_COLOR="1") as terminal:
         socket = await server.accept()
         socket.send(message(1))
         await terminal.shows("Two: text 1")
-        terminal.type("\x03")  # Ctrl-C
-        # The test's terminal controls no process group: say it directly.
         terminal.process.send_signal(signal.SIGINT)
         assert await patience.wait_for(terminal.process.wait(), 10) == 0
         assert not re.search(rb"\x1b\[\d*3\dm", terminal.seen)
