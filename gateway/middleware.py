@@ -50,6 +50,11 @@ _DOCUMENT = frozenset(
     )
 )
 _PARTS = (b"text/css", b"text/javascript")
+# Not Starlette's CORSMiddleware: within this layer it adds nothing to the refusals made
+# here (403, 413, 421, 500), so that a listed origin's page could not read them; around
+# it, a preflight has no request id, no security headers, no check of the host and no
+# line in the log, and one from elsewhere is "400 Disallowed CORS origin", not the
+# envelope. It also names the exposed headers to everybody.
 _CORS: Headers = [
     (b"access-control-expose-headers", b"ETag, X-Request-Id, Retry-After, Location"),
 ]
