@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil  # type: ignore[import-untyped]
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -27,7 +29,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Entry(NamedTuple):
-    """One row of the process table; `pid` and `start` together name a process."""
+    """One row of the process table; `pid` and `start` together name a process.
+
+    Not psutil's: it gives the start as wall clock time, which moves when the clock is
+    set, and a whole table takes it more than twice as long.
+    """
 
     pid: int
     state: str
@@ -49,8 +55,7 @@ def entry(pid: int) -> Entry | None:
 
 def entries() -> list[Entry]:
     """Every process there is, zombies included."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return [row for pid in pids if (row := entry(pid)) is not None]
+    return [row for pid in psutil.pids() if (row := entry(pid)) is not None]
 
 
 def descendants(pid: int) -> list[Entry]:
@@ -71,35 +76,33 @@ def session_members(session: int) -> list[Entry]:
 def environment(pid: int) -> dict[str, str]:
     """What it was started with; {} if it is gone, not ours, or has overwritten that."""
     try:
-        raw = Path("/proc", str(pid), "environ").read_bytes()
-    except OSError:
+        return dict(psutil.Process(pid).environ())
+    except psutil.Error:
         return {}
-    pairs = (os.fsdecode(each).partition("=") for each in raw.split(b"\0"))
-    return {name: value for name, _, value in pairs}
 
 
 def runs_in(pid: int, folder: Path) -> bool:
     """Whether its working folder is this one or below."""
     try:
-        at = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
-        return Path(at).is_relative_to(folder)
-    except OSError:
+        return Path(psutil.Process(pid).cwd()).is_relative_to(folder)
+    except psutil.Error:
         return False
 
 
 def holders(file: os.stat_result) -> list[int]:
-    """Ids of the other processes that have this file open, as far as we may look."""
+    """Ids of the other processes that have this file open, as far as we may look.
+
+    psutil lists open files by path; the same file may have several, or none left.
+    """
     found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
+    for pid in psutil.pids():
         with suppress(OSError):
-            for fd in os.listdir(f"/proc/{name}/fd"):
+            for fd in Path(f"/proc/{pid}/fd").iterdir() if pid != os.getpid() else ():
                 with suppress(OSError):
-                    if os.path.samestat(os.stat(f"/proc/{name}/fd/{fd}"), file):
-                        found.append(int(name))
+                    if os.path.samestat(fd.stat(), file):
+                        found.append(pid)
                         break
-    return sorted(found)
+    return found
 
 
 def send(target: Entry, number: int) -> None:

