@@ -11,10 +11,10 @@ ARGS   ?=
 WORKERS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format load bench chaos sim clean lock
+.PHONY: help run test lint lint-js types format load bench chaos sim clean lock
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
 
 run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
@@ -27,6 +27,9 @@ lint: $(STAMP) ## ruff: rules and formatting; vulture: what nothing calls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/vulture
+
+lint-js: node_modules/.package-lock.json ## eslint and the types of the web client (npm)
+	npm run --silent lint
 
 types: $(STAMP) ## mypy --strict on the three packages
 	$(BIN)/mypy
@@ -51,8 +54,12 @@ sim: $(STAMP) ## simulate (SEEDS=20000; SEED=n traces one; SABOTAGE=all is the p
 	@$(BIN)/python -m tests.system.sim $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(SABOTAGE),--sabotage $(SABOTAGE)) $(ARGS)
 
+node_modules/.package-lock.json: package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
 clean: ## remove the environment, caches and builds (never .cfmessenger, the data)
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find cfmessenger actors gateway tests -name __pycache__ -prune -exec rm -rf {} +
 
 lock: # needs uv; UPGRADE=--upgrade takes newer releases

@@ -1,7 +1,7 @@
 // Draws the reference from the two documents that this gateway serves. No framework and
 // no markup from strings: text goes into text nodes, so nothing in a document is code.
 
-const page = { contents: byId("contents"), main: byId("content"), find: byId("find") };
+const page = { contents: byId("contents"), main: byId("content"), find: /** @type {HTMLInputElement} */ (byId("find")) };
 
 function byId(id) {
   return document.getElementById(id);
@@ -392,14 +392,16 @@ function draw(openapi, asyncapi) {
 function search() {
   const words = page.find.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
-  for (const article of page.main.querySelectorAll("article")) {
+  /** @type {NodeListOf<HTMLElement & { text?: string }>} */
+  const articles = page.main.querySelectorAll("article");
+  for (const article of articles) {
     article.text ??= article.textContent.toLowerCase();
     article.hidden = !words.every((word) => article.text.includes(word));
     shown += article.hidden ? 0 : 1;
     const link = page.contents.querySelector(`a[href="#${CSS.escape(article.id)}"]`);
     link.parentElement.hidden = article.hidden;
   }
-  for (const part of [...page.contents.children]) part.hidden = !part.querySelector("li:not([hidden])");
+  for (const part of /** @type {HTMLElement[]} */ ([...page.contents.children])) part.hidden = !part.querySelector("li:not([hidden])");
   for (const section of page.main.querySelectorAll("section")) {
     section.hidden = words.length > 0 && !section.querySelector("article:not([hidden])");
   }
@@ -416,9 +418,11 @@ function keys(event) {
     page.find.value = "";
     search();
   } else if (event.key === "Enter" && typing) {
-    page.contents.querySelector("li:not([hidden]) a")?.focus();
+    /** @type {HTMLElement} */ (page.contents.querySelector("li:not([hidden]) a"))?.focus();
   } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && event.target.closest("nav li")) {
-    const links = [...page.contents.querySelectorAll("li:not([hidden]) a")].filter((each) => each.offsetParent);
+    /** @type {NodeListOf<HTMLElement>} */
+    const found = page.contents.querySelectorAll("li:not([hidden]) a");
+    const links = [...found].filter((each) => each.offsetParent);
     const next = links[links.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) {
       event.preventDefault();

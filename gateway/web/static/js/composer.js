@@ -73,6 +73,7 @@ export class Composer {
     return made;
   }
 
+  /** @param {(close: () => void) => void} [keep] */
   #menu(icon, label, className, items, columns, keep = () => {}) {
     const panel = el("div", { class: `menu ${className}`, role: "group", "aria-label": label }, items);
     const button = el("button", { type: "button", class: "tool" }, drawing(icon), el("span", {}, label));

@@ -183,7 +183,7 @@ export class Contacts {
     const rooms = this.#store.publicRooms.filter((room) => room.name.toLowerCase().includes(letters));
     const is = (group) => (person) =>
       group === (person.isAiBot ? "bots" : person.status === "offline" ? "offline" : "online");
-    const focused = document.activeElement;
+    const focused = /** @type {HTMLElement} */ (document.activeElement);
     for (const { id, element, count, list, settle } of this.#groups) {
       const rows =
         id === "rooms"

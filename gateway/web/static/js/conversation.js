@@ -23,7 +23,7 @@ export class Conversation {
   #wasOpen = false;
   #told = 0; // the newest seq that was announced
 
-  constructor(app, roomId, { active = true, at } = {}) {
+  constructor(app, roomId, { active = true, at = undefined } = {}) {
     this.#app = app;
     this.#store = app.store;
     this.roomId = roomId;

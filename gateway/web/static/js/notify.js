@@ -41,7 +41,7 @@ export function titleCount(count) {
 }
 
 /** Something from a person. `text` is plain; `open` is called when it is clicked. */
-export function tell({ title, text, icon, tag, sound, open }) {
+export function tell({ title, text, icon, tag, sound = undefined, open }) {
   if (sound) play(sound);
   toast({ title, text, icon, open });
   if (!document.hidden || !notificationsAreOn()) return;

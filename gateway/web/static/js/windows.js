@@ -35,7 +35,7 @@ export class Desktop {
   }
 
   /** Opens a window; `at` is its place and size, else it is put beside the last one. */
-  open({ id, title, icon, content, at, onclose, onactive, active = true }) {
+  open({ id, title, icon, content, at, onclose = undefined, onactive = undefined, active = true }) {
     const made = new Win(this, { id, title, icon, content, onclose, onactive });
     this.windows.set(id, made);
     this.stage.append(made.element);

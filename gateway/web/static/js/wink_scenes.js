@@ -141,10 +141,10 @@ function rocket(chance) {
     g.translate(x + shake, y);
     g.rotate(0.42);
     g.scale(1.5, 1.5);
-    for (const [length, fill] of [
+    for (const [length, fill] of /** @type {[number, string][]} */ ([
       [30 + Math.sin(t * 60) * 7, "#ff922b"],
       [17 + Math.sin(t * 70) * 5, "#ffe066"],
-    ]) {
+    ])) {
       g.beginPath();
       g.moveTo(-8, 22);
       g.quadraticCurveTo(0, 22 + length * 1.6, 8, 22);

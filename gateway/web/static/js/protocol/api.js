@@ -34,7 +34,7 @@ export class ApiError extends Error {
 }
 
 /** One request; returns the envelope's `data` or throws `ApiError`. */
-export async function call(method, path, { body, sessionId } = {}) {
+export async function call(method, path, { body = undefined, sessionId = undefined } = {}) {
   const headers = {};
   if (sessionId) headers.Authorization = `Bearer ${sessionId}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -176,7 +176,7 @@ export class Session extends Emitter {
       const done = () => {
         clearTimeout(timer);
         for (const off of offs) off();
-        resolve();
+        resolve(undefined);
       };
       const timer = setTimeout(done, ms);
       const offs = [this.on("renewed", done), this.on("ended", done)];
