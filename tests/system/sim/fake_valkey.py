@@ -72,7 +72,7 @@ class Item(NamedTuple):
 
 class Stream:
     """The items of a stream and the highest id it ever generated; when the first parts
-    of ids began, and with which items."""
+    of ids began, and with which items. What a crash takes back never was."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -242,11 +242,12 @@ class FakeValkey:
     def _keep(self, key: bytes, stream: Stream) -> None:
         """How to take the next operation back, should it be lost."""
         items, size, top = stream.items, len(stream.items), stream.top
+        begun, past = dict(stream.begun), len(stream.past)
         known = key in self.streams
 
         def undo() -> None:
-            del items[size:]
-            stream.items, stream.top = items, top
+            del items[size:], stream.past[past:]
+            stream.items, stream.top, stream.begun = items, top, begun
             if not known:
                 del self.streams[key]
 

@@ -146,6 +146,23 @@ def test_a_transaction_goes_as_a_whole() -> None:
     assert left == {0, 3}
 
 
+def test_what_a_crash_takes_back_never_was() -> None:
+    # Whoever asks the world since when a generation or an epoch holds must not be told
+    # of one that nobody can have seen.
+    left = set()
+    for seed in range(20):
+        with Played() as played:
+            played.ask(("XADD", "log", "MAXLEN", "=", "1", "1-0", "e", "first"))
+            played.server.flushed(played.server.operations)
+            played.ask(("XADD", "log", "MAXLEN", "=", "1", "2-0", "e", "second"))
+            crash(played, seed)
+            stream = played.server.streams[b"log"]
+            assert stream.past[-1][1] == stream.items[-1]
+            assert list(stream.begun) == [item.id[0] for _, item in stream.past]
+            left.add(stream.top)
+    assert left == {(1, 0), (2, 0)}
+
+
 def test_a_field_ends_when_it_is_said_to() -> None:
     with Played() as played:
         played.ask(("HSETEX", "loads", "EX", "2", "FIELDS", "1", "a", "0.5"))
