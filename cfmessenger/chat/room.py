@@ -186,10 +186,13 @@ class Room:
             person = self._roster.conns.get(attachment.conn)
             if person is None:
                 effects += self._enter(now, attachment, announce)
-            elif person.learn(attachment):
-                self._roll_call.everyone_soon(now)
+                continue
+            if person.learn(attachment):
+                effects += self._taught(now, person, attachment.conn)
             elif gateway not in self._dormant:
                 self._roll_call.one_soon(now, attachment.conn)
+            if person.ahead_of(attachment):
+                effects.append(Attach(self._attachment(person, attachment.conn)))
         self._dormant.discard(gateway)
         still = set(conns)
         for conn in held:
@@ -203,9 +206,17 @@ class Room:
     def change(self, now: int, attachment: Attachment) -> list[Effect]:
         """A gateway has newer words of somebody, or a newer status."""
         person = self._roster.conns.get(attachment.conn)
-        if person is not None and person.learn(attachment):
-            self._roll_call.everyone_soon(now)
-        return []
+        if person is None or not person.learn(attachment):
+            return []
+        return self._taught(now, person, attachment.conn)
+
+    def _taught(self, now: int, person: Person, conn: str) -> list[Effect]:
+        """A socket has brought what is newer of its user: everybody here is told, and
+        so are the gateways of their other sockets. Those may hear of it from nobody
+        else, if whoever told the first one has died since."""
+        self._roll_call.everyone_soon(now)
+        others = [other for other in person.conns if other != conn]
+        return [Attach(self._attachment(person, other)) for other in others]
 
     def missed(self, gateway: str) -> None:
         """A gateway did not hear the goodbye of the life before: it may have missed
@@ -231,8 +242,9 @@ class Room:
         if arrived:
             if announce:
                 effects += self._announce(now, person, "joined")
-        if arrived or learned:
             self._roll_call.everyone_soon(now)
+        elif learned:
+            effects += self._taught(now, person, attachment.conn)
         else:
             self._roll_call.one_soon(now, attachment.conn)
         return effects

@@ -58,6 +58,10 @@ class Person(msgspec.Struct):
             self.status, self.status_at = status, status_at
         return newer
 
+    def ahead_of(self, told: Attachment) -> bool:
+        """Whether what is known here is newer, in words or in status."""
+        return self.words_at > told.words_at or self.status_at > told.status_at
+
     def attachment(self, conn: str, typing: bool = False) -> Attachment:
         """What the gateway should keep for this connection."""
         return Attachment(

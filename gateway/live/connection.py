@@ -317,9 +317,15 @@ class Connection:
     # What its user is called and shown as.
 
     def attached(self, stub: Stub, attachment: Attachment) -> None:
-        """An object has told its attachment; statuses are the registry's alone."""
-        if stub.name == PRESENCE:
-            self.learn(attachment, stub)
+        """An object has told its attachment.
+
+        A room too may know of a newer choice: the registry made it, and died before it
+        had written it or told everybody. Then the registry is to hear of it.
+        """
+        known = self.attachment
+        self.learn(attachment, stub)
+        if self.attachment != known and stub.name != PRESENCE:
+            self._sockets.wake(PRESENCE)
 
     def learn(self, told: Attachment, source: Stub | None = None) -> None:
         """Keep newer words or a newer status; its objects but `source` hear of them."""

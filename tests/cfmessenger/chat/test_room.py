@@ -711,6 +711,38 @@ def test_a_room_that_slept_learns_at_the_attach() -> None:
     assert here["participants"][0]["displayName"] == "Uno"
 
 
+def test_what_one_socket_brings_the_others_of_its_user_are_told() -> None:
+    # The registry may have died before it told their gateway.
+    there = talking()
+    there.enter("b.2", "user_1")
+    typing(there, "b.2")
+    there.change("a.1", **NEW)
+    second = there.attachments["b.2"]
+    assert (second.display_name, second.status, second.typing) == ("Uno", "busy", True)
+    there.attachments["a.1"] = replace(second, conn="a.1", status="away", status_at=4)
+    there.reattach("a")
+    assert there.attachments["b.2"].status == "away"
+    latest = replace(second, conn="c.1", status="online", status_at=5)
+    there.attachments["c.1"] = latest
+    there._see(there.machine.connect(there.now, latest, None, False))
+    assert {there.attachments[c].status for c in ("a.1", "b.2")} == {"online"}
+    assert there.attachments["b.1"].status_at == 0
+
+
+def test_a_gateway_that_comes_back_with_what_is_older_is_told() -> None:
+    there = talking()
+    typing(there, "a.1")
+    older = there.attachments["a.1"]
+    there.change("a.1", **NEW)
+    for twin in (there, restored(there)):
+        twin.attachments["a.1"] = older
+        twin.reattach("a")
+        known = twin.attachments["a.1"]
+        assert (known.display_name, known.status) == ("Uno", "busy")
+        assert known.typing == (twin is there)
+        assert not any(type(e) is fx.Attach for e in twin.reattach("a"))
+
+
 def test_a_presence_frame_is_the_gateways() -> None:
     there = talking()
     assert there.say("a.1", {"type": "presence", "status": "busy"}) == []

@@ -1,5 +1,7 @@
 """People are counted, not tabs."""
 
+from msgspec.structs import replace
+
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.chat.roster import Roster
 
@@ -52,6 +54,9 @@ def test_all_connections_share_name_and_status() -> None:
         "a.2", "user_1", "Uno", "busy", watch=False, words_at=1, status_at=2
     )
     assert person.attachment("a.2") == expected
+    assert not person.ahead_of(expected)
+    assert person.ahead_of(replace(expected, words_at=0))
+    assert person.ahead_of(replace(expected, status_at=1))
     assert person.attachment("a.1", typing=True).typing
     assert (person.participant().id, person.participant().status) == ("user_1", "busy")
 

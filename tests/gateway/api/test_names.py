@@ -648,6 +648,26 @@ async def _gone(kv: Valkey, key: str) -> bool:
     return await ask(kv, "HGET", key, "status") is None
 
 
+async def test_a_choice_that_a_room_alone_remembers_reaches_the_registry(
+    drowsy: Node, user_id: str
+) -> None:
+    """As when the registry dies before it has written it, after one gateway was told."""
+    async with drowsy.visit() as node:
+        room = new_room()
+        theirs = await node.enter(user_id, room)
+        await node.enter(user_id, room, gateway=1)
+        watcher = await node.watch(WITNESS, gateway=1)
+        await node.asleep(PRESENCE)
+        await theirs.say("I am awake")
+        connection = node.hub(0)._by_user[user_id][0]
+        status_at = connection.attachment.status_at + 1
+        told = replace(connection.attachment, status="busy", status_at=status_at)
+        connection.room.change(connection, told)
+        await watcher.wait("presence_update", userId=user_id, status="busy")
+        assert await listed_status(node, user_id, "busy")
+        assert connection.attachment.status == "busy"
+
+
 @wire("4 offline")
 async def test_a_choice_survives_the_registrys_sleep(
     drowsy: Node, user_id: str
