@@ -114,6 +114,9 @@ class Stub:
         self._fresh: list[link.Input] = []  # not on the link yet: of this loop turn
         self._next = links.next_input  # of the whole gateway, so never used twice
         self._covered = 0  # the highest input that was ever covered
+        # Repeats that the object has, and the log has answered: by number the socket
+        # and the event, until the object answers or covers them, or the next attach.
+        self._answered: dict[int, tuple[str, int]] = {}
         self._link: Link | None = None  # while attached
         self._turn = 0  # of the last attach; what answers another one is too late
         self._reviving: asyncio.Task[None] | None = None  # while it reaches out
@@ -296,6 +299,9 @@ class Stub:
             if done.done is not None and not done.done.done():
                 done.done.set_result(None)
         self._covered = max(self._covered, n)
+        if self._answered:
+            left = {each: echo for each, echo in self._answered.items() if each > n}
+            self._answered = left
 
     def expire(self, now: float) -> None:
         """Find out what became of what was not covered in time; `now` is loop time.
@@ -340,6 +346,8 @@ class Stub:
                 _safely(outlet, outlet.refused, entry.data)
             elif event.seq <= entry.seen:
                 _safely(outlet, outlet.told, event.blob, False)  # a repeat
+                if self._link is not None:
+                    self._answered[entry.n] = entry.conn, event.seq
             else:
                 # Shown since, if it is not newer than what all here were shown.
                 behind |= event.seq > self.seq
@@ -422,6 +430,7 @@ class Stub:
         self._link = to
         to.riders[self.name] = self
         self._fresh = []
+        self._answered = {}
         entries = [pending.input for pending in self._pending]
         # Who catches up comes in again after it: the answer to that is what counts.
         opened = {e.attachment.conn for e in entries if isinstance(e, link.Opened)}
@@ -492,7 +501,7 @@ class Stub:
         if isinstance(item, link.Told):
             for conn in item.conns:
                 outlet = outlets.get(conn)
-                if outlet is not None and self._in_turn(conn, item.seq):
+                if outlet is not None and self._owed(conn, item.seq):
                     _safely(outlet, outlet.told, item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
@@ -521,7 +530,7 @@ class Stub:
                 _safely(outlet, outlet.catch_up, self, item.since, item.seq)
         elif isinstance(item, link.Recall):
             outlet = outlets.get(item.conn)
-            if outlet is not None and self._in_turn(item.conn, item.seq):
+            if outlet is not None and self._owed(item.conn, item.seq):
                 _safely(outlet, outlet.recall, self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
@@ -533,6 +542,15 @@ class Stub:
         event and miss what lies between.
         """
         return seq <= self._behind.get(conn, seq)
+
+    def _owed(self, conn: str, seq: int) -> bool:
+        """Whether the echo of a repeat, event `seq`, is to be shown: in its turn, and
+        unless the log has answered the repeat already (`settle`). 0: no echo."""
+        for n, echo in self._answered.items() if seq else ():
+            if echo == (conn, seq):
+                del self._answered[n]
+                return False
+        return self._in_turn(conn, seq)
 
     def _keep(self, attachment: Attachment) -> None:
         if attachment.conn in self._outlets:

@@ -651,7 +651,7 @@ async def _gone(kv: Valkey, key: str) -> bool:
 async def test_a_choice_that_a_room_alone_remembers_reaches_the_registry(
     drowsy: Node, user_id: str
 ) -> None:
-    """As when the registry dies before it has written it, after one gateway was told."""
+    """The registry has died before it wrote it, after one gateway was told."""
     async with drowsy.visit() as node:
         room = new_room()
         theirs = await node.enter(user_id, room)

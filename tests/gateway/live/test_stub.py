@@ -480,6 +480,48 @@ async def test_the_late_repeat_of_what_was_seen_is_answered_with_it() -> None:
         assert one.got == [b"1-3", (b"echo", False)] and two.got == [b"1-3"]
 
 
+async def test_a_repeat_that_the_log_has_answered_is_answered_by_nobody_else() -> None:
+    async with desk() as at:
+        one, two = Outlet("g1.1"), Outlet("g1.2")
+        await at.enter(one, two)
+        at.output([link.Fanout(b"1-3", 3, None)])
+        await eventually(lambda: one.got == two.got == [b"1-3"])
+        at.say(one, b"again")
+        await eventually(lambda: at.newest == 3)
+        at.expire(again=2)
+        echoes = [link.Told((each.conn,), b"2", False, 2) for each in (one, two)]
+        at.output([*echoes, link.Told((one.conn,), b"no echo", False)])
+        await eventually(lambda: len(two.got) == 2)
+        assert one.got == [b"1-3", (b"echo", False), (b"no echo", False)]
+        # One more is the answer to another repeat of it.
+        at.say(one, b"again")
+        await eventually(lambda: at.newest == 4)
+        at.output([link.Recall(one.conn, 2)])
+        await eventually(lambda: one.got[3:] == [("recall", 2)])
+
+
+@pytest.mark.parametrize("how", ["covered", "attached anew"])
+async def test_what_the_object_will_not_answer_hides_no_later_echo(how: str) -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        at.output([link.Fanout(b"1-3", 3, None)])
+        await eventually(lambda: one.got == [b"1-3"])
+        at.say(one, b"again")
+        await eventually(lambda: at.newest == 2)
+        at.expire(again=2)
+        if how == "covered":
+            at.output([])
+        else:
+            at.process.says(link.Goodbye(NAME, 1, 1, "reset"))
+            await at.process.hears(link.Attach)
+            await at.process.hears(link.Attach)
+        at.say(one, b"again")
+        await eventually(lambda: at.newest == 3)
+        at.output([link.Told((one.conn,), b"2", False, 2)])
+        await eventually(lambda: one.got[2:] == [(b"2", False)])
+
+
 async def test_who_is_on_the_way_in_finds_there_what_was_said() -> None:
     async with desk() as at:
         one, two = Outlet("g1.1"), Outlet("g1.2")
