@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from cfmessenger.backoff import doubled
 from cfmessenger.chat.effects import Attachment, newest
-from cfmessenger.errors import Unavailable
+from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.link import messages as link
 from gateway.live.late import Found, Late
 from gateway.live.links import Link, Links
@@ -348,9 +348,14 @@ class Stub:
                 _safely(outlet, outlet.told, event.blob, False)  # a repeat
                 if self._link is not None:
                     self._answered[entry.n] = entry.conn, event.seq
-            else:
+            elif entry.conn in self._members:
                 # Shown since, if it is not newer than what all here were shown.
                 behind |= event.seq > self.seq
+            elif event.seq > self._seen(outlet):
+                # Still not let in, and its history may begin after that event. Whoever
+                # comes again finds it there, or says it again and has the echo.
+                away = "the room cannot be reached"
+                _safely(outlet, outlet.end, CloseCode.TRY_AGAIN_LATER, away)
         if behind:
             self._turn_to_the_log()
 
@@ -359,15 +364,15 @@ class Stub:
     ) -> set[int]:
         """Those late inputs that are settled here.
 
-        Not what the log has of a socket that is still entering: its history may begin
-        after that event. It stays pending, so it is said again at the next attach, and
-        the object answers it as a repeat.
+        Not what is still to be shown to a socket that catches up: it comes in its turn.
         """
-        waits = {
-            pending.n
-            for pending in self._pending
-            if pending.n in found and pending.conn not in self._members
-        }
+        waits = set()
+        for pending in self._pending:
+            outlet = self._outlets.get(pending.conn or "")
+            if pending.n in found and outlet is not None and outlet.catching_up:
+                assert type(pending.input) is link.Said
+                if found[pending.n].seq > pending.input.seen:
+                    waits.add(pending.n)
         return set(late) - waits
 
     def _turn_to_the_log(self) -> None:

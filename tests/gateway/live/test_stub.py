@@ -522,14 +522,46 @@ async def test_what_the_object_will_not_answer_hides_no_later_echo(how: str) -> 
         await eventually(lambda: one.got[2:] == [(b"2", False)])
 
 
-async def test_who_is_on_the_way_in_finds_there_what_was_said() -> None:
+@pytest.mark.parametrize("since", [None, 6])
+async def test_who_is_not_let_in_for_so_long_is_to_come_again(
+    since: int | None,
+) -> None:
     async with desk() as at:
         one, two = Outlet("g1.1"), Outlet("g1.2")
         await at.enter(one)
-        at.stub.open(two, two.attachment, None, False)
+        at.stub.open(two, two.attachment, since, False)
         at.say(two, b"said")
+        at.say(two, b"not said")
         at.expire(said=7)
-        assert two.got == [] and at.paged == []
+        assert sorted(two.got, key=str) == [("refused", b"not said"), 1013]
+        assert one.got == [] and at.paged == []
+
+
+async def test_who_is_on_the_way_in_has_the_echo_of_what_it_had_seen() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        at.stub.open(one, one.attachment, 7, False)
+        at.say(one, b"again")
+        at.expire(again=7)
+        assert one.got == [(b"echo", False)] and at.paged == []
+
+
+async def test_who_catches_up_finds_what_was_said_in_its_turn() -> None:
+    async with desk() as at:
+        one = Outlet("g1.1")
+        at.stub.open(one, one.attachment, 1, False)
+        await eventually(lambda: at.newest == 1)
+        at.output([link.CatchUp(one.conn, 1, 9)])
+        await eventually(lambda: one.got == [("catch up", 1, 9)])
+        one.catching_up = True
+        at.say(one, b"said")
+        at.say(one, b"again")
+        at.expire(said=7, again=1)
+        assert one.got[1:] == [(b"echo", False)] and at.paged == []
+        one.catching_up = False
+        at.stub.open(one, one.attachment, 9, greeted=True)
+        at.expire()
+        assert one.got[2:] == []
 
 
 async def test_what_is_covered_while_the_log_is_asked_is_answered() -> None:
