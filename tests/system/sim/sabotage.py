@@ -18,6 +18,10 @@ heals before any of the checker's rules breaks:
   told `moved`, or attaches elsewhere, finds the newer life before a second has passed;
 - that whoever wakes after a crash calls everyone, and that silent rooms of a dead pool
   look at the log (`tests/system/cluster/test_pools.py`): nobody here is silent long;
+- that the registry tells a choice to every socket of its user
+  (`tests/cfmessenger/chat/test_presence.py`), that a room does
+  (`tests/cfmessenger/chat/test_room.py`), and that a gateway believes both
+  (`tests/gateway/api/test_names.py`): each does what the others forget;
 - that an exception's host gives it back when it goes to sleep (`Exceptions.end`), and
   that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
 """
@@ -41,12 +45,9 @@ from actors.committer import Committer, Report
 from actors.host import Host
 from actors.ownership import Ownership
 from actors.release import Peer
-from cfmessenger.chat.effects import Attach
 from cfmessenger.chat.history import History
-from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.chat.room import Room
-from cfmessenger.chat.roster import Person
 from cfmessenger.link import messages as link
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
@@ -474,15 +475,3 @@ def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[A
 def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
     """A socket believes whatever it is told last, however old it is."""
     return _instead(gateway.live.connection, "newest", lambda kept, told: told)
-
-
-@sabotage("agree", seeds=(161,))
-def change_told_to_one_socket_alone() -> contextlib.AbstractContextManager[Any]:
-    """The registry tells a choice to the socket that made it, not to the others."""
-    changed = Presence._changed_now
-
-    def terse(self: Presence, now: int, person: Person) -> list[Any]:
-        told, *others = changed(self, now, person)
-        return [told, *(each for each in others if type(each) is not Attach)]
-
-    return _instead(Presence, "_changed_now", terse)
