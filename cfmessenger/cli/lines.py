@@ -18,7 +18,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import StdoutProxy
 
@@ -90,6 +92,14 @@ async def piped(fd: int) -> AsyncGenerator[str, None]:
             yield line
 
 
+class _Keyboard(Vt100Input):
+    """Stays raw while something is printed, so that a key pressed then is not echoed
+    over the screen, nor taken by the terminal for the end of the input."""
+
+    def cooked_mode(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
 async def typed(changed: Callable[[str], None]) -> AsyncGenerator[str, None]:
     """The lines of a terminal, until ^D; what is printed meanwhile goes above them.
 
@@ -103,6 +113,14 @@ async def typed(changed: Callable[[str], None]) -> AsyncGenerator[str, None]:
     def interrupt(_: KeyPressEvent) -> None:
         signal.raise_signal(signal.SIGINT)  # the same as from outside
 
+    @keys.add("c-z")
+    def suspend(_: KeyPressEvent) -> None:
+        run_in_terminal(stop)
+
+    def stop() -> None:
+        with Vt100Input.cooked_mode(keyboard):
+            os.kill(0, signal.SIGTSTP)
+
     def said(buffer: Buffer) -> bool:
         # What is not UTF-8 arrives as surrogates. A paste may hold several lines.
         text = buffer.text.encode(errors="replace").decode()
@@ -111,10 +129,11 @@ async def typed(changed: Callable[[str], None]) -> AsyncGenerator[str, None]:
         changed("")
         return False  # do not keep it in the line
 
+    keyboard = _Keyboard(sys.stdin)
     session: PromptSession[str] = PromptSession(
         "> ",
         erase_when_done=True,
-        enable_suspend=True,
+        input=keyboard,
         key_bindings=keys,
         reserve_space_for_menu=0,
     )
