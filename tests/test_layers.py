@@ -45,13 +45,15 @@ MAY_IMPORT = {
     "gateway/server/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
 }
 
-GROUND = ("clock", "errors", "ids", "log_format", "memory", "placement", "settings")
+GROUND = (
+    "backoff background clock errors flights ids log_format memory placement settings"
+).split()
 """Modules directly in `cfmessenger`: any folder may use them; they use no folder."""
 
 MAY_USE = {
     "cfmessenger.wire": "",
     "cfmessenger.chat": "wire",
-    "cfmessenger.link": "chat",
+    "cfmessenger.link": "wire chat",
     "cfmessenger.storage": "chat",
     "cfmessenger.accounts": "wire storage",
     "cfmessenger.bots": "wire chat accounts",
