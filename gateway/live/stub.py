@@ -551,10 +551,11 @@ class Stub:
     def _owed(self, conn: str, seq: int) -> bool:
         """Whether the echo of a repeat, event `seq`, is to be shown: in its turn, and
         unless the log has answered the repeat already (`settle`). 0: no echo."""
-        for n, echo in self._answered.items() if seq else ():
-            if echo == (conn, seq):
-                del self._answered[n]
-                return False
+        if seq and self._answered:
+            for n, echo in self._answered.items():
+                if echo == (conn, seq):
+                    del self._answered[n]
+                    return False
         return self._in_turn(conn, seq)
 
     def _keep(self, attachment: Attachment) -> None:
