@@ -108,7 +108,7 @@ class About(NamedTuple):
     """What is to know of a setting beside its name, type and value.
 
     Without `help` it is for tests, and no flag. `default` is for people, where the
-    value cannot say it. `read` is for text that needs more than its type. `secret`:
+    value cannot say it. `read` is for text that needs more than its type. `hides`:
     the value as a whole, which has no flag then, or the password that it may hold; no
     repr shows either. `section` stands at the first setting of one.
     """
@@ -116,7 +116,7 @@ class About(NamedTuple):
     help: str = ""
     default: str = ""
     read: Callable[[str], object] | None = None
-    secret: Literal["", "whole", "password"] = ""
+    hides: Literal["", "whole", "password"] = ""
     section: str = ""
 
 
@@ -238,7 +238,7 @@ class Settings(
             "A Valkey (9 or newer) to use.",
             "embedded",
             read=_valkey_url,
-            secret="password",
+            hides="password",
         ),
     ] = None
     valkey_replica_url: Annotated[
@@ -247,7 +247,7 @@ class Settings(
             "Where open sockets' sessions are checked again.",
             "the primary",
             read=_valkey_url,
-            secret="password",
+            hides="password",
         ),
     ] = None
     fsync: Annotated[
@@ -260,7 +260,7 @@ class Settings(
             "`postgresql://…` or `sqlite:///path`, for users and orders.",
             "SQLite in the data folder",
             read=_database_url,
-            secret="password",
+            hides="password",
         ),
     ] = None
     log_length: Annotated[
@@ -352,7 +352,7 @@ class Settings(
     ] = None
     turnstile_secret_key: Annotated[
         str | None,
-        About("Checks what they solved; no flag, as it is secret.", secret="whole"),
+        About("Checks what they solved; no flag, as it is secret.", hides="whole"),
     ] = None
     turnstile_url: Annotated[
         str, About("Where it is checked.", "Cloudflare's", read=_http_url)
@@ -376,14 +376,14 @@ class Settings(
             "An OpenAI-compatible server that answers for the bots.",
             "none: scripted",
             read=_http_url,
-            secret="password",
+            hides="password",
         ),
     ] = None
     ai_model: Annotated[
         str | None, About("Its model; needed with CFM_AI_BASE_URL.")
     ] = None
     ai_key: Annotated[
-        str | None, About("Its key; no flag, as it is secret.", secret="whole")
+        str | None, About("Its key; no flag, as it is secret.", hides="whole")
     ] = None
 
     log_format: Annotated[
@@ -453,7 +453,7 @@ class Settings(
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [
-            (field, "(hidden)" if value and ABOUT[field].secret else value)
+            (field, "(hidden)" if value and ABOUT[field].hides else value)
             for field in self.__struct_fields__
             for value in (getattr(self, field),)
         ]

@@ -65,7 +65,7 @@ def flags_but(*fields: str) -> list[str]:
     return [
         field
         for field, about in ABOUT.items()
-        if about.help and about.secret != "whole" and field not in fields
+        if about.help and about.hides != "whole" and field not in fields
     ]
 
 
@@ -105,7 +105,7 @@ def _parameter(field: str) -> str:
 
 
 def _harmless(field: str, value: str) -> str:
-    if ABOUT[field].secret == "password":
+    if ABOUT[field].hides == "password":
         try:
             secret = urlsplit(value).password or "password=" in urlsplit(value).query
         except ValueError:
