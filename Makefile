@@ -7,11 +7,16 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS   ?=
-# One process of tests a core, four at most: `make test WORKERS=0` is one after the other.
-WORKERS ?= logical
+# Processes of tests: two a core, since much of it is waiting, and eight at most.
+# `make test WORKERS=0` is one after the other.
+WORKERS ?= $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) * 2 )); echo $$(( n < 8 ? n : 8 )))
+# Without Ray, a browser, a server of Valkey's or a process of ours.
+PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
+  $(addprefix tests/cfmessenger/,chat wire link bots load) \
+  tests/actors/test_gates.py tests/actors/test_load.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-js types format load bench chaos sim clean lock
+.PHONY: help run test test-fast lint lint-js types format load bench chaos sim clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -20,8 +25,12 @@ run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=0 is one by one)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder \
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder \
 	  --durations 20 --durations-min 1 $(ARGS)
+
+test-fast: $(STAMP) ## the tests of the pure parts, in less than a minute
+	$(BIN)/python -m pytest -n $(WORKERS) -q $(PURE) --ignore tests/test_packaging.py \
+	  $(addprefix --ignore tests/cfmessenger/load/test_,sabotage.py scenarios.py) $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting; vulture: what nothing calls
 	$(BIN)/ruff check .

@@ -28,18 +28,29 @@ PASSWORD = "tests"
 ADMIN = "admin"
 
 
-RAY = (
-    "tests/system/cluster/",
-    "tests/system/browser/",
-    "tests/system/contract/",
-    "tests/system/security/test_exp",
+CLUSTER = "tests/system/cluster/test_"
+TOGETHER = {
+    "a cluster": tuple(
+        CLUSTER + each
+        for each in (
+            "auto faults fencing gateways hibernation nodes pools wakes".split()
+        )
+    ),
+    "a browser": ("tests/system/browser/",),
+}
+"""What shares a fixture of the session that is long to start: one process has them all,
+by the name of what they share."""
+
+FIRST = (
+    *("tests/system/cluster/", "tests/system/browser/", "tests/system/contract/"),
+    *("tests/system/fuzz/", "tests/system/security/test_exp"),
 )
-"""Where tests start a Ray: heavy, and some count processes."""
+"""What takes longest: begun last, the others would wait for it."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Shared out, a module stays in one process, and all that starts a Ray in the same.
+    """Shared out: a module stays in one process, and so do those that share more.
 
     Not by marks: xdist's groups come to nothing with this pytest.
     """
@@ -47,15 +58,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+            for shared, those in TOGETHER.items():
+                if nodeid.startswith(those):
+                    return shared
+            return nodeid.partition("::")[0]
 
     return ByModule(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a Ray takes longest: shared out it begins first."""
+    """The longest first, where they are shared out: who shares a cluster, a browser."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: not item.nodeid.startswith(RAY))
+        shared = [start for those in TOGETHER.values() for start in those]
+        items.sort(
+            key=lambda item: (
+                not item.nodeid.startswith(tuple(shared)),
+                not item.nodeid.startswith(FIRST),
+            )
+        )
 
 
 @pytest.fixture(scope="session")

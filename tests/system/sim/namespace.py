@@ -61,7 +61,9 @@ class NamespaceServer:
 
     def newest(self) -> Awaitable[Placement]:
         """The present generation, whoever asks: it looks as itself."""
-        found: Awaitable[Placement] = self.process.run(self.following.newest)
+        create = asyncio.get_running_loop().create_task
+        found: Awaitable[Placement]
+        found = self.process.run(create, self.following.newest())
         return found
 
     def _adopted(self) -> None:
