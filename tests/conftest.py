@@ -28,24 +28,29 @@ PASSWORD = "tests"
 ADMIN = "admin"
 
 
-CLUSTER = "tests/system/cluster/test_"
-TOGETHER = {
-    "a cluster": tuple(
-        CLUSTER + each
-        for each in (
-            "auto faults fencing gateways hibernation nodes pools wakes".split()
-        )
+CHAINS = {
+    "shared": "system/cluster/test_ system/browser/",
+    "own": (
+        "system/cluster/test_bots system/cluster/test_location "
+        "system/cluster/test_ray_namespace system/cluster/test_readme "
+        "system/cluster/test_survival system/cluster/test_up "
+        "system/cluster/test_warm_pool system/contract/ system/security/test_exp"
     ),
-    "a browser": ("tests/system/browser/",),
 }
-"""What shares a fixture of the session that is long to start: one process has them all,
-by the name of what they share."""
+"""What starts a Ray, in two processes: those that share one, and those that start their
+own. More of them side by side take each other's time, and what promises to be there
+within seconds is late."""
 
-FIRST = (
-    *("tests/system/cluster/", "tests/system/browser/", "tests/system/contract/"),
-    *("tests/system/fuzz/", "tests/system/security/test_exp"),
-)
-"""What takes longest: begun last, the others would wait for it."""
+
+def chain_of(nodeid: str) -> str | None:
+    """The one that a test belongs to: the longest path counts."""
+    found = [
+        (len(start), chain)
+        for chain, starts in CHAINS.items()
+        for start in starts.split()
+        if nodeid.startswith(f"tests/{start}")
+    ]
+    return max(found)[1] if found else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,22 +63,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            for shared, those in TOGETHER.items():
-                if nodeid.startswith(those):
-                    return shared
-            return nodeid.partition("::")[0]
+            return chain_of(nodeid) or nodeid.partition("::")[0]
 
     return ByModule(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, where they are shared out: who shares a cluster, a browser."""
+    """Shared out, the chains begin first: they take longest."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        shared = [start for those in TOGETHER.values() for start in those]
+        order = list(CHAINS)
         items.sort(
             key=lambda item: (
-                not item.nodeid.startswith(tuple(shared)),
-                not item.nodeid.startswith(FIRST),
+                order.index(chain) if (chain := chain_of(item.nodeid)) else len(order)
             )
         )
 

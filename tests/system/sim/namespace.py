@@ -62,9 +62,8 @@ class NamespaceServer:
     def newest(self) -> Awaitable[Placement]:
         """The present generation, whoever asks: it looks as itself."""
         create = asyncio.get_running_loop().create_task
-        found: Awaitable[Placement]
-        found = self.process.run(create, self.following.newest())
-        return found
+        # Shielded, since a dead process would not even end what is cancelled.
+        return asyncio.shield(self.process.run(create, self.following.newest()))
 
     def _adopted(self) -> None:
         self.before, self.known = self.known, self.following.known
