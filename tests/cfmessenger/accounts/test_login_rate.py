@@ -29,17 +29,22 @@ async def test_the_sixth_attempt_waits(kv: Valkey) -> None:
 async def test_a_place_is_free_again_exactly_one_window_later(kv: Valkey) -> None:
     rate = LoginRate(kv, 2, 0.2)
     loop = asyncio.get_running_loop()
-    first = loop.time()
-    assert await rate.take("10.0.0.1") == 0
-    await asyncio.sleep(0.1)
-    assert await rate.take("10.0.0.1") == 0
-    wait = await rate.take("10.0.0.1")
-    assert 0 < wait <= 110
-    await asyncio.sleep(wait / 1000 + 0.005)
-    # The first place is free, the second is not: the window slides.
-    assert loop.time() - first < 0.3
-    assert await rate.take("10.0.0.1") == 0
-    assert await rate.take("10.0.0.1") > 0
+    for n in range(50):
+        address = f"10.0.0.{n}"
+        assert await rate.take(address) == 0
+        await asyncio.sleep(0.1)
+        second = loop.time()
+        assert await rate.take(address) == 0
+        wait = await rate.take(address)
+        assert wait <= 110
+        await asyncio.sleep(wait / 1000 + 0.005)
+        # The first place is free, the second is not: the window slides.
+        assert await rate.take(address) == 0
+        third = await rate.take(address)
+        if loop.time() - second < 0.2:
+            assert wait > 0 and third > 0
+            return
+    raise AssertionError("this machine never gives a tenth of a second")
 
 
 async def test_refused_attempts_neither_count_nor_leave_anything(kv: Valkey) -> None:

@@ -305,7 +305,9 @@ export class Conversation {
     this.element.dataset.state = state;
     this.#wasOpen ||= state === "open";
     this.banner.hidden = state === "open" || state === "closed";
-    setText(this.banner, why ? `${why} What you write is kept.` : (WAITING[state] ?? ""));
+    // An attempt may take long, and what is written is kept meanwhile too.
+    const told = this.#wasOpen && state === "connecting" ? "waiting" : state;
+    setText(this.banner, why ? `${why} What you write is kept.` : (WAITING[told] ?? ""));
   }
 
   #final(code) {
