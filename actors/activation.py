@@ -18,7 +18,7 @@ from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.kinds import Machine, kind_of
 from actors.load import Load
-from actors.loading import NOTHING, Floor, load
+from actors.loading import NOTHING, SeenBeyond, load
 from actors.release import Peer, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
@@ -79,12 +79,12 @@ class Activation:
         self._loaded_at = 0.0  # loop time of the last load
         self._flush_due = False  # from `_flush_soon` until `_flush`
         self._calls = 0  # rounds of `call_absent` that are left; CALLS after a load
-        # Each shuts the input gate, while what was taken is still shown, until a reset
-        # or the end:
+        # While one of these is set the input gate is shut, and what was taken before is
+        # still shown. A reset or the end clears them.
         self._parting = False  # from `hibernate`, when it waits to move or shut down
         self._faulty = False  # from a fault: the machine raised, and is dropped
         self._doubting = False  # from an attach that has seen more than we know
-        self._floor = NOTHING  # what the next load is told; from a doubt until then
+        self._beyond = NOTHING  # what the next load is told; from a doubt until then
         self._faults = Faults()
         # The alarm's timer and when it rings (ms), from `_set_alarm` until `_ring`.
         self._timer: asyncio.TimerHandle | None = None
@@ -125,14 +125,14 @@ class Activation:
         self._background.begin(self._start(0.0))
 
     async def _start(self, pause_s: float) -> None:
-        floor, self._floor = self._floor, NOTHING
+        beyond, self._beyond = self._beyond, NOTHING
         if pause_s:
             await asyncio.sleep(pause_s)
             if self.state is not State.STARTING:
                 return
         try:
             machine = await load(
-                self.name, self._kind, self._around.loads, self._around.clock, floor
+                self.name, self._kind, self._around.loads, self._around.clock, beyond
             )
             dead = await self._dead(machine.gateways)
             # After a crash nobody knows who held sockets at the end: all are called.
@@ -274,8 +274,8 @@ class Activation:
             # The gateway has seen more than we know.
             self._waiting.append((peer, message))
             self._doubting = True
-            floor = Floor(self.epoch, message.epoch, message.seq)
-            self._background.begin(self._doubt(floor))
+            beyond = SeenBeyond(self.epoch, message.epoch, message.seq)
+            self._background.begin(self._doubt(beyond))
             return
         try:
             self._seat(peer, message)
@@ -301,7 +301,7 @@ class Activation:
         effects = machine.attach(now, peer.gateway, message.sockets)
         self._gate.hold(Step((seating, *effects), None, 0))
 
-    async def _doubt(self, floor: Floor) -> None:
+    async def _doubt(self, beyond: SeenBeyond) -> None:
         """A gateway has seen more than we know (design.md §3.2). If the log has a newer
         epoch we are superseded; if not, storage has lost what was shown, and the object
         begins anew above it."""
@@ -310,12 +310,12 @@ class Activation:
         except Unavailable:
             self._end("storage_failed")
             return
-        if self.state is not State.RUNNING or self.epoch != floor.own_epoch:
+        if self.state is not State.RUNNING or self.epoch != beyond.own_epoch:
             return  # it was reset meanwhile, and all were told to attach again
         if newest > self.epoch:
             self.supersede()
         else:
-            self._floor = floor
+            self._beyond = beyond
             self._reset("damage")
 
     def _take(self, peer: Peer, message: link.Inputs) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from actors.activation import Activation
-from actors.exceptions import Exceptions, Look
 from actors.host_settings import HostSettings
 from actors.memory import Slack
+from actors.own_rooms import Look, OwnRooms
 from actors.ownership import Ownership
 from actors.peer import HELLO_TIMEOUT_S, Peer
 from actors.surroundings import Surroundings
@@ -76,7 +76,7 @@ class Host(Surroundings):
         clock = Clock()
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
         self._generation = Generation(self._aside)
-        self._exceptions = Exceptions(actor, settings.limits, self._generation, memory)
+        self._exceptions = OwnRooms(actor, settings.limits, self._generation, memory)
         self._ownership = Ownership(
             actor, settings.placement, self._aside, self._generation
         )

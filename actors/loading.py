@@ -23,7 +23,7 @@ REMEMBER_MESSAGES = 1000
 REMEMBER_MS = 60_000
 
 
-class Floor(NamedTuple):
+class SeenBeyond(NamedTuple):
     """What a gateway has seen of an object beyond what an activation of `own_epoch`
     knew, although nobody lived later: storage has lost it (design.md §3.2)."""
 
@@ -32,7 +32,7 @@ class Floor(NamedTuple):
     seq: int
 
 
-NOTHING = Floor(0, 0, 0)
+NOTHING = SeenBeyond(0, 0, 0)
 
 
 class _Stamp(msgspec.Struct):
@@ -43,16 +43,16 @@ _stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 async def load(
-    name: str, kind: Kind, log: Log, clock: Clock, floor: Floor = NOTHING
+    name: str, kind: Kind, log: Log, clock: Clock, beyond: SeenBeyond = NOTHING
 ) -> Machine:
     """The machine of a new activation. Raises `Fenced` or `Unavailable`.
 
     What is missing of the log is logged as an error and never numbered again: holes,
-    what a mirror or a gateway (`floor`) has seen above the log's top, and events that
+    what a mirror or a gateway (`beyond`) has seen above the log's top, and events that
     nobody can read.
     """
-    found = await log.activate(name, floor.epoch)
-    if floor.own_epoch and found.previous_epoch != floor.own_epoch:
+    found = await log.activate(name, beyond.epoch)
+    if beyond.own_epoch and found.previous_epoch != beyond.own_epoch:
         raise Fenced(name)  # somebody did live later
     now = clock.now()  # which has heard from storage what time it is
     machine, clean = kind.fresh(), False
@@ -77,7 +77,7 @@ async def load(
     if found.seq < machine.seq:
         # Nothing is mirrored before it is confirmed, so the log did hold it.
         logger.error("%s lost events %d to %d", name, found.seq + 1, machine.seq)
-    _pass_over(name, machine, max(found.numbered, floor.seq))
+    _pass_over(name, machine, max(found.numbered, beyond.seq))
     machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
     machine.crashed = found.previous_epoch > 0 and not clean
     logger.info("%s active, epoch %d, seq %d", name, found.epoch, machine.seq)

@@ -25,7 +25,7 @@ MAX_ROUTES = 1000
 """Objects for which a gateway that can notify them is remembered."""
 
 
-class Peer(Protocol):
+class Recipient(Protocol):
     """A gateway's end of a link."""
 
     gateway: str
@@ -46,7 +46,9 @@ class Seat:
         "turn",
     )
 
-    def __init__(self, peer: Peer, covered: int, replay: int, turn: int = 0) -> None:
+    def __init__(
+        self, peer: Recipient, covered: int, replay: int, turn: int = 0
+    ) -> None:
         self.peer = peer
         self.turn = turn  # the gateway's number of this attach
         self.covered = covered  # the last input whose effects were released
@@ -98,7 +100,7 @@ class Release:
             fx.Repeat: self._repeat,
             fx.Behind: self._behind,
             fx.Close: self._close,
-            fx.Attach: self._attach,
+            fx.KeepAttachment: self._attach,
             fx.Notify: self._notify,
             Seating: self._seat,
         }
@@ -180,7 +182,7 @@ class Release:
         gateway = gateway_of(conn)
         seat = self._seats.get(gateway)
         # A repeated input is answered again, but brings no attachment again.
-        if seat is not None and (gateway != self._again or type(item) is link.Attached):
+        if seat is not None and (gateway != self._again or type(item) is link.Kept):
             seat.items.append(item)
         elif seat is None and gateway != self._again:
             self._keep(gateway, item)
@@ -203,10 +205,10 @@ class Release:
         blob = link.text_frame(effect.frame)
         self._bytes += len(blob)
         if len(effect.conns) == 1:
-            self._to(effect.conns[0], link.Told(effect.conns, blob, effect.fault))
+            self._to(effect.conns[0], link.ToSockets(effect.conns, blob, effect.fault))
             return
         for conns in _by_gateway(effect.conns):
-            self._to(conns[0], link.Told(conns, blob, effect.fault))
+            self._to(conns[0], link.ToSockets(conns, blob, effect.fault))
 
     def _subscribe(self, effect: fx.Subscribe, step: Step[Seat]) -> None:
         for conns in _by_gateway(effect.conns):
@@ -220,7 +222,9 @@ class Release:
             self._to(effect.conn, link.Recall(effect.conn, effect.seq))
         else:
             blob = link.text_frame(effect.frame)
-            self._to(effect.conn, link.Told((effect.conn,), blob, False, effect.seq))
+            self._to(
+                effect.conn, link.ToSockets((effect.conn,), blob, False, effect.seq)
+            )
 
     def _behind(self, effect: fx.Behind, step: Step[Seat]) -> None:
         self._to(effect.conn, link.CatchUp(effect.conn, effect.since, effect.seq))
@@ -228,8 +232,8 @@ class Release:
     def _close(self, effect: fx.Close, step: Step[Seat]) -> None:
         self._to(effect.conn, link.Closing(effect.conn, effect.code, effect.reason))
 
-    def _attach(self, effect: fx.Attach, step: Step[Seat]) -> None:
-        self._to(effect.attachment.conn, link.Attached(effect.attachment))
+    def _attach(self, effect: fx.KeepAttachment, step: Step[Seat]) -> None:
+        self._to(effect.attachment.conn, link.Kept(effect.attachment))
 
     def _notify(self, effect: fx.Notify, step: Step[Seat]) -> None:
         """Any gateway can forward; the one that brought the cause is at hand."""

@@ -24,7 +24,7 @@ from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import Valkey
 from gateway.api.hub import Data
 from gateway.app import create_app
-from gateway.live.fanout import ServerTap
+from gateway.live.raw_socket import ServerTap
 from gateway.live.sockets import Sockets
 
 NAMESPACE = "CFMX_NAMESPACE"

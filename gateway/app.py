@@ -31,7 +31,7 @@ from gateway.api.hub import Data, Hub, RoomLog, Services
 from gateway.api.operations import OPERATIONS
 from gateway.envelope import Refusal, refuse
 from gateway.live import sockets
-from gateway.live.fanout import ServerTap
+from gateway.live.raw_socket import ServerTap
 from gateway.middleware import Edge
 from gateway.origin import served_hosts
 from gateway.web import pages as web

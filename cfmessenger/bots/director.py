@@ -85,7 +85,7 @@ class Rotated(msgspec.Struct, frozen=True, gc=False, tag="rotated", rename="came
     active: tuple[str, ...]
 
 
-class Told(msgspec.Struct, frozen=True, gc=False, tag="told", rename="camel"):
+class SaidEnough(msgspec.Struct, frozen=True, gc=False, tag="told", rename="camel"):
     """In the log: `room:<id>` or `user:<id>` was told that it is enough for today."""
 
     timestamp: int
@@ -100,7 +100,7 @@ class Excused(msgspec.Struct, frozen=True, gc=False, tag="excused", rename="came
     bot_id: str
 
 
-Event = Reserved | Rotated | Told | Excused
+Event = Reserved | Rotated | SaidEnough | Excused
 
 _encode_event = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder[Event](Event).decode
@@ -212,7 +212,10 @@ class Director:
         came = [bot for bot in active if bot not in self._rotation.active]
         new_hour = slot > self._rotation.slot
         self._rotation.turn(slot, active)
-        effects: list[Effect] = [self._log(Rotated(now, slot, active)), self._active()]
+        effects: list[Effect] = [
+            self._append(Rotated(now, slot, active)),
+            self._active(),
+        ]
         turns = active if new_hour else came
         effects += [_count(now, bot, "rotations") for bot in turns]
         return effects
@@ -236,7 +239,7 @@ class Director:
         if self._floor.full(room):
             return [*effects, _count(now, bot, "refused_busy")]
         self._ledger.reserve(now, user)
-        effects.append(self._log(Reserved(now, room, question.seq, bot, user)))
+        effects.append(self._append(Reserved(now, room, question.seq, bot, user)))
         ledger = self._ledger
         effects.append(Spent(ledger.day, None, ledger.total))
         effects.append(Spent(ledger.day, user, ledger.by_user[user]))
@@ -265,14 +268,14 @@ class Director:
         if not (self._floor.free(room) and self._ledger.tell(now, whom)):
             return [_count(now, bot, f"refused_{refusal}")]
         excuse = Answer(ENOUGH, outcome=refusal)
-        return self._excuse(now, question, excuse, Told(now, whom))
+        return self._excuse(now, question, excuse, SaidEnough(now, whom))
 
     def _excuse(
         self, now: int, question: Question, excuse: Answer, event: Event
     ) -> list[Effect]:
         """Say so, and keep that in the log. Counted when it was said."""
         self._floor.join(now, question)
-        return [self._log(event), Think(question, excuse)]
+        return [self._append(event), Think(question, excuse)]
 
     def _say(self, question: Question, text: str) -> Notify:
         bot = question.bot_id
@@ -317,7 +320,7 @@ class Director:
 
     # The log, sleep and wake.
 
-    def _log(self, event: Event) -> Append:
+    def _append(self, event: Event) -> Append:
         self.seq += 1
         self.receipts_changed = True  # the mirror follows, so that no log need be long
         return Append(self.seq, _encode_event(event))

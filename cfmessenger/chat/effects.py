@@ -120,7 +120,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class Attach(msgspec.Struct, frozen=True, gc=False):
+class KeepAttachment(msgspec.Struct, frozen=True, gc=False):
     """The gateway keeps this attachment for its connection from now on."""
 
     attachment: Attachment
@@ -203,7 +203,7 @@ Effect = (
     | Repeat
     | Behind
     | Close
-    | Attach
+    | KeepAttachment
     | Notify
     | Touch
     | Read

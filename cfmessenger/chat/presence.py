@@ -21,12 +21,12 @@ from ..ids import gateway_of
 from ..wire import protocol
 from ..wire.protocol import Participant, PresenceUpdate, Status
 from .effects import (
-    Attach,
     Attachment,
     BotsActive,
     Broadcast,
     DirectMessage,
     Effect,
+    KeepAttachment,
     Record,
     Send,
     StatusChanged,
@@ -213,14 +213,16 @@ class Presence:
             self._tick_soon(now)
         known = person.attachment(conn)
         if known != attachment:
-            effects.append(Attach(known))
+            effects.append(KeepAttachment(known))
         return effects
 
     def _changed_now(self, now: int, person: Person) -> list[Effect]:
         """Every gateway that holds a socket of theirs learns it, and tells its room."""
         self._changed[person.user_id] = None
         self._tick_soon(now)
-        effects: list[Effect] = [Attach(person.attachment(c)) for c in person.conns]
+        effects: list[Effect] = [
+            KeepAttachment(person.attachment(c)) for c in person.conns
+        ]
         effects.append(_record(person))
         return effects
 

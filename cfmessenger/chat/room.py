@@ -25,7 +25,6 @@ from .compose import compose, fingerprint
 from .effects import (
     Append,
     Asked,
-    Attach,
     Attachment,
     Behind,
     BotSays,
@@ -33,6 +32,7 @@ from .effects import (
     Broadcast,
     DirectMessage,
     Effect,
+    KeepAttachment,
     Notify,
     Read,
     Repeat,
@@ -192,7 +192,9 @@ class Room:
             elif gateway not in self._dormant:
                 self._roll_call.one_soon(now, attachment.conn)
             if person.ahead_of(attachment):
-                effects.append(Attach(self._attachment(person, attachment.conn)))
+                effects.append(
+                    KeepAttachment(self._attachment(person, attachment.conn))
+                )
         self._dormant.discard(gateway)
         still = set(conns)
         for conn in held:
@@ -216,7 +218,7 @@ class Room:
         else, if whoever told the first one has died since."""
         self._roll_call.everyone_soon(now)
         others = [other for other in person.conns if other != conn]
-        return [Attach(self._attachment(person, other)) for other in others]
+        return [KeepAttachment(self._attachment(person, other)) for other in others]
 
     def missed(self, gateway: str) -> None:
         """A gateway did not hear the goodbye of the life before: it may have missed
@@ -238,7 +240,7 @@ class Room:
         learned = not arrived and person.learn(attachment)
         known = person.attachment(attachment.conn, attachment.typing)
         if known != attachment:
-            effects.append(Attach(known))
+            effects.append(KeepAttachment(known))
         if arrived:
             if announce:
                 effects += self._announce(now, person, "joined")
@@ -328,9 +330,9 @@ class Room:
         name = person.display_name
         message = compose(frame, own_id, self._id, sender_id, name, at, seq)
         if self._bots is None or not isinstance(frame, Chat):
-            return self._commit(message)
+            return self._append(message)
         asked = question_of(message, self._bots, self._direct, self._history)
-        effects = self._commit(message)
+        effects = self._append(message)
         if asked is not None:
             effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
         return effects
@@ -345,7 +347,7 @@ class Room:
             effects.append(Send((conn,), protocol.error_frame(reused)))
         return [*effects, Repeat(conn, kept.seq, kept.event or None)]
 
-    def _commit(self, message: Message) -> list[Effect]:
+    def _append(self, message: Message) -> list[Effect]:
         event, seq, at = protocol.encode(message), message.seq, message.timestamp
         self.seq = seq
         self._history.add(
@@ -408,7 +410,7 @@ class Room:
             return effects
         at, seq = self._time(now), self.seq + 1
         frame = Chat(told.content)
-        return effects + self._commit(
+        return effects + self._append(
             compose(frame, own_id, self._id, bot, name, at, seq)
         )
 
@@ -422,7 +424,7 @@ class Room:
         effects = self._show(changed)
         if frame.is_typing and shown_on != conn:
             moved = [shown_on, conn] if shown_on in person.conns else [conn]
-            effects += [Attach(self._attachment(person, c)) for c in moved]
+            effects += [KeepAttachment(self._attachment(person, c)) for c in moved]
         return effects
 
     def _show(self, changed: Iterable[Typist]) -> list[Effect]:
@@ -435,7 +437,7 @@ class Room:
             effects.append(Broadcast(protocol.encode(state), user_id))
             person = self._roster.conns.get(conn)
             if person is not None:
-                effects.append(Attach(person.attachment(conn, typist.shown)))
+                effects.append(KeepAttachment(person.attachment(conn, typist.shown)))
         return effects
 
     def _silence(self, attachments: list[Attachment]) -> list[Effect]:
@@ -447,7 +449,7 @@ class Room:
             known = self._attachment(person, attachment.conn)
             if not attachment.typing or known.typing:
                 continue
-            effects.append(Attach(known))
+            effects.append(KeepAttachment(known))
             user_id = person.user_id
             if self._typists.get(user_id) is None and user_id not in told:
                 told.add(user_id)

@@ -58,8 +58,9 @@ COMMANDS = (
     *("publish", "subscribe"),
 )
 """What the product sends, and all that its user may: `tests/test_commands.py` compares
-this with the calls, and `deploy/users.acl` with this. Nobody administers the server
-over a connection: it is set up by its file and ended by a signal."""
+this with the calls, `tests/system/security/test_static.py` with `deploy/users.acl`.
+Nobody administers the server over a connection: it is set up by its file and ended by a
+signal."""
 
 
 def configuration(folder: Path, socket: Path, password: str, fsync: str) -> str:

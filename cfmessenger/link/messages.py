@@ -97,9 +97,9 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     -1: none of them is in the fan-out. Inputs up to `covered` are done; those above it
     up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is the
     number of this attach: what belongs to another turn, in either direction, is too
-    late and is dropped. `rested` is the epoch whose goodbye it heard last, 0 if it has
-    heard of the object since. If that is not the epoch before this one, it may have
-    missed what no gap brings.
+    late and is dropped. `rested` is the epoch whose goodbye was the last that it
+    heard of the object; else 0. If it is not the epoch before the present one, the
+    gateway may have missed what is not logged, which no gap brings.
     """
 
     object: str
@@ -141,7 +141,7 @@ class Fanout(Struct, frozen=True, gc=False, tag=0):
     but_user: str | None
 
 
-class Told(Struct, frozen=True, gc=False, tag=1):
+class ToSockets(Struct, frozen=True, gc=False, tag=1):
     """Bytes for these sockets alone. `fault`: it answers an abuse (wire.md §6,
     4508)."""
 
@@ -167,7 +167,7 @@ class Closing(Struct, frozen=True, gc=False, tag=3):
     reason: str
 
 
-class Attached(Struct, frozen=True, gc=False, tag=4):
+class Kept(Struct, frozen=True, gc=False, tag=4):
     """Keep this attachment for its connection (a Durable Object's
     serializeAttachment)."""
 
@@ -196,7 +196,7 @@ class Forward(Struct, frozen=True, gc=False, tag=6):
     payload: bytes
 
 
-Item = Fanout | Told | Subscribed | Closing | Attached | CatchUp | Recall | Forward
+Item = Fanout | ToSockets | Subscribed | Closing | Kept | CatchUp | Recall | Forward
 
 
 class Welcome(Struct, frozen=True, gc=False, tag=0):
@@ -268,7 +268,7 @@ def frame(message: ToActor | ToGateway) -> bytes:
     return bytes(buffer)
 
 
-class Reader:
+class MessageReader:
     """Cuts a byte stream into messages. `feed` may be called with any split."""
 
     def __init__(self, decoder: msgspec.msgpack.Decoder[object]) -> None:
@@ -297,14 +297,14 @@ class Reader:
         self._buffer = buffer[start:]
 
 
-def actor_reader() -> Reader:
+def actor_reader() -> MessageReader:
     """A reader of what gateways send."""
-    return Reader(_to_actor)  # type: ignore[arg-type]
+    return MessageReader(_to_actor)  # type: ignore[arg-type]
 
 
-def gateway_reader() -> Reader:
+def gateway_reader() -> MessageReader:
     """A reader of what actors send."""
-    return Reader(_to_gateway)  # type: ignore[arg-type]
+    return MessageReader(_to_gateway)  # type: ignore[arg-type]
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -168,7 +168,7 @@ class ActorRoom:
         self._seq = item.seq or self._seq
 
     def _do(self, item: link.Item) -> None:
-        if isinstance(item, link.Told):
+        if isinstance(item, link.ToSockets):
             for conn in item.conns:
                 if (member := self._outlets.get(conn)) is not None:
                     for payload in payloads(item.blob):
@@ -180,7 +180,7 @@ class ActorRoom:
                 elif (member := self._outlets.get(conn)) is not None:
                     self._members[conn] = member
             self._seq = max(self._seq, item.seq)
-        elif isinstance(item, link.Attached):
+        elif isinstance(item, link.Kept):
             if item.attachment.conn in self._outlets:
                 self._held[item.attachment.conn] = item.attachment
         elif isinstance(item, link.Closing):

@@ -74,7 +74,7 @@ _probe = msgspec.json.Decoder(_Probe).decode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class Reader(Generic[_T]):
+class FrameReader(Generic[_T]):
     """Reads one socket's frames: `frames` is a union of tagged structs."""
 
     def __init__(self, frames: Any) -> None:

@@ -16,7 +16,7 @@ from .decoding import (
     MAX_CONTENT,
     MAX_DISPLAY_NAME,
     MAX_PERSONAL_MESSAGE,
-    Reader,
+    FrameReader,
     check_content,
     check_display_name,
     check_personal_message,
@@ -351,8 +351,8 @@ def with_gaps(
 
 # Reading.
 
-_room: Reader[RoomFrame] = Reader(RoomFrame)
-_presence: Reader[PresenceFrame] = Reader(PresenceFrame)
+_room: FrameReader[RoomFrame] = FrameReader(RoomFrame)
+_presence: FrameReader[PresenceFrame] = FrameReader(PresenceFrame)
 
 
 def decode_room_frame(data: bytes) -> RoomFrame:

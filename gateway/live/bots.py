@@ -42,7 +42,7 @@ JITTER_S = 5.0
 """The longest wait before asking, since all gateways see the same hour begin."""
 
 
-class Told(Protocol):
+class Notifiable(Protocol):
     """An object that can be told something: a `Stub`."""
 
     epoch: int
@@ -53,8 +53,8 @@ class Told(Protocol):
 class Objects(Protocol):
     """The gateway's sockets, as far as the bots concern them."""
 
-    def object(self, name: str) -> Told: ...
-    def watched(self) -> Told | None: ...
+    def object(self, name: str) -> Notifiable: ...
+    def watched(self) -> Notifiable | None: ...
 
 
 def _participant(bot: Profile) -> Participant:

@@ -24,8 +24,8 @@ from cfmessenger.wire import protocol
 from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
 from cfmessenger.wire.protocol import HISTORY_FRAME
 from gateway import metrics
-from gateway.live.fanout import Wire
 from gateway.live.meter import ABUSE, Meter
+from gateway.live.raw_socket import RawSocket
 from gateway.live.stub import Stub
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Connection:
     def __init__(
         self,
         sockets: Sockets,
-        wire: Wire,
+        wire: RawSocket,
         login: Login,
         room: Stub,
         attachment: Attachment,

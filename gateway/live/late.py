@@ -30,8 +30,8 @@ LOOK_S = 0.25
 LOOK_BACK = 1_000
 """How many events are looked at: as many as a room remembers ids of."""
 REPEATS = 100
-"""So many of them are older than what the socket had seen when it said its frame: the
-frame may itself repeat a message that was shown."""
+"""The look begins so many events before the last that the socket had seen: its frame
+may repeat one that was shown."""
 LOOKS = 20
 """Looks at once in a gateway."""
 
@@ -50,7 +50,7 @@ class Found(NamedTuple):
     blob: bytes
 
 
-class Asker(Protocol):
+class Settling(Protocol):
     """A stub, as far as it is needed here."""
 
     name: str
@@ -65,7 +65,7 @@ class Looks:
         self._log = log
         self._turns = asyncio.Semaphore(LOOKS)
 
-    async def look(self, stub: Asker, late: Sequence[Late]) -> None:
+    async def look(self, stub: Settling, late: Sequence[Late]) -> None:
         """Tell the stub which of them are in the log, by their numbers."""
         found: Mapping[int, Found] = {}
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cfmessenger.words")
 
 
-class Asker(Protocol):
+class Answerable(Protocol):
     """The socket over which it was said."""
 
     def answer(self, frame: bytes) -> None: ...
@@ -34,10 +34,10 @@ class OwnWords:
     def __init__(self, names: Names | None, clock: Callable[[], Clock]) -> None:
         self._names = names
         self._clock = clock
-        self._wishes: dict[str, tuple[dict[str, str], Asker]] = {}  # not begun yet
+        self._wishes: dict[str, tuple[dict[str, str], Answerable]] = {}  # not begun yet
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by user, until it is done
 
-    def want(self, user_id: str, words: dict[str, str], asker: Asker) -> None:
+    def want(self, user_id: str, words: dict[str, str], asker: Answerable) -> None:
         """Change these fields of the user's row, soon.
 
         `words` by the row's field names; what is not a change is passed over. `asker`

@@ -22,7 +22,8 @@ FRAME_COST = 1024  # what keeping a frame costs beside its bytes, roughly
 SOCKET_BUDGET = 64 * 1024
 """Uncovered bytes of a socket after which it is not read until most are covered."""
 OBJECT_BUDGET = 2**20
-"""Of all sockets together: beyond it each may have one frame on its way."""
+"""Of all sockets together. Beyond it a socket says no more until what it said is
+covered."""
 
 
 class Payer(Protocol):

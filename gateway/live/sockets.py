@@ -49,12 +49,12 @@ from gateway.api.hub import Services
 from gateway.envelope import Refusal, refuse
 from gateway.live.bots import BotWatch
 from gateway.live.connection import Connection
-from gateway.live.fanout import Wire
 from gateway.live.heartbeat import Heartbeat
 from gateway.live.late import Late, Looks
 from gateway.live.links import Links
 from gateway.live.logins import Logins
 from gateway.live.own_words import OwnWords
+from gateway.live.raw_socket import RawSocket
 from gateway.live.readiness import Readiness, Ready
 from gateway.live.stub import Stub
 
@@ -284,7 +284,7 @@ class Sockets:
     ) -> Connection:
         user_id = admission.session.user_id
         status, status_at = await self._status_of(user_id)
-        wire = Wire(scope)
+        wire = RawSocket(scope)
         await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
         # Only now, for a client may have left by then: a login is forgotten with its
         # last socket, and the gateway's name and the person's must be the present ones.

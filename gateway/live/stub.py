@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cfmessenger.stub")
 
 EXPIRE_AFTER_S = 4.4
-"""Then an input is looked for in the log (`late`). With at most 0.25 s until somebody
-notices and 0.25 s for the look it is answered within the 5 s of wire.md §5."""
+"""An input that is uncovered for so long is looked for in the log (`late`). 0.25 s
+until somebody notices and 0.25 s for the look stay below the 5 s of wire.md §5."""
 BACKOFF_S, BACKOFF_CAP_S = 0.05, 2.0
 
 _WORTH_A_RETURN = frozenset({"duplicate_activation", "storage_failed"})
@@ -503,7 +503,7 @@ class Stub:
 
     def _do(self, item: link.Item) -> None:
         outlets = self._outlets
-        if isinstance(item, link.Told):
+        if isinstance(item, link.ToSockets):
             for conn in item.conns:
                 outlet = outlets.get(conn)
                 if outlet is not None and self._owed(conn, item.seq):
@@ -521,7 +521,7 @@ class Stub:
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
             self.seq = max(self.seq, item.seq)
-        elif isinstance(item, link.Attached):
+        elif isinstance(item, link.Kept):
             self._keep(item.attachment)
             if (outlet := outlets.get(item.attachment.conn)) is not None:
                 outlet.attached(self, item.attachment)

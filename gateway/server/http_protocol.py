@@ -172,7 +172,7 @@ class GuardedHTTP(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._settle()
+        self._set_deadline()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -180,7 +180,7 @@ class GuardedHTTP(H11Protocol):
             # Answered before its end (413): the rest is thrown away for a while.
             self._reading.drop()
             self._reading.set(LINGER_S, self._too_slow)
-        self._settle()
+        self._set_deadline()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -229,7 +229,7 @@ class GuardedHTTP(H11Protocol):
             and self.scope["http_version"] == "1.1"
         )
 
-    def _settle(self) -> None:
+    def _set_deadline(self) -> None:
         """Set the deadline while a request is under way; drop it between two, when
         uvicorn's own timer for idle connections runs."""
         if self.transport.get_protocol() is not self:

@@ -100,7 +100,7 @@ class Visitor:
             for conn, screen in self.members.items():
                 if self.users[conn] != item.but_user:
                     screen += frames(item.blob)
-        elif isinstance(item, link.Told):
+        elif isinstance(item, link.ToSockets):
             for conn in item.conns:
                 self._screens.setdefault(conn, []).extend(frames(item.blob))
         elif isinstance(item, link.Subscribed):

@@ -97,7 +97,7 @@ def test_what_is_for_one_socket_splits_the_broadcasts_around_it() -> None:
     hall.run(hall.step(A, 1, *durable(1), told, *durable(2)))
     assert hall.items(A) == [
         link.Fanout(text(b"1"), 1, None),
-        link.Told(("gA.1",), text(b"only you"), False),
+        link.ToSockets(("gA.1",), text(b"only you"), False),
         link.Fanout(text(b"2"), 2, None),
     ]
     shown = b"".join(i.blob for i in hall.items(B) if isinstance(i, link.Fanout))
@@ -144,11 +144,11 @@ def test_each_gateway_gets_its_own_sockets() -> None:
     many = ("gA.1", "gB.1", "gA.2", "gone.1")
     hall.run(hall.step(A, 1, fx.Send(many, b"hi", True), fx.Subscribe(many)))
     assert hall.items(A) == [
-        link.Told(("gA.1", "gA.2"), text(b"hi"), True),
+        link.ToSockets(("gA.1", "gA.2"), text(b"hi"), True),
         link.Subscribed(("gA.1", "gA.2"), 0),
     ]
     assert hall.items(B) == [
-        link.Told(("gB.1",), text(b"hi"), True),
+        link.ToSockets(("gB.1",), text(b"hi"), True),
         link.Subscribed(("gB.1",), 0),
     ]
 
@@ -173,7 +173,7 @@ def test_everything_else_becomes_its_item() -> None:
             1,
             fx.Behind("gA.1", 3, 500),
             fx.Close("gA.1", 4001, "bye"),
-            fx.Attach(kept),
+            fx.KeepAttachment(kept),
             fx.Notify("presence:global", b"n"),
             fx.Repeat("gA.1", 4, b"again"),
             fx.Repeat("gA.1", 5, None),
@@ -182,9 +182,9 @@ def test_everything_else_becomes_its_item() -> None:
     assert hall.items(A) == [
         link.CatchUp("gA.1", 3, 500),
         link.Closing("gA.1", 4001, "bye"),
-        link.Attached(kept),
+        link.Kept(kept),
         link.Forward("presence:global", b"n"),
-        link.Told(("gA.1",), text(b"again"), False, 4),
+        link.ToSockets(("gA.1",), text(b"again"), False, 4),
         link.Recall("gA.1", 5),
     ]
 
@@ -236,7 +236,7 @@ def test_an_echo_that_a_gap_or_page_brought_is_not_repeated() -> None:
         # New on this link: a real duplicate of what the gap brought.
         hall.step(A, 6, fx.Repeat("gA.1", 12, b"12"), seen=10),
     )
-    told = [item.blob for item in hall.items(A) if isinstance(item, link.Told)]
+    told = [item.blob for item in hall.items(A) if isinstance(item, link.ToSockets)]
     assert told == [text(b"10"), text(b"12")]
     assert link.Recall("gA.2", 1) in hall.items(A)
     assert hall.outputs(A)[0].covered == 6
@@ -258,7 +258,7 @@ def test_what_an_old_link_caused_is_not_told_on_the_new_one() -> None:
     old = hall.step(A, 5, greeting, fx.Subscribe(("gA.1",)))
     hall.sit(A, covered=4, replay=5)
     hall.run(old, hall.seating(A, (), 0), hall.step(A, 5, greeting))
-    assert hall.items(A) == [link.Told(("gA.1",), text(b"welcome"), False)]
+    assert hall.items(A) == [link.ToSockets(("gA.1",), text(b"welcome"), False)]
 
 
 def test_what_an_attach_before_caused_is_not_shown_on_the_seat_after() -> None:

@@ -154,7 +154,7 @@ class Audience:
             elif isinstance(effect, fx.Subscribe):
                 new = [c for c in effect.conns if c not in self.subscribed]
                 self.subscribed += new
-            elif isinstance(effect, fx.Attach):
+            elif isinstance(effect, fx.KeepAttachment):
                 assert effect.attachment.conn in self.attachments
                 self.attachments[effect.attachment.conn] = effect.attachment
             elif isinstance(effect, fx.Append):

@@ -740,7 +740,7 @@ def test_a_gateway_that_comes_back_with_what_is_older_is_told() -> None:
         known = twin.attachments["a.1"]
         assert (known.display_name, known.status) == ("Uno", "busy")
         assert known.typing == (twin is there)
-        assert not any(type(e) is fx.Attach for e in twin.reattach("a"))
+        assert not any(type(e) is fx.KeepAttachment for e in twin.reattach("a"))
 
 
 def test_a_presence_frame_is_the_gateways() -> None:

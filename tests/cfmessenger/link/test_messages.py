@@ -37,10 +37,10 @@ INPUT = st.one_of(
 )
 ITEM = st.one_of(
     st.builds(link.Fanout, BLOB, NUMBER, st.none() | TEXT),
-    st.builds(link.Told, CONNS, BLOB, st.booleans()),
+    st.builds(link.ToSockets, CONNS, BLOB, st.booleans()),
     st.builds(link.Subscribed, CONNS, NUMBER),
     st.builds(link.Closing, TEXT, NUMBER, TEXT),
-    st.builds(link.Attached, ATTACHMENT),
+    st.builds(link.Kept, ATTACHMENT),
     st.builds(link.CatchUp, TEXT, NUMBER, NUMBER),
     st.builds(link.Recall, TEXT, NUMBER),
     st.builds(link.Forward, TEXT, BLOB),
@@ -68,7 +68,9 @@ TO_GATEWAY: st.SearchStrategy[link.ToGateway] = st.one_of(
 )
 
 
-def read_split(reader: link.Reader, stream: bytes, cuts: list[int]) -> list[object]:
+def read_split(
+    reader: link.MessageReader, stream: bytes, cuts: list[int]
+) -> list[object]:
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     return [
         message

@@ -159,14 +159,14 @@ async def test_a_socket_attaches_then_opens_and_gets_what_is_for_it() -> None:
         ]
         at.output(
             [
-                link.Told(("g1.1",), b"hello", False),
+                link.ToSockets(("g1.1",), b"hello", False),
                 link.Fanout(b"to nobody", 0, None),
                 link.Subscribed(("g1.1",), 3),
                 link.Fanout(b"4", 4, None),
                 link.Subscribed(("g1.2",), 4),
                 link.Fanout(b"5", 5, None),
                 link.Fanout(b"typing", 0, "user_1"),
-                link.Told(("g1.1", "g1.2", "g1.3"), b"fault", True),
+                link.ToSockets(("g1.1", "g1.2", "g1.3"), b"fault", True),
             ]
         )
         await eventually(lambda: two.got[-1:] == [(b"fault", True)])
@@ -195,8 +195,8 @@ async def test_what_is_for_one_socket_is_done() -> None:
             [
                 link.CatchUp("g1.1", 5, 500),
                 link.Recall("g1.1", 4),
-                link.Attached(changed),
-                link.Attached(Attachment("g1.9", "user_9", "x", "online")),
+                link.Kept(changed),
+                link.Kept(Attachment("g1.9", "user_9", "x", "online")),
                 link.Forward("presence:global", b"news"),
                 link.Closing("g1.9", 4503, "no"),
             ]
@@ -366,7 +366,7 @@ async def test_who_was_shown_to_type_is_shown_to_stop_where_it_moved() -> None:
         one = Outlet("g1.1")
         await at.enter(one)
         typing = replace(one.attachment, typing=True)
-        at.process.says(link.Output(NAME, 1, at.newest, [link.Attached(typing)]))
+        at.process.says(link.Output(NAME, 1, at.newest, [link.Kept(typing)]))
         async with actor("2") as elsewhere:
             at.names.where = elsewhere.address
             at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
@@ -489,8 +489,8 @@ async def test_a_repeat_that_the_log_has_answered_is_answered_by_nobody_else() -
         at.say(one, b"again")
         await eventually(lambda: at.newest == 3)
         at.expire(again=2)
-        echoes = [link.Told((each.conn,), b"2", False, 2) for each in (one, two)]
-        at.output([*echoes, link.Told((one.conn,), b"no echo", False)])
+        echoes = [link.ToSockets((each.conn,), b"2", False, 2) for each in (one, two)]
+        at.output([*echoes, link.ToSockets((one.conn,), b"no echo", False)])
         await eventually(lambda: len(two.got) == 2)
         assert one.got == [b"1-3", (b"echo", False), (b"no echo", False)]
         # One more is the answer to another repeat of it.
@@ -518,7 +518,7 @@ async def test_what_the_object_will_not_answer_hides_no_later_echo(how: str) -> 
             await at.process.hears(link.Attach)
         at.say(one, b"again")
         await eventually(lambda: at.newest == 3)
-        at.output([link.Told((one.conn,), b"2", False, 2)])
+        at.output([link.ToSockets((one.conn,), b"2", False, 2)])
         await eventually(lambda: one.got[2:] == [(b"2", False)])
 
 
@@ -731,7 +731,7 @@ async def test_a_bug_in_one_socket_ends_that_socket_alone(
         three[1].write = three[1].told = broken  # type: ignore[method-assign]
         at.stub._writers = None
         conns = tuple(o.conn for o in three)
-        told = link.Told(conns, b"t", False, 0)
+        told = link.ToSockets(conns, b"t", False, 0)
         at.output([told, link.Fanout(b"x", 1, but_user), link.Fanout(b"y", 2, None)])
         await eventually(lambda: three[2].got[-1:] == [b"y"])
         assert three[0].got == three[2].got == [(b"t", False), b"x", b"y"]

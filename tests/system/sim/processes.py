@@ -258,7 +258,7 @@ class Edge(asyncio.Protocol):
 
 
 class SimWire:
-    """`gateway.live.fanout.Wire` over an edge; what is written goes to the checker."""
+    """A gateway's `RawSocket` over an edge; what is written goes to the checker."""
 
     def __init__(self, scope: Any) -> None:
         self._edge: Edge = scope["sim.edge"]
@@ -361,7 +361,7 @@ def replaced() -> Iterator[None]:
             (actors.host, "Clock", SimClock),
             (actors.host, "Peer", Peer),
             (Room, "message", _with_a_bug(Room.message)),
-            (gateway.live.sockets, "Wire", SimWire),
+            (gateway.live.sockets, "RawSocket", SimWire),
         ):
             stack.enter_context(mock.patch.object(where, name, what))
         yield

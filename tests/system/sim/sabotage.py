@@ -22,7 +22,7 @@ heals before any of the checker's rules breaks:
   (`tests/cfmessenger/chat/test_presence.py`), that a room does
   (`tests/cfmessenger/chat/test_room.py`), and that a gateway believes both
   (`tests/gateway/api/test_names.py`): each does what the others forget;
-- that an exception's host gives it back when it goes to sleep (`Exceptions.end`), and
+- that an exception's host gives it back when it goes to sleep (`OwnRooms.end`), and
   that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
 """
 

@@ -23,9 +23,9 @@ from unittest import mock
 
 import msgspec
 
-import actors.exceptions
 import actors.host
 import actors.loading
+import actors.own_rooms
 import actors.upkeep
 import cfmessenger.chat.history
 import cfmessenger.placement
@@ -506,9 +506,9 @@ def _tuned(plan: Plan) -> Iterator[None]:
             (gateway.live.sockets, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
             (actors.host, "TICK_S", 0.5),  # a seed means the same in any suite
-            (actors.exceptions, "LIVED_S", plan.lived_s),
-            (actors.exceptions, "UP_WITHIN_S", UP_WITHIN_S),
-            (actors.exceptions, "ORPHAN_MS", NEW_MS),
+            (actors.own_rooms, "LIVED_S", plan.lived_s),
+            (actors.own_rooms, "UP_WITHIN_S", UP_WITHIN_S),
+            (actors.own_rooms, "ORPHAN_MS", NEW_MS),
             (actors.upkeep, "NEW_MS", NEW_MS),
             (cfmessenger.placement, "REST_MS", plan.rest_ms),
         ):

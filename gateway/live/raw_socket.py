@@ -1,11 +1,11 @@
 """Ready-made frames onto sockets, and text off them: the one place that knows uvicorn.
 
 An ASGI `send` per delivery costs 21-32 us; writing finished bytes to the transport
-costs a tenth (design.md §1). So once a socket is accepted we step around ASGI: `Wire`
-writes to the transport of uvicorn's `websockets-sansio` protocol, and takes the
-protocol's inbox, so that a text frame reaches us in the very call that parsed it.
+costs a tenth (design.md §1). So once a socket is accepted we step around ASGI:
+`RawSocket` writes to the transport of uvicorn's `websockets-sansio` protocol, and takes
+the protocol's inbox, so that a text frame reaches us in the very call that parsed it.
 Handshake, parsing, control frames and closing stay uvicorn's.
-`tests/gateway/live/test_fanout.py` pins what is relied on here; any other server is
+`tests/gateway/live/test_raw_socket.py` pins what is relied on here; any other server is
 refused when the first socket comes.
 """
 
@@ -44,7 +44,7 @@ class ServerTap:
         await self._app(scope, receive, send)
 
 
-class Wire:
+class RawSocket:
     """An accepted socket, from the moment ASGI is done with it until it closes.
 
     `on_text` gets each text frame, `on_binary` is called for a binary one, `on_alive`

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from actors import exceptions as exceptions_module
 from actors import host as host_module
-from actors.exceptions import Look
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.load import Limits
+from actors.own_rooms import Look
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage import generation as generation_module

@@ -1,7 +1,7 @@
-"""What `Wire` relies on inside uvicorn, on the real server and on both event loops.
+"""What a `RawSocket` relies on in uvicorn, on the real server and both event loops.
 
-If one of these breaks with a new uvicorn or websockets, `gateway/live/fanout.py` has to
-change with it, and nothing else.
+If one of these breaks with a new uvicorn or websockets, `gateway/live/raw_socket.py`
+has to change with it, and nothing else.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.http11 import Request
 
 from cfmessenger.link.messages import text_frame
-from gateway.live.fanout import HIGH_WATER, ServerTap, Wire
+from gateway.live.raw_socket import HIGH_WATER, RawSocket, ServerTap
 from gateway.server import configuration as server
 from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
@@ -44,7 +44,7 @@ class Taken:
     """A socket that was taken over, and all that it was told."""
 
     def __init__(self, scope: Scope) -> None:
-        self.wire = Wire(scope)
+        self.wire = RawSocket(scope)
         self.events: list[Any] = []
         self.gone = asyncio.get_running_loop().create_future()
 
@@ -371,7 +371,7 @@ async def test_closing_while_the_client_closes_is_no_error(
 
 async def test_another_server_is_refused() -> None:
     with pytest.raises(RuntimeError, match="websockets-sansio"):
-        Wire({"type": "websocket"})
+        RawSocket({"type": "websocket"})
 
 
 def test_the_names_that_are_used_inside_uvicorn_exist() -> None:

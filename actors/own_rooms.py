@@ -48,7 +48,7 @@ class Look(NamedTuple):
     now_ms: int
 
 
-class Exceptions:
+class OwnRooms:
     """The exceptions as one host sees them; it calls `look` twice a second.
 
     Every method may raise `Unavailable`.
