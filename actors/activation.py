@@ -19,7 +19,7 @@ from actors.gates import OutputGate, Step
 from actors.kinds import Machine, kind_of
 from actors.load import Load
 from actors.loading import NOTHING, SeenBeyond, load
-from actors.release import Peer, Release, Seat, Seating
+from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
 from cfmessenger.background import Background
@@ -72,7 +72,7 @@ class Activation:
         self._gate: OutputGate[Seat] = OutputGate()
         self._release = Release(self.seats, self._elsewhere)
         # What came while the input gate was shut: until it opens, a reset or the end.
-        self._waiting: list[tuple[Peer, link.Attach | link.Inputs]] = []
+        self._waiting: list[tuple[Recipient, link.Attach | link.Inputs]] = []
         # Loop time of the last event, and of the last live mirror.
         self._touched_at = self._mirrored_at = around.loop.time()
         self.load = Load(self._touched_at)
@@ -244,7 +244,7 @@ class Activation:
         shut = self._parting or self._faulty or self._doubting
         return self.state is State.RUNNING and not shut
 
-    def receive(self, peer: Peer, message: link.Attach | link.Inputs) -> None:
+    def receive(self, peer: Recipient, message: link.Attach | link.Inputs) -> None:
         """Take a gateway's message, or keep it until the input gate opens.
 
         While closing it never opens again: a gateway that waits is told goodbye like
@@ -266,7 +266,7 @@ class Activation:
             self._take(peer, message)
         self._flush_soon()
 
-    def _attach(self, peer: Peer, message: link.Attach) -> None:
+    def _attach(self, peer: Recipient, message: link.Attach) -> None:
         seat = self.seats.get(peer.gateway)
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
@@ -285,7 +285,7 @@ class Activation:
             effects = answer_attach(fresh, now, peer.gateway, message.sockets)
             self._fault(Step(effects, None, 0), "an attach")
 
-    def _seat(self, peer: Peer, message: link.Attach) -> None:
+    def _seat(self, peer: Recipient, message: link.Attach) -> None:
         machine, now = self._machine, self._around.clock.now()
         missed = machine.events_after(message.seq) if message.seq >= 0 else []
         if missed is None:
@@ -318,7 +318,7 @@ class Activation:
             self._beyond = beyond
             self._reset("damage")
 
-    def _take(self, peer: Peer, message: link.Inputs) -> None:
+    def _take(self, peer: Recipient, message: link.Inputs) -> None:
         seat = self.seats.get(peer.gateway)
         if seat is None or seat.peer is not peer or seat.turn != message.turn:
             turn = message.turn
@@ -349,7 +349,7 @@ class Activation:
                 return  # what is behind it comes again
             hold(Step(effects, seat, n, seen))
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, peer: Recipient) -> None:
         """A link broke. Its sockets may well live on, so nobody has left the room."""
         self._waiting = [entry for entry in self._waiting if entry[0] is not peer]
         seat = self.seats.get(peer.gateway)

@@ -72,7 +72,7 @@ def chat(content: str, id: str | None = None) -> bytes:  # noqa: A002
 
 
 class Visitor:
-    """A gateway's end of a link (`actors.release.Peer`), played by the test."""
+    """A gateway's end of a link (`actors.release.Recipient`), played by the test."""
 
     def __init__(self, gateway: str) -> None:
         self.gateway = gateway

@@ -44,7 +44,7 @@ from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.host import Host
 from actors.ownership import Ownership
-from actors.release import Peer
+from actors.release import Recipient
 from cfmessenger.chat.history import History
 from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.chat.room import Room
@@ -136,7 +136,7 @@ def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
     """The gateway is told that an input is covered when it is taken."""
     take = Activation._take
 
-    def hasty(self: Activation, peer: Peer, message: link.Inputs) -> None:
+    def hasty(self: Activation, peer: Recipient, message: link.Inputs) -> None:
         take(self, peer, message)
         seat = self.seats.get(peer.gateway)
         if seat is not None and seat.seated:
