@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from actors import exceptions as exceptions_module
 from actors import host as host_module
+from actors import own_rooms as own_rooms_module
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.load import Limits
@@ -33,8 +33,8 @@ Launch = Callable[..., Awaitable[Host]]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_module, "TICK_S", 0.02)
-    monkeypatch.setattr(exceptions_module, "SAY_EVERY_S", 0.02)
-    monkeypatch.setattr(exceptions_module, "ONE_IN_MS", 0)
+    monkeypatch.setattr(own_rooms_module, "SAY_EVERY_S", 0.02)
+    monkeypatch.setattr(own_rooms_module, "ONE_IN_MS", 0)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ async def test_a_hot_room_leaves_when_its_own_actor_is_up(
 async def test_a_room_whose_own_actor_does_not_come_stays(
     launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exceptions_module, "UP_WITHIN_S", 0.1)
+    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 0.1)
     name = fresh_room()
     pool = await launch("rooms:0")
     caller = await talked_in(pool, name)
@@ -143,8 +143,8 @@ async def test_a_room_whose_own_actor_does_not_come_stays(
 async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
     launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exceptions_module, "LIVED_S", 0.2)
-    monkeypatch.setattr(exceptions_module, "UP_WITHIN_S", 3600.0)
+    monkeypatch.setattr(own_rooms_module, "LIVED_S", 0.2)
+    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 3600.0)
     names = [fresh_room() for _ in range(4)]
     pool = await launch("rooms:0", LIVING)
     callers = [await talked_in(pool, name) for name in names]
@@ -162,8 +162,8 @@ async def test_who_merely_lives_takes_nobodys_place(
     launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else rooms more than there is room for would change places for ever."""
-    monkeypatch.setattr(exceptions_module, "LIVED_S", 0.0)
-    monkeypatch.setattr(exceptions_module, "UP_WITHIN_S", 3600.0)
+    monkeypatch.setattr(own_rooms_module, "LIVED_S", 0.0)
+    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 3600.0)
     calm, name = [fresh_room(), fresh_room()], fresh_room()
     for each in calm:
         await generation.promote(each, "lived", 0)
