@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from msgspec import UNSET
 
+from cfmessenger.background import Background
 from cfmessenger.cli.lines import piped, typed
 from cfmessenger.cli.screen import Screen
 from cfmessenger.client import (
@@ -75,7 +76,7 @@ class Visit:
         self._oldest: int | None = None  # seq, for /history
         self._said: OrderedDict[str, str] = OrderedDict()  # ours: id to text
         self._played: OrderedDict[str, None] = OrderedDict()  # playback keys
-        self._sends: set[asyncio.Task[None]] = set()
+        self._sends = Background()  # each until it is answered, or we leave
         # What was acknowledged is also shown before we leave.
         self._shown_seq = 0
         self._acked_seq = 0
@@ -116,9 +117,11 @@ class Visit:
                 async with asyncio.timeout(_FAREWELL_S):
                     await self._settled()
         finally:
-            for task in (*tasks, *self._sends):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, *self._sends, return_exceptions=True)
+            self._sends.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._sends.settle()
         return self.failed
 
     # Heard.
@@ -238,8 +241,7 @@ class Visit:
 
     async def _settled(self) -> None:
         """Every send is answered, and what was acknowledged is on the screen."""
-        if self._sends:
-            await asyncio.wait(self._sends)
+        await self._sends.settle()
         while self._shown_seq < self._acked_seq or self._winks_due:
             self._progress.clear()
             await self._progress.wait()
@@ -271,9 +273,7 @@ class Visit:
 
     async def _say(self, send: Callable[[], Coroutine[Any, Any, Message]]) -> None:
         """A terminal goes on at once; a pipe waits, so that it needs no bound."""
-        task = asyncio.create_task(self._sent(send))
-        self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
+        task = self._sends.begin(self._sent(send))
         if not self.screen.interactive:
             await task
 
