@@ -127,6 +127,9 @@ async def typed(changed: Callable[[str], None]) -> AsyncGenerator[str, None]:
         for line in text.split("\n"):
             lines.put_nowait(line)
         changed("")
+        # Said lines come back for the arrow keys at once, not with the next repaint:
+        # a busy machine puts that off, and finds no line for a key pressed before.
+        asyncio.get_running_loop().call_soon(buffer.load_history_if_not_yet_loaded)
         return False  # do not keep it in the line
 
     keyboard = _Keyboard(sys.stdin)

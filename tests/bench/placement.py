@@ -66,7 +66,8 @@ async def load(up: Up, *arguments: str) -> Callable[[str], float]:
             last = said.decode(errors="replace").strip().splitlines()[-1:]
             raise Broken(last[0] if last else "it said nothing") from None
         if child.returncode == 1:
-            raise Broken("messages were lost, doubled or reordered")
+            examples = "; ".join(result.oracle.examples[:3])
+            raise Broken(f"messages were lost, doubled or reordered: {examples}")
         return lambda name: float(value_of(name, result) or 0.0)
 
 
