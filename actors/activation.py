@@ -18,7 +18,7 @@ from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.kinds import Machine, kind_of
 from actors.load import Load
-from actors.loading import NOTHING, SeenBeyond, load
+from actors.loading import NOTHING, SeenBeyond, load, take
 from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from actors.thinking import Thinking
@@ -65,10 +65,14 @@ class Activation:
         self.state = State.STARTING
         # By gateway: from its attach until its link breaks, it is dead, or a reset.
         self.seats: dict[str, Seat] = {}
+        # Loop time when its epoch was asked for, and when it was here: until a look has
+        # begun after that, the asking is what shows that nobody lives later.
+        self.asked_at = self.taken_at = 0.0
         self._around = around
         bots = around.mind.bots if around.mind is not None else None
         self._kind = kind_of(name, around.rules, bots)
-        self._machine: Machine = self._kind.fresh()  # a blank one until it is loaded
+        # Until it is loaded a blank one, with the epoch as soon as that is taken.
+        self._machine: Machine = self._kind.fresh()
         self._gate: OutputGate[Seat] = OutputGate()
         self._release = Release(self.seats, self._elsewhere)
         # What came while the input gate was shut: until it opens, a reset or the end.
@@ -130,10 +134,14 @@ class Activation:
             await asyncio.sleep(pause_s)
             if self.state is not State.STARTING:
                 return
+        loop, loads = self._around.loop, self._around.loads
         try:
-            machine = await load(
-                self.name, self._kind, self._around.loads, self._around.clock, beyond
-            )
+            self.asked_at = loop.time()
+            found = await take(self.name, loads, beyond)
+            # From here on the host's looks compare it, however long the load takes.
+            self.taken_at, self._machine.epoch = loop.time(), found.epoch
+            clock = self._around.clock
+            machine = await load(self.name, self._kind, loads, clock, found)
             dead = await self._dead(machine.gateways)
             # After a crash nobody knows who held sockets at the end: all are called.
             lost = await self._around.derived.everyone() if machine.crashed else set()
@@ -151,7 +159,8 @@ class Activation:
         if self.state is not State.STARTING:
             return
         self._machine = machine
-        self._loaded_at = self._around.loop.time()
+        logger.info("%s active, epoch %d, seq %d", self.name, self.epoch, self.seq)
+        self._loaded_at = loop.time()
         self._release.shown = machine.seq
         self.state = State.RUNNING
         waiting, self._waiting = self._waiting, []
@@ -396,7 +405,7 @@ class Activation:
             return
         # Who cannot be sure to be the only one shows nothing (design.md §3, Fencing);
         # an append needs no trust, it is refused.
-        if not self._gate.idle and (self._around.trusted() or self._gate.appends):
+        if not self._gate.idle and (self._around.trusted(self) or self._gate.appends):
             events = self._gate.take_off()
             if events:
                 self._around.reached("before_append")

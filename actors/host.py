@@ -257,8 +257,8 @@ class Host(Surroundings):
             if self._reached == int(times or 1):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def trusted(self) -> bool:
-        return self._ownership.trusted()
+    def trusted(self, activation: Activation) -> bool:
+        return self._ownership.trusted(activation)
 
     async def _tick(self) -> None:
         empty_since = self.loop.time()
@@ -332,7 +332,7 @@ class Host(Surroundings):
             self.objects[name].supersede()
         if lost.all:
             self._leave("duplicate_activation")
-        elif self.trusted():
+        else:
             for activation in self.objects.values():
                 activation.trust_again()
 

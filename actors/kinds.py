@@ -21,8 +21,8 @@ from cfmessenger.ids import DIRECTOR, PRESENCE, is_room, room_id_of
 class Machine(Protocol):
     """The verbs that all machines share. `now` is integer ms since 1970."""
 
-    epoch: int  # 0 until the object is loaded, as the next
-    previous_epoch: int  # of the life before this one; 0: there was none
+    epoch: int  # 0 until one is taken
+    previous_epoch: int  # of the life before this one; 0: none, or not loaded yet
     crashed: bool  # that life did not end with a mirror
     receipts_changed: bool  # since the last mirror
     absent: set[str]  # gateways that the mirror names, less the dead

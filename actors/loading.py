@@ -1,4 +1,4 @@
-"""Activation, first half: take an epoch, then load mirror and log into a machine.
+"""Activation, first half: `take` an epoch, then `load` mirror and log into a machine.
 
 The epoch comes first: only after it is taken can nobody else append, so only what is
 read after it is the whole truth (design.md §3.1).
@@ -14,7 +14,7 @@ import msgspec
 
 from actors.kinds import Kind, Machine
 from cfmessenger.clock import Clock
-from cfmessenger.storage.log import Entry, Fenced, Log
+from cfmessenger.storage.log import Activated, Entry, Fenced, Log
 
 logger = logging.getLogger("cfmessenger.activation")
 
@@ -42,18 +42,24 @@ class _Stamp(msgspec.Struct):
 _stamp = msgspec.json.Decoder(_Stamp).decode
 
 
-async def load(
-    name: str, kind: Kind, log: Log, clock: Clock, beyond: SeenBeyond = NOTHING
-) -> Machine:
-    """The machine of a new activation. Raises `Fenced` or `Unavailable`.
-
-    What is missing of the log is logged as an error and never numbered again: holes,
-    what a mirror or a gateway (`beyond`) has seen above the log's top, and events that
-    nobody can read.
-    """
+async def take(name: str, log: Log, beyond: SeenBeyond = NOTHING) -> Activated:
+    """The epoch of a new activation, and what it finds; what a gateway has seen
+    `beyond` that counts as numbered. Raises `Fenced` or `Unavailable`."""
     found = await log.activate(name, beyond.epoch)
     if beyond.own_epoch and found.previous_epoch != beyond.own_epoch:
         raise Fenced(name)  # somebody did live later
+    return found._replace(numbered=max(found.numbered, beyond.seq))
+
+
+async def load(
+    name: str, kind: Kind, log: Log, clock: Clock, found: Activated
+) -> Machine:
+    """The machine of an activation that has taken its epoch (`found`, of `take`).
+
+    What is missing of the log is logged as an error and never numbered again: holes,
+    what was mirrored or numbered above the log's top, and events that nobody can read.
+    Raises `Fenced` or `Unavailable`.
+    """
     now = clock.now()  # which has heard from storage what time it is
     machine, clean = kind.fresh(), False
     if (mirror := found.mirror) is not None:
@@ -77,10 +83,9 @@ async def load(
     if found.seq < machine.seq:
         # Nothing is mirrored before it is confirmed, so the log did hold it.
         logger.error("%s lost events %d to %d", name, found.seq + 1, machine.seq)
-    _pass_over(name, machine, max(found.numbered, beyond.seq))
+    _pass_over(name, machine, found.numbered)
     machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
     machine.crashed = found.previous_epoch > 0 and not clean
-    logger.info("%s active, epoch %d, seq %d", name, found.epoch, machine.seq)
     return machine
 
 

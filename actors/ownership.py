@@ -27,7 +27,11 @@ SPREADING_S = 5.0
 
 
 class Lived(Protocol):
-    """What of an activation this needs; epoch 0: it has none yet."""
+    """What of an activation this needs; epoch 0: it has none yet. Loop times: when it
+    was asked for, and when it was here."""
+
+    asked_at: float
+    taken_at: float
 
     @property
     def epoch(self) -> int: ...
@@ -89,9 +93,13 @@ class Ownership:
         """Seconds since the last look that confirmed ownership."""
         return self._loop.time() - self._read_at
 
-    def trusted(self) -> bool:
-        """Storage was read so lately that nobody can have taken our objects over."""
-        return self.unread_s <= TRUST_S
+    def trusted(self, each: Lived) -> bool:
+        """Storage was read so lately that nobody can have taken this object over: by a
+        look that knew its epoch, and until there is one by whoever took that."""
+        if self.unread_s > TRUST_S:
+            return False
+        looked_at = each.taken_at < self._read_at
+        return looked_at or self._loop.time() - each.asked_at <= TRUST_S
 
     def follow(self, placement: Placement, names: Iterable[str]) -> None:
         """Adopt a newer generation; an older one changes nothing.

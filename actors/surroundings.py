@@ -38,8 +38,8 @@ class Surroundings:
         self.committer = Committer(log)
         self.loop = asyncio.get_running_loop()
 
-    def trusted(self) -> bool:
-        """Storage was read so lately that nobody can have taken our objects over."""
+    def trusted(self, activation: Activation) -> bool:
+        """Storage was read so lately that nobody can have taken this object over."""
         return True
 
     def reached(self, point: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from tests.structure import PACKAGES, ROOT, arrows, circles, graph, rooms
 
 TESTED_BY = {
-    "actors/test_own_rooms": "actors/ownership",
     "actors/test_host": "actors/host_settings actors/peer",
     "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
     "cfmessenger/bots/test_director": (

@@ -822,7 +822,7 @@ async def test_who_is_not_sure_to_be_alone_shows_nothing_but_what_is_confirmed(
     say(room, b, b.opened("gB.1"))
     await b.until_covered()
     await settled(room)
-    monkeypatch.setattr(scene, "trusted", lambda: False)
+    monkeypatch.setattr(scene, "trusted", lambda room: False)
     seen = len(b.seen("gB.1"))
     say(room, a, a.said("gA.1", b'{"type":"typing","isTyping":true}'))
     await asyncio.sleep(0.02)

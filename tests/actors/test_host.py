@@ -396,7 +396,7 @@ async def test_a_host_that_cannot_look_shows_nothing_until_it_can(
         await caller.visitor.until_covered()
         proxy.stall()
         async with patience.within(5):
-            while host.trusted():  # noqa: ASYNC110
+            while host.trusted(host.objects[name]):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         caller.say(link.Inputs(name, [caller.visitor.said("gA.1", b"no json")]))
         caller.say(link.Ping(1))

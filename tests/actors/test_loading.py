@@ -9,7 +9,7 @@ import pytest
 import valkey
 
 from actors.kinds import Machine, kind_of
-from actors.loading import load
+from actors.loading import load, take
 from cfmessenger.chat.effects import Effect, Send
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.clock import Clock
@@ -54,7 +54,8 @@ class Still(Clock):
 
 
 async def loaded(name: str, log: ValkeyLog) -> Machine:
-    return await load(name, kind_of(name, UNLIMITED), log, Still())
+    found = await take(name, log)
+    return await load(name, kind_of(name, UNLIMITED), log, Still(), found)
 
 
 def room_at(name: str, seq: int) -> Room:
@@ -331,7 +332,8 @@ async def test_the_clock_of_a_machine_that_is_ahead_dates_nothing(
     monkeypatch.setattr(Clock, "_wall", staticmethod(lambda: NOW + 3_600_000))
     clock = Clock()
     ahead = ValkeyLog(valkey_url, 1000, clock)
-    await load("room:any", kind_of("room:any", UNLIMITED), ahead, clock)
+    found = await take("room:any", ahead)
+    await load("room:any", kind_of("room:any", UNLIMITED), ahead, clock, found)
     ahead.close()
     assert abs(clock.now() - time.time_ns() // 1_000_000) < 60_000
 
@@ -341,7 +343,8 @@ async def test_messages_of_a_time_to_come_do_not_use_up_a_rate(log: ValkeyLog) -
     await log.activate(name)
     await write(log, name, 1, range(1, 6), NOW + 3_600_000)
     rules = RoomRules(chat_rate=(5, 10), nudge_rate=(0, 1))
-    machine = await load(name, kind_of(name, rules), log, Still())
+    found = await take(name, log)
+    machine = await load(name, kind_of(name, rules), log, Still(), found)
     machine.connect(NOW, attachment("g1.1", "user_1"), None)
     machine.message(NOW + 11_000, "g1.1", chat("after ten seconds", "new"), "")
     assert machine.seq == 6

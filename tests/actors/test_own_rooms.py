@@ -150,7 +150,7 @@ async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
     callers = [await talked_in(pool, name) for name in names]
     await found(generation, lambda now: len(now.measured()) == 2)
     looked = pool.placement.number
-    await talking(callers[0], names[0], lambda: pool.trusted())
+    await talking(callers[0], names[0], lambda: pool.trusted(pool.objects[names[0]]))
     now = await generation.read()
     assert now is not None and now.number == looked, "there is room for two"
     assert {own.why for own in now.own.values()} == {"lived"}

@@ -25,6 +25,7 @@ async def test_nobody_ends_unheard_and_trust_is_the_hosts_business(
 ) -> None:
     log = ValkeyLog(valkey_url, 1000)
     around = Surroundings(log, DerivedKeys(log), UNLIMITED, Clock())
-    assert around.trusted()
+    room = Activation("room:x", around)
+    assert around.trusted(room)
     with pytest.raises(NotImplementedError):
-        around.gone(Activation("room:x", around), "idle")
+        around.gone(room, "idle")

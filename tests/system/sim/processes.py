@@ -20,6 +20,7 @@ import msgspec
 import actors.activation
 import actors.host
 import gateway.live.sockets
+from actors.activation import Activation
 from actors.host import Host
 from actors.host_settings import HostSettings
 from cfmessenger.accounts.sessions import Session
@@ -60,15 +61,16 @@ class SimHost(Host):
         if self.world.dies_at(self.process, point):
             raise Died
 
-    def trusted(self) -> bool:
-        good = super().trusted()
+    def trusted(self, activation: Activation) -> bool:
+        good = super().trusted(activation)
         if good:
-            self.world.believed(self)
+            self.world.believed(self, activation)
         return good
 
     async def _check_ownership(self) -> None:
         await super()._check_ownership()
-        self.trusted()
+        for activation in self.objects.values():
+            self.trusted(activation)
 
 
 class HostProcess:

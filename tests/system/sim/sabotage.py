@@ -14,6 +14,8 @@ heals before any of the checker's rules breaks:
   would be told of arrivals that were none, and the roster heals as gateways attach;
 - that a gateway does not believe an older epoch (`tests/gateway/live/test_stub.py`): an
   attach that knows a higher one has ended the older life (`tests/actors/test_pool.py`);
+- that a look counts only for epochs that were known when it began
+  (`tests/actors/test_ownership.py`): the next one is near;
 - that a pool looks at single rooms while a generation spreads (there too): whoever is
   told `moved`, or attaches elsewhere, finds the newer life before a second has passed;
 - that whoever wakes after a crash calls everyone, and that silent rooms of a dead pool
@@ -40,7 +42,7 @@ import actors.activation
 import actors.loading
 import actors.release
 import gateway.live.connection
-from actors.activation import Activation
+from actors.activation import Activation, State
 from actors.committer import Committer, Report
 from actors.host import Host
 from actors.ownership import Ownership
@@ -181,6 +183,16 @@ def epoch_counted_but_not_taken() -> contextlib.AbstractContextManager[Any]:
         return await _read(self, name, previous + 1, previous)
 
     return _instead(ValkeyLog, "activate", activate)
+
+
+@sabotage("two", seeds=(1852,))
+def epoch_not_known_before_it_is_loaded() -> contextlib.AbstractContextManager[Any]:
+    """No look compares an activation that is being loaded."""
+
+    def late(self: Activation) -> int:
+        return 0 if self.state is State.STARTING else self._machine.epoch
+
+    return _instead(Activation, "epoch", property(late))
 
 
 # Exactly once.

@@ -31,7 +31,7 @@ import cfmessenger.chat.history
 import cfmessenger.placement
 import gateway.live.connection
 import gateway.live.sockets
-from actors.activation import State
+from actors.activation import Activation, State
 from actors.ownership import TRUST_S
 from cfmessenger.data.names import LOOK_AGAIN_S
 from cfmessenger.ids import PRESENCE
@@ -424,20 +424,19 @@ class World:
                     running[activation.name].append(each.process.name)
         return {name: hosts for name, hosts in running.items() if len(hosts) > 1}
 
-    def believed(self, host: SimHost) -> None:
+    def believed(self, host: SimHost, each: Activation) -> None:
         """A host believes itself: is it the only one that may be believed?"""
-        for each in host.objects.values():
-            if each.state is not State.RUNNING:
-                continue
-            stream = self.valkey.streams.get(_log_key(each.name))
-            newer = [e for e in stream.begun if e > each.epoch] if stream else []
-            if not newer or stream is None or stream.top[0] <= each.epoch:
-                continue
-            since = self.loop.time() - stream.begun[min(newer)]
-            if since > TRUST_S + SPEAKS_S:
-                text = f"{each.name}: {host.process} may speak in epoch {each.epoch}"
-                text += f", {since:.1f} s after {min(newer)} began"
-                self.history.two.setdefault((each.name, each.epoch), text)
+        if each.state is not State.RUNNING:
+            return
+        stream = self.valkey.streams.get(_log_key(each.name))
+        newer = [e for e in stream.begun if e > each.epoch] if stream else []
+        if not newer or stream is None or stream.top[0] <= each.epoch:
+            return
+        since = self.loop.time() - stream.begun[min(newer)]
+        if since > TRUST_S + SPEAKS_S:
+            text = f"{each.name}: {host.process} may speak in epoch {each.epoch}"
+            text += f", {since:.1f} s after {min(newer)} began"
+            self.history.two.setdefault((each.name, each.epoch), text)
 
     def _finish(self) -> None:
         history = self.history

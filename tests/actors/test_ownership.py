@@ -1,0 +1,130 @@
+"""Whose epoch a look compares, and for whom it speaks: whoever is loading, and whoever
+took an epoch while the look was under way.
+
+What a host then does, and that it is not trusted without a look, is in `test_host.py`;
+that a pool looks at its marker in `test_pool.py`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors import host as host_module
+from actors.host import Host
+from actors.host_settings import HostSettings
+from actors.ownership import TRUST_S, Ownership
+from cfmessenger.ids import room_id_of
+from cfmessenger.placement import Placement
+from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.log import Commit, Entry, ValkeyLog
+from cfmessenger.wire import protocol
+from cfmessenger.wire.protocol import Message
+from tests.actors.caller import Caller
+from tests.actors.scene import fresh_room, register
+from tests.valkey_proxy import Proxy, proxied
+
+
+@pytest.fixture
+async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
+    log = ValkeyLog(valkey_url, 10_000)
+    await register(log, "gA")
+    yield log
+    log.close()
+
+
+@pytest.fixture
+async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
+    async with proxied(valkey_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def slow(proxy: Proxy) -> AsyncIterator[ValkeyLog]:
+    """A log whose answers the proxy can keep back."""
+    slow = ValkeyLog(proxy.url, 10_000)
+    yield slow
+    slow.close()
+
+
+async def owner(
+    slow: ValkeyLog, actor: str | None = None, placement: Placement | None = None
+) -> Ownership:
+    owner = Ownership(actor, placement or Placement(), slow, Generation(slow))
+    await owner.take()
+    return owner
+
+
+class Alive:
+    """An activation, as far as an `Ownership` knows it."""
+
+    def __init__(self) -> None:
+        self.epoch, self.asked_at, self.taken_at = 0, 0.0, 0.0
+
+    async def take(self, log: ValkeyLog, name: str, took_s: float = 0.0) -> None:
+        """An epoch, for which it asked so long ago."""
+        self.epoch = (await log.activate(name)).epoch
+        self.taken_at = asyncio.get_running_loop().time()
+        self.asked_at = self.taken_at - took_s
+
+
+async def test_a_room_that_is_taken_over_while_it_loads_never_speaks(
+    valkey_url: str, log: ValkeyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the load takes: who waits for it is told, and goes to the winner."""
+    name, newest = fresh_room(), ValkeyLog.newest
+    room = room_id_of(name)
+    said = Message("chat", "m1", room, "user_1", "One", "hi", 1, 1, False, False)
+    epoch = (await log.activate(name)).epoch
+    await log.commit([Commit(name, epoch, [(1, protocol.encode(said))])])
+    reading, go = asyncio.Event(), asyncio.Event()
+
+    async def held(
+        self: ValkeyLog, of: str, count: int, before: int | None
+    ) -> list[Entry]:
+        if of == name:  # not the generation's
+            reading.set()
+            await go.wait()
+        return await newest(self, of, count, before)
+
+    monkeypatch.setattr(host_module, "TICK_S", 0.01)
+    monkeypatch.setattr(ValkeyLog, "newest", held)
+    host = Host(HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1)))
+    await host.start()
+    caller = await Caller.open(host.address("x"))
+    caller.enter(name, "gA.1")
+    await reading.wait()
+    later = (await log.activate(name)).epoch
+    await caller.visitor.until_goodbye("duplicate_activation")
+    assert host.objects == {}
+
+    go.set()
+    caller.enter(name, "gA.2")
+    await caller.visitor.until_covered()
+    assert {each.epoch for each in caller.visitor.outputs} == {later + 1}
+    caller.close()
+    await host.kill()
+
+
+async def test_a_look_speaks_for_nobody_who_took_an_epoch_meanwhile(
+    log: ValkeyLog, proxy: Proxy, slow: ValkeyLog
+) -> None:
+    """That took longer than trust lasts: somebody may have been there since."""
+    owned, name, late = await owner(slow), fresh_room(), Alive()
+    proxy.stall()
+    looking = asyncio.create_task(owned.look({name: late}))
+    await proxy.until_kept()
+    await late.take(log, name, took_s=TRUST_S + 0.1)
+    proxy.flow()
+    assert await looking == ([], False)
+    assert not owned.trusted(late)
+    assert await owned.look({name: late}) == ([], False)
+    assert owned.trusted(late)
+
+
+async def test_who_has_just_taken_an_epoch_is_trusted_before_any_look(
+    log: ValkeyLog, slow: ValkeyLog
+) -> None:
+    owned, name, fresh = await owner(slow), fresh_room(), Alive()
+    await fresh.take(log, name)
+    assert owned.trusted(fresh)
