@@ -135,13 +135,15 @@ class Ownership:
             if each.epoch and (everything or name in self._changed)
         }
         pool = [] if self.pool is None else [self.pool]
+        known = self.placement
         number, *tops = await self._storage.epochs([NAME, *pool, *mine])
         if number > self.placement.number:
             found = await self._generation.read()
             if found is None or found.number < number:
                 return Lost([])  # not trusted until storage has it again
             self.follow(found, objects)
-            return await self.look(objects)
+        if self.placement is not known:
+            return await self.look(objects)  # what moves now was not compared
         if pool and tops.pop(0) > self._epoch:
             return Lost(list(objects), all=True)
         self._read_at = now

@@ -1,5 +1,5 @@
-"""Whose epoch a look compares, and for whom it speaks: whoever is loading, and whoever
-took an epoch while the look was under way.
+"""Whose epoch a look compares, and for whom it speaks: whoever is loading, whoever took
+an epoch while the look was under way, and what a generation moves meanwhile.
 
 What a host then does, and that it is not trusted without a look, is in `test_host.py`;
 that a pool looks at its marker in `test_pool.py`.
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors import host as host_module
+from actors import ownership
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.ownership import TRUST_S, Ownership
@@ -128,3 +129,21 @@ async def test_who_has_just_taken_an_epoch_is_trusted_before_any_look(
     owned, name, fresh = await owner(slow), fresh_room(), Alive()
     await fresh.take(log, name)
     assert owned.trusted(fresh)
+
+
+async def test_what_moves_during_a_look_is_looked_at(
+    log: ValkeyLog, proxy: Proxy, slow: ValkeyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new generation is told of directly, too, and may come before the answer."""
+    monkeypatch.setattr(ownership, "SPREADING_S", 60.0)
+    before, name, moved = Placement("pooled", 1, 10**6), fresh_room(), Alive()
+    owned = await owner(slow, "rooms:0", before)
+    owned._all_until = 0.0  # the start is long ago
+    await moved.take(log, name)
+    proxy.stall()
+    looking = asyncio.create_task(owned.look({name: moved}))
+    await proxy.until_kept()
+    owned.follow(Placement("dedicated", 1, before.number + 1), [name])
+    await log.activate(name)  # where it lives now
+    proxy.flow()
+    assert await looking == ([name], False)

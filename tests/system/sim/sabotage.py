@@ -14,8 +14,8 @@ heals before any of the checker's rules breaks:
   would be told of arrivals that were none, and the roster heals as gateways attach;
 - that a gateway does not believe an older epoch (`tests/gateway/live/test_stub.py`): an
   attach that knows a higher one has ended the older life (`tests/actors/test_pool.py`);
-- that a look counts only for epochs that were known when it began
-  (`tests/actors/test_ownership.py`): the next one is near;
+- that a look counts only for epochs that were known when it began, and is repeated if
+  a generation came meanwhile (`tests/actors/test_ownership.py`): the next look is near;
 - that a pool looks at single rooms while a generation spreads (there too): whoever is
   told `moved`, or attaches elsewhere, finds the newer life before a second has passed;
 - that whoever wakes after a crash calls everyone, and that silent rooms of a dead pool
