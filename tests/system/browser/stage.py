@@ -133,12 +133,16 @@ class Person:
         self.url = url
         self.user_id = user_id
         self.complaints: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "pageerror", lambda fault: self.complaints.append(f"{fault} {fault.stack}")
+        )
         page.on("console", self._hear)
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning") and not _EXPECTED.search(message.text):
-            self.complaints.append(message.text)
+            at = message.location
+            where = f"{at['url']}:{at['lineNumber'] + 1}"
+            self.complaints.append(f"{message.type}: {message.text} ({where})")
 
     async def visit(self) -> None:
         await self.page.goto(self.url)
@@ -246,8 +250,9 @@ class Stage:
     async def close(self) -> None:
         for context in self.contexts:
             await context.close()
-        for person in self.people:
-            assert person.complaints == []
+        told = {each.user_id: each.complaints for each in self.people}
+        # This module's asserts are not pytest's: it says by itself what there was.
+        assert not any(told.values()), f"The pages complain: {told}"
 
 
 def direct(one: str, other: str) -> str:
