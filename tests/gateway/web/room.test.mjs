@@ -56,6 +56,21 @@ test("a frame that is no JSON is reported, and the next one is read", async () =
   assert.equal(tab.faults.length, 1);
 });
 
+test("nothing is sent over a socket that closes, and no nudge is kept for later", async () => {
+  const { world, messenger, room } = await talking();
+  for (const socket of world.server.sockets) socket.readyState = 2; // we are not told yet
+  messenger.setPresence("busy");
+  room.typing(true);
+  room.say("hello");
+  assert.equal(room.nudge(), false);
+  for (const socket of world.server.sockets) socket.end(1012);
+  await world.time.pass(30_000);
+  assert.deepEqual(world.server.contents("general"), ["hello"]);
+  const received = world.server.sockets.flatMap((socket) => socket.received);
+  assert.ok(!received.some(({ type }) => type === "nudge"));
+  assert.equal(world.server.tooLate, 0);
+});
+
 test("a browser that thinks it is offline is not believed", async () => {
   const world = new World();
   const tab = await world.signedIn();

@@ -14,6 +14,7 @@ export class Server {
   answers = {}; // what is asked for by path
   calls = []; // {method, path, sessionId, body, at}
   sockets = [];
+  tooLate = 0; // frames for a socket that was closing: a browser complains of each
   rooms = new Map();
   /** Looked at for each call, by "METHOD /path": `{delayMs?, lost?, refuse?}`. */
   faults = new Map();
@@ -161,6 +162,7 @@ class ServerSocket {
   // The browser's side.
 
   send(text) {
+    if (this.readyState > 1) this.#server.tooLate += 1;
     const frame = JSON.parse(text);
     this.#time.set(() => {
       if (this.readyState !== 1) return;

@@ -176,9 +176,12 @@ class Tab {
       crypto: globalThis.crypto,
       AbortSignal: { timeout: (ms) => ({ ms }) },
       fetch: (path, request) => server.fetch(this, path, request),
-      WebSocket: function (url) {
-        return server.dial(url);
-      },
+      WebSocket: Object.assign(
+        function (url) {
+          return server.dial(url);
+        },
+        { OPEN: 1 },
+      ),
       sessionStorage: new Disk().view(this),
     };
     this.context = vm.createContext(globals);

@@ -75,8 +75,10 @@ export class LiveSocket extends Emitter {
     this.#become("closed");
   }
 
+  // A browser knows that a socket closes before it tells us, and complains of what is sent
+  // meanwhile: it is lost.
   get isOpen() {
-    return this.state === "open";
+    return this.state === "open" && this.#socket?.readyState === WebSocket.OPEN;
   }
 
   /** Sends a frame if the socket is open; says whether it did. */
