@@ -1,23 +1,61 @@
 // Draws the reference from the two documents that this gateway serves. No framework and
 // no markup from strings: text goes into text nodes, so nothing in a document is code.
 
-const page = { contents: byId("contents"), main: byId("content"), find: /** @type {HTMLInputElement} */ (byId("find")) };
+const page = {
+  contents: byId("contents"),
+  main: byId("content"),
+  find: /** @type {HTMLInputElement} */ (byId("find")),
+  links() {
+    /** @type {NodeListOf<HTMLElement>} */
+    const found = this.contents.querySelectorAll("li:not([hidden]) a");
+    return [...found];
+  },
+};
 
+/** @param {string} id */
 function byId(id) {
-  return document.getElementById(id);
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`The page has no #${id}.`);
+  return found;
 }
 
-/** An element: `el("p", { class: "soft" }, "text", child)`. Empty children are left out. */
-function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+/**
+ * The first of its kind in there, which is known to be there.
+ * @param {Element} place
+ * @param {string} selector
+ */
+function within(place, selector) {
+  /** @type {HTMLElement | null} */
+  const found = place.querySelector(selector);
+  if (!found) throw new Error(`There is no ${selector} in this.`);
+  return found;
+}
+
+/**
+ * An element: `el("p", { class: "soft" }, "text", child)`. Empty children are left out.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Docs.Attributes} [attributes]
+ * @param {...Docs.Child} children
+ */
+function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
     if (value !== undefined && value !== false) made.setAttribute(key, value);
   }
-  made.append(...children.flat(3).filter((child) => child !== undefined && child !== ""));
+  /** @param {Docs.Child} child */
+  const append = (child) => {
+    if (Array.isArray(child)) child.forEach(append);
+    else if (child) made.append(child);
+  };
+  append(children);
   return made;
 }
 
-/** Text with `code` and [links](/path) as the documents' descriptions have them. */
+/**
+ * Text with `code` and [links](/path) as the documents' descriptions have them.
+ * @returns {Docs.Child[]}
+ */
 function rich(text = "") {
   const parts = text.split(/(`[^`]+`|\[[^\]]+\]\([^)]+\)|\*[^*\s]+\*)/);
   return parts.map((part) => {
@@ -33,6 +71,7 @@ function paragraphs(text = "") {
   return text.split(/\n\n+/).map((each) => el("p", {}, rich(each.replace(/\n/g, " "))));
 }
 
+/** @param {string} text */
 function block(text) {
   const copy = el("button", { type: "button", class: "copy" }, "Copy");
   copy.addEventListener("click", async () => {
@@ -44,24 +83,33 @@ function block(text) {
   return el("div", { class: "block" }, pre, copy);
 }
 
+/** @param {unknown} value */
 function json(value) {
   return block(typeof value === "string" ? value : JSON.stringify(value, null, 2));
 }
 
-function fold(title, ...content) {
+/** @param {Docs.Child} title @param {Docs.Child} content */
+function fold(title, content) {
   return el("details", {}, el("summary", {}, title), content);
 }
 
 // Schemas.
 
-/** A reader of one document's schemas: references followed, `allOf` put together. */
+/**
+ * A reader of one document's schemas: references followed, `allOf` put together.
+ * @param {Docs.OpenApi | Docs.AsyncApi} document
+ */
 function schemas(document) {
+  /** @type {Docs.Whole} */
   const follow = (schema) => {
     if (!schema?.$ref) return schema ?? {};
     const path = schema.$ref.slice(2).split("/");
-    const found = path.reduce((at, key) => at[key.replaceAll("~1", "/")], document);
-    return { name: path.at(-1), ...follow(found) };
+    /** @type {any} */
+    let found = document; // any part of it, and a schema in the end
+    for (const key of path) found = found[key.replaceAll("~1", "/")];
+    return { name: lastOf(schema.$ref), ...follow(found) };
   };
+  /** @type {Docs.Whole} */
   const whole = (given) => {
     const schema = follow(given);
     const parts = (schema.allOf ?? []).map(whole);
@@ -75,6 +123,7 @@ function schemas(document) {
       schema,
     );
   };
+  /** @param {Docs.Schema["properties"]} one @param {Docs.Schema["properties"]} two */
   const merged = (one = {}, two = {}) => {
     const sum = { ...one };
     for (const [key, value] of Object.entries(two)) sum[key] = { ...sum[key], ...value };
@@ -83,6 +132,12 @@ function schemas(document) {
   return whole;
 }
 
+/** @param {string} reference */
+function lastOf(reference) {
+  return reference.slice(reference.lastIndexOf("/") + 1);
+}
+
+/** @param {Docs.Schema | undefined} given @param {Docs.Whole} whole @returns {string} */
 function typeOf(given, whole) {
   const schema = whole(given);
   if (schema.anyOf) return schema.anyOf.map((each) => typeOf(each, whole)).join(" or ");
@@ -96,11 +151,14 @@ function typeOf(given, whole) {
   return schema.name ?? schema.type ?? "any";
 }
 
+/** @param {Docs.Schema} given @param {Docs.Whole} whole */
 function limits(given, whole) {
   const schema = whole(given);
   const one = schema.anyOf ? whole(schema.anyOf[0]) : schema;
   if (/^must be /.test(one.description ?? "")) return []; // it is all in the words
+  /** @type {string[]} */
   const said = [];
+  /** @param {number | undefined} low @param {number | undefined} high @param {string} unit */
   const range = (low, high, unit) => {
     if (low === undefined && high === undefined) return;
     const [from, to] = [low, high].map((each) => each?.toLocaleString("en"));
@@ -109,8 +167,9 @@ function limits(given, whole) {
   };
   range(one.minLength, one.maxLength, " characters");
   range(one.minItems, one.maxItems, " items");
-  const huge = Math.abs(one.minimum) > 1e14;
-  range(huge ? undefined : one.minimum, one.maximum > 1e14 ? undefined : one.maximum, "");
+  /** @param {number} [bound] */
+  const sane = (bound = Infinity) => (Math.abs(bound) > 1e14 ? undefined : bound);
+  range(sane(one.minimum), sane(one.maximum), "");
   if (one.default !== undefined && one.default !== null) said.push(`default ${JSON.stringify(one.default)}`);
   const pattern = one.pattern && one.pattern.length < 60 ? one.pattern.replace(/\(\?!.*?\)\$?$/, "$") : undefined;
   return [
@@ -126,12 +185,22 @@ function worded(rule = "") {
 
 const DEPTH = ["", "nested", "nested two", "nested three"];
 
-/** What a client must send is marked, and what it may not be told. */
+/**
+ * What a client must send is marked, and what it may not be told.
+ * @param {boolean} sent
+ * @param {boolean} [required]
+ */
 function need(sent, required) {
   if (sent) return required ? el("span", { class: "need" }, "required") : "";
   return required ? "" : el("span", { class: "maybe" }, "optional");
 }
 
+/**
+ * @param {Docs.Schema | undefined} given
+ * @param {Docs.Whole} whole
+ * @param {boolean} sent
+ * @returns {HTMLElement[]}
+ */
 function rows(given, whole, sent, depth = 0) {
   const schema = whole(given);
   const required = new Set(schema.required);
@@ -148,18 +217,21 @@ function rows(given, whole, sent, depth = 0) {
   });
 }
 
+/** @param {Docs.Schema | undefined} given @param {Docs.Whole} whole */
 function fields(given, whole, sent = false) {
   const body = rows(given, whole, sent);
   if (!body.length) return el("p", { class: "soft" }, "No fields.");
   return table(["Field", "Type", "Rule"], body);
 }
 
+/** @param {string[]} titles @param {HTMLElement[]} body */
 function table(titles, body) {
   const head = el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)));
   return el("div", { class: "scroll" },
     el("table", { class: /type|where/i.test(titles[1]) ? "fields" : undefined }, el("thead", {}, head), el("tbody", {}, body)));
 }
 
+/** @param {Docs.Schema} given @param {Docs.Whole} whole */
 function shape(given, whole, sent = false) {
   const schema = whole(given);
   if (schema.type !== "array") return fields(schema, whole, sent);
@@ -170,6 +242,7 @@ function shape(given, whole, sent = false) {
 
 const ACCESS = { none: "No session", optional: "Session optional", session: "Session", socket: "Session or ticket" };
 
+/** @param {Docs.Operation} operation @returns {keyof typeof ACCESS} */
 function access(operation) {
   const wanted = operation.security ?? [];
   if (!wanted.length) return "none";
@@ -177,16 +250,17 @@ function access(operation) {
   return wanted.length > 1 ? "socket" : "session";
 }
 
+/** @param {string} method @param {string} path @param {Docs.Operation} operation */
 function curl(method, path, operation) {
   const query = (operation.parameters ?? []).filter((one) => one.in === "query" && one.example != null).slice(0, 2);
   let url = path;
   for (const one of operation.parameters ?? []) {
-    if (one.in === "path") url = url.replace(`{${one.name}}`, encodeURIComponent(one.example));
+    if (one.in === "path") url = url.replace(`{${one.name}}`, encodeURIComponent(one.example ?? ""));
   }
   if (access(operation) === "socket") {
     return `python -m websockets "${location.origin.replace(/^http/, "ws")}${url}?ticket=$TICKET"`;
   }
-  const asked = query.map((one) => `${one.name}=${encodeURIComponent(one.example)}`).join("&");
+  const asked = query.map((one) => `${one.name}=${encodeURIComponent(one.example ?? "")}`).join("&");
   const lines = [`curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}"${location.origin}${url}${asked ? `?${asked}` : ""}"`];
   if (access(operation) !== "none") lines.push('-H "Authorization: Bearer $SESSION"');
   const body = operation.requestBody?.content["application/json"].example;
@@ -197,6 +271,7 @@ function curl(method, path, operation) {
   return lines.join(" \\\n  ");
 }
 
+/** @param {Docs.Operation} operation @param {Docs.Whole} whole */
 function parameters(operation, whole) {
   const given = operation.parameters ?? [];
   if (!given.length) return [];
@@ -208,16 +283,22 @@ function parameters(operation, whole) {
   return [el("h4", {}, "Parameters"), table(["Name", "Where", "Rule"], body)];
 }
 
+/** @param {Docs.Operation} operation @param {Docs.OpenApi} openapi */
 function refusals(operation, openapi) {
   const everywhere = new Set(openapi["x-everywhere"]);
-  const own = [], shared = [];
+  /** @typedef {{ status: string, code: string, example: { summary: string, value: unknown } }} Refused */
+  /** @type {Refused[]} */
+  const own = [];
+  /** @type {Refused[]} */
+  const shared = [];
   for (const [status, given] of Object.entries(operation.responses)) {
-    const response = given.$ref ? openapi.components.responses[given.$ref.split("/").at(-1)] : given;
+    const response = responseOf(given, openapi);
     const examples = response.content?.["application/json"]?.examples ?? {};
     for (const [code, example] of Object.entries(examples)) {
       (everywhere.has(code) ? shared : own).push({ status, code, example });
     }
   }
+  /** @param {Refused} refused */
   const line = ({ status, code, example }) => el("tr", {},
     el("th", { scope: "row" }, status), el("td", {}, el("code", {}, code)), el("td", {}, example.summary));
   const parts = [];
@@ -230,10 +311,16 @@ function refusals(operation, openapi) {
   return parts;
 }
 
+/** @param {Docs.Response | Docs.Reference} given @param {Docs.OpenApi} openapi */
+function responseOf(given, openapi) {
+  return "$ref" in given ? openapi.components.responses[lastOf(given.$ref)] : given;
+}
+
+/** @param {Docs.Operation} operation @param {Docs.OpenApi} openapi @param {Docs.Whole} whole */
 function answer(operation, openapi, whole) {
   const status = Object.keys(operation.responses).find((each) => /^[12]/.test(each));
   if (!status) return [el("p", { class: "soft" }, "Always refused.")];
-  const response = operation.responses[status];
+  const response = responseOf(operation.responses[status], openapi);
   const headers = Object.keys(response.headers ?? {}).filter((name) => name !== "X-Request-Id");
   const title = el("h4", {}, `Answer ${status}`);
   const with_ = headers.length ? el("p", {}, "With ", headers.flatMap((name, i) => [i ? ", " : "", el("code", {}, name)]), ".") : "";
@@ -249,6 +336,13 @@ function answer(operation, openapi, whole) {
   ];
 }
 
+/**
+ * @param {string} path
+ * @param {string} method
+ * @param {Docs.Operation} operation
+ * @param {Docs.OpenApi} openapi
+ * @param {Docs.Whole} whole
+ */
 function endpoint(path, method, operation, openapi, whole) {
   const body = operation.requestBody?.content["application/json"];
   return card(operation.operationId, {
@@ -267,18 +361,28 @@ function endpoint(path, method, operation, openapi, whole) {
   });
 }
 
+/** @param {string} id @param {string} text */
 function heading(id, text) {
   return el("h3", {}, el("a", { href: `#${id}` }, text));
 }
 
+/** @param {string} id @param {{ head?: Docs.Child, body: Docs.Child }} parts */
 function card(id, { head, body }) {
   return el("article", { id }, el("div", { class: "head" }, head), body);
 }
 
 // WebSockets.
 
+/**
+ * @param {string} channelName
+ * @param {Docs.Action["action"]} action
+ * @param {Docs.Reference} reference
+ * @param {Docs.Reference[]} answers
+ * @param {Docs.AsyncApi} asyncapi
+ * @param {Docs.Whole} whole
+ */
 function messageCard(channelName, action, reference, answers, asyncapi, whole) {
-  const name = reference.$ref.split("/").at(-1);
+  const name = lastOf(reference.$ref);
   const message = asyncapi.components.messages[name];
   const id = `${channelName}-${name}`;
   const told = answers.map((each) => el("code", {}, each.$ref.split(".").at(-1)));
@@ -297,9 +401,11 @@ function messageCard(channelName, action, reference, answers, asyncapi, whole) {
   });
 }
 
+/** @param {string} name @param {Docs.Channel} channel @param {Docs.AsyncApi} asyncapi @param {Docs.Whole} whole */
 function socket(name, channel, asyncapi, whole) {
   const operations = Object.values(asyncapi.operations)
     .filter((each) => each.channel.$ref.endsWith(`/${name}`));
+  /** @param {Docs.Action["action"]} action @param {Docs.Reference} message @param {Docs.Reference[]} [answers] */
   const draw = (action, message, answers = []) => messageCard(name, action, message, answers, asyncapi, whole);
   const sent = operations.filter((each) => each.action === "receive")
     .flatMap((each) => each.messages.map((one) => draw("receive", one, each.reply?.messages)));
@@ -318,13 +424,18 @@ function socket(name, channel, asyncapi, whole) {
   };
 }
 
+/** @param {Docs.AsyncApi} asyncapi */
 function closing(asyncapi) {
-  const line = (each) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, each.code)),
+  /** @param {Docs.AsyncApi["x-close-codes"][number]} each */
+  const line = (each) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, String(each.code))),
     el("td", { class: "type" }, each.reconnect ? "reconnect" : "final"), el("td", {}, each.description));
-  const refused = (each) => el("tr", {}, el("th", { scope: "row" }, each.status),
+  /** @param {Docs.AsyncApi["x-handshake-errors"][number]} each */
+  const refused = (each) => el("tr", {}, el("th", { scope: "row" }, String(each.status)),
     el("td", {}, el("code", {}, each.code)), el("td", {}, each.description));
+  /** @param {[string, Docs.AsyncApi["x-error-codes"][string]]} row */
   const answered = ([code, each]) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, code)),
     el("td", { class: "type" }, each.retryable ? "retry" : "final"), el("td", {}, each.description));
+  /** @param {string} id @param {string} title @param {string[]} titles @param {HTMLElement[]} body */
   const one = (id, title, titles, body) => card(id, { head: [heading(id, title)], body: [table(titles, body)] });
   return {
     id: "codes",
@@ -340,6 +451,7 @@ function closing(asyncapi) {
 
 // The page.
 
+/** @param {Docs.OpenApi} openapi @param {Docs.AsyncApi} asyncapi */
 function sections(openapi, asyncapi) {
   const [http, ws] = [schemas(openapi), schemas(asyncapi)];
   const all = Object.entries(openapi.paths).flatMap(([path, methods]) =>
@@ -357,15 +469,18 @@ function sections(openapi, asyncapi) {
   ];
 }
 
+/** @param {Element} article */
 function entry(article) {
   const label = article.querySelector(".method");
-  const title = article.querySelector("h3").textContent;
+  const title = within(article, "h3").textContent;
   const mark = label ? el("span", { class: label.className }, SHORT[label.textContent] ?? label.textContent) : "";
   return el("li", {}, el("a", { href: `#${article.id}` }, mark, title.replace(/^\/api/, "")));
 }
 
+/** @type {Record<string, string>} */
 const SHORT = { "to server": "send", "to client": "receive", DELETE: "DEL" };
 
+/** @param {Docs.OpenApi} openapi @param {Docs.AsyncApi} asyncapi */
 function draw(openapi, asyncapi) {
   byId("version").textContent = openapi.info.version;
   const about = el("section", { id: "about" },
@@ -388,20 +503,28 @@ function draw(openapi, asyncapi) {
   page.contents.replaceChildren(...drawn.map(({ list }) => list));
 }
 
+/** @type {Map<Element, string>} */
+const texts = new Map();
+
+/** What is searched; an article does not change. @param {Element} article */
+function textOf(article) {
+  const text = texts.get(article) ?? article.textContent.toLowerCase();
+  texts.set(article, text);
+  return text;
+}
+
 /** Shows what contains every word; everything when there are none. */
 function search() {
   const words = page.find.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
-  /** @type {NodeListOf<HTMLElement & { text?: string }>} */
-  const articles = page.main.querySelectorAll("article");
-  for (const article of articles) {
-    article.text ??= article.textContent.toLowerCase();
-    article.hidden = !words.every((word) => article.text.includes(word));
+  for (const article of page.main.querySelectorAll("article")) {
+    const text = textOf(article);
+    article.hidden = !words.every((word) => text.includes(word));
     shown += article.hidden ? 0 : 1;
-    const link = page.contents.querySelector(`a[href="#${CSS.escape(article.id)}"]`);
-    link.parentElement.hidden = article.hidden;
+    const item = within(page.contents, `a[href="#${CSS.escape(article.id)}"]`).closest("li");
+    if (item) item.hidden = article.hidden;
   }
-  for (const part of /** @type {HTMLElement[]} */ ([...page.contents.children])) part.hidden = !part.querySelector("li:not([hidden])");
+  for (const part of page.contents.querySelectorAll("div")) part.hidden = !part.querySelector("li:not([hidden])");
   for (const section of page.main.querySelectorAll("section")) {
     section.hidden = words.length > 0 && !section.querySelector("article:not([hidden])");
   }
@@ -409,8 +532,10 @@ function search() {
   byId("found").textContent = words.length ? `${shown} found` : "";
 }
 
+/** @param {KeyboardEvent} event */
 function keys(event) {
-  const typing = event.target.closest("input");
+  const target = event.target instanceof Element ? event.target : null;
+  const typing = target?.closest("input");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     page.find.select();
@@ -418,12 +543,10 @@ function keys(event) {
     page.find.value = "";
     search();
   } else if (event.key === "Enter" && typing) {
-    /** @type {HTMLElement} */ (page.contents.querySelector("li:not([hidden]) a"))?.focus();
-  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && event.target.closest("nav li")) {
-    /** @type {NodeListOf<HTMLElement>} */
-    const found = page.contents.querySelectorAll("li:not([hidden]) a");
-    const links = [...found].filter((each) => each.offsetParent);
-    const next = links[links.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1)];
+    page.links()[0]?.focus();
+  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && target?.closest("nav li")) {
+    const links = page.links().filter((each) => each.offsetParent);
+    const next = links[links.findIndex((each) => each === target) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) {
       event.preventDefault();
       next.focus();
@@ -457,6 +580,7 @@ function theme() {
   });
 }
 
+/** @param {string} path */
 async function load(path) {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
@@ -475,5 +599,5 @@ try {
   // The target did not exist when the browser looked for it.
   if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ behavior: "instant" });
 } catch (error) {
-  byId("state").textContent = `The documents cannot be shown (${error.message}).`;
+  byId("state").textContent = `The documents cannot be shown (${error instanceof Error ? error.message : error}).`;
 }
