@@ -1,5 +1,10 @@
 // What a browser or a script of others has, and the type checker's library does not name.
 
+interface String {
+  /** Since 2023. */
+  toWellFormed?(): string;
+}
+
 interface Navigator {
   /** Where a browser has it: fires "change" when the network does. */
   readonly connection?: EventTarget;

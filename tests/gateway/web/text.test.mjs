@@ -8,7 +8,6 @@ import { World } from "./world.mjs";
 const tab = await new World().tab();
 const { partsOf } = await tab.load("links.js");
 const { composing, sends } = await tab.load("a11y.js");
-tab.context.URL = URL;
 
 // The text with what becomes a link between ⟦ and ⟧.
 const LINKS = {

@@ -174,6 +174,8 @@ class Tab {
       },
       console: { error: (fault) => this.faults.push(fault) },
       crypto: globalThis.crypto,
+      URL,
+      matchMedia: () => ({ matches: false }),
       AbortSignal: { timeout: (ms) => ({ ms }) },
       fetch: (path, request) => server.fetch(this, path, request),
       WebSocket: Object.assign(
@@ -211,7 +213,9 @@ class Tab {
     let module = this.#modules.get(href);
     if (!module) {
       const source = readFileSync(new URL(href), "utf8");
-      module = new vm.SourceTextModule(source, { identifier: href, context: this.context });
+      const initializeImportMeta = (meta) => (meta.url = href);
+      const options = { identifier: href, context: this.context, initializeImportMeta };
+      module = new vm.SourceTextModule(source, options);
       this.#modules.set(href, module);
     }
     return module;

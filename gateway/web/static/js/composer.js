@@ -12,7 +12,7 @@ const REFUSED = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
 export class Composer {
   #actions;
 
-  /** `actions`: `say(text)` (whether it will be said), `nudge()`, `wink(id)`, `typing(is)`, `draft(text)`. */
+  /** @param {string} title @param {string} draft @param {Client.ComposerActions} actions */
   constructor(title, draft, actions) {
     this.#actions = actions;
     this.box = el("textarea", {
@@ -38,7 +38,7 @@ export class Composer {
     );
   }
 
-  /** Text comes back to be changed: what was being written stays after it. */
+  /** Text comes back to be changed: what was being written stays after it. @param {string} text */
   put(text) {
     this.box.value = this.box.value ? `${text}\n${this.box.value}` : text;
     this.box.focus();
@@ -47,41 +47,45 @@ export class Composer {
 
   /** Nothing can be said here any more. */
   close() {
-    for (const each of this.element.querySelectorAll("button, textarea")) each.disabled = true;
+    for (const each of [this.box, ...this.element.querySelectorAll("button")]) each.disabled = true;
   }
 
   #emoticons() {
-    const items = EMOTICONS.map(([id, label, code]) =>
-      el(
-        "button",
-        { type: "button", title: `${label} ${code}`, "aria-label": `${label} ${code}`, onclick: () => this.#insert(code) },
-        drawing(`e-${id}`, "emoticon"),
-      ),
-    );
-    return this.#menu("e-smile", "Emoticons", "emoticons", items, 8);
+    const items = EMOTICONS.map(([id, label, code]) => {
+      const onclick = () => {
+        menu.close();
+        this.#insert(code);
+      };
+      const title = `${label} ${code}`;
+      return el("button", { type: "button", title, "aria-label": title, onclick }, drawing(`e-${id}`, "emoticon"));
+    });
+    const menu = this.#menu("e-smile", "Emoticons", "emoticons", items, 8);
+    return menu.box;
   }
 
   #winks() {
-    const items = winkMenu((id) => {
-      this.closeWinks();
+    const { items, paint } = winkMenu((id) => {
+      menu.close();
       this.#actions.wink(id);
     });
-    const made = this.#menu("i-wink", "Winks", "winks", items, 4, (close) => (this.closeWinks = close));
-    made.firstChild.addEventListener("click", () => {
-      for (const item of items) item.paint();
-    });
-    return made;
+    const menu = this.#menu("i-wink", "Winks", "winks", items, 4);
+    menu.button.addEventListener("click", paint);
+    return menu.box;
   }
 
-  /** @param {(close: () => void) => void} [keep] */
-  #menu(icon, label, className, items, columns, keep = () => {}) {
+  /**
+   * @param {string} icon
+   * @param {string} label
+   * @param {string} className
+   * @param {HTMLElement[]} items
+   * @param {number} columns
+   */
+  #menu(icon, label, className, items, columns) {
     const panel = el("div", { class: `menu ${className}`, role: "group", "aria-label": label }, items);
     const button = el("button", { type: "button", class: "tool" }, drawing(icon), el("span", {}, label));
     const close = popover(button, panel);
     roving(panel, () => items, { horizontal: true, columns })();
-    keep(close);
-    if (className === "emoticons") this.closeEmoticons = close;
-    return el("div", { class: "menubox" }, button, panel);
+    return { box: el("div", { class: "menubox" }, button, panel), button, close };
   }
 
   #nudge() {
@@ -93,9 +97,9 @@ export class Composer {
     );
   }
 
+  /** @param {string} code */
   #insert(code) {
     const { box } = this;
-    this.closeEmoticons();
     const before = box.value.slice(0, box.selectionStart);
     const gap = before && !/\s$/.test(before) ? " " : "";
     box.setRangeText(`${gap}${code} `, box.selectionStart, box.selectionEnd, "end");
@@ -111,6 +115,7 @@ export class Composer {
     this.left.textContent = left < SHOW_LEFT ? `${left} left` : "";
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
     if (!sends(event)) return;
     event.preventDefault();

@@ -10,12 +10,53 @@ const STATUS_WORDS = { ...STATUS_NAMES, offline: "Offline" };
 export class Contacts {
   #store;
   #actions;
+  /** @type {Map<string, ReturnType<typeof makeRow>>} */
   #rows = new Map();
-  #groups = [];
+  #groups;
   #queued = false;
   #pressed = false;
+  search = el("input", {
+    type: "search",
+    placeholder: "Find a contact",
+    "aria-label": "Find a contact",
+    autocomplete: "off",
+    spellcheck: "false",
+    "data-focus": true,
+    oninput: () => this.#found(),
+  });
+  statusIcon = drawing("s-online", "status");
+  statusBox = el(
+    "select",
+    { class: "mystatus", "aria-label": "My status", onchange: () => this.#choose() },
+    Object.entries(STATUS_NAMES).map(([value, label]) => el("option", { value }, label)),
+  );
+  nameButton = el("button", {
+    type: "button",
+    class: "myname",
+    title: "Change my display name",
+    onclick: () => this.#editName(true),
+  });
+  nameBox = el("input", {
+    class: "myname",
+    "aria-label": "My display name",
+    maxlength: String(MAX_NAME),
+    dir: "auto",
+    hidden: true,
+    onblur: () => this.#editName(false),
+    onkeydown: (event) => {
+      if (composing(event)) return;
+      if (event.key === "Enter") this.#rename();
+      if (event.key === "Enter" || event.key === "Escape") {
+        event.stopPropagation();
+        event.preventDefault(); // else the button, which gets the focus, is pressed by it
+        this.#editName(false, true);
+      }
+    },
+  });
+  picture = drawing("", "avatar big");
+  message = el("p", { class: "psm", dir: "auto" });
 
-  /** `actions`: `open(roomId)`, `presence(status)`, `rename(name)`, `signOut()`. */
+  /** @param {Client.Store} store @param {Client.ContactActions} actions */
   constructor(store, actions) {
     this.#store = store;
     this.#actions = actions;
@@ -25,15 +66,6 @@ export class Contacts {
       this.#group("bots", "Bots"),
       this.#group("offline", "Offline"),
     ];
-    this.search = el("input", {
-      type: "search",
-      placeholder: "Find a contact",
-      "aria-label": "Find a contact",
-      autocomplete: "off",
-      spellcheck: "false",
-      "data-focus": true,
-      oninput: () => this.#found(),
-    });
     this.element = el(
       "div",
       { class: "contacts" },
@@ -43,7 +75,10 @@ export class Contacts {
     );
     // A row that moves between press and release is never clicked: the list holds still.
     this.element.addEventListener("pointerdown", () => this.#hold());
-    for (const event of ["people", "rooms", "unread"]) store.on(event, () => this.#soon());
+    const soon = () => this.#soon();
+    store.on("people", soon);
+    store.on("rooms", soon);
+    store.on("unread", soon);
     store.on("me", () => this.#showMe());
     this.#showMe();
     this.#draw();
@@ -52,38 +87,6 @@ export class Contacts {
   // Oneself.
 
   #myself() {
-    const { me } = this.#store;
-    this.statusIcon = drawing("s-online", "status");
-    this.statusBox = el(
-      "select",
-      { class: "mystatus", "aria-label": "My status", onchange: () => this.#choose() },
-      Object.entries(STATUS_NAMES).map(([value, label]) => el("option", { value }, label)),
-    );
-    this.nameButton = el("button", {
-      type: "button",
-      class: "myname",
-      title: "Change my display name",
-      onclick: () => this.#editName(true),
-    });
-    this.nameBox = el("input", {
-      class: "myname",
-      "aria-label": "My display name",
-      maxlength: String(MAX_NAME),
-      dir: "auto",
-      hidden: true,
-      onblur: () => this.#editName(false),
-      onkeydown: (event) => {
-        if (composing(event)) return;
-        if (event.key === "Enter") this.#rename();
-        if (event.key === "Enter" || event.key === "Escape") {
-          event.stopPropagation();
-          event.preventDefault(); // else the button, which gets the focus, is pressed by it
-          this.#editName(false, true);
-        }
-      },
-    });
-    this.picture = drawing(`a-${me.avatarId}`, "avatar big");
-    this.message = el("p", { class: "psm", dir: "auto" });
     return el(
       "div",
       { class: "me" },
@@ -112,10 +115,12 @@ export class Contacts {
   }
 
   #choose() {
-    this.#actions.presence(this.statusBox.value);
-    announce(`You are now ${STATUS_NAMES[this.statusBox.value]}`);
+    const status = /** @type {Wire.Status} */ (this.statusBox.value);
+    this.#actions.presence(status);
+    announce(`You are now ${STATUS_NAMES[status]}`);
   }
 
+  /** @param {boolean} editing */
   #editName(editing, refocus = false) {
     this.nameBox.hidden = !editing;
     this.nameButton.hidden = editing;
@@ -134,6 +139,7 @@ export class Contacts {
 
   // The list.
 
+  /** @param {string} id @param {string} title */
   #group(id, title) {
     const count = el("span", { class: "count" });
     const list = el("ul", {});
@@ -181,38 +187,38 @@ export class Contacts {
     const people = this.#store.contacts(wanted);
     const letters = wanted.trim().toLowerCase();
     const rooms = this.#store.publicRooms.filter((room) => room.name.toLowerCase().includes(letters));
-    const is = (group) => (person) =>
-      group === (person.isAiBot ? "bots" : person.status === "offline" ? "offline" : "online");
-    const focused = /** @type {HTMLElement} */ (document.activeElement);
+    /** @param {Wire.User} person */
+    const groupOf = ({ isAiBot, status }) => (isAiBot ? "bots" : status === "offline" ? "offline" : "online");
+    const focused = document.activeElement;
     for (const { id, element, count, list, settle } of this.#groups) {
       const rows =
         id === "rooms"
           ? rooms.map((room) => this.#row(`room:${room.id}`, room.id, room))
-          : people.filter(is(id)).map((each) => this.#row(each.id, this.#store.directRoom(each.id), each));
+          : people.filter((each) => groupOf(each) === id).map((each) => this.#row(each.id, this.#store.directRoom(each.id), each));
       setText(count, `(${rows.length})`);
       element.hidden = !rows.length;
       // Touched only where the order changed: a moved element loses the focus.
       rows.forEach((row, at) => {
         if (list.children[at] !== row) list.insertBefore(row, list.children[at] ?? null);
       });
-      while (list.children.length > rows.length) list.lastChild.remove();
+      while (list.children.length > rows.length) list.lastElementChild?.remove();
       settle();
     }
-    if (focused !== document.activeElement && focused?.isConnected && this.element.contains(focused)) {
+    if (focused !== document.activeElement && focused instanceof HTMLElement && this.element.contains(focused)) {
       focused.focus();
     }
   }
 
-  #row(key, roomId, { displayName, name: roomName, status, personalMessage, avatarId }) {
-    let row = this.#rows.get(key);
-    if (!row) {
-      row = this.#makeRow(key, roomId, avatarId);
-      this.#rows.set(key, row);
+  /** @param {string} key @param {string} roomId @param {Client.Contact} contact */
+  #row(key, roomId, { displayName, name: roomName = "", status, personalMessage, avatarId }) {
+    let parts = this.#rows.get(key);
+    if (!parts) {
+      parts = makeRow(key, roomId, () => this.#actions.open(roomId), avatarId);
+      this.#rows.set(key, parts);
     }
-    const { parts } = row;
-    const title = displayName ?? roomName;
+    const { row } = parts;
     const unread = this.#store.unread(roomId);
-    setText(parts.name, title);
+    setText(parts.name, displayName ?? roomName);
     setText(parts.psm, personalMessage ? ` – ${personalMessage}` : "");
     if (avatarId) redraw(parts.picture, `a-${avatarId}`);
     if (status) {
@@ -225,28 +231,27 @@ export class Contacts {
     setText(parts.news, unread ? " unread" : "");
     return row;
   }
+}
 
-  #makeRow(key, roomId, avatarId) {
-    const icon = avatarId ?? (roomId === "music" ? "music" : "room");
-    const parts = {
-      picture: drawing(`a-${icon}`, "avatar"),
-      status: drawing("s-online", "status"),
-      name: name("", "name"),
-      psm: el("bdi", { class: "psm" }),
-      badge: el("span", { class: "badge" }),
-      said: el("span", { class: "unseen" }),
-      news: el("span", { class: "unseen" }),
-    };
-    parts.button = el(
-      "button",
-      { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick: () => this.#actions.open(roomId) },
-      el("span", { class: "face" }, parts.picture, avatarId && parts.status),
-      el("span", { class: "line" }, parts.name, parts.said, parts.psm),
-      parts.badge,
-      parts.news,
-    );
-    const row = el("li", { "data-contact": key }, parts.button);
-    row.parts = parts;
-    return row;
-  }
+/** @param {string} key @param {string} roomId @param {() => void} onclick @param {string} [avatarId] */
+function makeRow(key, roomId, onclick, avatarId) {
+  const icon = avatarId ?? (roomId === "music" ? "music" : "room");
+  const parts = {
+    picture: drawing(`a-${icon}`, "avatar"),
+    status: drawing("s-online", "status"),
+    name: name("", "name"),
+    psm: el("bdi", { class: "psm" }),
+    badge: el("span", { class: "badge" }),
+    said: el("span", { class: "unseen" }),
+    news: el("span", { class: "unseen" }),
+  };
+  const button = el(
+    "button",
+    { type: "button", class: "contact", tabindex: "-1", "data-room": roomId, onclick },
+    el("span", { class: "face" }, parts.picture, avatarId ? parts.status : false),
+    el("span", { class: "line" }, parts.name, parts.said, parts.psm),
+    parts.badge,
+    parts.news,
+  );
+  return { ...parts, row: el("li", { "data-contact": key }, button) };
 }

@@ -4,12 +4,14 @@ import { announce, composing } from "./a11y.js";
 import { Composer } from "./composer.js";
 import { calm, drawing, el, name, redraw, setText } from "./dom.js";
 import { tell } from "./notify.js";
+import { ApiError } from "./protocol.js";
 import { play } from "./sounds.js";
 import { Transcript } from "./transcript.js";
 import { playWink } from "./winks.js";
 
 const RECEIPTS = 20; // of a history, this many of the latest are acknowledged one by one
 const SHAKE_MS = 700;
+/** @type {Record<string, string>} */
 const WAITING = {
   connecting: "Connecting…",
   waiting: "Reconnecting… What you write is kept and goes out by itself.",
@@ -22,11 +24,22 @@ export class Conversation {
   #room;
   #wasOpen = false;
   #told = 0; // the newest seq that was announced
+  toName = name("");
+  toMessage = el("bdi", { class: "psm" });
+  toStatus = drawing("s-online", "status");
+  away = el("p", { class: "awaynote", hidden: true });
+  pictures = [drawing(""), drawing("")];
+  crowd = el("ul", { class: "crowd" });
+  here = el("h3", {}, "Here now");
+  /** @type {Wire.Participant[] | undefined} */
+  participants;
 
-  constructor(app, roomId, { active = true, at = undefined } = {}) {
+  /** @param {Client.App} app @param {string} roomId @param {Client.ConversationOptions} [options] */
+  constructor(app, roomId, { active = true, at } = {}) {
     this.#app = app;
     this.#store = app.store;
     this.roomId = roomId;
+    /** @type {Client.Room} */
     this.#room = app.messenger.join(roomId);
     const { me } = this.#store;
     const { other, title } = this.#store.roomOf(roomId);
@@ -62,7 +75,7 @@ export class Conversation {
         this.banner,
         this.composer.element,
       ),
-      this.#side(other, me),
+      this.#side(other),
     );
     this.element = content;
     this.window = app.desktop.open({
@@ -107,12 +120,13 @@ export class Conversation {
     this.window.rename(title, this.#icon(other));
     this.#here();
     if (!other) return;
-    redraw(this.pictures[0].firstChild, `a-${other.avatarId}`);
-    redraw(this.pictures[1].firstChild, `a-${this.#store.me.avatarId}`);
+    redraw(this.pictures[0], `a-${other.avatarId}`);
+    redraw(this.pictures[1], `a-${this.#store.me.avatarId}`);
     setText(this.toName, other.displayName);
     setText(this.toMessage, other.personalMessage ?? "");
     redraw(this.toStatus, `s-${other.status ?? "offline"}`);
     this.away.hidden = other.status === "online" || other.isAiBot;
+    /** @type {Record<string, string>} */
     const how = { busy: "may not reply: they are busy", away: "may not reply: they are away" };
     setText(this.away, `${other.displayName} ${how[other.status] ?? "is offline and will find this later"}.`);
   }
@@ -121,15 +135,14 @@ export class Conversation {
     this.#app.messenger.leave(this.roomId);
   }
 
+  /** @param {Wire.User} [other] */
   #icon(other) {
     return other ? `s-${other.status ?? "offline"}` : this.roomId === "music" ? "a-music" : "a-room";
   }
 
+  /** @param {Wire.User} [other] */
   #head(other) {
-    this.toName = name(this.title);
-    this.toMessage = el("bdi", { class: "psm" }, other?.personalMessage ?? "");
-    this.toStatus = drawing(`s-${other?.status ?? "online"}`, "status");
-    this.away = el("p", { class: "awaynote", hidden: true });
+    setText(this.toName, this.title);
     const to = el("p", { class: "to" }, el("span", { class: "soft" }, "To: "), other && this.toStatus, this.toName, " ", this.toMessage);
     return el("div", { class: "head" }, el("div", { class: "top" }, to, !other && this.#peopleButton()), this.away);
   }
@@ -138,20 +151,18 @@ export class Conversation {
   #peopleButton() {
     const toggle = () => {
       const shown = this.element.classList.toggle("showside");
-      this.people.setAttribute("aria-expanded", String(shown));
+      button.setAttribute("aria-expanded", String(shown));
     };
-    this.people = el("button", { type: "button", class: "people", "aria-expanded": "false", onclick: toggle }, drawing("i-people"), " People");
-    return this.people;
+    const button = el("button", { type: "button", class: "people", "aria-expanded": "false", onclick: toggle }, drawing("i-people"), " People");
+    return button;
   }
 
-  #side(other, me) {
+  /** @param {Wire.User} [other] */
+  #side(other) {
     if (other) {
-      const picture = ({ avatarId }) => el("div", { class: "picture" }, drawing(`a-${avatarId}`));
-      this.pictures = [picture(other), picture(me)];
-      return el("div", { class: "side" }, this.pictures);
+      const pictures = this.pictures.map((each) => el("div", { class: "picture" }, each));
+      return el("div", { class: "side" }, pictures);
     }
-    this.crowd = el("ul", { class: "crowd" });
-    this.here = el("h3", {}, "Here now");
     return el("div", { class: "side" }, this.here, this.crowd);
   }
 
@@ -186,6 +197,7 @@ export class Conversation {
     this.refresh();
   }
 
+  /** @param {Client.RoomEvents["messages"]} batch */
   #messages({ messages, live }) {
     this.transcript.setEarlier(this.#room.before !== undefined);
     this.transcript.add(messages);
@@ -221,6 +233,7 @@ export class Conversation {
     this.window.flag(0);
   }
 
+  /** @param {Wire.Message} message @param {number} count */
   #tell(message, count) {
     const { displayName: title, content } = message;
     announce(message.isNudge ? `${title} sent you a nudge` : message.isWink ? `${title} sent a wink` : `${title} says: ${content}`);
@@ -239,6 +252,7 @@ export class Conversation {
     });
   }
 
+  /** @param {Wire.Message} message */
   #shake({ senderId }) {
     if (senderId !== this.#store.me.id) {
       // A nudge is meant to be noticed; the keyboard stays where it is.
@@ -246,38 +260,43 @@ export class Conversation {
       play("nudge");
     }
     const { element } = this.window;
-    element.dataset.nudges = Number(element.dataset.nudges ?? 0) + 1;
+    element.dataset.nudges = String(Number(element.dataset.nudges ?? 0) + 1);
     element.classList.add("nudged");
     setTimeout(() => element.classList.remove("nudged"), SHAKE_MS);
     if (calm.matches) return;
     const frames = [0, -9, 8, -7, 9, -8, 6, -4, 3, 0].map((x, i) => ({
       transform: `translate(${x}px, ${i % 2 ? 4 : -4}px)`,
     }));
-    frames[0].transform = frames.at(-1).transform = "none";
+    frames[0].transform = frames[frames.length - 1].transform = "none";
     element.animate(frames, { duration: SHAKE_MS });
   }
 
+  /** @param {string} text */
   #say(text) {
     const line = this.#room.say(text);
     if (!line) this.#notice("Too much waits to be sent already. Your text stays here.");
     return Boolean(line);
   }
 
+  /** @param {unknown} sent */
   #need(sent) {
     if (!sent) this.#notice("That needs a connection. Try again when you are back.");
   }
 
+  /** @param {Client.RoomEvents["refused"]} refusal */
   #refused({ kind, code, message, retryAfterMs = 0 }) {
     if (kind === "nudge") this.#notice(`You may not nudge that often. Wait ${seconds(retryAfterMs)}.`);
     else if (code === "RATE_LIMITED") this.#notice(`Too many at once. Wait ${seconds(retryAfterMs)}.`);
     else this.#notice(message);
   }
 
+  /** @param {string} text */
   #notice(text) {
     this.transcript.notice(text, "warning");
     announce(text);
   }
 
+  /** @param {string[]} names */
   #types(names) {
     const who = new Intl.ListFormat("en").format(names.slice(0, 3));
     setText(this.typing, names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing…` : "");
@@ -285,7 +304,7 @@ export class Conversation {
 
   #here(participants = this.participants) {
     this.participants = participants;
-    if (!this.crowd || !participants) return;
+    if (!participants) return;
     setText(this.here, `Here now (${participants.length})`);
     this.crowd.replaceChildren(
       ...participants.map((each) => {
@@ -296,11 +315,13 @@ export class Conversation {
     );
   }
 
+  /** @param {string} id @param {string} displayName */
   #person(id, displayName) {
     if (id === this.#store.me.id) return name(displayName);
     return el("button", { type: "button", class: "link", onclick: () => this.#app.open(this.#store.directRoom(id)) }, name(displayName));
   }
 
+  /** @param {Client.SocketState} state */
   #state({ state, why }) {
     this.element.dataset.state = state;
     this.#wasOpen ||= state === "open";
@@ -310,7 +331,9 @@ export class Conversation {
     setText(this.banner, why ? `${why} What you write is kept.` : (WAITING[told] ?? ""));
   }
 
+  /** @param {Client.Final["code"]} code */
   #final(code) {
+    /** @type {Record<string, string>} */
     const why = {
       4503: "You may not be in this room.",
       NOT_A_PARTICIPANT: "You may not be in this room.",
@@ -325,12 +348,13 @@ export class Conversation {
     try {
       await this.#room.older();
     } catch (error) {
-      this.#notice(`Earlier messages could not be loaded. ${error.message}`);
+      this.#notice(`Earlier messages could not be loaded. ${ApiError.of(error).message}`);
     }
     this.transcript.setEarlier(this.#room.before !== undefined);
   }
 }
 
+/** @param {number} ms */
 function seconds(ms) {
   const whole = Math.max(1, Math.ceil(ms / 1000));
   return `${whole} ${whole === 1 ? "second" : "seconds"}`;

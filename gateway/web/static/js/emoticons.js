@@ -34,12 +34,13 @@ const BY_CODE = new Map(
   EMOTICONS.flatMap(([id, name, ...codes]) => codes.map((code) => [code, { id, name }])),
 );
 
+/** @param {string} text */
 const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 const codes = [...BY_CODE.keys()].sort((a, b) => b.length - a.length).map(escape);
 // Alone or at a word's edge: "http://", "10:30" and "(8)00" stay what they are.
 const FIND = new RegExp(`(?<![\\w:/])(${codes.join("|")})(?![\\w/])`, "g");
 
-/** The text as nodes: emoticons drawn, named for readers, and copied as typed. */
+/** The text as nodes: emoticons drawn, named for readers, and copied as typed. @param {string} text */
 export function withEmoticons(text) {
   return text.split(FIND).map((part) => {
     const found = BY_CODE.get(part);

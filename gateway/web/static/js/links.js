@@ -10,12 +10,14 @@ const START = /(?<![a-z\d])https?:\/\/(?=[^\s/])/giu;
 // the punctuation of sentences that do without blanks.
 const HARD = /[\s\p{C}\p{Z}<>"`|\\^\u2014\u2026\u3001-\u3003\uff01\uff0c\uff0e\uff1a\uff1b\uff1f\uff61\uff64]/u;
 const SOFT = /[.,:;!?'\u2019\u2018*]/u;
+/** @type {Record<string, string>} */
 const CLOSING = { "(": ")", "[": "]", "{": "}", "\u00ab": "\u00bb", "\u2039": "\u203a", "\u201c": "\u201d", "\u201e": "\u201d" };
 const OPENING = /[\p{Ps}\p{Pi}]/u;
 const ANY_CLOSING = /[\p{Pe}\p{Pf}]/u;
 
-/** The text in parts, in order: `{text}` or `{address, href}`. */
+/** The text in parts, in order. @param {string} text */
 export function partsOf(text) {
+  /** @type {({ text: string } | { address: string, href: string })[]} */
   const parts = [];
   let from = 0;
   for (const { index } of text.matchAll(START)) {
@@ -31,7 +33,9 @@ export function partsOf(text) {
   return parts;
 }
 
+/** @param {string} text @param {number} start */
 function endOf(text, start) {
+  /** @type {string[]} */
   const open = [];
   let end = start;
   let at = start;
@@ -43,13 +47,14 @@ function endOf(text, start) {
       open.push(letter);
       continue;
     }
-    if (ANY_CLOSING.test(letter) && CLOSING[open.pop()] !== letter) break;
+    if (ANY_CLOSING.test(letter) && CLOSING[open.pop() ?? ""] !== letter) break;
     end = at;
   }
   return end;
 }
 
 // What is shown is what is followed, letter by letter.
+/** @param {string} address */
 function hrefOf(address) {
   try {
     const url = new URL(address);

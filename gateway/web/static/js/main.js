@@ -3,27 +3,36 @@
 import { announce, popover } from "./a11y.js";
 import { Contacts } from "./contacts.js";
 import { Conversation } from "./conversation.js";
-import { el, iconButton, redraw, setText } from "./dom.js";
+import { el, iconButton, redraw, setText, within } from "./dom.js";
 import { clearToasts, notificationsAreOn, setNotifications, tell, titleCount } from "./notify.js";
-import { keptHere, Messenger, otherIn, Outbox, Session } from "./protocol.js";
+import { ApiError, keptHere, Messenger, otherIn, Outbox, Session } from "./protocol.js";
 import { showSignIn } from "./signin.js";
 import { play, setSound, soundIsOn } from "./sounds.js";
 import { Store } from "./store.js";
 import { Desktop } from "./windows.js";
 
-const root = document.getElementById("desktop");
+const root = within(document, "#desktop");
 const BY_ITSELF = 8; // conversations that open without being asked for
 const RELOAD_MS = 60_000;
 const RELOAD_AGAIN_MS = 5000;
 const QUIET_MS = 4000;
+const CONNECTION = { open: "Connected", connecting: "Connecting…", waiting: "Reconnecting…", offline: "Offline", closed: "" };
 
-class App {
+export class App {
+  /** @type {Map<string, Conversation>} */
   #conversations = new Map();
+  /** @type {number[]} */
   #timers = [];
   #connected = false;
   #quietUntil = 0;
   #loadedAt = -Infinity; // by performance.now()
 
+  words = el("span", { class: "words", role: "status" });
+  retry = el("button", { type: "button", class: "link", hidden: true, onclick: () => this.messenger.retryNow() }, "Try now");
+  connection = el("div", { class: "connection", "data-connection": "connecting" }, el("span", { class: "light", "aria-hidden": "true" }), this.words, this.retry);
+  refusal = el("p", { class: "refusal", dir: "auto", hidden: true });
+
+  /** @param {Session} session @param {Wire.Status} [status] */
   constructor(session, status) {
     this.session = session;
     this.store = new Store(session);
@@ -54,6 +63,7 @@ class App {
     this.#load().then(() => this.#restore());
   }
 
+  /** @param {string} roomId @param {Client.ConversationOptions} [options] */
   open(roomId, options) {
     const known = this.#conversations.get(roomId);
     if (known) {
@@ -66,6 +76,7 @@ class App {
     return made;
   }
 
+  /** @param {Conversation} conversation */
   closed(conversation) {
     conversation.close();
     this.#conversations.delete(conversation.roomId);
@@ -80,13 +91,10 @@ class App {
     messenger.on("ended", ({ reason }) => this.#end(reason));
     store.on("me", () => {
       if (store.status !== messenger.status) messenger.adoptPresence(store.status);
-      for (const each of this.#conversations.values()) each.refresh();
+      this.#refresh();
     });
-    for (const event of ["people", "rooms"]) {
-      store.on(event, () => {
-        for (const each of this.#conversations.values()) each.refresh();
-      });
-    }
+    store.on("people", () => this.#refresh());
+    store.on("rooms", () => this.#refresh());
     store.on("unread", ({ roomId, count }) => {
       titleCount(store.unreadTotal);
       this.#conversations.get(roomId)?.window.flag(count);
@@ -97,6 +105,11 @@ class App {
     this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
   }
 
+  #refresh() {
+    for (const each of this.#conversations.values()) each.refresh();
+  }
+
+  /** @param {string} wanted */
   async #rename(wanted) {
     const { me } = this.store;
     try {
@@ -105,8 +118,9 @@ class App {
       announce(`Your name is now ${displayName}`);
     } catch (error) {
       const title = "Your name has not changed";
-      tell({ title, text: error.message, icon: `a-${me.avatarId}`, tag: "name", open: () => {} });
-      announce(`${title}. ${error.message}`, true);
+      const { message: text } = ApiError.of(error);
+      tell({ title, text, icon: `a-${me.avatarId}`, tag: "name", open: () => {} });
+      announce(`${title}. ${text}`, true);
     }
   }
 
@@ -145,6 +159,7 @@ class App {
     return `cfm.open.${this.session.user.id}`;
   }
 
+  /** @param {Wire.Message} message */
   #notification(message) {
     const { roomId, senderId } = message;
     if (senderId === this.session.user.id || this.#conversations.has(roomId)) return;
@@ -158,6 +173,7 @@ class App {
     }
   }
 
+  /** @param {Wire.User} person */
   #came(person) {
     // After a restart of the server everybody comes: that is no news.
     if (performance.now() < this.#quietUntil) return;
@@ -169,15 +185,17 @@ class App {
   // The tray: connection, sound, notifications, keyboard.
 
   #tray() {
-    this.light = el("span", { class: "light", "aria-hidden": "true" });
-    this.words = el("span", { class: "words", role: "status" });
-    this.retry = el("button", { type: "button", class: "link", hidden: true, onclick: () => this.messenger.retryNow() }, "Try now");
-    const connection = el("div", { class: "connection", "data-connection": "connecting" }, this.light, this.words, this.retry);
-    this.connection = connection;
+    /**
+     * @param {string[]} icons
+     * @param {string} label
+     * @param {() => boolean} isOn
+     * @param {(wanted: boolean) => boolean | Promise<boolean>} set
+     */
     const toggle = (icons, label, isOn, set) => {
       const button = iconButton(icons[0], label, async () => show(await set(!isOn())));
+      /** @param {boolean} on */
       const show = (on) => {
-        redraw(button.firstChild, icons[on ? 0 : 1]);
+        redraw(within(button, "svg"), icons[on ? 0 : 1]);
         button.setAttribute("aria-pressed", String(on));
       };
       show(isOn());
@@ -191,15 +209,15 @@ class App {
     const keys = iconButton("i-keys", "Keyboard", () => {});
     const help = el("div", { class: "menu help", role: "group", "aria-label": "Keyboard" }, SHORTCUTS(), el("button", { type: "button", onclick: () => closeHelp() }, "Close"));
     const closeHelp = popover(keys, help);
-    this.refusal = el("p", { class: "refusal", dir: "auto", hidden: true });
     root.append(this.refusal);
-    this.time = el("time", { class: "clock" });
-    const tick = () => setText(this.time, new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+    const time = el("time", { class: "clock" });
+    const tick = () => setText(time, new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
     tick();
     this.#timers.push(setInterval(tick, 10_000));
-    this.desktop.tray.replaceChildren(connection, sound, bell, el("div", { class: "menubox" }, keys, help), this.time);
+    this.desktop.tray.replaceChildren(this.connection, sound, bell, el("div", { class: "menubox" }, keys, help), time);
   }
 
+  /** @param {Client.SocketState} worst */
   #connection({ state, retryAt, why }) {
     if (state === "open" && this.connection.dataset.connection !== "open") {
       if (this.#connected) this.#quietUntil = performance.now() + QUIET_MS;
@@ -209,19 +227,19 @@ class App {
     }
     this.connection.dataset.connection = state;
     this.retry.hidden = state !== "waiting" && state !== "offline";
-    const words = { open: "Connected", connecting: "Connecting…", waiting: "Reconnecting…", offline: "Offline" };
-    setText(this.words, words[state] ?? "");
+    setText(this.words, CONNECTION[state]);
     this.#refusal(why);
     if (retryAt) this.retry.title = `Next attempt in ${Math.ceil((retryAt - performance.now()) / 1000)} s`;
   }
 
-  /** Why the server will not have us, for as long as it will not. */
+  /** @param {string} [why] the server will not have us, for as long as it will not */
   #refusal(why) {
     if (why && this.refusal.textContent !== why) announce(why, true);
     setText(this.refusal, why ?? "");
     this.refusal.hidden = !why;
   }
 
+  /** @param {Client.EndReason} reason */
   #end(reason) {
     for (const timer of this.#timers) clearInterval(timer);
     document.removeEventListener("visibilitychange", this.#shown);
@@ -249,14 +267,16 @@ const SHORTCUTS = () =>
     ].map(([keys, what]) => el("div", {}, el("dt", {}, keys), el("dd", {}, what))),
   );
 
+/** @param {Session} session @param {Wire.Status} [status] */
 function signedIn(session, status) {
   document.body.classList.add("inside");
   new App(session, status);
 }
 
+/** @param {Client.EndReason} [reason] */
 function signedOut(reason) {
   document.body.classList.remove("inside");
-  showSignIn(root, { reason, entered: signedIn });
+  showSignIn(root, reason, signedIn);
 }
 
 const stored = Session.stored();

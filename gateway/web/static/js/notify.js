@@ -1,13 +1,13 @@
 // Telling somebody who is looking elsewhere: title, sound, toast, system notification.
 
-import { drawing, el, name } from "./dom.js";
+import { drawing, el, name, within } from "./dom.js";
 import { kept } from "./protocol.js";
 import { play } from "./sounds.js";
 
 const KEY = "cfm.notifications";
 const TOAST_MS = 6000;
 const TOASTS = 3;
-const toasts = document.getElementById("toasts");
+const toasts = within(document, "#toasts");
 
 // Android's browsers have `Notification` and throw when it is made: there they come from
 // a service worker alone, which this client does without.
@@ -17,7 +17,7 @@ export function notificationsAreOn() {
   return available && Notification.permission === "granted" && kept.read(KEY) === "on";
 }
 
-/** Asks for permission where it is needed; returns whether they are on now. */
+/** Asks for permission where it is needed; returns whether they are on now. @param {boolean} wanted */
 export async function setNotifications(wanted) {
   kept.write(KEY, wanted ? "on" : "off");
   if (wanted && available && Notification.permission !== "granted") {
@@ -27,6 +27,7 @@ export async function setNotifications(wanted) {
   return notificationsAreOn();
 }
 
+/** @param {string} title @param {NotificationOptions} options */
 function notify(title, options) {
   try {
     return new Notification(title, options);
@@ -36,14 +37,16 @@ function notify(title, options) {
   }
 }
 
+/** @param {number} count */
 export function titleCount(count) {
   document.title = count ? `(${count}) CF Messenger` : "CF Messenger";
 }
 
-/** Something from a person. `text` is plain; `open` is called when it is clicked. */
-export function tell({ title, text, icon, tag, sound = undefined, open }) {
+/** @param {Client.News} news */
+export function tell(news) {
+  const { title, text, tag, sound, open } = news;
   if (sound) play(sound);
-  toast({ title, text, icon, open });
+  toast(news);
   if (!document.hidden || !notificationsAreOn()) return;
   const shown = notify(title, { body: text, tag });
   if (!shown) return;
@@ -60,6 +63,7 @@ export function clearToasts() {
 
 // For the eye and the pointer: readers hear the same from the live region, and the
 // keyboard reaches the conversation in the bar.
+/** @param {Client.News} news */
 function toast({ title, text, icon, open }) {
   const made = el(
     "div",
@@ -72,6 +76,6 @@ function toast({ title, text, icon, open }) {
     open();
   });
   toasts.append(made);
-  while (toasts.childElementCount > TOASTS) toasts.firstChild.remove();
+  while (toasts.childElementCount > TOASTS) toasts.firstElementChild?.remove();
   setTimeout(() => made.remove(), TOAST_MS);
 }

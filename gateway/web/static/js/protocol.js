@@ -2,7 +2,7 @@
 //
 //   const session = Session.stored() ?? (await Session.signIn("user_1", turnstileToken));
 //   const messenger = new Messenger(session);
-//   messenger.on("people", (people) => ...);      // who is online, as it changes
+//   messenger.on("presence", ({ people }) => ...);  // who is online, as it changes
 //   messenger.start();
 //   const room = messenger.join("general");
 //   room.on("messages", ({ messages }) => ...);   // each exactly once, in order
@@ -28,12 +28,16 @@ const LOGGED_OUT = 4501;
 // The server forgets a choice 90 s after the last socket (wire.md): a little sooner here.
 const FORGOTTEN_MS = 75_000;
 
-/** The canonical id of two people's room: the wire's order, whoever asks. */
+/**
+ * The canonical id of two people's room: the wire's order, whoever asks.
+ * @param {string} one
+ * @param {string} other
+ */
 export function directRoom(one, other) {
   return `dm_${[one, other].sort().join("__")}`;
 }
 
-/** Who the other one is in a direct room; undefined elsewhere. */
+/** Who the other one is in a direct room; undefined elsewhere. @param {string} roomId @param {string} userId */
 export function otherIn(roomId, userId) {
   if (!roomId.startsWith("dm_")) return undefined;
   return roomId
@@ -42,25 +46,24 @@ export function otherIn(roomId, userId) {
     .find((each) => each !== userId);
 }
 
-/**
- * Emits
- *  - `presence` {people: [{id, displayName, status, personalMessage?, avatarId?}], whole}:
- *    `whole` replaces, else it changes those named;
- *  - `notification` {message}: somebody wrote in a direct room, open or not;
- *  - `connection` {state, retryAt?, why?}: the worst of all sockets;
- *  - `ended` {reason}: signed out, here or elsewhere; nothing comes after it.
- */
+/** @extends {Emitter<Client.MessengerEvents>} */
 export class Messenger extends Emitter {
   clock = serverClock;
+  /** @type {Map<string, Room>} */
   rooms = new Map();
+  /** @type {Wire.Status} */
   status = "online";
   #socket;
+  /** @type {Map<string, Client.SocketState>} */
   #states = new Map();
   #ended = false;
   #owed = false; // the server has not confirmed the status that was chosen
-  #declaring = undefined; // its being told, while it is
-  #cutAt = undefined; // since when presence has no socket, after it had one
+  /** Its being told, while it is. @type {Promise<void> | undefined} */
+  #declaring;
+  /** Since when presence has no socket, after it had one. @type {number | undefined} */
+  #cutAt;
 
+  /** @param {Session} session */
   constructor(session) {
     super();
     this.session = session;
@@ -75,7 +78,7 @@ export class Messenger extends Emitter {
     this.#socket.start();
   }
 
-  /** The room's connection; the same one until it is left. */
+  /** The room's connection; the same one until it is left. @param {string} roomId */
   join(roomId) {
     let room = this.rooms.get(roomId);
     if (room) return room;
@@ -87,6 +90,7 @@ export class Messenger extends Emitter {
     return room;
   }
 
+  /** @param {string} roomId */
   leave(roomId) {
     this.rooms.get(roomId)?.close();
     this.rooms.delete(roomId);
@@ -94,20 +98,20 @@ export class Messenger extends Emitter {
     this.#tell();
   }
 
-  /** Chosen here; it holds for all devices, and in every room. */
+  /** Chosen here; it holds for all devices, and in every room. @param {Wire.Status} status */
   setPresence(status) {
     this.status = status;
     this.#owed = true;
     this.#socket.send({ type: "presence_update", status });
   }
 
-  /** Chosen elsewhere: presence itself has told us. */
+  /** Chosen elsewhere: presence itself has told us. @param {Wire.Status} status */
   adoptPresence(status) {
     this.status = status;
     this.#owed = false;
   }
 
-  /** Everybody sees it within a second; returns the name that they see. */
+  /** Everybody sees it within a second; returns the name that they see. @param {string} displayName */
   async rename(displayName) {
     const { status } = this;
     return (await this.session.call("POST", "/api/presence", { status, displayName })).displayName;
@@ -119,7 +123,7 @@ export class Messenger extends Emitter {
       await this.#declare();
       return await this.session.ticket();
     } catch (error) {
-      error.final = error.ended;
+      if (error instanceof ApiError) error.final = error.ended;
       throw error;
     }
   }
@@ -140,7 +144,7 @@ export class Messenger extends Emitter {
 
   #declare() {
     const { status } = this;
-    const forgotten = performance.now() - this.#cutAt > FORGOTTEN_MS && status !== "online";
+    const forgotten = performance.now() - (this.#cutAt ?? Infinity) > FORGOTTEN_MS && status !== "online";
     if (!this.#owed && !forgotten) return undefined;
     this.#declaring ??= this.session
       .call("POST", "/api/presence", { status })
@@ -152,6 +156,7 @@ export class Messenger extends Emitter {
     return this.#declaring;
   }
 
+  /** @param {Wire.ServerFrame} frame */
   #frame(frame) {
     switch (frame.type) {
       case "presence_full_sync":
@@ -172,11 +177,13 @@ export class Messenger extends Emitter {
     }
   }
 
+  /** @param {Wire.PresenceJoin | Wire.PresenceUpdate} frame @param {Wire.Status} status */
   #one({ type, userId: id, ...words }, status) {
     this.#seen([{ id, ...words, status }], false);
   }
 
   // What is told of oneself confirms a choice; or it is older, and the choice stands.
+  /** @param {Wire.Participant[]} people @param {boolean} whole */
   #seen(people, whole) {
     const me = people.find(({ id }) => id === this.session.user.id);
     if (me?.status === this.status) this.#owed = false;
@@ -184,12 +191,14 @@ export class Messenger extends Emitter {
     this.emit("presence", { people, whole });
   }
 
+  /** @param {Client.SocketState} state */
   #presenceState(state) {
     if (state.state === "open") this.#cutAt = undefined;
     else if (state.state !== "connecting") this.#cutAt ??= performance.now();
     this.#state("presence", state);
   }
 
+  /** @param {string} name @param {Client.SocketState} state */
   #state(name, state) {
     this.#states.set(name, state);
     this.#tell();
@@ -203,11 +212,13 @@ export class Messenger extends Emitter {
     if (!this.#ended) this.emit("connection", worst ?? { state: "closed" });
   }
 
+  /** @param {Client.Final} why */
   #final({ code }) {
     if (code === LOGGED_OUT) this.session.end("signed-out");
     else if (code === SESSION_EXPIRED || code === "AUTH_EXPIRED") this.session.end("expired");
   }
 
+  /** @param {Client.EndReason} reason */
   #end(reason) {
     if (this.#ended) return;
     this.#ended = true;

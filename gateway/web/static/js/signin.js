@@ -2,7 +2,7 @@
 
 import { announce } from "./a11y.js";
 import { drawing, el, name } from "./dom.js";
-import { call, kept, Session } from "./protocol.js";
+import { ApiError, call, kept, Session } from "./protocol.js";
 import { STATUS_NAMES } from "./store.js";
 
 const LAST = "cfm.last";
@@ -10,6 +10,7 @@ const SCRIPT = "https://challenges.cloudflare.com/turnstile/v0/api.js?render=exp
 const AGAIN_MS = 3000;
 // Cloudflare's published keys for tests. Nobody is checked with them, and nothing is
 // loaded from elsewhere: the form says so and sends the published dummy token.
+/** @type {Record<string, string>} */
 const TEST_KEYS = {
   "1x00000000000000000000AA": "always passes",
   "1x00000000000000000000BB": "always passes",
@@ -26,8 +27,13 @@ const REASONS = {
 const FORGETFUL =
   "This browser keeps nothing for this site: you will be signed out when you close or reload the page.";
 
-/** Shows the form in `root`; `entered(session, status)` once somebody is in. */
-export function showSignIn(root, { reason, entered }) {
+/**
+ * Shows the form in `root`.
+ * @param {Element} root
+ * @param {Client.EndReason | undefined} reason
+ * @param {(session: Session, status?: Wire.Status) => void} entered once somebody is in
+ */
+export function showSignIn(root, reason, entered) {
   const chosen = { user: kept.read(LAST) };
   const list = el("div", { class: "accounts", role: "radiogroup", "aria-labelledby": "who" });
   const search = el("input", {
@@ -73,12 +79,13 @@ export function showSignIn(root, { reason, entered }) {
   );
   root.replaceChildren(el("div", { class: "welcome" }, form));
 
+  /** @type {Client.Token} */
   const token = { value: "", renew: () => {} };
   const ready = () => {
     button.disabled = !chosen.user || !token.value || form.ariaBusy === "true";
   };
   list.addEventListener("change", ({ target }) => {
-    chosen.user = target.value;
+    if (target instanceof HTMLInputElement) chosen.user = target.value;
     ready();
   });
   search.addEventListener("input", () => filter(list, search.value));
@@ -91,16 +98,18 @@ export function showSignIn(root, { reason, entered }) {
       const session = await Session.signIn(chosen.user, token.value);
       kept.write(LAST, chosen.user);
       leave();
-      entered(session, status.value);
+      entered(session, /** @type {Wire.Status} */ (status.value));
     } catch (error) {
       busy(false);
+      const { code, message, retryAfterS } = ApiError.of(error);
       problem.textContent =
-        error.code === "RATE_LIMITED"
-          ? `Too many attempts. Try again in ${error.retryAfterS || 10} seconds.`
-          : error.message;
+        code === "RATE_LIMITED"
+          ? `Too many attempts. Try again in ${retryAfterS || 10} seconds.`
+          : message;
       token.renew();
     }
   });
+  /** @param {boolean} is */
   const busy = (is) => {
     form.ariaBusy = String(is);
     button.textContent = is ? "Signing in…" : "Sign in";
@@ -138,12 +147,13 @@ export function showSignIn(root, { reason, entered }) {
       form.dataset.ready = "";
     } catch (error) {
       if (gone) return;
-      problem.textContent = `${error.message} Trying again…`;
+      problem.textContent = `${ApiError.of(error).message} Trying again…`;
       setTimeout(load, AGAIN_MS * (0.5 + Math.random()));
     }
   }
 }
 
+/** @param {Wire.User} person @param {string} [chosen] */
 function account({ id, displayName, avatarId, email, personalMessage, status }, chosen) {
   const input = el("input", { type: "radio", name: "account", value: id, checked: id === chosen });
   return el(
@@ -161,17 +171,20 @@ function account({ id, displayName, avatarId, email, personalMessage, status }, 
   );
 }
 
+/** @param {Element} list @param {string} wanted */
 function filter(list, wanted) {
   const letters = wanted.trim().toLowerCase();
   let shown = 0;
-  for (const row of list.children) {
-    row.hidden = !row.dataset.find.includes(letters);
+  for (const row of list.querySelectorAll("label")) {
+    row.hidden = !row.dataset.find?.includes(letters);
     shown += row.hidden ? 0 : 1;
   }
   announce(`${shown} accounts`);
 }
 
+/** @param {Element} place @param {string} siteKey @param {Client.Token} token @param {() => void} ready */
 function prove(place, siteKey, token, ready) {
+  /** @param {string} value */
   const got = (value) => {
     token.value = value;
     ready();
@@ -197,6 +210,7 @@ function prove(place, siteKey, token, ready) {
   place.replaceChildren(el("label", { class: "click" }, box, "I am a person"), note);
 }
 
+/** @param {Element} place @param {string} sitekey @param {Client.Token} token @param {(value: string) => void} got */
 function widget(place, sitekey, token, got) {
   const script = el("script", { src: SCRIPT });
   const failed = () => {

@@ -3,10 +3,11 @@
 import { kept } from "./protocol.js";
 
 const KEY = "cfm.sound";
+/** @type {AudioContext | undefined} */
 let context;
 let on = kept.read(KEY) !== "off";
 
-/** Notes as `[frequency Hz, start s, length s, shape, loudness]`. */
+/** @type {Record<Client.Tune, Client.Note[]>} */
 const TUNES = {
   message: [
     [784, 0, 0.09, "sine", 0.25],
@@ -41,13 +42,14 @@ export function soundIsOn() {
   return on;
 }
 
+/** @param {boolean} wanted */
 export function setSound(wanted) {
   on = wanted;
   kept.write(KEY, on ? "on" : "off");
   if (on) play("message");
 }
 
-/** Plays a tune, if sound is wanted and the browser allows it by now. */
+/** Plays a tune, if sound is wanted and the browser allows it by now. @param {Client.Tune} name */
 export function play(name) {
   if (!on || !navigator.userActivation?.hasBeenActive) return;
   try {
@@ -57,6 +59,7 @@ export function play(name) {
   }
 }
 
+/** @param {Client.Note[]} tune */
 function sound(tune) {
   context ??= new AudioContext();
   if (context.state === "suspended") context.resume().catch(() => {});

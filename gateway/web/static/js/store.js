@@ -13,21 +13,26 @@ export const STATUS_NAMES = {
   offline: "Appear offline",
 };
 
-const WORDS = ["displayName", "personalMessage", "avatarId"];
+const WORDS = /** @type {const} */ (["displayName", "personalMessage", "avatarId"]);
 
-/** Emits `people`, `rooms`, `unread` {roomId, count}, `me`, `came` {person}. */
+/** @extends {Emitter<Client.StoreEvents>} */
 export class Store extends Emitter {
+  /** @type {Map<string, Wire.User>} */
   people = new Map();
+  /** @type {Wire.RoomInfo[]} */
   publicRooms = [];
+  /** By room. @type {Map<string, number>} */
   #unread = new Map();
   #session;
   #synced = false;
 
+  /** @param {Client.Session} session */
   constructor(session) {
     super();
     this.#session = session;
     this.me = { ...session.user }; // as others see it, as far as that is known
     const chosen = kept.read(this.#key("me"));
+    /** @type {Wire.Status} */
     this.status = Object.hasOwn(STATUS_NAMES, chosen?.status) ? chosen.status : "online";
     addEventListener("storage", this.#onStorage);
   }
@@ -36,7 +41,10 @@ export class Store extends Emitter {
     removeEventListener("storage", this.#onStorage);
   }
 
-  /** Everybody and every room, with what is unread where `isOpen(roomId)` is false. */
+  /**
+   * Everybody and every room, with what is unread where nobody looks.
+   * @param {(roomId: string) => boolean} isOpen
+   */
   async load(isOpen) {
     const [people, rooms] = await Promise.all([
       this.#session.call("GET", "/api/users"),
@@ -61,7 +69,7 @@ export class Store extends Emitter {
     this.emit("rooms");
   }
 
-  /** Statuses as presence tells them; those it does not name are offline if `whole`. */
+  /** @param {Client.Presence} news */
   presence({ people, whole }) {
     const seen = new Map(people.map((person) => [person.id, person]));
     for (const person of this.people.values()) {
@@ -78,20 +86,21 @@ export class Store extends Emitter {
     this.emit("people");
   }
 
-  /** Chosen here, or followed. */
+  /** Chosen here, or followed. @param {Wire.Status} status */
   setStatus(status) {
     this.status = status;
     kept.write(this.#key("me"), { status });
     this.emit("me");
   }
 
-  /** How others see oneself. */
+  /** How others see oneself. @param {Wire.Words} words */
   setMe(words) {
     learn(this.me, words);
     this.emit("me");
   }
 
-  person(id) {
+  /** @param {string} [id] */
+  person(id = "") {
     return this.people.get(id) ?? (id === this.me.id ? this.me : undefined);
   }
 
@@ -109,17 +118,19 @@ export class Store extends Emitter {
       );
   }
 
+  /** @param {string} userId */
   directRoom(userId) {
     return directRoom(this.me.id, userId);
   }
 
-  /** What a room is called and who is on the other side of a direct one. */
+  /** What a room is called and who is on the other side of a direct one. @param {string} roomId */
   roomOf(roomId) {
     const other = this.person(otherIn(roomId, this.me.id));
     const room = this.publicRooms.find(({ id }) => id === roomId);
     return { other, title: other?.displayName ?? room?.name ?? roomId };
   }
 
+  /** @param {string} roomId */
   unread(roomId) {
     return this.#unread.get(roomId) ?? 0;
   }
@@ -128,42 +139,47 @@ export class Store extends Emitter {
     return [...this.#unread.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** How many messages of others nobody here has looked at. */
+  /** How many messages of others nobody here has looked at. @param {string} roomId @param {number} count */
   setUnread(roomId, count) {
     if (this.unread(roomId) === count) return;
     this.#unread.set(roomId, count);
     this.emit("unread", { roomId, count });
   }
 
+  /** @param {string} roomId */
   readMark(roomId) {
     return Number(kept.read(this.#key(`read.${roomId}`))) || 0;
   }
 
-  /** All up to `seq` was looked at, here or by another tab. */
+  /** All up to `seq` was looked at, here or by another tab. @param {string} roomId @param {number} seq */
   markRead(roomId, seq) {
     if (seq > this.readMark(roomId)) kept.write(this.#key(`read.${roomId}`), seq);
     this.setUnread(roomId, 0);
   }
 
-  /** What was typed and not sent. */
+  /** What was typed and not sent. @param {string} roomId @returns {string} */
   draft(roomId) {
     return kept.read(this.#key(`draft.${roomId}`)) ?? "";
   }
 
+  /** @param {string} roomId @param {string} text */
   keepDraft(roomId, text) {
     kept.write(this.#key(`draft.${roomId}`), text || undefined);
   }
 
   // Chosen or changed in another tab or on another device.
+  /** @param {Wire.User} person @param {boolean} told */
   #follow(person, told) {
     if (WORDS.some((word) => person[word] !== this.me[word])) this.setMe(person);
     if (told && person.status !== this.status) this.setStatus(person.status);
   }
 
+  /** @param {string} name */
   #key(name) {
     return `cfm.${name}.${this.#session.user.id}`;
   }
 
+  /** @param {StorageEvent} event */
   #onStorage = ({ key }) => {
     const start = "cfm.read.";
     if (!key?.startsWith(start)) return;
@@ -174,6 +190,7 @@ export class Store extends Emitter {
 
 // What a frame says of a person. Where there is no picture the server tells of none, nor
 // of messages; else a message that is not there is one that was taken away.
+/** @param {Wire.User} person @param {Wire.Words} words */
 function learn(person, { displayName, personalMessage, avatarId }) {
   if (displayName) person.displayName = displayName;
   if (!avatarId) return;

@@ -1,18 +1,23 @@
 // The log of a conversation: messages in seq order, days, notices, ticks.
 
-import { el, name, setText } from "./dom.js";
-import { rich } from "./text.js";
+import { el, name, setText, within } from "./dom.js";
+import { withEmoticons } from "./emoticons.js";
+import { partsOf } from "./links.js";
 import { nameOf } from "./wink_scenes.js";
 
 const GROUP_MS = 5 * 60_000;
 const NEAR_PX = 60;
+/** @type {Record<string, number>} */
 const RANK = { sending: 0, sent: 1, delivered: 2, read: 3 };
+/** @type {Record<Client.Tick, [mark: string, label: string]>} */
 const TICKS = {
   sending: ["…", "Sending"],
   sent: ["✓", "Sent"],
   delivered: ["✓✓", "Delivered"],
   read: ["✓✓", "Read"],
 };
+const BACK = "previousElementSibling";
+const ON = "nextElementSibling";
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
@@ -20,14 +25,13 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
 export class Transcript {
   #me;
   #direct;
-  #nodes = new Map(); // seq → element
-  #pending = new Map(); // id → element
+  /** By seq. @type {Map<number, Client.LineElement>} */
+  #nodes = new Map();
+  /** By id. @type {Map<string, Client.LineElement>} */
+  #pending = new Map();
   #loading = false;
 
-  /**
-   * `actions`: `older()` loads a page; `retype(line)`, `discard(id)` and `retry(id)` for
-   * failed lines.
-   */
+  /** @param {Wire.User} me @param {boolean} direct @param {Client.TranscriptActions} actions */
   constructor(me, direct, actions) {
     this.#me = me;
     this.#direct = direct;
@@ -56,11 +60,12 @@ export class Transcript {
 
   #stuck = true; // at the end, where new lines are seen
 
+  /** @param {boolean} there */
   setEarlier(there) {
     this.earlier.hidden = !there;
   }
 
-  /** Adds messages, wherever in the order they belong. */
+  /** Adds messages, wherever in the order they belong. @param {Wire.Message[]} messages */
   add(messages) {
     const { element } = this;
     const fromEnd = element.scrollHeight - element.scrollTop;
@@ -70,7 +75,7 @@ export class Transcript {
       this.#pending.delete(message.id);
       const node = this.#node(message);
       const next = this.#after(message.seq);
-      back ||= next?.dataset.seq !== undefined;
+      back ||= Boolean(next?.dataset.seq);
       this.lines.insertBefore(node, next);
       this.#nodes.set(message.seq, node);
       this.#dress(node);
@@ -82,25 +87,27 @@ export class Transcript {
     else this.#settle(messages.some(({ senderId }) => senderId === this.#me.id));
   }
 
-  /** A line of one's own that has no echo yet. */
-  addPending({ frame, at, failed, again }) {
-    const { id, type } = frame;
-    const message = { ...frame, type, senderId: this.#me.id, displayName: this.#me.displayName, timestamp: at };
-    const node = this.#node({ content: "", ...message });
+  /** A line of one's own that has no echo yet. @param {Client.Line} line */
+  addPending(line) {
+    const { frame, at } = line;
+    const { id: senderId, displayName } = this.#me;
+    const node = this.#node({ content: "", ...frame, senderId, displayName, timestamp: at });
     node.classList.add("pending");
     this.lines.append(node);
-    this.#pending.set(id, node);
+    this.#pending.set(frame.id, node);
     this.#dress(node);
     this.#tick(node, "sending");
-    if (failed) this.fail({ frame, failed, again });
+    if (line.failed) this.fail(line);
     this.#settle(true);
   }
 
+  /** @param {Client.Line} line */
   fail({ frame, failed, again }) {
     const node = this.#pending.get(frame.id);
     if (!node || node.classList.contains("failed")) return;
     node.classList.add("failed");
     const { retype, discard, retry } = this.actions;
+    /** @param {string} label @param {() => void} work */
     const choice = (label, work) => el("button", { type: "button", onclick: work }, label);
     node.append(
       el(
@@ -115,6 +122,7 @@ export class Transcript {
     this.#settle(true);
   }
 
+  /** @param {string} id */
   drop(id) {
     this.#pending.get(id)?.remove();
     this.#pending.delete(id);
@@ -125,7 +133,7 @@ export class Transcript {
     this.#nodes.clear();
   }
 
-  /** A line that is not from a person. */
+  /** A line that is not from a person. @param {string} text */
   notice(text, className = "") {
     const node = el("p", { class: `notice ${className}`, dir: "auto" }, text);
     this.lines.insertBefore(node, this.#firstPending());
@@ -133,13 +141,16 @@ export class Transcript {
     return node;
   }
 
-  /** The status a receipt gave; in a direct room all lines before it have it too. */
-  setStatus({ seq, senderId, status = "sent" }) {
+  /**
+   * The status a receipt gave; in a direct room all lines before it have it too.
+   * @param {Wire.Message} message
+   */
+  setStatus({ seq, senderId, status }) {
     if (senderId !== this.#me.id) return;
-    let node = this.#nodes.get(seq);
-    if (node) this.#tick(node, status);
-    if (!this.#direct || status === "sent") return;
-    while ((node = previous(node))) {
+    const shown = this.#nodes.get(seq);
+    if (shown) this.#tick(shown, status ?? "sent");
+    if (!this.#direct || !status) return;
+    for (let node = previous(shown); node; node = previous(node)) {
       if (node.classList.contains("mine") && !this.#tick(node, status)) return;
     }
   }
@@ -150,6 +161,7 @@ export class Transcript {
     this.element.scrollTop = this.element.scrollHeight;
   }
 
+  /** @param {boolean} own */
   #settle(own) {
     if (this.#stuck || own) this.toEnd();
     else this.newer.hidden = false;
@@ -173,15 +185,14 @@ export class Transcript {
     if (had && this.earlier.hidden) this.element.focus();
   }
 
+  /** @param {number} seq @returns {Client.LineElement | null} */
   #after(seq) {
     let next = this.#firstPending();
-    let at = next ? next.previousElementSibling : this.lines.lastElementChild;
-    while (at) {
-      if (at.dataset.seq !== undefined) {
-        if (Number(at.dataset.seq) < seq) return next;
-        next = at;
-      }
-      at = at.previousElementSibling;
+    let at = next ? previous(next) : lineAt(this.lines.lastElementChild, BACK);
+    for (; at; at = previous(at)) {
+      if (!at.dataset.seq) continue;
+      if (Number(at.dataset.seq) < seq) return next;
+      next = at;
     }
     return next;
   }
@@ -190,6 +201,7 @@ export class Transcript {
     return this.#pending.values().next().value ?? null;
   }
 
+  /** @param {Client.Shown} shown @returns {Client.LineElement} */
   #node({ type, id, seq, senderId, displayName, content, timestamp, winkId, isNudge, isWink }) {
     const mine = senderId === this.#me.id;
     const kind = isNudge ? "nudge" : isWink ? "wink" : type;
@@ -203,7 +215,7 @@ export class Transcript {
           : rich(content);
     const node = el(
       "div",
-      { class: `message ${kind} ${mine ? "mine" : "theirs"}`, "data-seq": seq, "data-id": id, "data-sender": senderId },
+      { class: `message ${kind} ${mine ? "mine" : "theirs"}`, "data-seq": seq?.toString(), "data-id": id, "data-sender": senderId },
       el("p", { class: "day", hidden: true }, el("span", {}, day.format(when))),
       el("p", { class: "says", hidden: true }, name(displayName), " says:"),
       el(
@@ -218,11 +230,13 @@ export class Transcript {
         ),
       ),
     );
-    Object.assign(node, { timestamp, sender: senderId, who: displayName, kind });
-    return node;
+    return Object.assign(node, { timestamp, sender: senderId, who: displayName, kind });
   }
 
-  /** What depends on the line before: the day and whose turn it is. */
+  /**
+   * What depends on the line before: the day and whose turn it is.
+   * @param {Client.LineElement | null} [node]
+   */
   #dress(node) {
     if (!node) return;
     const before = previous(node);
@@ -234,14 +248,19 @@ export class Transcript {
       before.who === node.who &&
       before.kind === "chat" &&
       node.timestamp - before.timestamp < GROUP_MS;
-    node.querySelector(".day").hidden = !newDay;
-    node.querySelector(".says").hidden = node.kind !== "chat" || Boolean(sameTurn);
+    within(node, ".day").hidden = !newDay;
+    within(node, ".says").hidden = node.kind !== "chat" || Boolean(sameTurn);
   }
 
-  /** Shows a status; false if it had that or a higher one. */
+  /**
+   * Shows a status; false if it had that or a higher one.
+   * @param {Client.LineElement} node
+   * @param {Client.Tick} status
+   */
   #tick(node, status) {
+    /** @type {HTMLElement | null} */
     const tick = node.querySelector(".tick");
-    if (!tick || (RANK[tick.dataset.status] ?? -1) >= RANK[status]) return false;
+    if (!tick || (RANK[tick.dataset.status ?? ""] ?? -1) >= RANK[status]) return false;
     const [mark, label] = TICKS[status];
     tick.dataset.status = status;
     tick.setAttribute("title", label);
@@ -253,16 +272,28 @@ export class Transcript {
   }
 }
 
+/** @param {Client.LineElement} node */
 const dayOf = ({ timestamp }) => new Date(timestamp).toDateString();
 
-function previous(node) {
-  let at = node?.previousElementSibling;
-  while (at && !at.classList.contains("message")) at = at.previousElementSibling;
-  return at;
+/** @param {Client.LineElement} [node] */
+const previous = (node) => lineAt(node?.[BACK], BACK);
+/** @param {Client.LineElement} node */
+const following = (node) => lineAt(node[ON], ON);
+
+/**
+ * The first message from there, past notices.
+ * @param {Element | null | undefined} at
+ * @param {typeof BACK | typeof ON} way
+ */
+function lineAt(at, way) {
+  while (at && !at.classList.contains("message")) at = at[way];
+  return /** @type {Client.LineElement | null | undefined} */ (at);
 }
 
-function following(node) {
-  let at = node.nextElementSibling;
-  while (at && !at.classList.contains("message")) at = at.nextElementSibling;
-  return at;
+/** A message's text: links that are safe to follow, and emoticons. @param {string} text */
+function rich(text) {
+  const attributes = { target: "_blank", rel: "noopener noreferrer", dir: "ltr" };
+  return partsOf(text).flatMap((part) =>
+    "href" in part ? el("a", { ...attributes, href: part.href }, part.address) : withEmoticons(part.text),
+  );
 }

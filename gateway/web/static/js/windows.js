@@ -10,18 +10,22 @@ const STEP = 24;
 const EDGE = 60; // this much of a window always stays in sight
 
 export class Desktop {
+  /** @type {Map<string, Win>} */
   windows = new Map();
-  active = undefined;
+  /** @type {Win | undefined} */
+  active;
   #top = 1;
   #placed = 0;
 
+  /** @param {Element} root */
   constructor(root) {
     this.stage = el("div", { class: "stage" });
     this.tasks = el("div", { class: "tasks" });
     this.tray = el("div", { class: "tray", role: "group", "aria-label": "Connection and settings" });
     const bar = el("div", { class: "taskbar" }, this.tasks, this.tray);
     root.replaceChildren(el("h1", { class: "unseen" }, "CF Messenger"), this.stage, bar);
-    this.settleTasks = roving(this.tasks, () => [...this.tasks.children], { horizontal: true });
+    const tasks = () => [...this.windows.values()].map(({ task }) => task);
+    this.settleTasks = roving(this.tasks, tasks, { horizontal: true });
     addEventListener("keydown", this.#onKey);
     addEventListener("resize", this.#onResize);
     phone.addEventListener("change", this.#onResize);
@@ -34,10 +38,13 @@ export class Desktop {
     phone.removeEventListener("change", this.#onResize);
   }
 
-  /** Opens a window; `at` is its place and size, else it is put beside the last one. */
-  open({ id, title, icon, content, at, onclose = undefined, onactive = undefined, active = true }) {
-    const made = new Win(this, { id, title, icon, content, onclose, onactive });
-    this.windows.set(id, made);
+  /**
+   * Opens a window; without `at` it is put beside the last one.
+   * @param {Client.WindowOptions & Client.ConversationOptions} options
+   */
+  open({ at, active = true, ...options }) {
+    const made = new Win(this, options);
+    this.windows.set(made.id, made);
     this.stage.append(made.element);
     this.tasks.append(made.task);
     made.place(at ?? this.#nextPlace());
@@ -48,8 +55,9 @@ export class Desktop {
     return made;
   }
 
+  /** @param {Win} made */
   raise(made) {
-    made.element.style.zIndex = ++this.#top;
+    made.element.style.zIndex = String(++this.#top);
     if (this.active === made) return;
     this.active = made;
     for (const each of this.windows.values()) each.show();
@@ -60,7 +68,7 @@ export class Desktop {
   fallBack() {
     const [next] = [...this.windows.values()]
       .filter(({ element }) => !element.hidden)
-      .sort((a, b) => b.element.style.zIndex - a.element.style.zIndex);
+      .sort((a, b) => Number(b.element.style.zIndex) - Number(a.element.style.zIndex));
     this.active = undefined;
     if (next) next.activate();
     else for (const each of this.windows.values()) each.show();
@@ -79,6 +87,7 @@ export class Desktop {
 
   #roles() {
     const tabs = phone.matches;
+    /** @param {Element} element @param {string} value */
     const role = (element, value) =>
       tabs ? element.setAttribute("role", value) : element.removeAttribute("role");
     role(this.tasks, "tablist");
@@ -96,32 +105,36 @@ export class Desktop {
     for (const each of this.windows.values()) each.keepInSight();
   };
 
+  /** @param {KeyboardEvent} event */
   #onKey = (event) => {
     if (event.key === "F6") {
       event.preventDefault();
       const all = [...this.windows.values()];
       const step = event.shiftKey ? all.length - 1 : 1;
-      all[(all.indexOf(this.active) + step) % all.length]?.activate();
+      all[(all.findIndex(({ isActive }) => isActive) + step) % all.length]?.activate();
       return;
     }
     if (!event.ctrlKey || !event.altKey || !this.active || phone.matches) return;
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!way) return;
+    /** @type {Record<string, number[]>} */
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (!Object.hasOwn(ways, event.key)) return;
     event.preventDefault();
-    const [dx, dy] = way.map((each) => each * STEP);
+    const [dx, dy] = ways[event.key].map((each) => each * STEP);
     if (event.shiftKey) this.active.grow(dx, dy);
     else this.active.move(dx, dy);
   };
 }
 
-class Win {
+export class Win {
+  /** @param {Desktop} desktop @param {Client.WindowOptions} options */
   constructor(desktop, { id, title, icon, content, ...told }) {
     this.desktop = desktop;
     this.id = id;
     this.told = told;
     const key = `window-${id}`;
     this.icon = drawing(icon, "glyph");
-    this.heading = el("h2", { id: `${key}-title` }, el("bdi", {}, title));
+    this.title = el("bdi", {}, title);
+    this.heading = el("h2", { id: `${key}-title` }, this.title);
     const buttons = el(
       "div",
       { class: "buttons" },
@@ -162,10 +175,11 @@ class Win {
     return this.desktop.active === this;
   }
 
+  /** @param {string} title @param {string} icon */
   rename(title, icon) {
-    setText(this.heading.firstChild, title);
+    setText(this.title, title);
     setText(this.taskTitle, title);
-    if (icon) for (const each of [this.icon, this.taskIcon]) redraw(each, icon);
+    for (const each of [this.icon, this.taskIcon]) redraw(each, icon);
   }
 
   /** Brings it up and puts the keyboard where this window wants it. */
@@ -177,7 +191,8 @@ class Win {
 
   focus() {
     // Where a keyboard on the screen would come up, it comes when it is asked for.
-    const wanted = touch.matches ? undefined : this.element.querySelector("[data-focus]");
+    /** @type {HTMLElement | null} */
+    const wanted = touch.matches ? null : this.element.querySelector("[data-focus]");
     if (!this.element.contains(document.activeElement)) (wanted ?? this.element).focus();
   }
 
@@ -202,7 +217,7 @@ class Win {
     announce("Window closed");
   }
 
-  /** Something happened that was not looked at. */
+  /** Something happened that was not looked at. @param {number} count */
   flag(count) {
     this.badge.hidden = !count;
     setText(this.badge, count ? String(count) : "");
@@ -219,6 +234,7 @@ class Win {
     this.task.setAttribute(phone.matches ? "aria-selected" : "aria-pressed", String(isActive));
   }
 
+  /** @param {Client.Place} place */
   place({ x, y, width, height }) {
     Object.assign(this.element.style, {
       left: `${x}px`,
@@ -229,6 +245,7 @@ class Win {
     this.keepInSight();
   }
 
+  /** @param {number} dx @param {number} dy */
   move(dx, dy) {
     const { offsetLeft, offsetTop, style } = this.element;
     style.left = `${offsetLeft + dx}px`;
@@ -236,6 +253,7 @@ class Win {
     this.keepInSight();
   }
 
+  /** @param {number} dx @param {number} dy */
   grow(dx, dy) {
     const { offsetWidth, offsetHeight, style } = this.element;
     style.width = `${offsetWidth + dx}px`;
@@ -258,9 +276,12 @@ class Win {
 
   #draggable() {
     const { bar } = this;
+    /** @type {{ x: number, y: number } | undefined} */
     let from;
+    /** @param {Event} event */
+    const onButton = ({ target }) => target instanceof Element && target.closest("button");
     bar.addEventListener("pointerdown", (event) => {
-      if (event.button || event.target.closest("button") || phone.matches) return;
+      if (event.button || onButton(event) || phone.matches) return;
       if (this.element.classList.contains("maximised")) return;
       from = { x: event.clientX, y: event.clientY };
       bar.setPointerCapture(event.pointerId);
@@ -273,8 +294,8 @@ class Win {
     for (const type of ["pointerup", "pointercancel"]) {
       bar.addEventListener(type, () => (from = undefined));
     }
-    bar.addEventListener("dblclick", ({ target }) => {
-      if (!target.closest("button")) this.maximise();
+    bar.addEventListener("dblclick", (event) => {
+      if (!onButton(event)) this.maximise();
     });
   }
 }

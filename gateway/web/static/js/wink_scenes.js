@@ -2,16 +2,19 @@
 //
 // A scene is made with a source of chance that is seeded by the playback key, and then is
 // a pure function of the time: every screen shows the same particles at the same moment,
-// and one that comes late joins in the middle. `draw(g, t, w, h)`: seconds and pixels.
+// and one that comes late joins in the middle.
 
 const TAU = Math.PI * 2;
 export const LENGTH_S = 4;
 
+/** @template Made @param {number} n @param {(i: number) => Made} make */
 const range = (n, make) => Array.from({ length: n }, (_, i) => make(i));
+/** @param {number} x */
 const ease = (x) => 1 - (1 - Math.min(Math.max(x, 0), 1)) ** 3;
-/** Fades in at the start and out at the end. */
+/** Fades in at the start and out at the end. @param {number} t */
 const presence = (t) => Math.min(1, t * 4, (LENGTH_S - t) * 2);
 
+/** @param {CanvasRenderingContext2D} g @param {number} x @param {number} y @param {number} size */
 function heartPath(g, x, y, size, turn = 0) {
   g.save();
   g.translate(x, y);
@@ -24,6 +27,7 @@ function heartPath(g, x, y, size, turn = 0) {
   g.restore();
 }
 
+/** @param {CanvasRenderingContext2D} g @param {number} x @param {number} y @param {number} size */
 function starPath(g, x, y, size, turn = 0, points = 5) {
   g.beginPath();
   for (let i = 0; i < points * 2; i++) {
@@ -34,6 +38,7 @@ function starPath(g, x, y, size, turn = 0, points = 5) {
   g.closePath();
 }
 
+/** @param {CanvasRenderingContext2D} g @param {number} x @param {number} y @param {number} radius @param {CanvasFillStrokeStyles["fillStyle"]} fill */
 function disc(g, x, y, radius, fill) {
   g.beginPath();
   g.arc(x, y, radius, 0, TAU);
@@ -41,6 +46,7 @@ function disc(g, x, y, radius, fill) {
   g.fill();
 }
 
+/** @param {CanvasRenderingContext2D} g @param {number} x @param {number} y @param {number} radius @param {string} light @param {string} dark */
 function shine(g, x, y, radius, light, dark) {
   const fill = g.createRadialGradient(x - radius * 0.35, y - radius * 0.4, radius * 0.1, x, y, radius);
   fill.addColorStop(0, light);
@@ -48,6 +54,7 @@ function shine(g, x, y, radius, light, dark) {
   return fill;
 }
 
+/** @type {Client.Wink} */
 function hearts(chance) {
   const flock = range(46, () => ({
     x: chance(),
@@ -77,6 +84,7 @@ function hearts(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function fireworks(chance) {
   const shots = range(8, (i) => ({
     x: 0.12 + chance() * 0.76,
@@ -109,9 +117,11 @@ function fireworks(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function rocket(chance) {
   const stars = range(70, () => ({ x: chance(), y: chance(), size: 0.6 + chance() * 1.8 }));
   const smoke = range(60, () => ({ turn: chance() * TAU, size: 6 + chance() * 16 }));
+  /** @param {number} t @param {number} w @param {number} h */
   const at = (t, w, h) => {
     const way = Math.max(0, (t - 0.8) / 2.4) ** 2;
     return { x: w * (0.22 + way * 0.66), y: h * (0.82 - way * 1.25) };
@@ -171,6 +181,7 @@ function rocket(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function disco(chance) {
   const beams = range(9, () => ({ turn: chance() * TAU, speed: (chance() - 0.5) * 2, hue: chance() * 360 }));
   const spots = range(50, () => ({ x: chance(), y: chance(), hue: chance() * 360, beat: chance() * TAU }));
@@ -214,6 +225,7 @@ function disco(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function balloons(chance) {
   const bunch = range(17, () => ({
     x: 0.06 + chance() * 0.88,
@@ -249,6 +261,7 @@ function balloons(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function snow(chance) {
   const flakes = range(150, () => ({
     x: chance(),
@@ -300,6 +313,7 @@ function snow(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function giggle(chance) {
   const tears = range(26, () => ({ side: chance() < 0.5 ? -1 : 1, start: 0.5 + chance() * 3, push: 0.5 + chance() }));
   return (g, t, w, h) => {
@@ -345,6 +359,7 @@ function giggle(chance) {
   };
 }
 
+/** @type {Client.Wink} */
 function rainbow(chance) {
   const glitter = range(60, () => ({ at: chance(), off: chance() - 0.5, size: 4 + chance() * 7, start: chance() * 2.4 }));
   const BANDS = ["#fa5252", "#fd7e14", "#fcc419", "#40c057", "#228be6", "#7048e8"];
@@ -382,6 +397,7 @@ function rainbow(chance) {
 }
 
 // For winks of other clients that this one has no drawing for.
+/** @type {Client.Wink} */
 function surprise(chance) {
   const burst = range(40, () => ({ angle: chance() * TAU, speed: 0.3 + chance() * 0.7, hue: chance() * 360 }));
   return (g, t, w, h) => {
@@ -394,7 +410,7 @@ function surprise(chance) {
   };
 }
 
-/** `id: [name, scene]`, in the menu's order. */
+/** In the menu's order. @type {Record<string, [name: string, make: Client.Wink]>} */
 export const WINKS = {
   hearts: ["Heartbeat", hearts],
   fireworks: ["Fireworks", fireworks],
@@ -406,17 +422,19 @@ export const WINKS = {
   rainbow: ["Rainbow", rainbow],
 };
 
-/** The scene of a wink for one playback: `draw(g, t, w, h)`. */
+/** The scene of a wink for one playback. @param {string} winkId @param {string} playbackKey */
 export function sceneOf(winkId, playbackKey) {
   const make = Object.hasOwn(WINKS, winkId) ? WINKS[winkId][1] : surprise;
   return make(seeded(playbackKey));
 }
 
+/** @param {string} winkId */
 export function nameOf(winkId) {
   return Object.hasOwn(WINKS, winkId) ? WINKS[winkId][0] : winkId;
 }
 
 // mulberry32: small, even, and the same in every browser.
+/** @param {string} key */
 function seeded(key) {
   let state = Number.parseInt(key.slice(0, 8), 16) | 0;
   return () => {

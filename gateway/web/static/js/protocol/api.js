@@ -20,11 +20,21 @@ const NEWS_MS = 1000;
 
 /** What the server refused (`code` as wire.md has it), or OFFLINE if nobody answered. */
 export class ApiError extends Error {
+  /** Whether no later attempt can succeed. */
+  final = false;
+
+  /** @param {string} code @param {string} message */
   constructor(code, message, status = 0, retryAfterS = 0) {
     super(message);
     this.code = code;
     this.status = status;
     this.retryAfterS = retryAfterS;
+  }
+
+  /** What was caught; anything but a refusal has no code. @param {unknown} error */
+  static of(error) {
+    if (error instanceof ApiError) return error;
+    return new ApiError("", error instanceof Error ? error.message : String(error));
   }
 
   /** Whether the session is over, so that trying again is of no use. */
@@ -33,8 +43,9 @@ export class ApiError extends Error {
   }
 }
 
-/** One request; returns the envelope's `data` or throws `ApiError`. */
-export async function call(method, path, { body = undefined, sessionId = undefined } = {}) {
+/** One request; returns the envelope's `data` or throws `ApiError`. @type {Wire.Call} */
+export async function call(method, path, { body, sessionId } = {}) {
+  /** @type {Record<string, string>} */
   const headers = {};
   if (sessionId) headers.Authorization = `Bearer ${sessionId}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -61,11 +72,7 @@ export async function call(method, path, { body = undefined, sessionId = undefin
   throw new ApiError(code, message, response.status, wait);
 }
 
-/**
- * Who is signed in. Emits `renewed` when the id has changed, here or in another tab, and
- * `ended` {reason} once, when nothing can be done in its name any more: "signed-out" (here
- * or in another tab), "expired", or "replaced" by someone else.
- */
+/** Who is signed in. @extends {Emitter<Client.SessionEvents>} */
 export class Session extends Emitter {
   #timer = 0;
   #timed = false; // the timer was set by the server's clock, not by this machine's
@@ -78,6 +85,7 @@ export class Session extends Emitter {
     return found && new Session(found);
   }
 
+  /** @param {string} userId @param {string} token */
   static async signIn(userId, token) {
     const made = await call("POST", "/api/auth/login", { body: { userId, token } });
     const { sessionId, user, expiresAt } = made;
@@ -85,18 +93,25 @@ export class Session extends Emitter {
     return new Session({ sessionId, expiresAt, user });
   }
 
+  /** @param {Client.Kept} kept */
   constructor({ sessionId, expiresAt, user }) {
     super();
     this.sessionId = sessionId;
     this.user = user;
+    this.expiresAt = expiresAt;
     this.#follow(expiresAt);
-    this.onStorage = (event) => {
-      if (event.key === KEY || event.key === null) this.#adopt();
-    };
-    addEventListener("storage", this.onStorage);
+    addEventListener("storage", this.#onStorage);
   }
 
-  /** Like `call`, in the session's name; a refresh here or in another tab is followed. */
+  /** @param {StorageEvent} event */
+  #onStorage = ({ key }) => {
+    if (key === KEY || key === null) this.#adopt();
+  };
+
+  /**
+   * Like `call`, in the session's name; a refresh here or in another tab is followed.
+   * @type {Wire.SessionCall}
+   */
   async call(method, path, body) {
     for (let tries = 1; ; tries++) {
       const { sessionId } = this;
@@ -105,7 +120,7 @@ export class Session extends Emitter {
         if (!this.#timed && serverClock.known && !this.#over) this.#follow(this.expiresAt);
         return data;
       } catch (error) {
-        if (!error.ended) throw error;
+        if (!ApiError.of(error).ended) throw error;
         if (tries < 3 && (await this.#renewedSince(sessionId))) continue;
         this.end("expired");
         throw error;
@@ -128,7 +143,7 @@ export class Session extends Emitter {
         const made = await call("POST", "/api/auth/refresh", { sessionId: before });
         if (!this.#over) this.#renew(made, true);
       } catch (error) {
-        if (!error.ended) throw error;
+        if (!ApiError.of(error).ended) throw error;
         if (await this.#renewedSince(before, true)) return;
         this.end("expired");
         throw error;
@@ -136,7 +151,7 @@ export class Session extends Emitter {
     });
   }
 
-  /** A socket says that the session ends then; all sockets of all tabs do. */
+  /** A socket says that the session ends then; all sockets of all tabs do. @param {number} expiresAt */
   expiring(expiresAt) {
     const recently = performance.now() - this.#renewedAt < REFRESH_EVERY_MS;
     if (!recently && this.expiresAt <= expiresAt) this.#keep();
@@ -150,17 +165,19 @@ export class Session extends Emitter {
     }
   }
 
+  /** @param {Client.EndReason} reason */
   end(reason) {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#timer);
-    removeEventListener("storage", this.onStorage);
+    removeEventListener("storage", this.#onStorage);
     if (read()?.sessionId === this.sessionId) kept.remove(KEY);
     this.emit("ended", { reason });
   }
 
   // "The old one is dead at once" (wire.md): a refusal may mean that the answer with the
   // new id is still on its way, to this tab or to another.
+  /** @param {string} used */
   async #renewedSince(used, holding = false) {
     const moved = () => {
       this.#adopt();
@@ -171,6 +188,7 @@ export class Session extends Emitter {
     return moved() && !this.#over;
   }
 
+  /** @param {number} ms */
   #news(ms) {
     return new Promise((resolve) => {
       const done = () => {
@@ -183,6 +201,7 @@ export class Session extends Emitter {
     });
   }
 
+  /** @param {Wire.Answers["POST /api/auth/refresh"]} made @param {boolean} here */
   #renew({ sessionId, expiresAt }, here) {
     this.sessionId = sessionId;
     this.#renewedAt = performance.now();
@@ -199,6 +218,7 @@ export class Session extends Emitter {
     else if (found.sessionId !== this.sessionId) this.#renew(found, false);
   }
 
+  /** @param {number} expiresAt */
   #follow(expiresAt) {
     this.expiresAt = expiresAt;
     this.#timed = serverClock.known;
@@ -208,6 +228,7 @@ export class Session extends Emitter {
     this.#later(left > 0 ? Math.max(left - early, REFRESH_EVERY_MS) : REFRESH_ABSURD_MS);
   }
 
+  /** @param {number} ms */
   #later(ms) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#keep(), ms);
@@ -218,21 +239,24 @@ export class Session extends Emitter {
       await this.refresh();
     } catch (error) {
       if (this.#over) return;
-      const wait = Math.max(REFRESH_EVERY_MS, (error.retryAfterS ?? 0) * 1000);
+      const wait = Math.max(REFRESH_EVERY_MS, ApiError.of(error).retryAfterS * 1000);
       this.#later(wait * (1 + Math.random()));
     }
   }
 }
 
+/** @returns {Client.Kept | undefined} */
 function read() {
   const found = kept.read(KEY);
   return typeof found?.sessionId === "string" && found.user?.id ? found : undefined;
 }
 
+/** @type {Promise<void>} */
 let last = Promise.resolve();
 
 // Web Locks exist in secure contexts (https, loopback); elsewhere this page's own work is
 // still one after the other, and a tab that comes second adopts what the first stored.
+/** @param {() => void | Promise<void>} work */
 function alone(work) {
   if (navigator.locks) return navigator.locks.request(LOCK, work);
   const turn = last.then(work);

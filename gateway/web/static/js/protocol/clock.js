@@ -8,6 +8,7 @@
 const KEPT = 8;
 
 export class Clock {
+  /** @type {{ way: number, offset: number }[]} */
   #samples = [];
   #offset = performance.timeOrigin; // until measured, this machine's own idea
 
@@ -16,7 +17,10 @@ export class Clock {
     return performance.now() + this.#offset;
   }
 
-  /** A pong: `sent` is the `t` that the ping carried, `timestamp` the server's time. */
+  /**
+   * @param {number} sent the `t` that the ping carried
+   * @param {number} timestamp of its pong: the server's time
+   */
   measured(sent, timestamp) {
     const received = performance.now();
     const way = Math.max(0, received - sent); // `t` travels in whole milliseconds

@@ -9,12 +9,15 @@ const WORD = /^[\w-]+$/;
 class Kept {
   /** Whether anything written here outlives the page. */
   lasting = false;
-  #disk = undefined;
+  /** @type {Storage | undefined} */
+  #place;
+  /** @type {Map<string, string>} */
   #memory = new Map(); // what the disk did not take, until it does or another tab writes
 
+  /** @param {() => Storage} open */
   constructor(open) {
     try {
-      this.#disk = open();
+      this.#place = open();
       this.#disk.setItem(PROBE, "");
       this.#disk.removeItem(PROBE);
       this.lasting = true;
@@ -27,19 +30,24 @@ class Kept {
     });
   }
 
-  /** The value, or undefined if there is none or it is not ours to read. */
+  get #disk() {
+    if (!this.#place) throw new Error("This browser keeps nothing.");
+    return this.#place;
+  }
+
+  /** The value, or undefined if there is none or it is not ours to read. @param {string} key */
   read(key) {
-    let text;
+    let text = null;
     try {
       text = this.#memory.get(key) ?? this.#disk.getItem(key);
-      return JSON.parse(text) ?? undefined;
+      return JSON.parse(text ?? "null") ?? undefined;
     } catch {
       // A word by itself is from an earlier release, which kept choices as they are.
       return WORD.test(text ?? "") ? text : undefined;
     }
   }
 
-  /** `undefined` removes. */
+  /** @param {string} key @param {unknown} value `undefined` removes */
   write(key, value) {
     if (value === undefined) return this.remove(key);
     const text = JSON.stringify(value);
@@ -51,6 +59,7 @@ class Kept {
     }
   }
 
+  /** @param {string} key */
   remove(key) {
     this.#memory.delete(key);
     try {
@@ -60,8 +69,9 @@ class Kept {
     }
   }
 
-  /** Those that begin so. */
+  /** @param {string} prefix */
   keys(prefix) {
+    /** @type {string[]} */
     let known = [];
     try {
       known = Object.keys(this.#disk);

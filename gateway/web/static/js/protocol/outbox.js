@@ -18,9 +18,11 @@ const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\ud
 
 export class Outbox {
   #prefix;
+  /** @type {Map<string | undefined, Client.Line>} */
   #lines = new Map();
   #latest = 0; // the newest line's `at`: the order holds when a clock is put right
 
+  /** @param {string} userId @param {string} roomId */
   constructor(userId, roomId) {
     this.#prefix = `${PREFIX}${userId}.${roomId}.`;
     const found = [];
@@ -34,13 +36,13 @@ export class Outbox {
     this.#latest = found.at(-1)?.at ?? 0;
   }
 
-  /** The rooms in which this user has something to send. */
+  /** The rooms in which this user has something to send. @param {string} userId */
   static rooms(userId) {
     const prefix = `${PREFIX}${userId}.`;
     return new Set(kept.keys(prefix).map((key) => key.slice(prefix.length).split(".")[0]));
   }
 
-  /** Lines in the order they were said: `{frame, at, tries?, failed?, again?}`. */
+  /** In the order they were said. */
   get lines() {
     return [...this.#lines.values()];
   }
@@ -54,23 +56,25 @@ export class Outbox {
     return this.#lines.size >= LIMIT;
   }
 
+  /** @param {string} [id] */
   get(id) {
     return this.#lines.get(id);
   }
 
-  /** Keeps a line; `kept: false` for what is of no use later (a nudge). */
+  /** Keeps a line; `kept: false` for what is of no use later (a nudge). @param {Wire.Said} frame */
   add(frame, { kept = true } = {}) {
     this.#latest = Math.max(serverClock.now(), this.#latest + 1);
     return this.put({ frame, at: this.#latest, kept });
   }
 
-  /** A line as it is now, at its old place if it has one. */
+  /** A line as it is now, at its old place if it has one. @param {Client.Line} line */
   put(line) {
     this.#lines.set(line.frame.id, line);
     if (line.kept) kept.write(this.#prefix + line.frame.id, line);
     return line;
   }
 
+  /** @param {string} id */
   remove(id) {
     kept.remove(this.#prefix + id);
     return this.#lines.delete(id);
@@ -83,7 +87,7 @@ export function newId() {
   return `w-${Date.now().toString(36)}-${Array.from(random, (n) => n.toString(36)).join("")}`;
 }
 
-/** Half a character, left by a cut or a broken keyboard, becomes U+FFFD. */
+/** Half a character, left by a cut or a broken keyboard, becomes U+FFFD. @param {string} text */
 export function wellFormed(text) {
   return text.toWellFormed?.() ?? text.replace(LONE, "\ufffd");
 }

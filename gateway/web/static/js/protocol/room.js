@@ -1,6 +1,6 @@
 // One room: its socket, its resume point and its outbox.
 
-import { call } from "./api.js";
+import { ApiError, call } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { newId, Outbox, wellFormed } from "./outbox.js";
 import { LiveSocket, policyOf } from "./socket.js";
@@ -20,38 +20,33 @@ const UNREADABLE = ["INVALID_JSON", "VALIDATION_ERROR", "UNKNOWN_TYPE", "TOO_LAR
 const BLAMING = [1002, 1003, 1007, 1008, 1009, 1010, 1011];
 const RANK = { sent: 1, delivered: 2, read: 3 };
 
-/**
- * Emits
- *  - `messages` {messages, live}: new ones, in seq order, each exactly once;
- *  - `pending` {line}, `failed` {line}, `dropped` {id}: what the outbox does;
- *  - `status` {message}: a receipt upgraded it;
- *  - `receipt` {ackId, status, senderId}: the same, as it came;
- *  - `typing` {names}, `participants` {participants}, `system` {content, timestamp};
- *  - `gap`: messages in between are no longer kept; `rewound`: the room begins anew;
- *  - `refused` {kind, code, message, retryAfterMs}: a nudge, a wink or a status;
- *  - `settled`: what came before is known, on this socket;
- *  - `state` {state, retryAt?, why?}, `final` {code}.
- */
+/** @extends {Emitter<Client.RoomEvents>} */
 export class Room extends Emitter {
-  /** Messages by seq. */
+  /** By seq. @type {Map<number, Wire.Message>} */
   messages = new Map();
+  /** @type {Wire.Participant[]} */
   participants = [];
-  /** Where the page before the oldest message ends; undefined: nothing is before. */
-  before = undefined;
+  /** Where the page before the oldest message ends; undefined: nothing is before. @type {number | undefined} */
+  before;
   #messenger;
   #session;
   #socket;
-  #lastSeq = undefined;
+  /** @type {number | undefined} */
+  #lastSeq;
   #settled = false; // what came before is known: the outbox may speak
-  #flying = undefined; // the id whose echo is awaited
-  #landed = undefined; // the line whose echo came last
+  /** The id whose echo is awaited. @type {string | undefined} */
+  #flying;
+  /** The line whose echo came last. @type {Client.Line | undefined} */
+  #landed;
   #waitTimer = 0;
   #typists = new Typists((names) => this.emit("typing", { names }));
   #typingSent = NEVER;
   #typingHeld = NEVER; // typed before the room could be told
+  /** @type {Map<string, number>} */
   #acked = new Map();
   #failures = 0;
 
+  /** @param {string} id @param {Client.Messenger} messenger */
   constructor(id, messenger) {
     super();
     this.id = id;
@@ -91,7 +86,7 @@ export class Room extends Emitter {
     this.#socket.retryNow();
   }
 
-  /** Says it now or as soon as possible, once; undefined if too much waits already. */
+  /** Says it now or as soon as possible, once; undefined if too much waits already. @param {string} content */
   say(content) {
     this.typing(false);
     return this.#enqueue({ type: "chat", content: wellFormed(content), id: newId() });
@@ -102,17 +97,17 @@ export class Room extends Emitter {
     return this.#socket.isOpen && this.#enqueue({ type: "nudge", id: newId() }, false);
   }
 
+  /** @param {string} winkId */
   wink(winkId) {
-    const frame = { type: "wink", winkId, id: newId() };
-    return this.#socket.isOpen && this.#enqueue(frame, false);
+    return this.#socket.isOpen && this.#enqueue({ type: "wink", winkId, id: newId() }, false);
   }
 
-  /** Gives up on a line that failed. */
+  /** Gives up on a line that failed. @param {string} id */
   discard(id) {
     if (this.outbox.remove(id)) this.emit("dropped", { id });
   }
 
-  /** Says a line once more that failed and has `again`. */
+  /** Says a line once more that failed and has `again`. @param {string} id */
   retry(id) {
     const line = this.outbox.get(id);
     if (!line?.again) return;
@@ -123,6 +118,7 @@ export class Room extends Emitter {
     this.#next();
   }
 
+  /** @param {boolean} isTyping */
   typing(isTyping) {
     const now = performance.now();
     this.#typingHeld = isTyping && !this.#settled ? now : NEVER;
@@ -131,10 +127,14 @@ export class Room extends Emitter {
     if (this.#settled) this.#socket.send({ type: "typing", isTyping });
   }
 
-  /** Tells the author; only what is news, and never about a line of one's own. */
+  /**
+   * Tells the author; only what is news, and never about a line of one's own.
+   * @param {Wire.Message} message
+   * @param {Wire.Receipt} status
+   */
   acknowledge(message, status) {
     if (message.senderId === this.#session.user.id) return;
-    const told = Math.max(RANK[message.status] ?? 1, this.#acked.get(message.id) ?? 1);
+    const told = Math.max(RANK[message.status ?? "sent"], this.#acked.get(message.id) ?? 1);
     if (RANK[status] <= told) return;
     const { id: ackId } = message;
     if (this.#socket.send({ type: "ack", ackId, status })) {
@@ -145,8 +145,10 @@ export class Room extends Emitter {
   /** Loads the page before the oldest message; false when there is none. */
   async older() {
     if (!this.before) return false;
-    const path = `/api/rooms/${this.id}/messages?before=${this.before}&limit=${PAGE}`;
-    const { messages, nextBefore } = await this.#session.call("GET", path);
+    const { messages, nextBefore } = await this.#session.call(
+      "GET",
+      `/api/rooms/${this.id}/messages?before=${this.before}&limit=${PAGE}`,
+    );
     this.before = nextBefore;
     this.#take(messages, false);
     return messages.length > 0;
@@ -166,8 +168,9 @@ export class Room extends Emitter {
     try {
       await call("GET", `/api/rooms/${this.id}/messages?limit=1`, { sessionId });
     } catch (error) {
-      error.final = [400, 403, 404].includes(error.status);
-      if (error.final) throw error;
+      const refused = ApiError.of(error);
+      refused.final = [400, 403, 404].includes(refused.status);
+      if (refused.final) throw refused;
     }
   }
 
@@ -182,6 +185,7 @@ export class Room extends Emitter {
     this.#wait(resumed ? RESUME_MS : SETTLE_MS, () => this.#settle());
   }
 
+  /** @param {Client.SocketState} state */
   #state(state) {
     if (state.state !== "open") {
       this.#settled = false;
@@ -191,10 +195,11 @@ export class Room extends Emitter {
     this.emit("state", state);
   }
 
+  /** @param {Wire.ServerFrame} frame */
   #frame(frame) {
     switch (frame.type) {
       case "history":
-        if (frame.lastSeq < this.#lastSeq && !this.#settled) this.#rewind(frame);
+        if (frame.lastSeq < (this.#lastSeq ?? 0) && !this.#settled) this.#rewind(frame);
         if (frame.gap) this.emit("gap");
         if (this.#lastSeq === undefined) this.before = earliest(frame.messages);
         this.#take(frame.messages, false);
@@ -235,6 +240,7 @@ export class Room extends Emitter {
     }
   }
 
+  /** @param {Wire.Message[]} messages @param {boolean} live */
   #take(messages, live) {
     const fresh = messages.filter(({ seq }) => !this.messages.has(seq));
     for (const message of fresh) {
@@ -248,7 +254,7 @@ export class Room extends Emitter {
     }
   }
 
-  // The server has forgotten what we know: its disk was replaced by an older one.
+  /** The server has forgotten what we know: its disk was replaced by an older one. @param {Wire.History} frame */
   #rewind({ lastSeq }) {
     this.messages.clear();
     this.before = lastSeq ? lastSeq + 1 : undefined;
@@ -256,11 +262,12 @@ export class Room extends Emitter {
     this.emit("rewound");
   }
 
+  /** @param {Wire.DeliveryStatus} frame */
   #receipt(frame) {
     this.emit("receipt", frame);
     for (const message of [...this.messages.values()].reverse()) {
       if (message.id !== frame.ackId || message.senderId === frame.senderId) continue;
-      if ((RANK[frame.status] ?? 0) > (RANK[message.status] ?? 1)) {
+      if (RANK[frame.status] > RANK[message.status ?? "sent"]) {
         message.status = frame.status;
         this.emit("status", { message });
       }
@@ -270,6 +277,7 @@ export class Room extends Emitter {
 
   // The outbox: one line at a time, so that the order typed is the order kept.
 
+  /** @param {Wire.Said} frame */
   #enqueue(frame, kept = true) {
     if (this.outbox.isFull) return undefined;
     const line = this.outbox.add(frame, { kept });
@@ -301,6 +309,7 @@ export class Room extends Emitter {
   // A line must not hold up those behind it for ever: one that is unanswered, unreadable
   // or the end of its socket again and again has failed. A cut line of the network is not
   // held against it, and the count outlives the page.
+  /** @param {string} why */
   #suspect(why) {
     const line = this.outbox.get(this.#flying);
     this.#flying = undefined;
@@ -310,13 +319,14 @@ export class Room extends Emitter {
     else this.#fail(line, why, true);
   }
 
-  /** `again`: nothing speaks against its words, so it may be said once more as it is. */
+  /** @param {Client.Line} line @param {string} message @param {boolean} again */
   #fail(line, message, again) {
     this.outbox.put(Object.assign(line, { failed: message, again }));
     this.emit("failed", { line });
   }
 
   // A fault that a line may have caused is not yet the end of the room.
+  /** @param {number} code */
   #judge(code) {
     if (!BLAMING.includes(code) || !this.outbox.get(this.#flying)) return policyOf(code);
     this.#suspect("The server could not take this.");
@@ -329,6 +339,7 @@ export class Room extends Emitter {
     else this.#next();
   }
 
+  /** @param {string} id */
   #answered(id) {
     this.#landed = this.outbox.get(id) ?? this.#landed;
     this.outbox.remove(id);
@@ -337,6 +348,7 @@ export class Room extends Emitter {
     this.#again();
   }
 
+  /** @param {Wire.Refusal} frame */
   #refused(frame) {
     if (frame.code === "ID_REUSED") return this.#reused(frame);
     const line = this.outbox.get(frame.id);
@@ -349,14 +361,15 @@ export class Room extends Emitter {
       return this.#again(UNREADABLE_MS);
     }
     clearTimeout(this.#waitTimer);
-    if (line.frame.type !== "chat" && frame.code === "RATE_LIMITED") {
-      this.outbox.remove(frame.id);
-      this.emit("dropped", { id: frame.id });
-      this.emit("refused", { kind: line.frame.type, ...frame });
+    const { id, type } = line.frame;
+    if (type !== "chat" && frame.code === "RATE_LIMITED") {
+      this.outbox.remove(id);
+      this.emit("dropped", { id });
+      this.emit("refused", { kind: type, ...frame });
       this.#again();
     } else if (frame.retryable && frame.code !== "INTERNAL_ERROR") {
       this.emit("delayed", { line, retryAfterMs: frame.retryAfterMs ?? 1000 });
-      this.#flying = frame.id; // nothing overtakes it
+      this.#flying = id; // nothing overtakes it
       this.#wait((frame.retryAfterMs ?? 1000) + Math.random() * 250, () => this.#again());
     } else {
       this.#fail(line, frame.message, frame.code === "INTERNAL_ERROR");
@@ -366,9 +379,12 @@ export class Room extends Emitter {
 
   // The id is another message's, whose echo comes or has come: this line was not said, and
   // needs an id of its own.
-  #reused({ id, message }) {
-    const line = this.outbox.get(id) ?? (this.#landed?.frame.id === id && this.#landed);
+  /** @param {Wire.Refusal} frame */
+  #reused({ id: said, message }) {
+    const landed = this.#landed?.frame.id === said ? this.#landed : undefined;
+    const line = this.outbox.get(said) ?? landed;
     if (!line) return;
+    const { id } = line.frame;
     this.outbox.remove(id);
     this.emit("dropped", { id });
     const renamed = { ...line, frame: { ...line.frame, id: newId() } };
@@ -379,6 +395,7 @@ export class Room extends Emitter {
     this.#again();
   }
 
+  /** @param {number} ms @param {() => void} work */
   #wait(ms, work) {
     clearTimeout(this.#waitTimer);
     this.#waitTimer = setTimeout(work, ms);
@@ -389,6 +406,7 @@ export function socketBase() {
   return location.origin.replace(/^http/, "ws");
 }
 
+/** @param {Wire.Message[]} messages */
 function earliest(messages) {
   const seq = messages[0]?.seq;
   return seq > 1 ? seq : undefined;

@@ -6,6 +6,7 @@
 // network returns or the page is shown again. What the browser says of the network is a
 // hint: it knows of interfaces, not of this server.
 
+import { ApiError } from "./api.js";
 import { Emitter } from "./emitter.js";
 
 const BASE_MS = 1000;
@@ -17,7 +18,7 @@ const PONG_PATIENCE_MS = 8000;
 const HINT_PATIENCE_MS = 2000;
 const FIRST_PINGS_MS = [0, 150, 300, 600];
 
-/** What a close code asks of a client: "again", "later" (overload) or "never". */
+/** @param {number} code @returns {Client.Policy} */
 export function policyOf(code) {
   if (code === 1013) return "later";
   if (code >= 4500 && code <= 4999) return "never";
@@ -26,28 +27,28 @@ export function policyOf(code) {
   return "again";
 }
 
-/**
- * Emits `open`, `frame` (parsed), `state` {state, retryAt?, why?} and `final` {code}.
- * States: connecting, open, waiting (for `retryAt`, by `performance.now()`), offline (the
- * same, and the browser thinks that there is no network), closed. `why` is what the server
- * said when it would not have us for now.
- *
- * `dial()` returns the URL to connect to (a fresh ticket each time); it throws an
- * `ApiError`, whose `final` property says that no later attempt can succeed. `judge(code)`
- * may overrule `policyOf` for a close code.
- */
+/** @extends {Emitter<Client.SocketEvents>} */
 export class LiveSocket extends Emitter {
+  /** @type {Client.State} */
   state = "closed";
   #dial;
   #clock;
   #judge;
-  #socket = null;
+  /** @type {WebSocket | undefined} */
+  #socket;
   #attempt = 0;
+  /** @type {Set<number>} */
   #timers = new Set();
   #pongDue = 0;
   #stopped = true;
-  #why = undefined; // of the latest refusal, until a socket opens
+  /** Of the latest refusal, until a socket opens. @type {string | undefined} */
+  #why;
 
+  /**
+   * @param {() => Promise<string>} dial the URL, with a fresh ticket, or an `ApiError`
+   * @param {Client.Clock} clock
+   * @param {(code: number) => Client.Policy} judge may overrule `policyOf`
+   */
   constructor(dial, clock, judge = policyOf) {
     super();
     this.#dial = dial;
@@ -81,10 +82,10 @@ export class LiveSocket extends Emitter {
     return this.state === "open" && this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Sends a frame if the socket is open; says whether it did. */
+  /** Sends a frame if the socket is open; says whether it did. @param {Wire.ClientFrame} frame */
   send(frame) {
     if (!this.isOpen) return false;
-    this.#socket.send(JSON.stringify(frame));
+    this.#socket?.send(JSON.stringify(frame));
     return true;
   }
 
@@ -108,16 +109,17 @@ export class LiveSocket extends Emitter {
       socket = new WebSocket(url);
     } catch (error) {
       if (this.#stopped || this.state !== "connecting") return;
-      this.#why = error.code === "OFFLINE" ? undefined : error.message;
-      if (error.final) this.#end(error.code);
-      else this.#retry((error.retryAfterS ?? 0) * 1000);
+      const { code, message, final, retryAfterS } = ApiError.of(error);
+      this.#why = code === "OFFLINE" ? undefined : message;
+      if (final) this.#end(code);
+      else this.#retry(retryAfterS * 1000);
       return;
     }
     this.#socket = socket;
-    const mine = (handler) => (event) => socket === this.#socket && handler(event);
-    socket.onopen = mine(() => this.#opened());
-    socket.onmessage = mine(({ data }) => this.#received(data));
-    socket.onclose = mine(({ code }) => this.#lost(code));
+    const mine = () => socket === this.#socket;
+    socket.onopen = () => mine() && this.#opened();
+    socket.onmessage = ({ data }) => mine() && this.#received(data);
+    socket.onclose = ({ code }) => mine() && this.#lost(code);
     this.#later(OPEN_PATIENCE_MS, () => this.#lost(1006));
   }
 
@@ -131,9 +133,11 @@ export class LiveSocket extends Emitter {
     this.emit("open");
   }
 
+  /** @param {string} data */
   #received(data) {
     clearTimeout(this.#pongDue);
     this.#pongDue = 0;
+    /** @type {Wire.ServerFrame} */
     let frame;
     try {
       frame = JSON.parse(data);
@@ -144,6 +148,7 @@ export class LiveSocket extends Emitter {
     this.emit("frame", frame);
   }
 
+  /** @param {number} code */
   #lost(code) {
     this.#drop();
     const policy = this.#judge(code);
@@ -151,6 +156,7 @@ export class LiveSocket extends Emitter {
     else this.#retry(policy === "later" ? 2000 : 0);
   }
 
+  /** @param {Client.Final["code"]} code */
   #end(code) {
     this.stop();
     this.emit("final", { code });
@@ -182,15 +188,17 @@ export class LiveSocket extends Emitter {
     clearTimeout(this.#pongDue);
     this.#pongDue = 0;
     const socket = this.#socket;
-    this.#socket = null;
+    this.#socket = undefined;
     socket?.close(code);
   }
 
+  /** @param {Client.State} state @param {number} [retryAt] */
   #become(state, retryAt) {
     this.state = state;
     this.emit("state", { state, retryAt, why: this.#why });
   }
 
+  /** @param {number} ms @param {() => void} work */
   #later(ms, work) {
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
@@ -226,7 +234,7 @@ export class LiveSocket extends Emitter {
     if (!document.hidden) this.#check();
   };
 
-  /** After a sleep or a change of network: is this line still alive? */
+  /** After a sleep or a change of network: is this line still alive? @param {number} [patienceMs] */
   #check(patienceMs) {
     if (this.isOpen) {
       this.#clock.forget();

@@ -4,13 +4,15 @@ const GONE_MS = 4000;
 
 export class Typists {
   #tell;
-  #typists = new Map(); // user id → {displayName, timer}, while they type
+  /** By user id, while they type. @type {Map<string, { displayName: string, timer: number }>} */
+  #typists = new Map();
 
-  /** `tell(names)` after each change. */
+  /** @param {(names: string[]) => void} tell after each change */
   constructor(tell) {
     this.#tell = tell;
   }
 
+  /** @param {Wire.Typing} frame */
   starts({ senderId, displayName }) {
     clearTimeout(this.#typists.get(senderId)?.timer);
     const timer = setTimeout(() => this.stops(senderId), GONE_MS);
@@ -18,6 +20,7 @@ export class Typists {
     this.#changed();
   }
 
+  /** @param {string} userId */
   stops(userId) {
     const typist = this.#typists.get(userId);
     if (!typist) return;
