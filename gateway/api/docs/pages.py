@@ -47,7 +47,7 @@ class Page(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, body: bytes, media_type: str, headers: dict[str, str]) -> Page:
         """With an ETag of its content."""
-        tag = hashlib.sha256(body).hexdigest()[:32]
+        tag = hashlib.sha256(body).hexdigest()[:16]
         return cls(body, media_type, headers | {"ETag": f'"{tag}"'})
 
     def answer(self, request: Request) -> Response:
