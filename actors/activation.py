@@ -16,8 +16,8 @@ from time import perf_counter
 
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
+from actors.heat import Heat
 from actors.kinds import Machine, kind_of
-from actors.load import Load
 from actors.loading import NOTHING, SeenBeyond, load, take
 from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
@@ -79,7 +79,7 @@ class Activation:
         self._waiting: list[tuple[Recipient, link.Attach | link.Inputs]] = []
         # Loop time of the last event, and of the last live mirror.
         self._touched_at = self._mirrored_at = around.loop.time()
-        self.load = Load(self._touched_at)
+        self.heat = Heat(self._touched_at)
         self._loaded_at = 0.0  # loop time of the last load
         self._flush_due = False  # from `_flush_soon` until `_flush`
         self._calls = 0  # rounds of `call_absent` that are left; CALLS after a load
@@ -397,7 +397,7 @@ class Activation:
     def _timed(self, work: Callable[[], None]) -> None:
         began = perf_counter()
         work()
-        self.load.took(perf_counter() - began)
+        self.heat.took(perf_counter() - began)
 
     def _flush(self) -> None:
         self._flush_due = False

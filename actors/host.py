@@ -141,7 +141,7 @@ class Host(Surroundings):
                     sockets=each.sockets,
                     state=each.state.value,
                     actor=self._settings.actor or "",
-                    load=round(each.load.share, 4),
+                    load=round(each.heat.share, 4),
                     why=own.why if own is not None else "",
                     since=own.since if own is not None else 0,
                 )
@@ -162,7 +162,7 @@ class Host(Surroundings):
                 return
         began = perf_counter()
         activation.receive(peer, message)
-        activation.load.took(perf_counter() - began)
+        activation.heat.took(perf_counter() - began)
 
     def _activate(
         self, peer: Peer, message: link.Attach | link.Inputs

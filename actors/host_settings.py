@@ -7,7 +7,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from actors.load import Limits
+from actors.heat import Limits
 from actors.thinking import Bots
 from cfmessenger.accounts.users import Directory
 from cfmessenger.chat.room import RoomRules

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from actors.activation import Activation
-from actors.load import Limits
+from actors.heat import Limits
 from cfmessenger.memory import Memory, memory
 from cfmessenger.placement import Placement, Why, is_pool
 from cfmessenger.storage.generation import Generation
@@ -77,7 +77,7 @@ class OwnRooms:
         if before is not None:
             alone = len(at.objects) == 1 and is_pool(self._actor)
             for each in at.objects:
-                each.load.look(at.now_s, at.now_s - before, self._limits, alone)
+                each.heat.look(at.now_s, at.now_s - before, self._limits, alone)
         if at.placement.mode != "auto":
             return None
         if is_pool(self._actor):
@@ -94,7 +94,7 @@ class OwnRooms:
         measured = placement.measured()
         full = len(measured) >= self._limits.own_rooms
         why: Why = "hot"
-        candidates = [each for each in rooms if each.load.hot]
+        candidates = [each for each in rooms if each.heat.hot]
         if not candidates:
             # Rooms that merely live never take each other's place: with more of them
             # than there is room for, that would never end.
@@ -108,7 +108,7 @@ class OwnRooms:
         if self._memory().share < SPARE_MEMORY:
             return None
         room = max(candidates, key=_share)
-        share, instead = room.load.share, None
+        share, instead = room.heat.share, None
         if full:
             instead = await self._calmest(placement, share, now_ms)
             if instead is None and placement.full:
@@ -161,12 +161,12 @@ class OwnRooms:
         placement, now_s, now_ms = at.placement, at.now_s, at.now_ms
         room = next(iter(at.objects), None)
         if now_s - self._said_at >= SAY_EVERY_S:
-            share = room.load.share if room is not None else 0.0
+            share = room.heat.share if room is not None else 0.0
             await self._generation.say_load(self._actor, share)
             self._said_at = now_s
         if placement.why(self._actor) != "hot" or room is None:
             return None
-        if now_s - room.load.calm_since < self._limits.calm_after_s:
+        if now_s - room.heat.calm_since < self._limits.calm_after_s:
             return None
         if room.sockets and len(placement.measured()) <= self._limits.own_rooms:
             logger.info("%s is calm, and lives", self._actor)
@@ -189,4 +189,4 @@ class OwnRooms:
 
 
 def _share(activation: Activation) -> float:
-    return activation.load.share
+    return activation.heat.share

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from actors import host as host_module
 from actors import own_rooms as own_rooms_module
+from actors.heat import Limits
 from actors.host import Host
 from actors.host_settings import HostSettings
-from actors.load import Limits
 from actors.own_rooms import Look
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
@@ -259,7 +259,7 @@ async def test_without_memory_to_spare_no_room_gets_a_process(
 
     async def spy(at: Look) -> Placement | None:
         made = await look(at)
-        hot.extend([made] if any(each.load.hot for each in at.objects) else [])
+        hot.extend([made] if any(each.heat.hot for each in at.objects) else [])
         return made
 
     monkeypatch.setattr(pool._exceptions, "look", spy)

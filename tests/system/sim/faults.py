@@ -280,7 +280,7 @@ class Faults:
 
     def _heat(self, name: str, until: float) -> None:
         for each in self._activations(name):
-            each.load.took(HEAT_EVERY_S / 2)
+            each.heat.took(HEAT_EVERY_S / 2)
         if self._world.loop.time() < until:
             self._later(HEAT_EVERY_S, HEAT_EVERY_S, lambda: self._heat(name, until))
 

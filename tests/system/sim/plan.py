@@ -11,7 +11,7 @@ from random import Random
 
 import msgspec
 
-from actors.load import Limits
+from actors.heat import Limits
 from cfmessenger.placement import Placement
 
 FAULTS = (

@@ -17,7 +17,7 @@ HOT_AT = 2.0
 """Two hot looks in a row make a room hot, or three with one other between each."""
 
 COOLS_BY = 0.25
-"""Heat that a look takes away that is not hot."""
+"""What a look that is not hot takes off the level."""
 
 SMOOTH = 0.5
 """Weight of the newest look in `share`."""
@@ -37,14 +37,14 @@ class Limits(msgspec.Struct, frozen=True):
     own_rooms: int = 0
 
 
-class Load:
-    """The load of one object: `took` at each thing it does, `look` twice a second."""
+class Heat:
+    """How hot one object is: `took` at each thing it does, `look` twice a second."""
 
-    __slots__ = ("_busy", "_longest", "calm_since", "heat", "share")
+    __slots__ = ("_busy", "_level", "_longest", "calm_since", "share")
 
     def __init__(self, now_s: float) -> None:
         self.share = 0.0  # of the loop's time, smoothed over the last looks
-        self.heat = 0.0  # rises with each hot look, up to HOT_AT
+        self._level = 0.0  # rises with each hot look, up to HOT_AT
         self.calm_since = now_s  # loop time of the last look that was not calm
         self._busy = 0.0  # seconds since the last look
         self._longest = 0.0  # seconds it kept the loop at a time, since the last look
@@ -65,13 +65,13 @@ class Load:
         self._busy = self._longest = 0.0
         self.share += (share - self.share) * SMOOTH
         if hot and (share >= hot or hold >= limits.hot_hold_s):
-            self.heat = min(self.heat + 1.0, HOT_AT)
+            self._level = min(self._level + 1.0, HOT_AT)
         else:
-            self.heat = max(self.heat - COOLS_BY, 0.0)
+            self._level = max(self._level - COOLS_BY, 0.0)
         if share >= hot / 4 or hold >= limits.hot_hold_s / 2:
             self.calm_since = now_s
 
     @property
     def hot(self) -> bool:
         """It takes too much for others to live with."""
-        return self.heat >= HOT_AT
+        return self._level >= HOT_AT

@@ -2,20 +2,20 @@
 
 import pytest
 
-from actors.load import Limits, Load
+from actors.heat import Heat, Limits
 
 LIMITS = Limits(hot_share=0.1, hot_hold_s=0.05)
 
 
-def looked(*busy_s: float, hold_s: float = 0.0) -> Load:
+def looked(*busy_s: float, hold_s: float = 0.0) -> Heat:
     """After looks half a second apart, busy for so long before each."""
-    load = Load(0.0)
+    heat = Heat(0.0)
     for n, busy in enumerate(busy_s, 1):
         pieces = [hold_s] if hold_s and busy else []
         for piece in [*pieces, *[0.001] * round((busy - sum(pieces)) * 1000)]:
-            load.took(piece)
-        load.look(n * 0.5, 0.5, LIMITS)
-    return load
+            heat.took(piece)
+        heat.look(n * 0.5, 0.5, LIMITS)
+    return heat
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_so_does_what_others_wait_for_at_a_time() -> None:
 
 
 def test_who_is_alone_keeps_nobody_waiting() -> None:
-    load = Load(0.0)
+    heat = Heat(0.0)
     for n in (1, 2):
-        load.took(0.05)  # 5 % of a second, at once
-        load.look(n, 1.0, LIMITS, alone=True)
-    assert not load.hot
+        heat.took(0.05)  # 5 % of a second, at once
+        heat.look(n, 1.0, LIMITS, alone=True)
+    assert not heat.hot
 
 
 def test_calm_is_well_below_hot() -> None:
@@ -53,10 +53,10 @@ def test_calm_is_well_below_hot() -> None:
 
 
 def test_a_share_of_nothing_means_never() -> None:
-    load = Load(0.0)
-    load.took(0.5)
-    load.look(0.5, 0.5, Limits())
-    load.took(0.5)
-    load.look(1.0, 0.5, Limits())
-    assert not load.hot
-    assert load.share == pytest.approx(0.75)
+    heat = Heat(0.0)
+    heat.took(0.5)
+    heat.look(0.5, 0.5, Limits())
+    heat.took(0.5)
+    heat.look(1.0, 0.5, Limits())
+    assert not heat.hot
+    assert heat.share == pytest.approx(0.75)
