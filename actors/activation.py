@@ -272,7 +272,7 @@ class Activation:
         if isinstance(message, link.Attach):
             self._attach(peer, message)
         else:
-            self._take(peer, message)
+            self._take_inputs(peer, message)
         self._flush_soon()
 
     def _attach(self, peer: Recipient, message: link.Attach) -> None:
@@ -327,7 +327,7 @@ class Activation:
             self._beyond = beyond
             self._reset("damage")
 
-    def _take(self, peer: Recipient, message: link.Inputs) -> None:
+    def _take_inputs(self, peer: Recipient, message: link.Inputs) -> None:
         seat = self.seats.get(peer.gateway)
         if seat is None or seat.peer is not peer or seat.turn != message.turn:
             turn = message.turn
@@ -388,8 +388,7 @@ class Activation:
     # The way out.
 
     def _flush_soon(self) -> None:
-        """Once per turn of the loop, so that all that arrived together goes
-        together."""
+        """Once in an iteration of the loop: what arrived together goes together."""
         if not self._flush_due:
             self._flush_due = True
             self._around.loop.call_soon(self._timed, self._flush)
@@ -412,12 +411,12 @@ class Activation:
                 commit = Commit(self.name, self.epoch, events)
                 self._around.committer.add(commit, self._committed)
             else:
-                self._show()
+                self._show_landed()
         if self._faulty and self._gate.idle:
             self._recover()
         self._set_alarm()
 
-    def _show(self) -> None:
+    def _show_landed(self) -> None:
         """Release what has landed. If that raises, which is our bug, what is not sent
         yet is dropped, and the inputs it would have covered come again."""
         try:
@@ -440,7 +439,7 @@ class Activation:
             self._reset()
 
     def _shown(self) -> None:
-        self._show()
+        self._show_landed()
         self._flush()
 
     def _elsewhere(self, effect: fx.Effect, gateway: str | None) -> None:

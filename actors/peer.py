@@ -1,4 +1,5 @@
-"""A host's end of a gateway's link (design.md §3): frames in, one write a turn out."""
+"""A host's end of a gateway's link (design.md §3): frames in, one write out for
+each iteration of the event loop."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class Peer(asyncio.Protocol):
         self._host = host
         self._reader = link.actor_reader()
         self._transport: asyncio.Transport | None = None  # once it is connected
-        self._outgoing: list[bytes] = []  # frames, until the `flush` of this turn
+        self._outgoing: list[bytes] = []  # frames, until the `flush` of this iteration
         self._finished = False  # from `finish` on: nothing more is sent
         self._deadline: asyncio.TimerHandle | None = None  # for the hello
         self._unproved = 0  # bytes that came before it
@@ -57,12 +58,12 @@ class Peer(asyncio.Protocol):
                 if self._unproved > MAX_HELLO:
                     raise link.BrokenLink("too much before hello")
             for message in self._reader.feed(data):
-                self._take(message)
+                self._on_message(message)
         except link.BrokenLink as error:
             logger.warning("link of %s broken: %s", self.gateway or "?", error)
             self.abort()
 
-    def _take(self, message: object) -> None:
+    def _on_message(self, message: object) -> None:
         if isinstance(message, link.Ping):
             self.send(link.Pong(message.n))
         elif isinstance(message, link.Hello):
@@ -85,7 +86,7 @@ class Peer(asyncio.Protocol):
         self.send(link.Welcome(link.VERSION, os.getpid()))
 
     def send(self, message: link.ToGateway) -> None:
-        """Queue a message; all of one loop turn leave in one write."""
+        """Queue a message; all of one iteration of the loop leave in one write."""
         if self._finished:
             return
         if not self._outgoing:

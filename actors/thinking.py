@@ -94,15 +94,15 @@ class Mind:
             self._replier = None
 
 
-Show = Callable[[Notify], None]
+ShowTyping = Callable[[Notify], None]
 Answered = Callable[[Question, Answer], None]
 
 
 class Thinking:
     """The questions that one activation has in mind.
 
-    `show` takes a typing indicator, `answered` gets an answer for every question that
-    was begun, unless `cancel` comes first. An answer without text is none: its
+    `show_typing` takes a typing indicator. `answered` gets an answer for every question
+    that was begun, unless `cancel` comes first. An answer without text is none: its
     `outcome` says why (`off`, `overloaded`, `gone`, `failed`).
     """
 
@@ -111,15 +111,15 @@ class Thinking:
         mind: Mind,
         enabled: Callable[[], Awaitable[bool]],
         clock: Clock,
-        show: Show,
+        show_typing: ShowTyping,
         answered: Answered,
     ) -> None:
         self._mind = mind
         self._enabled = enabled
         self._clock = clock
-        self._show = show
+        self._show_typing = show_typing
         self._answered = answered
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._at_once = asyncio.Semaphore(AT_ONCE)
         # One for each question, from `begin` until it is answered or `cancel`.
         self._asked = Background()
 
@@ -146,7 +146,7 @@ class Thinking:
         if persona is None:  # the list of bots has changed since it was asked
             self._answered(question, Answer("", outcome="gone"))
             return
-        typing = Typing(self._show, question.room_id, persona)
+        typing = Typing(self._show_typing, question.room_id, persona)
         try:
             answer = await self._find(persona, question, excuse, typing)
         except Exception:
@@ -166,7 +166,7 @@ class Thinking:
         typing: Typing,
     ) -> Answer:
         off = Answer("", outcome="off")
-        async with self._turns:
+        async with self._at_once:
             if not await self._allowed():
                 return off
             typing.start()
@@ -201,20 +201,20 @@ class Thinking:
 class Typing:
     """One bot's indicator in one room: on, at most `REFRESHES` times again, off."""
 
-    def __init__(self, show: Show, room_id: str, persona: Profile) -> None:
+    def __init__(self, show_typing: ShowTyping, room_id: str, persona: Profile) -> None:
         said = partial(BotTyping, persona.id, persona.display_name)
         self._on, self._off = (
             Notify(room_name(room_id), encode_notification(said(is_typing)))
             for is_typing in (True, False)
         )
-        self._show = show
+        self._show_typing = show_typing
         self._left = REFRESHES  # how often it may still be refreshed
         self._shown_at: float | None = None  # loop time; None: it has not begun
 
     def start(self) -> None:
         """It begins to type."""
         self._shown_at = asyncio.get_running_loop().time()
-        self._show(self._on)
+        self._show_typing(self._on)
 
     def refresh(self) -> None:
         """It is still typing; shown only if nobody would know it otherwise."""
@@ -223,7 +223,7 @@ class Typing:
         if due and self._left:
             self._left -= 1
             self._shown_at = now
-            self._show(self._on)
+            self._show_typing(self._on)
 
     async def last(self) -> None:
         """Keep it on while the replier is silent, until no refresh is left."""
@@ -234,4 +234,4 @@ class Typing:
     def stop(self) -> None:
         """It has nothing to say after all."""
         if self._shown_at is not None:
-            self._show(self._off)
+            self._show_typing(self._off)

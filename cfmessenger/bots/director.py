@@ -211,7 +211,7 @@ class Director:
         slot, active = due
         came = [bot for bot in active if bot not in self._rotation.active]
         new_hour = slot > self._rotation.slot
-        self._rotation.turn(slot, active)
+        self._rotation.rotate(slot, active)
         effects: list[Effect] = [
             self._append(Rotated(now, slot, active)),
             self._active(),
@@ -333,7 +333,7 @@ class Director:
         if isinstance(found, Reserved):
             self._ledger.reserve(found.timestamp, found.user_id)
         elif isinstance(found, Rotated):
-            self._rotation.turn(found.slot, found.active)
+            self._rotation.rotate(found.slot, found.active)
         elif isinstance(found, Excused):
             self._rotation.excuse(found.bot_id, found.room_id)
         else:

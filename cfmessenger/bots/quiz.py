@@ -29,7 +29,7 @@ class Card(msgspec.Struct, frozen=True):
     hint: str
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Move(msgspec.Struct, frozen=True):
     """What the quizmaster says now. `decisive`: whatever else the line seems to be."""
 
     text: str
@@ -37,7 +37,7 @@ class Turn(msgspec.Struct, frozen=True):
     decisive: bool
 
 
-def turn(question: Question, bot_id: str, chance: Random) -> Turn:
+def move(question: Question, bot_id: str, chance: Random) -> Move:
     """The quizmaster's move, after what was said and what is said now."""
     asked, hinted = _on_table(question, bot_id)
     seen = {card.ask for line in question.history for card in _in(line.text)}
@@ -45,18 +45,18 @@ def turn(question: Question, bot_id: str, chance: Random) -> Turn:
     following = f"Next question: {chance.choice(fresh).ask}"
     said = question.text.casefold()
     if asked is None:
-        return Turn(following.replace("Next", "First"), following, decisive=False)
+        return Move(following.replace("Next", "First"), following, decisive=False)
     name = called(question.display_name)
     if any(_has(said, answer) for answer in asked.answers):
-        return Turn(f"Correct, {name}: {asked.say}! {following}", following, True)
+        return Move(f"Correct, {name}: {asked.say}! {following}", following, True)
     if any(phrase in said for phrase in _GIVES_UP):
-        return Turn(f"It was {asked.say}, {name}. {following}", following, True)
+        return Move(f"It was {asked.say}, {name}. {following}", following, True)
     if _HINT in said or not hinted:
         opening = "Here's a hint" if _HINT in said else "Not quite! A hint"
         text = f"{opening}: {asked.hint}. Again: {asked.ask}"
-        return Turn(text, following, decisive=_HINT in said)
+        return Move(text, following, decisive=_HINT in said)
     text = f"So close, {name}! It was {asked.say}. {following}"
-    return Turn(text, following, decisive=False)
+    return Move(text, following, decisive=False)
 
 
 def _on_table(question: Question, bot_id: str) -> tuple[Card | None, bool]:

@@ -39,7 +39,7 @@ class Rotation:
             return None
         return max(slot, self.slot), self.line[: self._count]
 
-    def turn(self, slot: int, active: Sequence[str]) -> None:
+    def rotate(self, slot: int, active: Sequence[str]) -> None:
         """These are on now."""
         if slot != self.slot:
             self.excused.clear()

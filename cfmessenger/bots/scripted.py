@@ -57,7 +57,7 @@ def answer_to(persona: Profile, question: Question) -> str:
     own_names = (persona.display_name, persona.id)
     line = read(question.text, own_names)
     if persona.bot_archetype == "quiz":
-        judged = quiz.turn(question, persona.id, chance)
+        judged = quiz.move(question, persona.id, chance)
         if line.intent in ("ask", "talk") or judged.decisive:
             return _fresh(iter([judged.text]), said, judged.text)
         greeting = _spoken(persona, question, line, chance, said, MAX_REPLY - 120)

@@ -257,7 +257,7 @@ class Room:
         if left is None:
             return []
         person, gone = left
-        effects = self._show(self._typists.stop(now, person.user_id, conn))
+        effects = self._show_typing(self._typists.stop(now, person.user_id, conn))
         if gone:
             effects += self._announce(now, person, "left")
             self._roll_call.everyone_soon(now)
@@ -397,14 +397,16 @@ class Room:
             return []  # of another version; these are best effort
         if isinstance(told, BotTyping):
             bot, name = told.bot_id, told.display_name
-            return self._show(self._typists.report(now, bot, name, "", told.is_typing))
+            return self._show_typing(
+                self._typists.report(now, bot, name, "", told.is_typing)
+            )
         if isinstance(told, BotSays):
             return self._answer(now, told)
         return []
 
     def _answer(self, now: int, told: BotSays) -> list[Effect]:
         bot, name, own_id = told.bot_id, told.display_name, f"re.{told.seq}"
-        effects = self._show(self._typists.report(now, bot, name, "", False))
+        effects = self._show_typing(self._typists.report(now, bot, name, "", False))
         self._history.forget(now)
         if self._history.find(bot, own_id) is not None:
             return effects
@@ -421,13 +423,13 @@ class Room:
         before = self._typists.get(user_id)
         shown_on = before.conn if before is not None and before.shown else conn
         changed = self._typists.report(now, user_id, name, conn, frame.is_typing)
-        effects = self._show(changed)
+        effects = self._show_typing(changed)
         if frame.is_typing and shown_on != conn:
             moved = [shown_on, conn] if shown_on in person.conns else [conn]
             effects += [KeepAttachment(self._attachment(person, c)) for c in moved]
         return effects
 
-    def _show(self, changed: Iterable[Typist]) -> list[Effect]:
+    def _show_typing(self, changed: Iterable[Typist]) -> list[Effect]:
         effects: list[Effect] = []
         for typist in changed:
             user_id, conn = typist.user_id, typist.conn
@@ -471,7 +473,7 @@ class Room:
         effects: list[Effect] = []
         typing_at = self._typists.alarm_at
         if typing_at is not None and typing_at <= now:
-            effects += self._show(self._typists.alarm(now))
+            effects += self._show_typing(self._typists.alarm(now))
         told = self._roll_call.alarm(now)
         if any(type(effect) is Broadcast for effect in told):
             self._dormant.clear()  # who comes later missed this

@@ -54,7 +54,7 @@ async def _act(settings: Settings, act: str | None, room: str, size: int) -> Non
     try:
         match act:
             case None:
-                _show(await client.placement(), await client.describe())
+                _show_placement(await client.placement(), await client.describe())
             case "pin":
                 await _pin(client, _name(room))
             case "unpin":
@@ -97,7 +97,7 @@ def _line(found: Placement) -> str:
     return f"{found.mode}{size_too} (generation {found.number})"
 
 
-def _show(found: Placement, awake: list[Described]) -> None:
+def _show_placement(found: Placement, awake: list[Described]) -> None:
     click.echo(_line(found))
     if not found.own:
         return

@@ -128,10 +128,10 @@ class Visit:
 
     async def _listen(self) -> None:
         async for event in self.room:
-            self._show(event)
+            self._show_event(event)
             self._progress.set()
 
-    def _show(self, event: object) -> None:
+    def _show_event(self, event: object) -> None:
         match event:
             case Message():
                 self._arrived(event)
@@ -235,7 +235,7 @@ class Visit:
         async with contextlib.aclosing(lines):
             async for line in lines:
                 if line.strip():
-                    await self._take(line)
+                    await self._take_line(line)
         if stay:
             await self._leave.wait()
 
@@ -256,7 +256,7 @@ class Visit:
             self._typing_told = -math.inf
             self.room.typing(False)
 
-    async def _take(self, line: str) -> None:
+    async def _take_line(self, line: str) -> None:
         if not line.startswith("/") or line.startswith("//"):
             text = line.removeprefix("/") if line.startswith("//") else line
             await self._say(lambda: self.room.send(text))

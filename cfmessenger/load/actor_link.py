@@ -47,11 +47,11 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._reader.feed(data):
-                self._take(message)
+                self._on_message(message)
         except link.BrokenLink:
             self.abort()
 
-    def _take(self, message: object) -> None:
+    def _on_message(self, message: object) -> None:
         if isinstance(message, link.Output):
             if (rider := self.riders.get(message.object)) is not None:
                 rider.on_output(message)
@@ -62,7 +62,7 @@ class Link(asyncio.Protocol):
             self.welcomed.set_result(None)
 
     def send(self, message: link.ToActor) -> None:
-        """Queue a message; all of one loop turn leave in one write."""
+        """Queue a message; all of one iteration of the loop leave in one write."""
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outgoing.append(link.frame(message))

@@ -111,7 +111,7 @@ class ActorCarrier:
             self._pinging.cancel()
         if self._living is not None:
             await self._living
-        await asyncio.sleep(0)  # the last inputs leave with this turn of the loop
+        await asyncio.sleep(0)  # the last inputs leave with this iteration of the loop
         with contextlib.suppress(Unavailable):
             await ask(self._valkey, "ZREM", keys.GATEWAYS, self._gateway)
         await asyncio.sleep(0)

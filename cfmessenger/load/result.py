@@ -252,13 +252,13 @@ def merge_seconds(parts: Sequence[tuple[Second, str | None]]) -> Second:
 
 def merge_oracles(oracles: Sequence[Oracle]) -> Oracle:
     """What several workers checked, added up."""
-    # Turn by turn, so that one worker's examples do not crowd out the others'.
-    turns = max((len(oracle.examples) for oracle in oracles), default=0)
+    # The first of each, then the second of each: no worker's crowd out the others'.
+    most = max((len(oracle.examples) for oracle in oracles), default=0)
     examples = [
-        oracle.examples[turn]
-        for turn in range(turns)
+        oracle.examples[n]
+        for n in range(most)
         for oracle in oracles
-        if turn < len(oracle.examples)
+        if n < len(oracle.examples)
     ]
     return Oracle(
         checked_sockets=sum(oracle.checked_sockets for oracle in oracles),

@@ -139,7 +139,7 @@ class _Run:
         self._plan = plan
         self._workers = workers
         self._watch = watch
-        self._show = show
+        self._show_progress = show
 
     async def run(
         self, crowd: list[desk.Person], wishes: Wishes, kind: Literal["local", "ray"]
@@ -233,7 +233,7 @@ class _Run:
             except EOFError:
                 raise Failure("a worker ended early", unreachable=False) from None
             if isinstance(message, desk.Report):
-                self._show(message.progress)
+                self._show_progress(message.progress)
             elif isinstance(message, desk.Failed):
                 raise Failure(message.message, unreachable=message.unreachable)
             else:

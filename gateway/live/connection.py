@@ -131,11 +131,11 @@ class Connection:
     def _on_text(self, data: bytes) -> None:
         self.heard_at = now = self._sockets.loop.time()
         if self._held is None:
-            self._take(data, now)
+            self._take_frame(data, now)
         elif self.ended is None:
             self._held.append(data)
 
-    def _take(self, data: bytes, came: float) -> None:
+    def _take_frame(self, data: bytes, came: float) -> None:
         if self._too_fast():
             return
         if len(data) > MAX_FRAME_BYTES:
@@ -183,7 +183,7 @@ class Connection:
         """Say what was held, then read again: there is room for it now."""
         try:
             while self._held and not (self.full or self._slowed):
-                self._take(self._held.popleft(), self._held_at)
+                self._take_frame(self._held.popleft(), self._held_at)
         except Exception:
             self.failed()
         if self._held is not None and not (self.full or self._slowed):

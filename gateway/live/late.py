@@ -26,7 +26,7 @@ from cfmessenger.wire.protocol import Chat, Message, Nudge, Wink
 logger = logging.getLogger("cfmessenger.late")
 
 LOOK_S = 0.25
-"""For a look, the wait for its turn included; after that nothing was found."""
+"""For a look, with the wait for those before it; after that nothing was found."""
 LOOK_BACK = 1_000
 """How many events are looked at: as many as a room remembers ids of."""
 REPEATS = 100
@@ -63,13 +63,13 @@ class Looks:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._turns = asyncio.Semaphore(LOOKS)
+        self._at_once = asyncio.Semaphore(LOOKS)
 
     async def look(self, stub: Settling, late: Sequence[Late]) -> None:
         """Tell the stub which of them are in the log, by their numbers."""
         found: Mapping[int, Found] = {}
         try:
-            async with asyncio.timeout(LOOK_S), self._turns:
+            async with asyncio.timeout(LOOK_S), self._at_once:
                 found = await self._find(stub.name, late)
         except (Unavailable, TimeoutError):
             logger.info("%s: storage does not tell what became of inputs", stub.name)

@@ -58,7 +58,7 @@ class Link(asyncio.Protocol):
         self.gateway = gateway  # the name it said hello with
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None  # None: not connected yet
-        self._outgoing: list[bytes] = []  # frames of this loop turn, until `_flush`
+        self._outgoing: list[bytes] = []  # until the `_flush` of this iteration
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -69,21 +69,21 @@ class Link(asyncio.Protocol):
         self.unanswered = 0
         try:
             for message in self._reader.feed(data):
-                self._take(message)
+                self._on_message(message)
         except link.BrokenLink as error:
             logger.warning("link to pid %d broken: %s", self.address.pid, error)
             self.abort()
 
-    def _take(self, message: object) -> None:
+    def _on_message(self, message: object) -> None:
         if isinstance(message, link.Output | link.Goodbye):
             rider = self.riders.get(message.object)
             if rider is not None:
-                self._show(rider, message)
+                self._hand_to(rider, message)
         elif isinstance(message, link.Welcome):
             if not self.welcomed.done():
                 self.welcomed.set_result(None)
 
-    def _show(self, rider: Rider, message: link.Output | link.Goodbye) -> None:
+    def _hand_to(self, rider: Rider, message: link.Output | link.Goodbye) -> None:
         try:
             if isinstance(message, link.Output):
                 rider.on_output(message)
@@ -98,7 +98,7 @@ class Link(asyncio.Protocol):
             rider.on_lost(self)
 
     def send(self, message: link.ToActor) -> None:
-        """Queue a message; all of one loop turn leave in one write.
+        """Queue a message; all of one iteration of the loop leave in one write.
 
         On a lost link it goes nowhere. A link whose peer leaves more than
         `link.HIGH_WATER` bytes unread is ended.

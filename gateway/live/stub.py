@@ -111,7 +111,8 @@ class Stub:
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending = Uncovered()
         self._paging = False  # from `_turn_to_the_log` until `paged`
-        self._fresh: list[link.Input] = []  # not on the link yet: of this loop turn
+        # Not on the link yet: from `_send_soon` until `_send_fresh`, or an attach.
+        self._fresh: list[link.Input] = []
         self._next = links.next_input  # of the whole gateway, so never used twice
         self._covered = 0  # the highest input that was ever covered
         # Repeats that the object has, and the log has answered: by number the socket

@@ -51,13 +51,13 @@ class ScriptedActor:
         try:
             while data := await reader.read(65536):
                 for message in frames.feed(data):
-                    self._take(message, writer)
+                    self._on_message(message, writer)
         except ConnectionResetError:
             pass
         finally:
             writer.close()
 
-    def _take(self, message: object, writer: asyncio.StreamWriter) -> None:
+    def _on_message(self, message: object, writer: asyncio.StreamWriter) -> None:
         if isinstance(message, link.Hello):
             if message.key != self.key:
                 writer.close()

@@ -11,12 +11,12 @@ import asyncio
 from cfmessenger.load.crew import Crew
 from cfmessenger.load.ticker import now
 
-from .steady import turns
+from .steady import round_robin
 from .times import Times, pace
 
 
 async def run(crew: Crew, times: Times) -> None:
-    speakers, droppers = turns(crew.seats), turns(crew.seats[::-1])
+    speakers, droppers = round_robin(crew.seats), round_robin(crew.seats[::-1])
     await asyncio.gather(
         pace(
             crew,

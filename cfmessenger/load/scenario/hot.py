@@ -13,7 +13,7 @@ from cfmessenger.load.crew import Crew, Sent
 from cfmessenger.load.seat import Seat
 from cfmessenger.load.ticker import now
 
-from .steady import turns
+from .steady import round_robin
 from .times import Times, pace
 
 
@@ -42,7 +42,7 @@ async def _talk(crew: Crew, times: Times, seats: list[Seat], rate: float) -> Non
     if not seats:
         await times.until(times.end)
         return
-    speakers = turns(seats)
+    speakers = round_robin(seats)
     await pace(crew, times, lambda due: crew.speak(next(speakers), due), rate)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from cfmessenger.load.crew import Crew
 from cfmessenger.load.ticker import now
 
-from .steady import turns
+from .steady import round_robin
 from .times import Times, pace
 
 
 async def run(crew: Crew, times: Times) -> None:
-    speakers = turns(crew.seats)
+    speakers = round_robin(crew.seats)
     lines = [line for seat in crew.slow if (line := crew.line(seat)) is not None]
     for line in lines:
         line.pause()

@@ -17,7 +17,7 @@ from .times import Times, pace, share_of
 
 
 async def run(crew: Crew, times: Times) -> None:
-    speakers = turns(crew.seats)
+    speakers = round_robin(crew.seats)
     limit = share_of(crew, crew.plan.messages)
     if crew.plan.open_loop:
         await pace(
@@ -32,7 +32,7 @@ async def run(crew: Crew, times: Times) -> None:
     times.stopped_at = now()
 
 
-def turns(seats: list[Seat]) -> Iterator[Seat]:
+def round_robin(seats: list[Seat]) -> Iterator[Seat]:
     """For ever: the first seat of each room, the second of each, and so on."""
     rooms: dict[str, list[Seat]] = {}
     for seat in seats:

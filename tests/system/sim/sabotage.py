@@ -136,7 +136,7 @@ def refused_append_swallowed() -> contextlib.AbstractContextManager[Any]:
 @sabotage("unanswered")
 def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
     """The gateway is told that an input is covered when it is taken."""
-    take = Activation._take
+    take = Activation._take_inputs
 
     def hasty(self: Activation, peer: Recipient, message: link.Inputs) -> None:
         take(self, peer, message)
@@ -145,7 +145,7 @@ def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
             n = message.inputs[-1].n
             peer.send(link.Output(self.name, self.epoch, n, [], seat.turn))
 
-    return _instead(Activation, "_take", hasty)
+    return _instead(Activation, "_take_inputs", hasty)
 
 
 # The epoch.
