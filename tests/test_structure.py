@@ -15,7 +15,8 @@ TESTED_BY = {
         "cfmessenger/bots/breaker cfmessenger/bots/repliers cfmessenger/bots/wording"
     ),
     "cfmessenger/bots/test_scripted": (
-        "cfmessenger/bots/quiz cfmessenger/bots/reading cfmessenger/bots/replier"
+        "cfmessenger/bots/quiz cfmessenger/bots/reading cfmessenger/bots/replier "
+        "cfmessenger/bots/voices"
     ),
     "cfmessenger/cli/test_chat": (
         "cfmessenger/cli/lines cfmessenger/cli/screen cfmessenger/cli/visit"

@@ -59,21 +59,21 @@ _NAMED = re.compile(r"@[\w-]+")
 _LINK = re.compile(r"(?:https?://|www\.)\S+|<[^>]*>")
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """`topic` is lower case and a word or two, "" if nothing stands out."""
+class Gist(msgspec.Struct, frozen=True, gc=False):
+    """What a line is about. `topic`: a word in lower case, "" if none stands out."""
 
     intent: Intent
     topic: str
 
 
-def read(text: str, names: tuple[str, ...] = ()) -> Line:
+def read(text: str, names: tuple[str, ...] = ()) -> Gist:
     """What the line is about. `names` are the bot's own, and are not topics."""
     plain = _LINK.sub(" ", unicodedata.normalize("NFC", text)[:2048])
     for name in names:
         plain = re.sub(f"@?{re.escape(name)}", " ", plain, flags=re.IGNORECASE)
     plain = _NAMED.sub(" ", plain).lower().strip()
     words = [word.strip("'’-") for word in _WORD.findall(plain)]
-    return Line(_intent(plain, words), _topic(words))
+    return Gist(_intent(plain, words), _topic(words))
 
 
 def _intent(plain: str, words: list[str]) -> Intent:

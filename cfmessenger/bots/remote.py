@@ -19,7 +19,7 @@ import msgspec
 
 from cfmessenger.accounts.users import Profile
 from cfmessenger.bots.breaker import Breaker
-from cfmessenger.bots.scripted import excuse_of
+from cfmessenger.bots.voices import excuse_of
 from cfmessenger.bots.wording import messages, tidy
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.wire.complaint import UNREADABLE

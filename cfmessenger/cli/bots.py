@@ -26,10 +26,12 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask, connect, reachable
 
 
-class Row(msgspec.Struct, frozen=True, rename="camel"):
-    """One persona today. `turns_at` is when it leaves, if it is in rotation, and else
-    when its turn comes, in ms; None: nobody is. `quota` is its share of the day's
-    answers, in percent."""
+class BotToday(msgspec.Struct, frozen=True, rename="camel"):
+    """One bot: a row of the table, or an object of `--json`.
+
+    `turns_at`, in ms: when it leaves, if it is in rotation, else when its turn comes;
+    None: no bot is on. `quota` is its share of the day's answers, in percent.
+    """
 
     id: str
     display_name: str
@@ -44,12 +46,12 @@ class Row(msgspec.Struct, frozen=True, rename="camel"):
     quota: float
 
 
-class Board(msgspec.Struct, frozen=True):
-    """All of it."""
+class Today(msgspec.Struct, frozen=True):
+    """What all of them did today, and whether they are switched on."""
 
     enabled: bool
     spent: int
-    rows: list[Row]
+    bots: list[BotToday]
 
 
 @click.command()
@@ -70,7 +72,7 @@ def bots(
             click.echo(f"bots are {switch}")
             return
         directory = Directory.load(settings.users)
-        board = asyncio.run(_board(valkey_of(settings), settings, directory))
+        today = asyncio.run(_today(valkey_of(settings), settings, directory))
     except SettingsError as error:
         click.echo(f"cfmessenger: {error}", err=True)
         sys.exit(3)
@@ -78,10 +80,10 @@ def bots(
         click.echo(f"cfmessenger: {problem.message}", err=True)
         sys.exit(1)
     if as_json:
-        for row in board.rows:
-            click.echo(msgspec.json.encode(row).decode())
+        for bot in today.bots:
+            click.echo(msgspec.json.encode(bot).decode())
         return
-    _print(settings, board)
+    _print(settings, today)
 
 
 async def _switch(url: str, switch: str) -> None:
@@ -92,8 +94,8 @@ async def _switch(url: str, switch: str) -> None:
         await client.aclose(close_connection_pool=True)
 
 
-async def _board(url: str, settings: Settings, directory: Directory) -> Board:
-    today = time.strftime("%Y-%m-%d", time.gmtime())
+async def _today(url: str, settings: Settings, directory: Directory) -> Today:
+    date = time.strftime("%Y-%m-%d", time.gmtime())
     client = connect(url)
     try:
         with reachable():
@@ -101,19 +103,20 @@ async def _board(url: str, settings: Settings, directory: Directory) -> Board:
                 pipe.smembers(keys.BOTS_ACTIVE)
                 pipe.get(keys.BOTS_LINE)
                 pipe.get(keys.BOT_ENABLED)
-                pipe.hgetall(keys.bots_metrics(today))
-                pipe.get(keys.bots_quota(today))
+                pipe.hgetall(keys.bots_metrics(date))
+                pipe.get(keys.bots_quota(date))
                 active, line, enabled, stored, spent = await pipe.execute()
     finally:
         await client.aclose(close_connection_pool=True)
     on = enabled != b"0" and settings.bots_active > 0
     turns = _turns((line or b"").decode().split(), len(active)) if on else {}
     found = day.read(stored)
-    rows = [
-        _row(bot, on and bot.id.encode() in active, turns.get(bot.id), found, settings)
+    ids = {bot.decode() for bot in active} if on else set()
+    told = [
+        _bot_today(bot, bot.id in ids, turns.get(bot.id), found, settings)
         for bot in directory.bots
     ]
-    return Board(on, int(spent or 0), rows)
+    return Today(on, int(spent or 0), told)
 
 
 def _turns(line: list[str], count: int) -> dict[str, int]:
@@ -127,16 +130,16 @@ def _turns(line: list[str], count: int) -> dict[str, int]:
     }
 
 
-def _row(
+def _bot_today(
     bot: Profile,
     active: bool,
     turns_at: int | None,
     found: day.Figures,
     settings: Settings,
-) -> Row:
+) -> BotToday:
     figures = found.get(bot.id, {})
     replies = figures.get("replies", 0)
-    return Row(
+    return BotToday(
         id=bot.id,
         display_name=bot.display_name,
         in_rotation=active,
@@ -151,7 +154,7 @@ def _row(
     )
 
 
-def _print(settings: Settings, board: Board) -> None:
+def _print(settings: Settings, today: Today) -> None:
     columns = (
         "bot",
         "name",
@@ -162,29 +165,29 @@ def _print(settings: Settings, board: Board) -> None:
         "latency",
         "refused",
     )
-    show(columns, [_cells(row) for row in board.rows], whole=("bot", "duty"))
-    state = "on" if board.enabled else "off"
+    show(columns, [_cells(bot) for bot in today.bots], whole=("bot", "duty"))
+    state = "on" if today.enabled else "off"
     limit = settings.bot_quota_day
-    click.echo(f"bots are {state}; {board.spent} of {limit} answers used today")
+    click.echo(f"bots are {state}; {today.spent} of {limit} answers used today")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    latency = row.mean_latency_ms
+def _cells(bot: BotToday) -> tuple[str, ...]:
+    latency = bot.mean_latency_ms
     return (
-        row.id,
-        row.display_name,
-        _duty(row),
-        str(row.mentions),
-        str(row.replies),
-        str(row.tokens),
+        bot.id,
+        bot.display_name,
+        _duty(bot),
+        str(bot.mentions),
+        str(bot.replies),
+        str(bot.tokens),
         "-" if latency is None else f"{latency / 1000:.1f} s",
-        ", ".join(f"{n} {why}" for why, n in sorted(row.refusals.items())),
+        ", ".join(f"{n} {why}" for why, n in sorted(bot.refusals.items())),
     )
 
 
-def _duty(row: Row) -> str:
+def _duty(bot: BotToday) -> str:
     """In the time of whoever looks."""
-    if row.turns_at is None:
-        return "on" if row.in_rotation else "off"
-    at = time.strftime("%H:%M", time.localtime(row.turns_at / 1000))
-    return f"until {at}" if row.in_rotation else f"from {at}"
+    if bot.turns_at is None:
+        return "on" if bot.in_rotation else "off"
+    at = time.strftime("%H:%M", time.localtime(bot.turns_at / 1000))
+    return f"until {at}" if bot.in_rotation else f"from {at}"

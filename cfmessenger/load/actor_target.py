@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 RENEW_EVERY_S = 1.0
 
 
-class ActorLine:
-    """`crew.Line` of a seat: leaving is a message like any other."""
+class ActorConnection:
+    """`crew.Connection` of a seat: leaving is a message like any other."""
 
     def __init__(self, room: ActorRoom, conn: str, lost: Callable[[int], None]) -> None:
         self._room = room
@@ -90,7 +90,7 @@ class ActorCarrier:
 
     async def connect(
         self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
-    ) -> ActorLine:
+    ) -> ActorConnection:
         name = seat.room.name
         room = self._rooms.get(name)
         if room is None:
@@ -102,7 +102,7 @@ class ActorCarrier:
         attachment = Attachment(conn, seat.user_id, seat.user_id, "online")
         seat.opened(lambda data: room.say(conn, data))
         room.open(attachment, since, Member(seat.user_id, seat.receive, lost))
-        return ActorLine(room, conn, lost)
+        return ActorConnection(room, conn, lost)
 
     async def aclose(self) -> None:
         """Leave; the rooms see that nobody of ours is there any more."""

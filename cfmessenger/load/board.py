@@ -24,7 +24,7 @@ _PATIENCE = 2  # seconds
 _Key = tuple[int, int]  # of PHASES, Second.t
 
 
-class Row(NamedTuple):
+class PhaseSecond(NamedTuple):
     """A second of the whole test and the phase it was in."""
 
     phase: Phase
@@ -48,7 +48,7 @@ class Board:
         self.duration_s = duration_s
         self.warmup_s = warmup_s
         self.workers = workers
-        self.rows: list[Row] = []
+        self.seconds: list[PhaseSecond] = []
         """Complete seconds, oldest first."""
         self.overall: tuple[int, int, int] | None = None
         """p50, p99 and maximum (us) of all acks measured so far."""
@@ -71,7 +71,7 @@ class Board:
                 break
             parts = self._open.pop(due).values()
             second = merge_seconds([(part.second, part.histogram) for part in parts])
-            self.rows.append(Row(PHASES[due[0]], second))
+            self.seconds.append(PhaseSecond(PHASES[due[0]], second))
             self._shown = due
 
     @property
@@ -112,7 +112,7 @@ class Board:
     @property
     def measured(self) -> list[Second]:
         """The complete seconds of the measurement."""
-        return [row.second for row in self.rows if row.phase == "measuring"]
+        return [each.second for each in self.seconds if each.phase == "measuring"]
 
     def _measure(self, progress: Progress) -> None:
         self.max_lag_us = max(self.max_lag_us, progress.second.lag_us)

@@ -12,8 +12,8 @@ from typing import Final
 
 from .markup import Markup
 from .plot import (
+    Curve,
     Hint,
-    Line,
     Points,
     linear,
     logarithmic,
@@ -69,12 +69,12 @@ def _over_time_latency(result: Result, before: Result | None) -> Markup | None:
     }
     styles = {"max": "s2 thin", "p99": "s1", "p50": "s0"}
     lines = [
-        Line(f"{name} {_OLD}", f"old {'' if name == 'p50' else 'dashed'}", points)
+        Curve(f"{name} {_OLD}", f"old {'' if name == 'p50' else 'dashed'}", points)
         for name in ("p99", "p50")
         if before and (points := _points(before.series, kinds[name]))
     ]
     new = [
-        Line(name, styles[name], points)
+        Curve(name, styles[name], points)
         for name, value in kinds.items()
         if (points := _points(result.series, value))
     ]
@@ -102,11 +102,11 @@ def _by_percentile(
     if not histograms:
         return None
     lines = [
-        Line(name, _style(name), _quantiles(histogram))
+        Curve(name, _style(name), _quantiles(histogram))
         for name, histogram in histograms.items()
     ]
     if old:
-        lines.insert(0, Line(f"ack {_OLD}", "old dashed", _quantiles(old)))
+        lines.insert(0, Curve(f"ack {_OLD}", "old dashed", _quantiles(old)))
     top = max(point[0] for line in lines for point in line.points)
     return plot(
         "Latency by percentile",
@@ -135,11 +135,11 @@ def _distribution(
     if not shown:
         return None
     lines = [
-        Line(name, _style(name), _density(histogram), stepped=True, filled=True)
+        Curve(name, _style(name), _density(histogram), stepped=True, filled=True)
         for name, histogram in shown.items()
     ]
     if old:
-        lines.insert(0, Line(f"ack {_OLD}", "old dashed", _density(old), stepped=True))
+        lines.insert(0, Curve(f"ack {_OLD}", "old dashed", _density(old), stepped=True))
     edges = [x for line in lines for x, _ in line.points]
     return plot(
         "Distribution of latency",
@@ -162,7 +162,7 @@ def _flow(
     unless_steady: bool = False,
 ) -> Markup | None:
     lines = [
-        Line(name, style[n], _points(result.series, value), filled=n == 0)
+        Curve(name, style[n], _points(result.series, value), filled=n == 0)
         for n, (name, value) in enumerate(values.items())
     ]
     numbers = _values(lines)
@@ -170,7 +170,7 @@ def _flow(
         return None
     if before and old:
         points = _points(before.series, values[old])
-        lines.insert(0, Line(f"{old} {_OLD}", "old dashed", points))
+        lines.insert(0, Curve(f"{old} {_OLD}", "old dashed", points))
     mean = ", ".join(
         f"{name} {digits(sum(y or 0 for _, y in line.points) / len(line.points))}"
         for name, line in zip(values, lines[-len(values) :], strict=True)
@@ -197,7 +197,7 @@ def _lag(result: Result) -> Markup | None:
         f"most {duration(result.health.max_lag_us)}.",
         span(_SECOND, _end(result, None), clock),
         logarithmic("log scale", [y for _, y in points if y], tick),
-        [Line("lag", "s3", points)],
+        [Curve("lag", "s3", points)],
         _hints(result, lambda second: f"lag {duration(second.lag_us)}"),
     )
 
@@ -275,7 +275,7 @@ def _edge(place: int) -> float:
     return float(10 ** (place / BINS_PER_DECADE))
 
 
-def _values(lines: Sequence[Line]) -> list[float]:
+def _values(lines: Sequence[Curve]) -> list[float]:
     return [y for line in lines for _, y in line.points if y is not None]
 
 

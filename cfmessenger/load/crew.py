@@ -21,8 +21,7 @@ from cfmessenger.client.reconnect import reconnects
 from .desk import Person
 from .meter import Meter, count_in
 from .oracle import Room, Shown
-from .plan import Part, Plan
-from .plan import Seat as Place
+from .plan import Part, Place, Plan
 from .presence_seat import PresenceSeat
 from .seat import Chair, DeafSeat, Seat
 from .ticker import now
@@ -56,8 +55,8 @@ class Sent(msgspec.Struct, gc=False):
     refused: bool = False
 
 
-class Line(Protocol):
-    """A connection of a seat."""
+class Connection(Protocol):
+    """What carries a seat, for as long as it lasts."""
 
     def close(self) -> None:
         """Leave; `Seat.lost` is called by the time it is gone."""
@@ -74,7 +73,7 @@ class Carrier(Protocol):
 
     async def connect(
         self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
-    ) -> Line:
+    ) -> Connection:
         """Dial; frames go to `seat.receive`, the end with its close code to `lost`.
 
         Raises `ApiError` (refused) or `Unreachable`. `slow`: with small buffers.
@@ -112,7 +111,7 @@ class Crew:
         self.broken: BaseException | None = None
         self._content = "x" * plan.size
         self._numbers = 0
-        self._lines: dict[Chair, Line] = {}
+        self._connections: dict[Chair, Connection] = {}
         self._dialled: dict[Chair, float] = {}
         self._entering: dict[Chair, asyncio.Future[None]] = {}
         self._answers: dict[Seat, asyncio.Future[None]] = {}
@@ -120,7 +119,7 @@ class Crew:
         self._returning = Background()
         self._leaving: set[Chair] = set()
         self._closing = False
-        for place in part.seats:
+        for place in part.places:
             self._place(place)
 
     def _place(self, place: Place) -> None:
@@ -267,7 +266,7 @@ class Crew:
         while True:
             self._dialled[seat] = now()
             try:
-                line = await self.carrier.connect(
+                made = await self.carrier.connect(
                     seat, seat.since, lambda code: self._lost(seat, code), slow
                 )
             except ApiError as error:
@@ -278,7 +277,7 @@ class Crew:
                 await asyncio.sleep(backoff.delay(error.retry_after_s or 0.0))
             else:
                 if seat.write is not None:  # not gone again already
-                    self._lines[seat] = line
+                    self._connections[seat] = made
                 return
 
     def entered(self, seat: Chair) -> None:
@@ -307,20 +306,20 @@ class Crew:
 
     def drop(self, seat: Chair) -> None:
         """Close a connection; the seat comes back by itself and has missed nothing."""
-        if seat in self._lines:
+        if seat in self._connections:
             self._dropped.add(seat)
             self._hang_up(seat)
 
     def _hang_up(self, seat: Chair) -> None:
-        if (line := self._lines.get(seat)) is not None:
-            line.close()
+        if (found := self._connections.get(seat)) is not None:
+            found.close()
 
-    def line(self, seat: Chair) -> Line | None:
+    def connection(self, seat: Chair) -> Connection | None:
         """The connection of a seat, if it has one."""
-        return self._lines.get(seat)
+        return self._connections.get(seat)
 
     def _lost(self, seat: Chair, code: int) -> None:
-        self._lines.pop(seat, None)
+        self._connections.pop(seat, None)
         self.meter.sockets -= seat.in_room
         seat.lost()
         if self._closing or seat in self._leaving:
@@ -361,8 +360,8 @@ class Crew:
         """Close every connection."""
         self._closing = True
         self._returning.cancel()
-        for line in list(self._lines.values()):
-            line.close()
+        for each in list(self._connections.values()):
+            each.close()
         await self.carrier.aclose()
 
 

@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .board import Board, Row
+from .board import Board, PhaseSecond
 from .expect import found
 from .figure import ranked, value_of
 from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
@@ -79,17 +79,17 @@ class Show:
         if self._live:
             self._live.update(live(self._board), refresh=True)
             return
-        for row in self._board.rows[self._printed :]:
+        for each in self._board.seconds[self._printed :]:
             # Wide, not wrapped: a log keeps one second on one line.
-            self._console.print(Text(line(row)), soft_wrap=True, highlight=False)
-        self._printed = len(self._board.rows)
+            self._console.print(Text(line(each)), soft_wrap=True, highlight=False)
+        self._printed = len(self._board.seconds)
 
 
-def line(row: Row) -> str:
+def line(at: PhaseSecond) -> str:
     """A second as one plain line."""
-    second = row.second
+    second = at.second
     words = [
-        f"{row.phase:<10} {clock(second.t + 1):>5}",
+        f"{at.phase:<10} {clock(second.t + 1):>5}",
         f"sent {second.sent:>6,}/s",
         f"acked {second.acked:>6,}/s",
         f"delivered {second.delivered:>8,}/s",
@@ -105,7 +105,7 @@ def line(row: Row) -> str:
 
 def live(board: Board) -> RenderableType:
     """The panel of a running test."""
-    now = board.rows[-1].second if board.rows else Second(t=0)
+    now = board.seconds[-1].second if board.seconds else Second(t=0)
     return _panel(
         f"{board.scenario}  {board.url}",
         _bar(board),

@@ -156,7 +156,7 @@ class Plan(
         return self.duration_s / 3
 
 
-class Seat(msgspec.Struct, frozen=True, array_like=True):
+class Place(msgspec.Struct, frozen=True, array_like=True):
     """One socket: its room (None: presence) and the number of its user."""
 
     number: int
@@ -169,7 +169,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     """What one worker does of it."""
 
     worker: int
-    seats: list[Seat]
+    places: list[Place]
     share: float  # of the rate
 
 
@@ -256,41 +256,41 @@ def check_reach(url: str, allow_remote: bool) -> None:
 
 
 def parts(made: Plan) -> list[Part]:
-    """Which seats each worker takes.
+    """Which places each worker takes.
 
     A room belongs to one worker, which alone can check it in full; only where there are
     fewer rooms than workers are the sockets of a room spread over all.
     """
-    seats = _seats(made)
-    taken: list[list[Seat]] = [[] for _ in range(made.workers)]
+    places = _places(made)
+    taken: list[list[Place]] = [[] for _ in range(made.workers)]
     if made.rooms < made.workers:
-        for seat in seats:
-            taken[seat.number % made.workers].append(seat)
+        for place in places:
+            taken[place.number % made.workers].append(place)
     else:
-        rooms: dict[str | None, list[Seat]] = {}
-        for seat in seats:
-            rooms.setdefault(seat.room, []).append(seat)
+        rooms: dict[str | None, list[Place]] = {}
+        for place in places:
+            rooms.setdefault(place.room, []).append(place)
         for group in sorted(rooms.values(), key=len, reverse=True):
             min(taken, key=len).extend(group)
     return [
-        Part(worker, mine, len(mine) / len(seats)) for worker, mine in enumerate(taken)
+        Part(worker, mine, len(mine) / len(places)) for worker, mine in enumerate(taken)
     ]
 
 
-def _seats(made: Plan) -> list[Seat]:
+def _places(made: Plan) -> list[Place]:
     count = made.sockets
     if made.scenario == "presence-storm":
-        return [Seat(n, None, n) for n in range(count)]
+        return [Place(n, None, n) for n in range(count)]
     if made.scenario == "hot":
         rooms = [made.room_name(n // CALM_SOCKETS) for n in range(count)]
         calm = CALM_SOCKETS * made.rooms
         rooms[calm:] = [made.hot_room] * made.hot_sockets
-        return [Seat(n, room, n) for n, room in enumerate(rooms)]
+        return [Place(n, room, n) for n, room in enumerate(rooms)]
     exponent = made.zipf if made.scenario == "mixed" else 0.0
     sizes = zipf(count, made.rooms, exponent)
     slow = made.slow if made.scenario == "slow-consumer" else 0
     rooms = [made.room_name(r) for r, size in enumerate(sizes) for _ in range(size)]
-    return [Seat(n, room, n, n >= count - slow) for n, room in enumerate(rooms)]
+    return [Place(n, room, n, n >= count - slow) for n, room in enumerate(rooms)]
 
 
 def _flag(field: str) -> str:

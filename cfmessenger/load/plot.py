@@ -39,8 +39,11 @@ class Axis(NamedTuple):
         return min((value - low) / (high - low), 1.0)
 
 
-class Line(NamedTuple):
-    """A series; where y is None there is a gap. `stepped` holds y up to the next x."""
+class Curve(NamedTuple):
+    """One line of a plot; where y is None there is a gap.
+
+    `stepped` holds y up to the next x.
+    """
 
     name: str
     style: str  # a class, as s0; more of them after spaces
@@ -109,7 +112,7 @@ def plot(
     description: str,
     x: Axis,
     y: Axis,
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     hints: Sequence[Hint] = (),
 ) -> Markup:
     """A figure: caption, legend and the drawing, which says what it shows."""
@@ -158,7 +161,7 @@ def _grid(x: Axis, y: Axis) -> Markup:
     return joined(*parts)
 
 
-def _drawn(line: Line, x: Axis, y: Axis) -> Markup:
+def _drawn(line: Curve, x: Axis, y: Axis) -> Markup:
     base = _TOP + _DOWN
     outline: list[str] = []
     area: list[str] = []

@@ -115,7 +115,7 @@ class Worker:
         return message
 
     async def _job(self) -> None:
-        allow_files(len(self.part.seats))
+        allow_files(len(self.part.places))
         crew, number = self.crew, self.part.worker
         scenario = find(self.plan.scenario)
         await crew.carrier.start()
@@ -174,7 +174,7 @@ class Worker:
         self._seconds += meter.measuring
         self._ticks += 1
         if self._phase == "connecting":
-            done = meter.sockets / len(self.part.seats)
+            done = meter.sockets / len(self.part.places)
         else:
             spent = now() - self._phase_began
             done = min(1.0, spent / self._phase_s) if self._phase_s else 1.0

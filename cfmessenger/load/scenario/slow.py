@@ -16,10 +16,11 @@ from .times import Times, pace
 
 async def run(crew: Crew, times: Times) -> None:
     speakers = round_robin(crew.seats)
-    lines = [line for seat in crew.slow if (line := crew.line(seat)) is not None]
-    for line in lines:
-        line.pause()
+    found = [crew.connection(seat) for seat in crew.slow]
+    connections = [each for each in found if each is not None]
+    for connection in connections:
+        connection.pause()
     await pace(crew, times, lambda due: crew.speak(next(speakers), due), crew.plan.rate)
     times.stopped_at = now()
-    for line in lines:
-        line.resume()
+    for connection in connections:
+        connection.resume()

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots.quiz import cards
 from cfmessenger.bots.reading import called, read
-from cfmessenger.bots.scripted import MAX_REPLY, Scripted, answer_to, excuse_of
+from cfmessenger.bots.scripted import MAX_REPLY, Scripted, answer_to
+from cfmessenger.bots.voices import excuse_of
 from cfmessenger.chat.talk import Question, Utterance
 
 BOTS = {bot.bot_archetype: bot for bot in Directory.load().bots}

@@ -33,13 +33,13 @@ def told(
 
 
 def sent(board: Board) -> list[tuple[str, int, int]]:
-    return [(row.phase, row.second.t, row.second.sent) for row in board.rows]
+    return [(each.phase, each.second.t, each.second.sent) for each in board.seconds]
 
 
 def test_a_second_is_shown_once_every_worker_told_it() -> None:
     board = Board(scenario="steady", workers=2)
     board.add(told(0, 0, sent=1))
-    assert board.rows == []
+    assert board.seconds == []
     board.add(told(1, 0, sent=2))
     assert sent(board) == [("measuring", 0, 3)]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from cfmessenger.load import display, expect
-from cfmessenger.load.board import Board, Row
+from cfmessenger.load.board import Board, PhaseSecond
 from cfmessenger.load.result import (
     Expectation,
     Health,
@@ -95,10 +95,10 @@ def test_nothing_is_cut_off_at_eighty_columns(width: int) -> None:
 
 def test_a_log_has_one_line_a_second() -> None:
     second = samples.result().series[0]
-    text = display.line(Row("measuring", second))
+    text = display.line(PhaseSecond("measuring", second))
     assert text.startswith("measuring   0:01  sent  1,000/s  acked  1,000/s")
     assert text.endswith("  sockets 200  errors 0")
-    silent = display.line(Row("warm-up", Second(t=4)))
+    silent = display.line(PhaseSecond("warm-up", Second(t=4)))
     assert silent.startswith("warm-up     0:05  sent      0/s")
     assert silent.split()[8:14] == ["p50", "–", "p99", "–", "max", "–"]
     assert len(silent) == len(text) - 2  # the columns stand below each other

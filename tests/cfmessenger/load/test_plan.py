@@ -24,7 +24,7 @@ def test_every_scenario_has_a_plan_without_any_flag(scenario: Scenario) -> None:
     made = plan(scenario, "abc")
     assert made.scenario == scenario
     assert made.room == "load-abc"
-    assert sum(len(part.seats) for part in parts(made)) == made.sockets
+    assert sum(len(part.places) for part in parts(made)) == made.sockets
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_what_is_not_given_is_the_scenario_s_own() -> None:
 
 def test_the_hot_room_is_one_of_its_own_and_in_one_worker() -> None:
     made = plan("hot", "abc", rooms=4, hot_sockets=6, workers=2)
-    where = Counter(seat.room for part in parts(made) for seat in part.seats)
+    where = Counter(place.room for part in parts(made) for place in part.places)
     assert where == {f"load-abc-{n}": 2 for n in range(4)} | {"load-abc-hot": 6}
-    workers = [p for p in parts(made) if "load-abc-hot" in {s.room for s in p.seats}]
+    workers = [p for p in parts(made) if "load-abc-hot" in {s.room for s in p.places}]
     assert len(workers) == 1
 
 
@@ -118,23 +118,23 @@ def test_every_socket_has_one_worker_and_a_room_as_few_as_may_be(
         return
     made = plan("mixed", "a", sockets=sockets, rooms=rooms, workers=workers)
     found = parts(made)
-    numbers = [seat.number for part in found for seat in part.seats]
+    numbers = [place.number for part in found for place in part.places]
     assert sorted(numbers) == list(range(sockets))
     assert sum(part.share for part in found) == pytest.approx(1.0)
     hosts = Counter(
-        room for part in found for room in {seat.room for seat in part.seats}
+        room for part in found for room in {place.room for place in part.places}
     )
     assert len(hosts) == rooms
     if rooms >= workers:
         assert set(hosts.values()) == {1}
-        assert all(part.seats for part in found)
+        assert all(part.places for part in found)
 
 
-def test_the_last_seats_are_those_that_do_not_read() -> None:
+def test_the_last_places_are_those_that_do_not_read() -> None:
     (part,) = parts(plan("slow-consumer", "a", sockets=5, slow=2, rate=10.0))
-    assert [seat.slow for seat in part.seats] == [False, False, False, True, True]
+    assert [place.slow for place in part.places] == [False, False, False, True, True]
 
 
-def test_presence_seats_are_in_no_room() -> None:
+def test_presence_places_are_in_no_room() -> None:
     (part,) = parts(plan("presence-storm", "a", sockets=3))
-    assert {seat.room for seat in part.seats} == {None}
+    assert {place.room for place in part.places} == {None}

@@ -12,8 +12,8 @@ from cfmessenger.load.plot import (
     HEIGHT,
     WIDTH,
     Axis,
+    Curve,
     Hint,
-    Line,
     linear,
     logarithmic,
     percentiles,
@@ -28,7 +28,7 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def drawing(*lines: Line, hints: tuple[Hint, ...] = ()) -> ET.Element:
+def drawing(*lines: Curve, hints: tuple[Hint, ...] = ()) -> ET.Element:
     x = Axis("x", 0, 10, False, [(0, "0"), (10, "10")])
     y = Axis("y", 0, 100, False, [(0, "0"), (100, "100")])
     return ET.fromstring(plot("A title", "What it shows", x, y, lines, hints))
@@ -92,7 +92,7 @@ def test_nothing_to_show_still_has_a_scale() -> None:
 
 
 def test_greater_is_higher_and_later_is_further_right() -> None:
-    figure = drawing(Line("a", "s0", [(0, 0), (5, 100), (10, 50)]))
+    figure = drawing(Curve("a", "s0", [(0, 0), (5, 100), (10, 50)]))
     numbers = [float(n) for n in re.findall(r"[\d.]+", path(figure, "line s0"))]
     (x0, y0, x1, y1, x2, y2) = numbers
     assert x0 < x1 < x2 <= WIDTH
@@ -103,19 +103,19 @@ def test_greater_is_higher_and_later_is_further_right() -> None:
 
 def test_where_nothing_was_measured_there_is_a_gap() -> None:
     points = [(0.0, 1.0), (1.0, 2.0), (2.0, None), (3.0, 4.0)]
-    drawn = path(drawing(Line("a", "s0", points)), "line s0")
+    drawn = path(drawing(Curve("a", "s0", points)), "line s0")
     assert drawn.count("M") == 2
     assert drawn.endswith("h0.1")  # a lone value is a dot
 
 
 def test_steps_and_areas() -> None:
-    figure = drawing(Line("a", "s0", [(0, 1), (5, 9)], stepped=True, filled=True))
+    figure = drawing(Curve("a", "s0", [(0, 1), (5, 9)], stepped=True, filled=True))
     assert re.fullmatch(r"M[\d. ]+H[\d.]+V[\d.]+", path(figure, "line s0"))
     assert path(figure, "area s0").endswith("Z")
 
 
 def test_it_says_what_it_shows_to_those_who_cannot_see_it() -> None:
-    figure = drawing(Line("a", "s0", [(0, 1)]), Line("b & c", "s1", [(0, 2)]))
+    figure = drawing(Curve("a", "s0", [(0, 1)]), Curve("b & c", "s1", [(0, 2)]))
     [svg] = figure.iter("svg")
     assert svg.get("role") == "img"
     names = (svg.get("aria-labelledby") or "").split()
@@ -126,11 +126,11 @@ def test_it_says_what_it_shows_to_those_who_cannot_see_it() -> None:
 
 
 def test_one_line_needs_no_legend() -> None:
-    assert list(drawing(Line("a", "s0", [(0, 1)])).iter("li")) == []
+    assert list(drawing(Curve("a", "s0", [(0, 1)])).iter("li")) == []
 
 
 def test_a_pointer_is_told_where_it_is() -> None:
-    figure = drawing(Line("a", "s0", [(0, 1)]), hints=(Hint(0, 5, "<first>"),))
+    figure = drawing(Curve("a", "s0", [(0, 1)]), hints=(Hint(0, 5, "<first>"),))
     [rect] = figure.iter("rect")
     assert rect.findtext("title") == "<first>"
     assert math.isclose(float(rect.attrib["width"]), (WIDTH - 66 - 16) / 2, abs_tol=0.1)
