@@ -1,8 +1,7 @@
 """uvicorn's WebSocket protocol, hardened, and shortened for the frame that is usual.
 
 Bare uvicorn hangs on upgrades whose headers its WebSocket library refuses and answers
-pings without end (design.md §10). Knows no endpoint. The application finds its
-connection in the WebSocket scope's extensions (`CONNECTION`).
+pings without end (design.md §10). Knows no endpoint.
 """
 
 from __future__ import annotations
@@ -35,9 +34,6 @@ from websockets.streams import StreamReader
 from cfmessenger.errors import CloseCode
 from gateway import metrics
 from gateway.server.refusals import LINGER_S, Timer, log, quiet, refusal
-
-CONNECTION = "cfmessenger.connection"
-"""Key of `scope["extensions"]`: the `GuardedWebSocket` that carries this socket."""
 
 HANDSHAKE_S = 9.0
 """From a complete upgrade request to its answer: a second more than a room that wakes
@@ -157,9 +153,8 @@ def plain_text(data: bytes) -> bytes | None:
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket by websockets' sans-I/O protocol, limited.
 
-    For the application, beyond ASGI: `transport` (to write ready-made frames),
-    `last_heard` (loop time of the latest bytes from the client, pongs included), `stay`
-    (to outlive the application's call) and `fail` (to close with a code at once).
+    For the application, beyond ASGI: `transport`, to write ready-made frames, and
+    `stay`, to outlive the application's call.
     """
 
     def __init__(
@@ -172,7 +167,6 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.logger = quiet
         self.conn = _Handshake(max_size=config.ws_max_size, logger=quiet)
-        self.last_heard = self.loop.time()  # the latest bytes
         self.on_text: Callable[[bytes], None] | None = None  # from `stay` on
         self._second = 0  # of loop time, in which `_pings` came
         self._pings = 0
@@ -189,10 +183,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         except Exception:
             # The loop would cut the connection without a word of why.
             log.exception("a socket failed")
-            self.fail(CloseCode.INTERNAL_ERROR, "internal error")
+            self._fail(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _received(self, data: bytes) -> None:
-        self.last_heard = self.loop.time()
         if self.on_text is not None and self._between_messages():
             text = plain_text(data)
             if text is not None:
@@ -219,8 +212,6 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
-            # The application's task has not run yet.
-            cast(dict[str, Any], self.scope["extensions"])[CONNECTION] = self
             self._unanswered.set(HANDSHAKE_S, self._too_slow)
         else:
             metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
@@ -266,12 +257,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             self.conn.data_to_send()
             return
-        second = int(self.last_heard)
+        second = int(self.loop.time())
         if second != self._second:
             self._second, self._pings = second, 0
         self._pings += 1
         if self._pings > PINGS_PER_S:
-            self.fail(CloseCode.ABUSE, "too many pings")
+            self._fail(CloseCode.ABUSE, "too many pings")
         elif self.transport.get_write_buffer_size() > MAX_UNREAD_PONGS:
             self.conn.data_to_send()  # nobody reads the pongs: drop this one
         else:
@@ -281,7 +272,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         if len(self.frames) >= MAX_FRAGMENTS:
-            self.fail(CloseCode.TOO_BIG, "too many fragments")
+            self._fail(CloseCode.TOO_BIG, "too many fragments")
             return
         super().handle_cont(event)
 
@@ -291,7 +282,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self._turn_away()
         super().shutdown()
 
-    def fail(self, code: int, reason: str) -> None:
+    def _fail(self, code: int, reason: str) -> None:
         """Sends a close frame; the connection ends with the reply or `LINGER_S` later.
 
         The application receives a `websocket.disconnect` with the code at once. On a
