@@ -62,7 +62,7 @@ class Activation:
 
     def __init__(self, name: str, around: Surroundings) -> None:
         self.name = name
-        self.state = State.STARTING
+        self.state = State.STARTING  # again from each reset until it is loaded
         # By gateway: from its attach until its link breaks, it is dead, or a reset.
         self.seats: dict[str, Seat] = {}
         # Loop time when its epoch was asked for, and when it was here: until a look has

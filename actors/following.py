@@ -45,7 +45,7 @@ class Following:
         self._generation = generation
         self._seed = seed
         self._adopted = adopted
-        self._looks = Flights[Placement]()
+        self._looks = Flights[Placement]()  # while one is under way
 
     async def run(self) -> None:
         """Until it is cancelled."""

@@ -33,7 +33,7 @@ class LocalNamespace:
         # By actor: host and actor id, from its first `resolve` until `kill` or `close`.
         self._hosts: dict[str, tuple[Host, str]] = {}
         self._made = 0  # hosts so far; the last actor id
-        self._making = asyncio.Lock()
+        self._making = asyncio.Lock()  # while a host is made, or all are closed
 
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False

@@ -139,10 +139,10 @@ class OwnRooms:
     ) -> tuple[set[str], Placement | None]:
         """Which of these rooms may leave now, and the generation if it was changed.
 
-        A room that goes to a pool may leave at once, one that goes to an actor of its
-        own when that is up. If none is up within `UP_WITHIN_S` an exception by measure
-        is withdrawn, so the room stays. A public or pinned room leaves all the same,
-        and whoever needs it starts its actor.
+        A room that goes to a pool may leave at once; one that goes to an actor of its
+        own, when that actor is up. If it is not up within `UP_WITHIN_S`, an exception
+        by measure is withdrawn, and the room stays; a public or pinned room leaves all
+        the same, and whoever needs it starts its actor.
         """
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}

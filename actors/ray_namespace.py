@@ -193,7 +193,7 @@ class RayNamespace:
         self._making: set[str] = set()  # actors that are being made from here
         # Actor → loop time: killed in the last KILL_EVERY_S, or being looked at.
         self._killed: dict[str, float] = {}
-        self._pings = Flights[list[str]]()
+        self._pings = Flights[list[str]]()  # while one is under way
         self._location: Location | None = None
         self._seed = seed or Seed()
         clock = Clock()

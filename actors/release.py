@@ -258,10 +258,10 @@ class Release:
 
 
 def _had(repeat: fx.Repeat, seen: int) -> bool:
-    """Whether the socket has been shown this event already, without an echo.
+    """Whether the socket was shown this event already, though not as an echo.
 
-    An event after `seen` came in a gap or in a page of the log. A socket that had seen
-    nothing (-1) was shown the buffer, which the event is in as long as it has a frame.
+    If it is after `seen`, in a gap or in a page of the log. If the socket had seen
+    nothing (-1), in the buffer, where an event is for as long as it has a frame.
     """
     return repeat.seq > seen if seen >= 0 else repeat.frame is not None
 

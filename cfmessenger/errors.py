@@ -59,7 +59,7 @@ class CloseCode(IntEnum):
 
 
 class Where(Flag):
-    """Where an error can occur. What is left without is named by the endpoint's row."""
+    """Where an error can occur; nowhere: where an endpoint's own row names it."""
 
     BELOW = auto()  # about HTTP itself, whatever the path
     ENDPOINT = auto()  # any endpoint

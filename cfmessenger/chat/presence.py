@@ -81,11 +81,13 @@ class Presence:
         self.gateways: set[str] = set()
         self.receipts_changed = False
         self._roster = Roster()
-        # By user who has no socket, in the order of `until`; until then or an arrival.
+        # By user who has no socket: the latest choice, until a socket opens or `until`,
+        # in whose order they are.
         self._chosen: dict[str, Chosen] = {}
         self._choices = 0  # the number of the last one
         self._bots: dict[str, Participant] = {}  # who is in rotation
-        # By user: what watchers were told last, and until the next tick who may differ.
+        # By user: what watchers were told last; and who may differ from that, until the
+        # next tick.
         self._shown: dict[str, Participant] = {}
         self._changed: dict[str, None] = {}
         # Until the next tick: watchers that wait for their full sync, and the frames

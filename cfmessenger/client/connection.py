@@ -93,6 +93,7 @@ class Connection(Generic[S]):
         self._path = path
         self._ticket = ticket
         self._options = options
+        # What was received and not iterated over yet; closed at the end.
         self._events: Mailbox[object] = Mailbox(options.events_limit)
         # By message id, from a send until its answer or timeout.
         self._waiting: dict[str, asyncio.Future[Message]] = {}

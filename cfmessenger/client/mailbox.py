@@ -22,7 +22,7 @@ class Mailbox(Generic[T]):
     """One producer, any number of consumers, on one loop."""
 
     def __init__(self, limit: int) -> None:
-        self._items: deque[T] = deque()
+        self._items: deque[T] = deque()  # from `put` until `get`
         self._limit = limit
         self._closed = False  # True from `close` on
         self._filled = asyncio.Event()  # cleared by a `get` that has to wait

@@ -62,7 +62,7 @@ class ClientState:
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
-        self.offset = ClockOffset()
+        self.offset = ClockOffset()  # better with each pong
         self.connected = False  # from `opened` until `lost`
         # Frames, or ids of messages in the outbox; until taken, or the socket is lost.
         self._out: deque[bytes | str] = deque()

@@ -97,9 +97,11 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     -1: none of them is in the fan-out. Inputs up to `covered` are done; those above it
     up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is the
     number of this attach: what belongs to another turn, in either direction, is too
-    late and is dropped. `rested` is the epoch whose goodbye was the last that it
-    heard of the object; else 0. If it is not the epoch before the present one, the
-    gateway may have missed what is not logged, which no gap brings.
+    late and is dropped.
+
+    `rested`: the last thing it heard of the object was the goodbye of this epoch; 0: it
+    was something else. Unless that was the life before the present one, the gateway may
+    have missed what is not logged, and what is not logged no gap brings.
     """
 
     object: str

@@ -1,11 +1,10 @@
 """Inputs that were not covered in time: were they accepted all the same?
 
-STORAGE_UNAVAILABLE says "not confirmed, shown to nobody so far" (wire.md §5). An
-input may be uncovered and yet accepted. Its event may be in the log, and shown by
-another gateway, by the gap after an attach or by a page, while the object is away,
-hangs or waits for storage and so has not covered it. So the log is asked before
-anybody is refused. That is rare and takes a limited time; whoever is not found in the
-log by then is refused.
+STORAGE_UNAVAILABLE says "not confirmed, shown to nobody so far" (wire.md §5). But an
+object that is away, hangs or waits for storage covers nothing, even if an input is an
+event in the log already. Others may have been shown it: by another gateway, in the gap
+after an attach, or in a page. So the log is asked before anybody is refused. That is
+rare, and takes at most `LOOK_S`: what is not found by then is refused.
 """
 
 from __future__ import annotations

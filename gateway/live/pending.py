@@ -106,8 +106,8 @@ class Uncovered:
     def pay_back(self, payer: Payer | None, data: bytes) -> bool:
         """Take the charge for a frame back; True if its socket was full and may go on.
 
-        That is at a quarter of its budget; at nothing, while the object is over its
-        own. `payer` is None if the socket is gone.
+        It may when it owes no more than a quarter of its budget, or nothing as long as
+        the object is over its own. `payer` is None if the socket is gone.
         """
         cost = len(data) + FRAME_COST
         self.size -= cost

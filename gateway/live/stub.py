@@ -105,11 +105,11 @@ class Stub:
         # Who is paged from the log: from CatchUp until Subscribed. Its `since`.
         self._behind: dict[str, int] = {}
         # Whose next Subscribed is ignored: the attach brings it, and it enters later,
-        # by an Opened of its own.
+        # by an Opened of its own. From an attach until that Subscribed, or the next.
         self._reopening: set[str] = set()
         # Of all members; None from a change of them until the next fan-out.
         self._writers: list[Callable[[bytes], None]] | None = None
-        self._pending = Uncovered()
+        self._pending = Uncovered()  # inputs, until covered, settled or given up
         self._paging = False  # from `_turn_to_the_log` until `paged`
         # Not on the link yet: from `_send_soon` until `_send_fresh`, or an attach.
         self._fresh: list[link.Input] = []
@@ -363,9 +363,10 @@ class Stub:
     def _settled_by(
         self, late: Collection[int], found: Mapping[int, Found]
     ) -> set[int]:
-        """Those late inputs that are settled here.
+        """Which of these late inputs are to be settled now.
 
-        Not what is still to be shown to a socket that catches up: it comes in its turn.
+        All but those that have become events which a socket that catches up has still
+        to come to: it is shown them there.
         """
         waits = set()
         for pending in self._pending:
@@ -550,8 +551,11 @@ class Stub:
         return seq <= self._behind.get(conn, seq)
 
     def _owed(self, conn: str, seq: int) -> bool:
-        """Whether the echo of a repeat, event `seq`, is to be shown: in its turn, and
-        unless the log has answered the repeat already (`settle`). 0: no echo."""
+        """Whether a socket is to be shown event `seq` now, as the echo of a repeat.
+
+        Not if the log has answered that repeat (`settle`), and not before its turn. 0:
+        what is to be shown is no echo, and is always owed.
+        """
         if seq and self._answered:
             for n, echo in self._answered.items():
                 if echo == (conn, seq):
