@@ -483,7 +483,6 @@ class Activation:
         answered = fx.Answered(
             question.room_id,
             question.seq,
-            question.bot_id,
             answer,
             max(0, now - question.timestamp),
         )

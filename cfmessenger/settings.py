@@ -84,11 +84,6 @@ class Rate(msgspec.Struct, frozen=True):
         """True when nothing is limited and nothing need be stored."""
         return self.count == 0
 
-    @property
-    def window_ms(self) -> int:
-        """The window in milliseconds."""
-        return self.seconds * 1000
-
     def __str__(self) -> str:
         return f"{self.count}/{self.seconds}" if self.count else "0"
 

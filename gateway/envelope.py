@@ -62,13 +62,13 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return str(uuid.uuid4())
 
 
-def _meta(request_id: str | None) -> _Meta:
+def _meta(request_id: str | None = None) -> _Meta:
     return _Meta(NOW.get()(), request_id or REQUEST_ID.get() or str(uuid.uuid4()))
 
 
-def success(data: Any, request_id: str | None = None) -> bytes:
+def success(data: Any) -> bytes:
     """The envelope around `data` (structs, dicts, lists)."""
-    return _encode(_Envelope(True, _meta(request_id), data=data))
+    return _encode(_Envelope(True, _meta(), data=data))
 
 
 def failure(code: str, message: str, request_id: str | None = None) -> bytes:

@@ -240,7 +240,6 @@ class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
 
     room_id: str
     seq: int
-    bot_id: str
     answer: Answer
     latency_ms: int
 

@@ -43,7 +43,6 @@ def decode(data: bytes) -> RoomSnapshot | None:
 
 
 class _Marks(msgspec.Struct, tag=VERSION):
-    seq: int
     read_marks: dict[str, int]
 
 

@@ -96,7 +96,6 @@ class EmbeddedValkey:
     """One server on the data folder; its password is new with every `up`."""
 
     def __init__(self, data: DataFolder, runtime: Path, fsync: str) -> None:
-        self._data = data
         self._runtime = runtime
         self._fsync = fsync
         self._folder = data.path / "valkey"

@@ -94,7 +94,6 @@ class LocalRay:
         warm_workers: int,
         env: Mapping[str, str],
     ) -> None:
-        self._data = data
         self._runtime = runtime
         self._folder = runtime / "ray"
         self._session_logs = self._folder / "session_latest" / "logs"

@@ -42,7 +42,6 @@ class _Login(msgspec.Struct, rename="camel"):
     session_id: str
     user: User
     expires_at: int
-    location_hint: str = ""
 
 
 class _Renewal(msgspec.Struct, rename="camel"):
@@ -52,7 +51,6 @@ class _Renewal(msgspec.Struct, rename="camel"):
 
 class _Ticket(msgspec.Struct, rename="camel"):
     ticket: str
-    expires_at: int
 
 
 class Shown(msgspec.Struct, rename="camel", frozen=True):

@@ -10,11 +10,9 @@ from typing import Final, NamedTuple
 
 from .result import (
     Histogram,
-    Oracle,
     Phase,
     Progress,
     Second,
-    merge_oracles,
     merge_seconds,
 )
 
@@ -102,12 +100,6 @@ class Board:
             for name, count in progress.counts.items():
                 total[name] = total.get(name, 0) + count
         return total
-
-    @property
-    def oracle(self) -> Oracle | None:
-        """What has been checked so far; None if nothing is."""
-        known = [p.oracle for p in self._latest.values() if p.oracle is not None]
-        return merge_oracles(known) if known else None
 
     @property
     def measured(self) -> list[Second]:

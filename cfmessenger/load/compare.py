@@ -104,10 +104,9 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`b` measured by `a`."""
+    """A newer result measured by an older one, `a`."""
 
     a: Result
-    b: Result
     tolerance: float
     changes: list[Change]
     differences: list[Difference]
@@ -129,7 +128,7 @@ def compare(a: Result, b: Result, tolerance: float = TOLERANCE) -> Comparison:
     alike = not any(difference.blocks for difference in differences)
     changes = [_change(judged, a, b, tolerance, alike) for judged in _figures(a, b)]
     shown = [c for c in changes if c.a is not None or c.b is not None]
-    return Comparison(a, b, tolerance, shown, differences)
+    return Comparison(a, tolerance, shown, differences)
 
 
 def exit_code(comparison: Comparison) -> int:

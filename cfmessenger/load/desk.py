@@ -61,11 +61,9 @@ ToWorker = Job | Go | Settle | Leave
 
 
 class Ready(_Message, frozen=True, tag=0):
-    """All sockets are open. `pid` and `host` tell the generator from the server."""
+    """All sockets are open. `pid` tells the generator from the server."""
 
-    worker: int
     pid: int
-    host: str
 
 
 class Report(_Message, frozen=True, tag=1):
@@ -78,7 +76,6 @@ class Stopped(_Message, frozen=True, tag=2):
     """All is sent. The highest number seen in each room, and when the first message
     that counts was due and the last came, on the monotonic clock."""
 
-    worker: int
     tops: dict[str, int]
 
 
@@ -93,7 +90,6 @@ class Home(_Message, frozen=True, tag=3):
 class Failed(_Message, frozen=True, tag=4):
     """It cannot go on. `unreachable`: the target's fault, not the plan's."""
 
-    worker: int
     message: str
     unreachable: bool = True
 

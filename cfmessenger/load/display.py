@@ -6,13 +6,10 @@ that writes. Text from the server is stripped of whatever could steer a terminal
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.box import ROUNDED, SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -31,7 +28,6 @@ from .result import Oracle, Result, Second, Server
 __all__ = [
     "Board",
     "Show",
-    "export_svg",
     "figures_table",
     "line",
     "live",
@@ -117,7 +113,7 @@ def live(board: Board) -> RenderableType:
                 ("sockets", Text(_sockets(now))),
                 ("codes", _errors(board.counts)),
                 ("generator", Text(_lag(board, now))),
-                ("oracle", _verdict(board.oracle) if board.oracle else _LATER),
+                ("oracle", _LATER),
             ]
         ),
     )
@@ -160,18 +156,6 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(
         " " if value is None else _BARS[round(value / top * steps)] for value in values
     )
-
-
-def export_svg(renderable: RenderableType, *, title: str, width: int = 88) -> str:
-    """A picture of a terminal that shows it: SVG that asks for nothing from outside."""
-    console = Console(
-        record=True, width=width, file=io.StringIO(), force_terminal=True,
-        color_system="truecolor", legacy_windows=False,
-    )  # fmt: skip
-    console.print(renderable)
-    # rich's template loads a font from a content delivery network.
-    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.S)
-    return console.export_svg(title=title, code_format=template)
 
 
 def _panel(title: str, *parts: RenderableType) -> Panel:

@@ -148,7 +148,6 @@ class Progress(_Struct, kw_only=True):
     histogram: str | None = None  # ack latencies of this second, Histogram.encode()
     phase: Phase = "measuring"
     done: float = 0.0  # of the phase, 0 to 1
-    oracle: Oracle | None = None  # so far
 
 
 class Result(_Struct, kw_only=True):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -55,13 +54,13 @@ async def work(channel: Channel) -> None:
         await worker.run()
     except (ApiError, Unreachable) as error:
         text = f"{error.message}{hint(error.code)}"
-        await _fail(channel, desk.Failed(job.part.worker, text))
+        await _fail(channel, desk.Failed(text))
     except EOFError:
         raise
     except Exception as error:
         traceback.print_exc()
         text = f"bug in the load harness: {error!r}"
-        await _fail(channel, desk.Failed(job.part.worker, text, unreachable=False))
+        await _fail(channel, desk.Failed(text, unreachable=False))
     finally:
         await worker.crew.aclose()
 
@@ -116,11 +115,11 @@ class Worker:
 
     async def _job(self) -> None:
         allow_files(len(self.part.places))
-        crew, number = self.crew, self.part.worker
+        crew = self.crew
         scenario = find(self.plan.scenario)
         await crew.carrier.start()
         await scenario.connect(crew)
-        await self._channel.send(desk.Ready(number, os.getpid(), socket.gethostname()))
+        await self._channel.send(desk.Ready(os.getpid()))
         await self._expect(desk.Go)
         times = Times(self.plan, now())
         crew.measure_at = times.measure_at
@@ -132,7 +131,7 @@ class Worker:
         await self._quiet(lambda: not crew.unanswered())
         measured_s = self._measured_s(times)
         tops = {room.name: room.top for room in crew.rooms.values()}
-        await self._channel.send(desk.Stopped(number, tops))
+        await self._channel.send(desk.Stopped(tops))
         settle = await self._expect(desk.Settle)
         await self._quiet(lambda: crew.settled(settle.tops))
         if crew.broken is not None:

@@ -11,7 +11,6 @@ is written next. They only go forwards (`ZADD GT`), so they need no fence.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +21,6 @@ from cfmessenger.ids import process_of, room_id_of
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.resp import ReplyError
-
-logger = logging.getLogger("cfmessenger.derived")
 
 HEARTBEAT_TTL_S = 90
 """A status outlives the last socket by so much (wire.md §1)."""

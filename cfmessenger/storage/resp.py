@@ -13,7 +13,7 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -73,16 +73,15 @@ class RespConnection(asyncio.Protocol):
     """One connection, strictly first in, first out.
 
     Not for concurrent use from several loops. When it is lost, every batch in flight
-    fails with `Unavailable`, and `on_lost` is called once. It drops itself when a batch
-    has no reply by its deadline: a reply that comes later belongs to nobody.
+    fails with `Unavailable`. It drops itself when a batch has no reply by its deadline:
+    a reply that comes later belongs to nobody.
     """
 
-    def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._reader = Reader()
         self._waiting: deque[_Batch] = deque()  # in flight, oldest first
         self._replies: list[Any] = []  # of the oldest batch, until it has all
         self._transport: asyncio.Transport | None = None  # None: not connected yet
-        self._on_lost = on_lost
         # One timer for all batches, set when it must ring earlier and looked at when it
         # rings: nearly every batch is answered long before, so nearly none sets it.
         self._timer: asyncio.TimerHandle | None = None
@@ -90,9 +89,7 @@ class RespConnection(asyncio.Protocol):
         self.lost = False  # True from the loss, or a missed deadline, on
 
     @classmethod
-    async def open(
-        cls, url: str, on_lost: Callable[[], None] | None = None
-    ) -> RespConnection:
+    async def open(cls, url: str) -> RespConnection:
         """Connect and sign in. Raises `Unavailable`."""
         endpoint = parse_url(url)
         loop = asyncio.get_running_loop()
@@ -112,7 +109,6 @@ class RespConnection(asyncio.Protocol):
         except (OSError, TimeoutError, ReplyError) as error:
             connection.close()
             raise Unavailable(message="Valkey cannot be reached.") from error
-        connection._on_lost = on_lost
         if connection.lost:
             raise Unavailable(message="Valkey closed the connection.")
         return connection
@@ -201,5 +197,3 @@ class RespConnection(asyncio.Protocol):
         self._fail("Valkey went away.")
         if self._timer is not None:
             self._timer.cancel()
-        if self._on_lost is not None:
-            self._on_lost()

@@ -306,11 +306,6 @@ class Links:
         with contextlib.suppress(Unavailable):
             await self._namespace.kill(at.actor, at.actor_id)
 
-    @property
-    def count(self) -> int:
-        """Live links."""
-        return sum(not each.lost for each in self._links.values())
-
 
 def _count_moves(before: Placement, after: Placement) -> None:
     if not before.number:

@@ -147,17 +147,16 @@ class Stub:
         self._entering[outlet.conn] = -1 if since is None else since
         self._push(link.Opened(self._next(), attachment, since, greeted))
 
-    def say(self, outlet: Outlet, data: bytes, at: float) -> bool:
+    def say(self, outlet: Outlet, data: bytes, at: float) -> None:
         """Take a text frame of a socket, which came `at` (loop time).
 
-        False: its socket is to be read no more until `go_on` (design.md §3.3). Nothing
-        is refused, so whoever floods holds up nobody but himself.
+        If the socket is `full` now it is to be read no more until `go_on` (design.md
+        §3.3). Nothing is refused, so whoever floods holds up nobody but himself.
         """
         self._traffic.frames += 1
         self._pending.pay(outlet, data)
         said = link.Said(self._next(), outlet.conn, data, self._seen(outlet))
         self._push(said).at = at
-        return not outlet.full
 
     def change(self, outlet: Outlet, told: Attachment) -> None:
         """A socket's user has newer words or a newer status.

@@ -20,9 +20,7 @@ MAX_WS_MESSAGE = 64 * 1024
 """More is 1009 (wire.md §6)."""
 
 
-def server_config(
-    app: Any, settings: Settings, *, host: str | None = None, port: int | None = None
-) -> uvicorn.Config:
+def server_config(app: Any, settings: Settings) -> uvicorn.Config:
     """The one way we run uvicorn. `app` is an application or its import string.
 
     Logging is left as it is; the process configures it. Clients' addresses are taken
@@ -31,8 +29,8 @@ def server_config(
     """
     config = _Config(
         app,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
+        host=settings.host,
+        port=settings.port,
         factory=isinstance(app, str),
         http=GuardedHTTP,
         ws=GuardedWebSocket,

@@ -721,7 +721,9 @@ async def _talk(
         edge = chance.choice(edges)
         own_id = f"id-{n}" if chance.random() < 0.5 else None
         now = asyncio.get_running_loop().time()
-        assert edge.stub.say(chance.choice(edge.sockets), chat(str(n), own_id), now)
+        socket = chance.choice(edge.sockets)
+        edge.stub.say(socket, chat(str(n), own_id), now)
+        assert not socket.full
         if n % 12 == 11:
             await _trouble(proxy, namespace, name, chance)
         elif chance.random() < 0.4:

@@ -102,7 +102,7 @@ def test_everything_can_be_set_and_handed_to_a_child_process() -> None:
     settings = Settings.load(EVERYTHING)
     assert settings.data_dir == Path("/var/lib/cfm")
     assert settings.chat_rate.unlimited and not settings.nudge_rate.unlimited
-    assert settings.nudge_rate.window_ms == 60_000
+    assert settings.nudge_rate.seconds == 60
     assert settings.allowed_origins == (
         "https://chat.example",
         "http://[::1]:5173",

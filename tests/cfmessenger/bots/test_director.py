@@ -65,14 +65,12 @@ class Stage:
 
     def answer(self, question: Question, text: str | None = "yo") -> Any:
         answer = Answer("", 0, "off") if text is None else Answer(text, 7)
-        room, seq, bot = question.room_id, question.seq, question.bot_id
-        return self.tell(fx.Answered(room, seq, bot, answer, 100))
+        return self.tell(fx.Answered(question.room_id, question.seq, answer, 100))
 
     def excuse(self) -> None:
         """The oldest excuse comes back from the shell, bots being switched on."""
         question, excuse = self.excuses.pop(0)
-        room, seq, bot = question.room_id, question.seq, question.bot_id
-        self.tell(fx.Answered(room, seq, bot, excuse, 0))
+        self.tell(fx.Answered(question.room_id, question.seq, excuse, 0))
 
     def alarm(self) -> None:
         self.take(self.director.alarm(self.now))
@@ -299,7 +297,7 @@ def test_an_excuse_is_said_and_counted_as_what_it_excuses() -> None:
     there = Stage()
     there.ask(1)
     excuse = Answer("the line is down", outcome="timeout")
-    there.tell(fx.Answered("r", 1, "bot_0", excuse, 15_000))
+    there.tell(fx.Answered("r", 1, excuse, 15_000))
     assert [says.content for _, says in there.said] == ["the line is down"]
     assert there.counts["refused_timeout"] == 1
     assert there.counts["replies"] == 0

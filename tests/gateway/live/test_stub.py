@@ -94,8 +94,9 @@ class Desk:
         return self
 
     def say(self, outlet: Outlet, data: bytes) -> bool:
-        """A frame that has just come."""
-        return self.stub.say(outlet, data, asyncio.get_running_loop().time())
+        """A frame that has just come; whether its socket may still be read."""
+        self.stub.say(outlet, data, asyncio.get_running_loop().time())
+        return not outlet.full
 
     def expire(self, **found: int) -> None:
         """All is late now, and the log has these of the frames, as these events."""
@@ -175,7 +176,7 @@ async def test_a_socket_attaches_then_opens_and_gets_what_is_for_it() -> None:
         assert at.stub.seq == 5 and at.stub.epoch == 1
 
 
-async def test_the_frames_of_one_turn_travel_together() -> None:
+async def test_the_frames_of_one_iteration_of_the_loop_travel_together() -> None:
     async with desk() as at:
         one = Outlet("g1.1")
         await at.enter(one)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -584,7 +585,7 @@ async def test_whoever_is_at_the_door_when_it_stops_is_told_to_try_again(
         await asyncio.Event().wait()  # never answers
 
     settings = Settings.load({"CFM_VALKEY_URL": valkey_url, "CFM_DRAIN_S": "0"})
-    config = server_config(app, settings, port=0)
+    config = server_config(app, replace(settings, port=0))
     edge = uvicorn.Server(config)
     stopped = asyncio.create_task(edge.serve())
     while not edge.started:  # noqa: ASYNC110 - uvicorn has no event for it
