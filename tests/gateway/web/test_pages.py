@@ -16,7 +16,7 @@ from tests.gateway.edge import Gateway, gateway, refused
 
 WEB = Path(package.__file__).parent / "static"
 README = Path(__file__).parents[3] / "README.md"
-BUDGET = 84_000  # bytes
+BUDGET = 86_000  # bytes
 SOURCES = [p for p in sorted(WEB.rglob("*")) if p.suffix in (".js", ".css", ".svg")]
 MARKUP = re.compile(
     r"(inner|outer|insertAdjacent)HTML|document\.write|\beval\(|new Function"
