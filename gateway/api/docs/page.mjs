@@ -565,17 +565,26 @@ function follow() {
   for (const article of page.main.querySelectorAll("article")) seen.observe(article);
 }
 
+/** Where site data is blocked, a choice lasts as long as the page. @template Text @param {() => Text} access */
+function kept(access) {
+  try {
+    return access();
+  } catch {
+    return undefined;
+  }
+}
+
 function theme() {
   const button = byId("theme");
   const dark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const show = () => button.setAttribute("aria-pressed", String(dark()));
-  const kept = localStorage.getItem("theme");
-  if (kept) document.documentElement.dataset.theme = kept;
+  const chosen = kept(() => localStorage.getItem("theme"));
+  if (chosen) document.documentElement.dataset.theme = chosen;
   show();
   button.addEventListener("click", () => {
     const next = dark() ? "light" : "dark";
     document.documentElement.dataset.theme = next;
-    localStorage.setItem("theme", next);
+    kept(() => localStorage.setItem("theme", next));
     show();
   });
 }

@@ -104,6 +104,20 @@ test("what is unread is what the server says, where nobody looks", async () => {
   }
 });
 
+test("what comes when the page has signed out is not told", async () => {
+  const world = new World();
+  const { store } = await page(world, await world.signedIn());
+  const told = [];
+  for (const type of ["people", "rooms", "unread"]) store.on(type, () => told.push(type));
+  const room = { id: "dm_user_1__user_2", type: "direct", unreadCount: 3 };
+  world.server.answers["/api/rooms"] = [room];
+  const loading = store.load(() => false);
+  store.close();
+  await world.time.pass(1000);
+  await loading;
+  assert.deepEqual(told, []);
+});
+
 test("what is kept and makes no sense is a choice that was not made", async () => {
   for (const nonsense of ["{", "7", "busy", '{"status":"dancing"}', '{"status":"toString"}']) {
     const world = new World();

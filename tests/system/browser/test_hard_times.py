@@ -1,11 +1,12 @@
 """Browsers that refuse, servers that refuse: a sentence, and whatever still works."""
 
+import asyncio
 import json
 
 import pytest
 from playwright.async_api import Route, WebSocketRoute, expect
 
-from tests.system.browser.stage import Stage
+from tests.system.browser.stage import Stage, Up
 from tests.system.browser.test_access import violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster]
@@ -50,6 +51,72 @@ async def test_a_browser_that_keeps_nothing_and_one_that_cannot_notify(
     await leo.page.get_by_role("button", name="Sound").click()
     await leo.page.get_by_role("button", name="Sign out").click()
     await expect(leo.page.get_by_text("You are signed out.")).to_be_visible()
+
+
+async def test_the_reference_is_read_where_nothing_is_kept(
+    stage: Stage, up: Up
+) -> None:
+    reader = await stage.person("user_20")
+    page = reader.page
+    await page.add_init_script(_NO_STORAGE)
+    await page.goto(f"{up.url}/docs")
+    cards = page.locator("article:visible")
+    await expect(cards.first).to_be_visible()
+    everything = await cards.count()
+    theme = page.get_by_role("button", name="Dark")
+    await theme.click()
+    await expect(theme).to_have_attribute("aria-pressed", "true")
+    await page.keyboard.press("/")
+    await page.keyboard.type("playbackKey")
+    await expect(page.locator("#found")).to_have_text(f"{await cards.count()} found")
+    assert 1 < await cards.count() < everything
+    links = page.locator("nav li:visible a")
+    await expect(links).to_have_count(await cards.count())
+    await page.keyboard.press("Enter")
+    await expect(links.first).to_be_focused()
+    await page.keyboard.press("ArrowDown")
+    await expect(links.nth(1)).to_be_focused()
+
+
+async def test_a_browser_that_draws_nothing_tells_of_a_wink(stage: Stage) -> None:
+    rosa = await stage.person("user_17")
+    await rosa.page.add_init_script(
+        "HTMLCanvasElement.prototype.getContext = () => null"
+    )
+    await rosa.sign_in()
+    await rosa.open("music")
+    await rosa.room("music").get_by_role("button", name="Winks").click()
+    await rosa.room("music").get_by_role("button", name="Snowman").click()
+    await rosa.reads("music", "sent a wink: Snowman")
+    await expect(rosa.page.locator("#polite")).to_contain_text("Wink: Snowman")
+
+
+async def test_a_page_whose_session_ends_while_it_loads_is_quiet(stage: Stage) -> None:
+    (vera,) = await stage.signed_in("user_18")
+    page = vera.page
+    await vera.open("general")
+    over = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await over.wait()
+        await route.continue_()
+
+    async def refuse(route: Route) -> None:
+        error = {"code": "AUTH_EXPIRED", "message": "It is over."}
+        await route.fulfill(status=401, json={"success": False, "error": error})
+
+    await page.route("**/api/users", hold)
+    await page.route("**/api/auth/ticket", refuse)
+    await page.reload()
+    await expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    async with page.expect_response("**/api/users"):
+        over.set()
+    # Behind all that the answer sets off.
+    await page.evaluate("fetch('/api/config').then(() => undefined)")
+    assert not any("/api/auth/ticket" in url for url in asked)
+    await expect(page.locator("#polite")).not_to_contain_text("This conversation")
 
 
 async def test_a_server_that_will_not_have_this_page_says_why(stage: Stage) -> None:

@@ -145,6 +145,7 @@ export class App {
 
   /** The conversations this tab had, and those that owe somebody a line. */
   #restore() {
+    if (this.store.closed) return; // the session has ended meanwhile
     const ids = new Set(Outbox.rooms(this.session.user.id));
     const open = keptHere.read(this.#openKey);
     for (const id of Array.isArray(open) ? open : []) ids.add(id);

@@ -25,6 +25,7 @@ export class Store extends Emitter {
   #unread = new Map();
   #session;
   #synced = false;
+  closed = false;
 
   /** @param {Client.Session} session */
   constructor(session) {
@@ -38,6 +39,7 @@ export class Store extends Emitter {
   }
 
   close() {
+    this.closed = true;
     removeEventListener("storage", this.#onStorage);
   }
 
@@ -50,6 +52,7 @@ export class Store extends Emitter {
       this.#session.call("GET", "/api/users"),
       this.#session.call("GET", "/api/rooms"),
     ]);
+    if (this.closed) return;
     const before = this.people;
     this.people = new Map(people.map((person) => [person.id, person]));
     for (const person of people) {
