@@ -140,7 +140,7 @@ declare namespace Wire {
     | { type: "presence_full_sync"; participants: Participant[]; partial?: boolean }
     | { type: "message_notification"; message: Message }
     | { type: "session_expiring"; expiresAt: number }
-    | { type: "pong"; timestamp: number; t: number };
+    | { type: "pong"; timestamp: number; t?: number };
 
   // Over HTTP.
 

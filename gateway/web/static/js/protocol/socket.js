@@ -144,7 +144,7 @@ export class LiveSocket extends Emitter {
     } catch (error) {
       return console.error(error); // not ours to understand; what follows may be
     }
-    if (frame.type === "pong") this.#clock.measured(frame.t, frame.timestamp);
+    if (frame.type === "pong" && frame.t !== undefined) this.#clock.measured(frame.t, frame.timestamp);
     this.emit("frame", frame);
   }
 
