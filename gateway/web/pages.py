@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -43,6 +44,10 @@ _MEDIA_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+# A comment of types and their explanation, which stands on lines of its own.
+_COMMENT = re.compile(
+    rb"^[ \t]*/\*\*(?:(?!\*/).)*\*/[ \t]*\n", re.MULTILINE | re.DOTALL
+)
 # What every answer carries besides is the middleware's.
 _HEADERS = {"Vary": "Accept-Encoding"}
 _FOR_EVER = _HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -136,7 +141,14 @@ def _walk(folder: Traversable, before: str = "") -> Iterator[tuple[str, bytes]]:
         if each.is_dir():
             yield from _walk(each, name + "/")
         elif name.rpartition(".")[2] in _MEDIA_TYPES:
-            yield name, each.read_bytes()
+            body = each.read_bytes()
+            yield name, _lean(body) if name.endswith(".js") else body
+
+
+def _lean(module: bytes) -> bytes:
+    """Without what only readers of the source and its type check need. The lines stay,
+    so that a browser's line numbers are those of the file."""
+    return _COMMENT.sub(lambda comment: b"\n" * comment[0].count(b"\n"), module)
 
 
 def _with_parts(page: str, root: str, bodies: dict[str, bytes]) -> str:
