@@ -279,11 +279,11 @@ class Activation:
         seat = self.seats.get(peer.gateway)
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
-        if message.epoch > self.epoch or message.seq > self._machine.seq:
+        if message.epoch > self.epoch or (message.seq or 0) > self._machine.seq:
             # The gateway has seen more than we know.
             self._waiting.append((peer, message))
             self._doubting = True
-            beyond = SeenBeyond(self.epoch, message.epoch, message.seq)
+            beyond = SeenBeyond(self.epoch, message.epoch, message.seq or 0)
             self._background.begin(self._doubt(beyond))
             return
         try:
@@ -296,7 +296,8 @@ class Activation:
 
     def _seat(self, peer: Recipient, message: link.Attach) -> None:
         machine, now = self._machine, self._around.clock.now()
-        missed = machine.events_after(message.seq) if message.seq >= 0 else []
+        seq = message.seq
+        missed = [] if seq is None else machine.events_after(seq)
         if missed is None:
             self.seats.pop(peer.gateway, None)
             turn = message.turn
@@ -336,7 +337,7 @@ class Activation:
         machine, now, hold = self._machine, self._around.clock.now(), self._gate.hold
         said, process = link.Said, process_of(peer.gateway)
         for entry in message.inputs:
-            n, seen = entry.n, 0
+            n, seen = entry.n, None
             try:
                 if type(entry) is said:
                     seen = entry.seen
@@ -350,9 +351,11 @@ class Activation:
                     effects = machine.close(now, entry.conn)
                 elif type(entry) is link.Changed:
                     effects = machine.change(now, entry.attachment)
+                elif type(entry) is link.Notified:
+                    effects = machine.notify(now, entry.data)
                 else:
-                    assert type(entry) is link.Notified
-                    effects = machine.notify(now, entry.data) if entry.data else []
+                    assert type(entry) is link.GivenBefore
+                    effects = []
             except Exception:
                 self._fault(Step(answer(entry), seat, n), f"a {type(entry).__name__}")
                 return  # what is behind it comes again

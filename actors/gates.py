@@ -34,7 +34,7 @@ class Step(NamedTuple, Generic[Origin]):
     effects: Sequence[Any]
     origin: Origin | None
     n: int
-    seen: int = 0
+    seen: int | None = None
 
 
 class OutputGate(Generic[Origin]):

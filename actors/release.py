@@ -257,13 +257,13 @@ class Release:
         seat.items += self._called.pop(seat.peer.gateway, ())
 
 
-def _had(repeat: fx.Repeat, seen: int) -> bool:
+def _had(repeat: fx.Repeat, seen: int | None) -> bool:
     """Whether the socket was shown this event already, though not as an echo.
 
     If it is after `seen`, in a gap or in a page of the log. If the socket had seen
-    nothing (-1), in the buffer, where an event is for as long as it has a frame.
+    nothing (None), in the buffer, where an event is for as long as it has a frame.
     """
-    return repeat.seq > seen if seen >= 0 else repeat.frame is not None
+    return repeat.frame is not None if seen is None else repeat.seq > seen
 
 
 def _by_gateway(conns: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -71,7 +71,6 @@ TESTED_BY = {
         "gateway/api/hub gateway/api/rooms gateway/api/rotation"
     ),
     "gateway/live/test_bots": "cfmessenger/bots/figures",
-    "gateway/live/test_stub": "gateway/live/pending",
     "gateway/live/test_wire_presence": "gateway/live/own_words",
     "gateway/server/test_configuration": (
         "gateway/server/http_protocol gateway/server/refusals "

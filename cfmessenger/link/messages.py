@@ -22,7 +22,7 @@ from cfmessenger.chat.effects import Attachment
 from cfmessenger.link import framing
 from cfmessenger.wire.complaint import UNREADABLE
 
-VERSION = 3
+VERSION = 4
 MAX_FRAME = 32 * 2**20
 """Bytes of one frame; a longer one is a broken or hostile peer."""
 
@@ -38,13 +38,13 @@ class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Said(Struct, frozen=True, gc=False, tag=0):
-    """A text frame, as it came. `seen`: the last event that its socket had by then; -1:
-    none, or its history is still to come."""
+    """A text frame, as it came. `seen`: the last event that its socket had by then;
+    None: none, or its history is still to come."""
 
     n: int
     conn: str
     data: bytes
-    seen: int = 0
+    seen: int | None = 0
 
 
 class Opened(Struct, frozen=True, gc=False, tag=1):
@@ -64,8 +64,8 @@ class Closed(Struct, frozen=True, gc=False, tag=2):
 
 
 class Notified(Struct, frozen=True, gc=False, tag=3):
-    """A notification for this object. One that may be given at most once is repeated
-    with empty `data`, others are repeated as they were."""
+    """A notification for this object. One that may be given at most once is not
+    repeated but by `GivenBefore`, others are repeated as they were."""
 
     n: int
     data: bytes
@@ -79,7 +79,14 @@ class Changed(Struct, frozen=True, gc=False, tag=4):
     attachment: Attachment
 
 
-Input = Said | Opened | Closed | Notified | Changed
+class GivenBefore(Struct, frozen=True, gc=False, tag=5):
+    """A notification that was sent once already, and may be given at most once: what is
+    left of it is its number, to be covered."""
+
+    n: int
+
+
+Input = Said | Opened | Closed | Notified | Changed | GivenBefore
 
 
 class Hello(Struct, frozen=True, gc=False, tag=0):
@@ -94,9 +101,9 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     """All sockets the gateway holds for an object, and what it has seen of it.
 
     `epoch` is the newest it has heard of. `seq` is the last event that its sockets got;
-    -1: none of them is in the fan-out. Inputs up to `covered` are done; those above it
-    up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is the
-    number of this attach: what belongs to another turn, in either direction, is too
+    None: none of them is in the fan-out. Inputs up to `covered` are done; those above
+    it up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is
+    the number of this attach: what belongs to another turn, in either direction, is too
     late and is dropped.
 
     `rested`: the last thing it heard of the object was the goodbye of this epoch; 0: it
@@ -106,7 +113,7 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
 
     object: str
     epoch: int
-    seq: int
+    seq: int | None
     covered: int
     replay: int
     sockets: list[Attachment]

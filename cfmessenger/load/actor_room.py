@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.ids import room_name
 from cfmessenger.link import messages as link
+from cfmessenger.link.audience import Audience
+from cfmessenger.link.uncovered import Uncovered
 
 from .actor_link import Link, Links
 
@@ -27,8 +28,9 @@ BEHIND = 4999
 
 
 class Member(NamedTuple):
-    """A seat that is in."""
+    """A seat that is in, or on its way."""
 
+    conn: str
     user_id: str
     receive: Callable[[bytes], None]
     lost: Callable[[int], None]
@@ -48,62 +50,53 @@ class ActorRoom:
         self._links = links
         self._numbers = numbers
         self._turns = turns
-        self._epoch = 0
-        self._seq = 0
-        self._rested = 0
-        self._turn = 0
-        self._covered = 0
-        self._sent = 0
-        self._link: Link | None = None
-        self._pending: deque[link.Input] = deque()
-        self._fresh: list[link.Input] = []
-        self._outlets: dict[str, Member] = {}
-        self._members: dict[str, Member] = {}
-        self._held: dict[str, Attachment] = {}
-        self._reopening: set[str] = set()
+        self._epoch = 0  # the newest that was heard of; never falls
+        self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
+        self._turn = 0  # of the last attach
+        self._link: Link | None = None  # while attached
+        self._pending = Uncovered()  # inputs, until covered
+        self._audience = Audience[Member]()  # the seats, and how far each has got
+        # The last that reached out for the object; done: it got there, or was not
+        # needed any more.
         self._reaching: asyncio.Task[None] | None = None
 
     # What seats do.
 
     def open(self, attachment: Attachment, since: int | None, member: Member) -> None:
         """A seat comes in."""
-        self._outlets[attachment.conn] = member
+        self._audience.enter(member, since)
         self._push(link.Opened(next(self._numbers), attachment, since, False))
 
     def say(self, conn: str, data: bytes) -> None:
         """A text frame of a seat."""
-        self._push(link.Said(next(self._numbers), conn, data, self._seq))
+        seen = self._audience.seen_by(conn)
+        self._push(link.Said(next(self._numbers), conn, data, seen))
 
     def close(self, conn: str) -> None:
         """A seat leaves."""
-        if self._outlets.pop(conn, None) is not None:
-            self._members.pop(conn, None)
+        if self._audience.leave(conn):
             self._push(link.Closed(next(self._numbers), conn))
 
     def _push(self, entry: link.Input) -> None:
-        self._pending.append(entry)
+        self._pending.push(entry, 0.0)  # nothing expires here: a load test has limits
         if self._link is None:
             self._reach()
-            return
-        if not self._fresh:
-            asyncio.get_running_loop().call_soon(self._send_fresh)
-        self._fresh.append(entry)
+        elif self._pending.queue(entry):
+            asyncio.get_running_loop().call_soon(self._send_queued)
 
-    def _send_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        if self._link is not None and fresh:
-            self._link.send(link.Inputs(self._name, fresh, self._turn))
-            self._sent = fresh[-1].n
+    def _send_queued(self) -> None:
+        if self._link is None:
+            return  # the next attach brings everything
+        queued = self._pending.leaving()
+        if queued:
+            self._link.send(link.Inputs(self._name, queued, self._turn))
 
     def _cover(self, n: int) -> None:
-        pending = self._pending
-        while pending and pending[0].n <= n:
-            done = pending.popleft()
-            if isinstance(done, link.Opened):
-                self._held.setdefault(done.attachment.conn, done.attachment)
-            elif isinstance(done, link.Closed):
-                self._held.pop(done.conn, None)
-        self._covered = max(self._covered, n)
+        for done in self._pending.cover(n):
+            if isinstance(done.input, link.Opened):
+                self._audience.known(done.input.attachment)
+            elif isinstance(done.input, link.Closed):
+                self._audience.unknown(done.input.conn)
 
     # Getting there.
 
@@ -113,7 +106,7 @@ class ActorRoom:
 
     async def _attach(self) -> None:
         backoff = Backoff(random.uniform, base_s=0.05, cap_s=2.0)
-        while self._link is None and (self._held or self._pending):
+        while self._link is None and (self._audience.held or self._pending):
             try:
                 to = await self._links.to(self._name)
             except Unreachable:
@@ -123,26 +116,24 @@ class ActorRoom:
                 continue
             self._link = to
             to.riders[self._name] = self
-            self._fresh = []
-            entries = list(self._pending)
-            opened = {e.attachment.conn for e in entries if isinstance(e, link.Opened)}
-            self._reopening = opened & self._held.keys()
-            self._turn = next(self._turns)
+            seq, sockets = self._audience.arrive(self._pending.opened)
+            covered, replay = self._pending.covered, self._pending.sent
+            turn = self._turn = next(self._turns)
             to.send(
                 link.Attach(
                     self._name,
                     self._epoch,
-                    self._seq if self._members else -1,
-                    self._covered,
-                    self._sent,
-                    list(self._held.values()),
-                    self._turn,
+                    seq,
+                    covered,
+                    replay,
+                    sockets,
+                    turn,
                     self._rested,
                 )
             )
+            entries = self._pending.again()
             if entries:
-                to.send(link.Inputs(self._name, entries, self._turn))
-                self._sent = max(self._sent, entries[-1].n)
+                to.send(link.Inputs(self._name, entries, turn))
 
     # What the room shows.
 
@@ -159,37 +150,36 @@ class ActorRoom:
         self._cover(output.covered)
 
     def _fan_out(self, item: link.Fanout) -> None:
-        if 0 < item.seq <= self._seq:
+        audience = self._audience
+        if 0 < item.seq <= audience.seq:
             return  # shown already, by an incarnation that came before
         for payload in payloads(item.blob):
-            for member in list(self._members.values()):
+            for member in list(audience.members.values()):
                 if member.user_id != item.but_user:
                     member.receive(payload)
-        self._seq = item.seq or self._seq
+        audience.shown(item.seq)
 
     def _do(self, item: link.Item) -> None:
+        audience = self._audience
         if isinstance(item, link.ToSockets):
             for conn in item.conns:
-                if (member := self._outlets.get(conn)) is not None:
+                if (member := audience.get(conn)) is not None:
                     for payload in payloads(item.blob):
                         member.receive(payload)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
-                if conn in self._reopening:
-                    self._reopening.discard(conn)
-                elif (member := self._outlets.get(conn)) is not None:
-                    self._members[conn] = member
-            self._seq = max(self._seq, item.seq)
+                if audience.let_in(conn):
+                    self._pending.entered(conn, item.seq)
+            audience.shown(item.seq)
         elif isinstance(item, link.Kept):
-            if item.attachment.conn in self._outlets:
-                self._held[item.attachment.conn] = item.attachment
+            audience.keep(item.attachment)
         elif isinstance(item, link.Closing):
             self._end(item.conn, item.code)
         elif isinstance(item, link.CatchUp | link.Recall):
             self._end(item.conn, BEHIND)
 
     def _end(self, conn: str, code: int) -> None:
-        member = self._outlets.get(conn)
+        member = self._audience.get(conn)
         if member is not None:
             self.close(conn)
             member.lost(code)
@@ -209,7 +199,7 @@ class ActorRoom:
             self._link.riders.pop(self._name, None)
             self._link = None
         if goodbye.reason == "behind":
-            for conn in list(self._members):
+            for conn in list(self._audience.members):
                 self._end(conn, BEHIND)
         elif self._pending or goodbye.reason not in ("idle", "shutting_down"):
             self._reach()

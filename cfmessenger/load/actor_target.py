@@ -101,7 +101,9 @@ class ActorCarrier:
         conn = connection_id(self._gateway, next(self._connections))
         attachment = Attachment(conn, seat.user_id, seat.user_id, "online")
         seat.opened(lambda data: room.say(conn, data))
-        room.open(attachment, since, Member(seat.user_id, seat.receive, lost))
+        room.open(
+            attachment, since, Member(attachment.conn, seat.user_id, seat.receive, lost)
+        )
         return ActorConnection(room, conn, lost)
 
     async def aclose(self) -> None:

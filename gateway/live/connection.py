@@ -58,7 +58,6 @@ class Connection:
         "_waiter",
         "address",
         "attachment",
-        "catching_up",
         "conn",
         "ended",
         "full",
@@ -83,7 +82,6 @@ class Connection:
         self.conn = attachment.conn  # until `rename`
         self.user_id = attachment.user_id
         self.attachment = attachment  # with the newest words and status known
-        self.catching_up = False  # from `catch_up` until all pages are written
         self.login = login
         self.room = room  # the stub that its frames go to
         self.wire = wire
@@ -295,7 +293,6 @@ class Connection:
         Each frame of at most 100 waits until the one before was drained (design.md
         §3.6).
         """
-        self.catching_up = True
         self._spawn(self._page(stub, since, seq))
 
     async def _page(self, stub: Stub, since: int, seq: int) -> None:
@@ -311,7 +308,6 @@ class Connection:
             if not await self.wire.drained(DRAIN_PAGE_S):
                 self._on_slow()
                 return
-        self.catching_up = False
         stub.open(self, self.attachment, since, greeted=True)
 
     # What its user is called and shown as.

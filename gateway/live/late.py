@@ -82,7 +82,9 @@ class Looks:
         said = [(each, frame) for each, frame in frames if frame is not None]
         if room_id == name or not said:
             return {}  # nothing else is in a log
-        events = await self._events(name, min(each.said.seen for each, _ in said))
+        seen = [each.said.seen for each, _ in said]
+        first = min((each for each in seen if each is not None), default=0)
+        events = await self._events(name, None if None in seen else first)
         found = {}
         for each, frame in said:
             n, process = each.said.n, process_of(gateway_of(each.said.conn))
@@ -93,10 +95,10 @@ class Looks:
         return found
 
     async def _events(
-        self, name: str, seen: int
+        self, name: str, seen: int | None
     ) -> dict[tuple[str, str], tuple[Message, Entry]]:
         """What came after `seen`, and a little before it, by sender and id."""
-        if seen < 0:
+        if seen is None:
             entries = await self._log.newest(name, LOOK_BACK, None)
         else:
             entries = await self._log.after(name, max(0, seen - REPEATS), LOOK_BACK)

@@ -1,10 +1,11 @@
 """A stub: one object as this gateway sees it, whether or not it is awake.
 
 Sockets hold on to stubs, never to actors, so a room may sleep, die or move while its
-sockets stay open. A stub keeps every input until it is covered, gets the object
-resolved and attached whenever there is something for it to do, gives it back what it
-may have missed, and writes what it shows to the subscribed sockets (design.md §3.2-3,
-3.6-9).
+sockets stay open. A stub keeps every input until it is covered (`Uncovered`), gets the
+object resolved and attached whenever there is something for it to do, gives it back
+what it may have missed, and writes what it shows to the sockets that are in
+(`Audience`). What to keep and whom to show is decided in those two; the tasks, futures
+and links are here (design.md §3.2-3, 3.6-9).
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Protocol, cast
 
 from cfmessenger.backoff import doubled
-from cfmessenger.chat.effects import Attachment, newest
+from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.link import messages as link
+from cfmessenger.link.audience import Audience, Phase
+from cfmessenger.link.uncovered import Echo, Payer, Pending, Uncovered
 from gateway.live.late import Found, Late
 from gateway.live.links import Link, Links
-from gateway.live.pending import Payer, Pending, Uncovered, numbers
 
 if TYPE_CHECKING:
     from gateway.metrics import Traffic
@@ -45,7 +45,6 @@ class Outlet(Payer, Protocol):
 
     conn: str
     user_id: str
-    catching_up: bool  # from `catch_up` until what it missed is written
     write: Callable[[bytes], None]
 
     def told(self, blob: bytes, fault: bool) -> None: ...
@@ -83,7 +82,6 @@ class Stub:
         self.name = name
         self.hint: str | None = None  # of the first session that came, then kept
         self.epoch = 0  # the newest that was heard of; never falls
-        self.seq = 0  # the last event that the members were shown; never falls
         self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
         self.unsure = False  # from falling asleep until log tops are compared
         self._links = links
@@ -93,31 +91,12 @@ class Stub:
         self._observe = covered
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        # By connection; `close` takes a socket out of all but `_held`, `_reopening`.
-        # Every socket, from `open` until `close`.
-        self._outlets: dict[str, Outlet] = {}
-        # Whom the object knows: from Opened covered until Closed covered, or Closing.
-        self._held: dict[str, Attachment] = {}
-        # Who is in the fan-out: from Subscribed until `close`.
-        self._members: dict[str, Outlet] = {}
-        # Who is not yet: from `open` until Subscribed. Its `since`; -1: none.
-        self._entering: dict[str, int] = {}
-        # Who is paged from the log: from CatchUp until Subscribed. Its `since`.
-        self._behind: dict[str, int] = {}
-        # Whose next Subscribed is ignored: the attach brings it, and it enters later,
-        # by an Opened of its own. From an attach until that Subscribed, or the next.
-        self._reopening: set[str] = set()
+        self._audience = Audience[Outlet]()  # the sockets, and how far each has got
         # Of all members; None from a change of them until the next fan-out.
         self._writers: list[Callable[[bytes], None]] | None = None
         self._pending = Uncovered()  # inputs, until covered, settled or given up
         self._paging = False  # from `_turn_to_the_log` until `paged`
-        # Not on the link yet: from `_send_soon` until `_send_fresh`, or an attach.
-        self._fresh: list[link.Input] = []
         self._next = links.next_input  # of the whole gateway, so never used twice
-        self._covered = 0  # the highest input that was ever covered
-        # Repeats that the object has, and the log has answered: by number the socket
-        # and the event, until the object answers or covers them, or the next attach.
-        self._answered: dict[int, tuple[str, int]] = {}
         self._link: Link | None = None  # while attached
         self._turn = 0  # of the last attach; what answers another one is too late
         self._reviving: asyncio.Task[None] | None = None  # while it reaches out
@@ -143,8 +122,7 @@ class Stub:
         `since`: the last seq its client has, None for the buffer. `greeted`: it had its
         greeting already.
         """
-        self._outlets[outlet.conn] = outlet
-        self._entering[outlet.conn] = -1 if since is None else since
+        self._audience.enter(outlet, since)
         self._push(link.Opened(self._next(), attachment, since, greeted))
 
     def say(self, outlet: Outlet, data: bytes, at: float) -> None:
@@ -155,7 +133,9 @@ class Stub:
         """
         self._traffic.frames += 1
         self._pending.pay(outlet, data)
-        said = link.Said(self._next(), outlet.conn, data, self._seen(outlet))
+        said = link.Said(
+            self._next(), outlet.conn, data, self._audience.seen_by(outlet.conn)
+        )
         self._push(said).at = at
 
     def change(self, outlet: Outlet, told: Attachment) -> None:
@@ -164,43 +144,29 @@ class Stub:
         Told at once to an object that is awake; one that sleeps is not woken for it,
         and hears of it when it is attached.
         """
-        conn = outlet.conn
-        held = self._held.get(conn)
-        if held is not None:
-            self._held[conn] = newest(held, told)
-        self._pending.change(conn, told)
-        if self._link is not None and conn in self._outlets:
+        self._audience.change(told)
+        self._pending.change(told)
+        if self._link is not None and outlet.conn in self._audience:
             self._send_soon(link.Changed(self._next(), told))
-
-    def _seen(self, outlet: Outlet) -> int:
-        """The last event a socket had by now; -1: none, or its history is to come."""
-        return self._entering.get(outlet.conn, self.seq)
 
     def close(self, outlet: Outlet) -> None:
         """A socket is gone."""
-        self._entering.pop(outlet.conn, None)
-        self._behind.pop(outlet.conn, None)
-        if self._outlets.pop(outlet.conn, None) is None:
+        if not self._audience.leave(outlet.conn):
             return
-        if self._members.pop(outlet.conn, None) is not None:
-            self._writers = None
-        if self._link is not None or not self._forget_unsent(outlet.conn):
-            self._push(link.Closed(self._next(), outlet.conn))
-
-    def _forget_unsent(self, conn: str) -> bool:
-        """Drop a socket's inputs if its Opened was never sent; True if it was so."""
-        unsent = self._pending.unsent(conn)
-        if not unsent or type(unsent[0].input) is not link.Opened:
-            return False
-        for pending in self._pending.take(numbers(unsent)):
-            self._drop(pending)
-        return True
+        self._writers = None
+        if self._link is None:
+            unsent = self._pending.forget_unsent(outlet.conn)
+            if unsent is not None:
+                for pending in unsent:
+                    self._drop(pending)
+                return
+        self._push(link.Closed(self._next(), outlet.conn))
 
     def _drop(self, pending: Pending) -> None:
         """Give back what a frame cost that is pending no more."""
         entry = pending.input
         if type(entry) is link.Said:
-            outlet = self._outlets.get(entry.conn)
+            outlet = self._audience.get(entry.conn)
             if self._pending.pay_back(outlet, entry.data) and outlet is not None:
                 self._loop.call_soon(outlet.go_on)
 
@@ -212,12 +178,12 @@ class Stub:
         """
         pending = self._push(link.Notified(self._next(), payload))
         pending.once = once
-        pending.done = self._loop.create_future()
-        return pending.done
+        done = pending.waiter = self._loop.create_future()
+        return done
 
     def wake(self) -> None:
         """The object is awake elsewhere and wants its gateways back."""
-        if self._link is None and (self._held or self._pending):
+        if self._link is None and self._needed:
             self._revive()
 
     async def reach(self) -> None:
@@ -233,32 +199,33 @@ class Stub:
 
         `names`: every open connection's former name to its new one.
         """
-        self._outlets = {o.conn: o for o in self._outlets.values()}
-        self._members = {o.conn: o for o in self._members.values()}
-        self._entering = {names[c]: seen for c, seen in self._entering.items()}
-        self._behind = {names[c]: since for c, since in self._behind.items()}
-        # Whoever is closing is not among the names any more, and has left already.
-        self._held = {
-            names[conn]: replace(attachment, conn=names[conn])
-            for conn, attachment in self._held.items()
-            if conn in names
-        }
+        self._audience.rename(names)
         self._pending.rename(names)
         self._link = None
         self._rested = 0
-        if self._held or self._pending:
+        if self._needed:
             self._revive()
+
+    @property
+    def seq(self) -> int:
+        """The last event that the members were shown; never falls."""
+        return self._audience.seq
+
+    @property
+    def _needed(self) -> bool:
+        """Somebody here is known to the object, or waits for it."""
+        return bool(self._audience.held or self._pending)
 
     @property
     def idle(self) -> bool:
         """Not attached and needed by nobody: it may be forgotten."""
-        needed = self._outlets or self._pending or self._reviving or self._handshakes
+        needed = self._audience or self._pending or self._reviving or self._handshakes
         return self._link is None and not needed
 
     @property
     def asleep(self) -> bool:
         """It holds sockets for an object that it is not attached to."""
-        return self._link is None and bool(self._held)
+        return self._link is None and bool(self._audience.held)
 
     # Inputs, kept until covered.
 
@@ -271,15 +238,15 @@ class Stub:
         return pending
 
     def _send_soon(self, entry: link.Input) -> None:
-        if not self._fresh:
-            self._loop.call_soon(self._send_fresh)
-        self._fresh.append(entry)
+        if self._pending.queue(entry):
+            self._loop.call_soon(self._send_queued)
 
-    def _send_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        if self._link is not None and fresh:
-            self._link.send(link.Inputs(self.name, fresh, self._turn))
-            self._pending.sent_now(fresh)
+    def _send_queued(self) -> None:
+        if self._link is None:
+            return  # the next attach brings everything
+        queued = self._pending.leaving()
+        if queued:
+            self._link.send(link.Inputs(self.name, queued, self._turn))
 
     def _cover(self, n: int) -> None:
         now = self._loop.time()
@@ -290,18 +257,11 @@ class Stub:
                 self._drop(done)
                 self._observe(now - done.at)
             elif kind is link.Opened:
-                attachment = entry.attachment  # type: ignore[union-attr]
-                if attachment.conn in self._outlets:
-                    kept = self._held.get(attachment.conn, attachment)
-                    self._held[attachment.conn] = newest(kept, attachment)
+                self._audience.known(entry.attachment)  # type: ignore[union-attr]
             elif kind is link.Closed:
-                self._held.pop(entry.conn, None)  # type: ignore[union-attr]
-            if done.done is not None and not done.done.done():
-                done.done.set_result(None)
-        self._covered = max(self._covered, n)
-        if self._answered:
-            left = {each: echo for each, echo in self._answered.items() if each > n}
-            self._answered = left
+                self._audience.unknown(entry.conn)  # type: ignore[union-attr]
+            if done.waiter is not None:
+                _covered(done)
 
     def expire(self, now: float) -> None:
         """Find out what became of what was not covered in time; `now` is loop time.
@@ -309,21 +269,17 @@ class Stub:
         Frames are handed to `look`. Notifications fail, and frames of sockets that are
         gone are dropped. Sockets that come and go stay pending.
         """
-        late: list[Late] = []
-        lost: list[Pending] = []
-        for pending in self._pending.older_than(now - EXPIRE_AFTER_S):
-            entry = pending.input
-            outlet = self._outlets.get(pending.conn or "")
-            if type(entry) is not link.Said or outlet is None:
-                lost.append(pending)
-            elif not pending.late:
-                pending.late = True
-                late.append(Late(entry, outlet.user_id))
-        for pending in self._pending.take(numbers(lost)) if lost else ():
+        expired = self._pending.expire(now - EXPIRE_AFTER_S, self._audience)
+        for pending in expired.lost:
             self._drop(pending)
-            if pending.done is not None and not pending.done.done():
-                pending.done.set_exception(Unavailable())
-                pending.done.exception()  # looked at: nobody may be waiting any more
+            if pending.waiter is not None:
+                _covered(pending, Unavailable())
+        late = []
+        for pending in expired.late:
+            said = cast(link.Said, pending.input)
+            outlet = self._audience.get(said.conn)
+            assert outlet is not None, "it is present"
+            late.append(Late(said, outlet.user_id))
         if late:
             self._look(self, late)
 
@@ -338,20 +294,20 @@ class Stub:
             self._drop(pending)  # the rest was covered meanwhile, or is to be
             entry = pending.input
             assert type(entry) is link.Said
-            outlet = self._outlets.get(entry.conn)
+            outlet = self._audience.get(entry.conn)
             if outlet is None:
                 continue
             event = found.get(entry.n)
             if event is None:
                 _safely(outlet, outlet.refused, entry.data)
-            elif event.seq <= entry.seen:
+            elif entry.seen is not None and event.seq <= entry.seen:
                 _safely(outlet, outlet.told, event.blob, False)  # a repeat
                 if self._link is not None:
-                    self._answered[entry.n] = entry.conn, event.seq
-            elif entry.conn in self._members:
+                    self._pending.answered(entry.n, Echo(entry.conn, event.seq))
+            elif entry.conn in self._audience.members:
                 # Shown since, if it is not newer than what all here were shown.
                 behind |= event.seq > self.seq
-            elif event.seq > self._seen(outlet):
+            elif event.seq > (self._audience.seen_by(entry.conn) or 0):
                 # Still not let in, and its history may begin after that event. Whoever
                 # comes again finds it there, or says it again and has the echo.
                 away = "the room cannot be reached"
@@ -369,10 +325,10 @@ class Stub:
         """
         waits = set()
         for pending in self._pending:
-            outlet = self._outlets.get(pending.conn or "")
-            if pending.n in found and outlet is not None and outlet.catching_up:
+            paging = self._audience.phase(pending.conn or "") is Phase.PAGING
+            if pending.n in found and paging:
                 assert type(pending.input) is link.Said
-                if found[pending.n].seq > pending.input.seen:
+                if found[pending.n].seq > (pending.input.seen or 0):
                     waits.add(pending.n)
         return set(late) - waits
 
@@ -410,7 +366,7 @@ class Stub:
             logger.error("%s cannot be revived", self.name, exc_info=task.exception())
 
     async def _reach_again(self) -> None:
-        while not (self._link or self._paging) and (self._held or self._pending):
+        while not (self._link or self._paging) and self._needed:
             if self._failures:
                 # Full jitter: many gateways come back for one room.
                 longest = doubled(BACKOFF_S, BACKOFF_CAP_S, self._failures)
@@ -435,25 +391,17 @@ class Stub:
             return
         self._link = to
         to.riders[self.name] = self
-        self._fresh = []
-        self._answered = {}
-        entries = [pending.input for pending in self._pending]
-        # Who catches up comes in again after it: the answer to that is what counts.
-        opened = {e.attachment.conn for e in entries if isinstance(e, link.Opened)}
-        behind = {conn for conn, out in self._outlets.items() if out.catching_up}
-        self._reopening = (opened | behind) & self._held.keys()
-        seq = self.seq if self._members else -1
-        sockets = list(self._held.values())
-        covered, replay = self._covered, self._pending.sent
+        seq, sockets = self._audience.arrive(self._pending.opened)
+        covered, replay = self._pending.covered, self._pending.sent
         turn = self._turn = self._links.next_turn()
         to.send(
             link.Attach(
                 self.name, self.epoch, seq, covered, replay, sockets, turn, self._rested
             )
         )
+        entries = self._pending.again()
         if entries:
             to.send(link.Inputs(self.name, entries, turn))
-            self._pending.sent_now(entries)
 
     # What the object shows.
 
@@ -473,15 +421,16 @@ class Stub:
         self._failures = 0
 
     def _fan_out(self, item: link.Fanout) -> None:
-        if 0 < item.seq <= self.seq:
+        audience, before = self._audience, self._audience.seq
+        if 0 < item.seq <= before:
             return  # shown already, by an incarnation that came before
         if item.but_user is None:
             writers = self._writers
             if writers is None:
-                writers = [outlet.write for outlet in self._members.values()]
+                writers = [outlet.write for outlet in audience.members.values()]
                 self._writers = writers
         else:
-            members = self._members.values()
+            members = audience.members.values()
             writers = [o.write for o in members if o.user_id != item.but_user]
         blob = item.blob
         # A list of its own: a socket that turns out to be slow leaves in mid-loop.
@@ -492,62 +441,50 @@ class Stub:
                 self._broken(write)
         traffic, frames = self._traffic, 1
         if item.seq:
-            frames, self.seq = item.seq - self.seq, item.seq
+            frames = item.seq - before
+            audience.shown(item.seq)
         traffic.deliveries += frames * len(writers)
         traffic.delivered_bytes += len(blob) * len(writers)
 
     def _broken(self, write: Callable[[bytes], None]) -> None:
         """A write raised, which is our bug: end that socket; the others stay."""
-        for outlet in tuple(self._members.values()):
+        for outlet in tuple(self._audience.members.values()):
             if outlet.write == write:
                 outlet.failed()
 
     def _do(self, item: link.Item) -> None:
-        outlets = self._outlets
+        audience = self._audience
         if isinstance(item, link.ToSockets):
             for conn in item.conns:
-                outlet = outlets.get(conn)
+                outlet = audience.get(conn)
                 if outlet is not None and self._owed(conn, item.seq):
                     _safely(outlet, outlet.told, item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
-                outlet = outlets.get(conn)
-                if conn in self._reopening:
-                    self._reopening.discard(conn)
-                elif outlet is not None and not outlet.catching_up:
-                    self._members[conn] = outlet
-                    self._behind.pop(conn, None)
-                    if self._entering.pop(conn, None) is not None:
-                        self._pending.entered(conn, item.seq)
+                if audience.let_in(conn):
+                    self._pending.entered(conn, item.seq)
             self._writers = None
             # What they were shown on entering counts as seen, for the next attach.
-            self.seq = max(self.seq, item.seq)
+            audience.shown(item.seq)
         elif isinstance(item, link.Kept):
-            self._keep(item.attachment)
-            if (outlet := outlets.get(item.attachment.conn)) is not None:
+            audience.keep(item.attachment)
+            if (outlet := audience.get(item.attachment.conn)) is not None:
                 outlet.attached(self, item.attachment)
         elif isinstance(item, link.Closing):
-            self._held.pop(item.conn, None)  # the object does not know it any more
-            if (outlet := outlets.get(item.conn)) is not None:
+            audience.unknown(item.conn)
+            if (outlet := audience.get(item.conn)) is not None:
                 _safely(outlet, outlet.end, item.code, item.reason)
         elif isinstance(item, link.CatchUp):
-            if (outlet := outlets.get(item.conn)) is not None:
-                self._behind[item.conn] = item.since
+            if (outlet := audience.get(item.conn)) is not None:
+                audience.falls_behind(item.conn, item.since)
+                self._writers = None
                 _safely(outlet, outlet.catch_up, self, item.since, item.seq)
         elif isinstance(item, link.Recall):
-            outlet = outlets.get(item.conn)
+            outlet = audience.get(item.conn)
             if outlet is not None and self._owed(item.conn, item.seq):
                 _safely(outlet, outlet.recall, self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
-
-    def _in_turn(self, conn: str, seq: int) -> bool:
-        """Whether event `seq` may be shown to a socket now.
-
-        Not beyond what it has while it catches up: its client would resume after that
-        event and miss what lies between.
-        """
-        return seq <= self._behind.get(conn, seq)
 
     def _owed(self, conn: str, seq: int) -> bool:
         """Whether a socket is to be shown event `seq` now, as the echo of a repeat.
@@ -555,17 +492,10 @@ class Stub:
         Not if the log has answered that repeat (`settle`), and not before its turn. 0:
         what is to be shown is no echo, and is always owed.
         """
-        if seq and self._answered:
-            for n, echo in self._answered.items():
-                if echo == (conn, seq):
-                    del self._answered[n]
-                    return False
-        return self._in_turn(conn, seq)
-
-    def _keep(self, attachment: Attachment) -> None:
-        if attachment.conn in self._outlets:
-            held = self._held.get(attachment.conn, attachment)
-            self._held[attachment.conn] = newest(attachment, held)
+        if not seq:
+            return True
+        echo = Echo(conn, seq)
+        return self._pending.owed(echo) and self._audience.in_turn(conn, seq)
 
     # How it ends, for now.
 
@@ -590,7 +520,7 @@ class Stub:
             self._attach(at)
         elif goodbye.reason == "behind":
             self._turn_to_the_log()
-        elif self._pending or (self._held and self._must_return(goodbye)):
+        elif self._pending or (self._audience.held and self._must_return(goodbye)):
             self._failures += goodbye.reason != "idle"
             self._revive()
         else:
@@ -606,7 +536,7 @@ class Stub:
         if not goodbye.epoch:
             return True  # nobody was there: whatever we came for is still to be done
         if goodbye.reason == "moved":
-            return self._typing
+            return self._audience.typing
         return goodbye.reason in _WORTH_A_RETURN
 
     def paged(self) -> None:
@@ -630,16 +560,23 @@ class Stub:
         if self._link is not lost:
             return
         self._link = None
-        if lost.address.pooled and not self._pending and not self._typing:
+        if lost.address.pooled and not self._pending and not self._audience.typing:
             self.unsure = True
-        elif self._held or self._pending:
+        elif self._needed:
             self._failures += 1
             self._revive()
 
-    @property
-    def _typing(self) -> bool:
-        """Somebody here is shown to type, and must be shown to stop."""
-        return any(attachment.typing for attachment in self._held.values())
+
+def _covered(pending: Pending, problem: Exception | None = None) -> None:
+    """Tell who waits that a notification is covered, or will not be."""
+    done = cast("asyncio.Future[None]", pending.waiter)
+    if done.done():
+        return
+    if problem is None:
+        done.set_result(None)
+    else:
+        done.set_exception(problem)
+        done.exception()  # looked at: nobody may be waiting any more
 
 
 def _safely(outlet: Outlet, act: Callable[..., None], *what: object) -> None:

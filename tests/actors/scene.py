@@ -117,7 +117,7 @@ class Visitor:
         self,
         room: str,
         *conns: str,
-        seq: int = -1,
+        seq: int | None = None,
         epoch: int = 0,
         covered: int = 0,
         replay: int = 0,

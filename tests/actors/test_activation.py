@@ -366,7 +366,7 @@ async def test_a_gateway_without_members_gets_no_gap(
     say(room, a, a.chat("gA.1", "1"))
     await a.until_covered()
     again = Visitor(A)
-    room.receive(again, again.attach(name, seq=-1, covered=a.covered))
+    room.receive(again, again.attach(name, seq=None, covered=a.covered))
     await settled(room)
     fanouts = [i for o in again.outputs for i in o.items if isinstance(i, link.Fanout)]
     assert not any(i.seq for i in fanouts)

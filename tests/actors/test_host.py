@@ -123,7 +123,7 @@ async def test_before_the_hello_little_is_read_in_however_small_pieces(
         link.Hello(link.VERSION + 1, "KEY", "gA"),
         link.Hello(0, "KEY", "gA"),
         link.Hello(link.VERSION, "KEY", ""),
-        link.Attach("room:x", 0, -1, 0, 0, []),
+        link.Attach("room:x", 0, None, 0, 0, []),
         link.Inputs("room:x", []),
     ],
 )
@@ -134,7 +134,7 @@ async def test_whoever_says_no_good_hello_is_not_listened_to(
     if isinstance(hello, link.Hello) and hello.key == "KEY":
         hello = msgspec.structs.replace(hello, key=host.key)
     caller = await Caller.silent(host.address("x"))
-    caller.say(hello, link.Attach("room:after", 0, -1, 0, 0, []))
+    caller.say(hello, link.Attach("room:after", 0, None, 0, 0, []))
     await caller.until_ended()
     assert caller.last == []
     assert host.objects == {}
@@ -581,7 +581,7 @@ async def test_settings_of_the_node_become_those_of_its_actors() -> None:
 class Socket:
     """A client's socket at a gateway (`gateway.live.stub.Outlet`): sees, in order."""
 
-    catching_up = full = False
+    full = False
     uncovered = 0
 
     def __init__(self, conn: str) -> None:

@@ -55,7 +55,7 @@ class Hall:
             each.got.clear()
 
     def step(
-        self, gateway: str | None, n: int, *effects: Any, seen: int = 0
+        self, gateway: str | None, n: int, *effects: Any, seen: int | None = None
     ) -> Step[Seat]:
         return Step(effects, self.seats[gateway] if gateway else None, n, seen)
 
@@ -230,9 +230,9 @@ def test_an_echo_that_a_gap_or_page_brought_is_not_repeated() -> None:
         # Seen before it spoke: the client sent an old id, it gets its echo.
         hall.step(A, 3, fx.Repeat("gA.1", 10, b"10"), seen=10),
         # Of a socket on its way in: its history shows what is in the buffer ...
-        hall.step(A, 4, fx.Repeat("gA.2", 9, b"9"), seen=-1),
+        hall.step(A, 4, fx.Repeat("gA.2", 9, b"9"), seen=None),
         # ... and nothing older.
-        hall.step(A, 5, fx.Repeat("gA.2", 1, None), seen=-1),
+        hall.step(A, 5, fx.Repeat("gA.2", 1, None), seen=None),
         # New on this link: a real duplicate of what the gap brought.
         hall.step(A, 6, fx.Repeat("gA.1", 12, b"12"), seen=10),
     )

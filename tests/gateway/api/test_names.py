@@ -269,7 +269,9 @@ async def test_a_room_that_sleeps_is_not_woken_and_knows_when_it_wakes(
         name = f"Name {next(_names)}"
         await way(node, user_id, name)
         stub = node.hub(1)._stubs[f"room:{room}"]
-        await eventually(lambda: stub._held[_conn(stub, user_id)].display_name == name)
+        await eventually(
+            lambda: stub._audience.held[_conn(stub, user_id)].display_name == name
+        )
         assert (stub.asleep, stub.epoch) == (True, epoch)
         assert (await theirs.say("hello"))["displayName"] == name
         await witness.wait(
@@ -292,7 +294,7 @@ async def test_a_contact_list_is_told_though_nobody_was_awake(
 
 
 def _conn(stub: Stub, user_id: str) -> str:
-    [conn] = [c for c, held in stub._held.items() if held.user_id == user_id]
+    [conn] = [c for c, held in stub._audience.held.items() if held.user_id == user_id]
     return conn
 
 
@@ -696,7 +698,9 @@ async def test_a_sleeping_room_shows_a_status_when_it_wakes(
         await node.asleep(f"room:{room}")
         await choose_by_post(node, user_id, "busy")
         stub = node.hub(1)._stubs[f"room:{room}"]
-        await eventually(lambda: stub._held[_conn(stub, user_id)].status == "busy")
+        await eventually(
+            lambda: stub._audience.held[_conn(stub, user_id)].status == "busy"
+        )
         assert stub.asleep
         await theirs.say("hello")
         await witness.wait("participants", lambda f: shows(f, user_id, status="busy"))

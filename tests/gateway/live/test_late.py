@@ -52,7 +52,7 @@ class Desk:
         made = Commit(self.stub.name, taken.epoch, [(seq, self.events[-1])])
         assert await self.log.commit([made]) == [None]
 
-    async def ask(self, *frames: bytes, seen: int = -1) -> dict[int, int]:
+    async def ask(self, *frames: bytes, seen: int | None = None) -> dict[int, int]:
         """By the frame's number, the event that it is found to be."""
         late = [
             Late(Said(n, CONN, data, seen), "tom") for n, data in enumerate(frames, 1)
@@ -73,8 +73,8 @@ async def desk(url: str) -> AsyncIterator[Desk]:
         log.close()
 
 
-@pytest.mark.parametrize("seen", [-1, 0, 1])
-async def test_what_is_in_the_log_is_found(valkey_url: str, seen: int) -> None:
+@pytest.mark.parametrize("seen", [None, 0, 1])
+async def test_what_is_in_the_log_is_found(valkey_url: str, seen: int | None) -> None:
     async with desk(valkey_url) as at:
         await at.says(Chat("hello"), "a", by="ann")
         await at.says(Chat("hello"), "a", by="tom")
@@ -154,7 +154,7 @@ async def test_so_many_are_looked_for_at_once(
     async with desk(valkey_url) as at:
         await at.says(Chat("hello"), "a", by="tom")
         looks = Looks(at.log)
-        said = Said(1, CONN, b'{"type":"chat","content":"hello","id":"a"}', -1)
+        said = Said(1, CONN, b'{"type":"chat","content":"hello","id":"a"}', None)
         await asyncio.gather(
             *(looks.look(at.stub, [Late(said, "tom")]) for _ in range(5))
         )

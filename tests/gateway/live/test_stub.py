@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
-from gateway.live import pending
+from cfmessenger.link import uncovered
 from gateway.live import stub as stubs
 from gateway.live.late import Found, Late
 from gateway.live.links import Links
@@ -29,7 +29,7 @@ class Outlet:
 
     def __init__(self, conn: str, user_id: str = "user_1") -> None:
         self.conn, self.user_id = conn, user_id
-        self.catching_up = self.full = False
+        self.full = False
         self.uncovered = 0
         self.attachment = Attachment(conn, user_id, user_id, "online")
         self.attachments: list[Attachment] = []
@@ -90,7 +90,7 @@ class Desk:
             self.stub.open(outlet, outlet.attachment, None, False)
         await eventually(lambda: len(self._opened()) >= len(outlets))
         self.output([link.Subscribed(tuple(o.conn for o in outlets), 0)])
-        await eventually(lambda: len(self.stub._members) >= len(outlets))
+        await eventually(lambda: len(self.stub._audience.members) >= len(outlets))
         return self
 
     def say(self, outlet: Outlet, data: bytes) -> bool:
@@ -152,7 +152,7 @@ async def test_a_socket_attaches_then_opens_and_gets_what_is_for_it() -> None:
         at.stub.open(one, one.attachment, 7, False)
         at.stub.open(two, two.attachment, None, True)
         attach = await at.process.hears(link.Attach)
-        assert replace(attach, turn=0) == link.Attach(NAME, 0, -1, 0, 0, [])
+        assert replace(attach, turn=0) == link.Attach(NAME, 0, None, 0, 0, [])
         inputs = await at.process.hears(link.Inputs)
         assert inputs.inputs == [
             link.Opened(1, one.attachment, 7, False),
@@ -554,12 +554,10 @@ async def test_who_catches_up_finds_what_was_said_in_its_turn() -> None:
         await eventually(lambda: at.newest == 1)
         at.output([link.CatchUp(one.conn, 1, 9)])
         await eventually(lambda: one.got == [("catch up", 1, 9)])
-        one.catching_up = True
         at.say(one, b"said")
         at.say(one, b"again")
         at.expire(said=7, again=1)
         assert one.got[1:] == [(b"echo", False)] and at.paged == []
-        one.catching_up = False
         at.stub.open(one, one.attachment, 9, greeted=True)
         at.expire()
         assert one.got[2:] == []
@@ -588,7 +586,7 @@ async def test_one_socket_may_have_so_much_on_its_way_whatever_others_have() -> 
         said = 1
         while at.say(one, b"x"):
             said += 1
-        assert said == -(-pending.SOCKET_BUDGET // (1 + pending.FRAME_COST))
+        assert said == -(-uncovered.SOCKET_BUDGET // (1 + uncovered.FRAME_COST))
         assert at.say(two, b"y")
         # Nothing was refused: it is all on its way, and then there is room again.
         await eventually(lambda: at.newest == 2 + said + 1)
@@ -608,7 +606,9 @@ async def test_who_floods_together_leaves_room_for_everybody() -> None:
         while loud:
             loud = [outlet for outlet in loud if at.say(outlet, b"x" * 1000)]
         kept = sum(outlet.uncovered for outlet in crowd)
-        assert kept <= pending.OBJECT_BUDGET + len(crowd) * (1000 + pending.FRAME_COST)
+        assert kept <= uncovered.OBJECT_BUDGET + len(crowd) * (
+            1000 + uncovered.FRAME_COST
+        )
         # One frame of somebody who had none is still taken, sent and never refused.
         at.say(quiet, b"hello")
         assert quiet.full
@@ -629,7 +629,7 @@ async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
         assert [each.said.data for each in at.late] == [b"held"]
         at.stub.settle({each.said.n for each in at.late}, {})
         assert one.got == [("refused", b"held")]
-        assert one.uncovered == len(b"young") + pending.FRAME_COST
+        assert one.uncovered == len(b"young") + uncovered.FRAME_COST
 
 
 async def test_who_leaves_over_an_answer_takes_no_other_answer_along() -> None:
@@ -662,7 +662,7 @@ async def test_a_notification_is_sent_once_whatever_becomes_of_it() -> None:
         await at.process.hears(link.Attach)
         await at.process.hears(link.Attach)
         inputs = await at.process.hears(link.Inputs)
-        assert inputs.inputs == [link.Notified(2, b"")]
+        assert inputs.inputs == [link.GivenBefore(2)]
         at.output([], epoch=2)
         await patience.wait_for(told, 2)
 

@@ -51,6 +51,7 @@ from cfmessenger.chat.history import History
 from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
+from cfmessenger.link.audience import Audience
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
@@ -264,19 +265,20 @@ def gap_not_sent() -> contextlib.AbstractContextManager[Any]:
 @sabotage("stream", "twice", seeds=(107,))
 def subscribed_while_catching_up() -> contextlib.AbstractContextManager[Any]:
     """An attach puts everybody into the fan-out, also who has not caught up."""
-    attach = Stub._attach
+    arrive = Audience.arrive
 
-    def eager(self: Stub, to: Any) -> None:
-        attach(self, to)
+    def eager(self: Audience[Any], opened: Any) -> Any:
+        arrival = arrive(self, opened)
         self._reopening = set()
+        return arrival
 
-    return _instead(Stub, "_attach", eager)
+    return _instead(Audience, "arrive", eager)
 
 
 @sabotage("stream", seeds=(57,))
 def echo_ahead_of_its_turn() -> contextlib.AbstractContextManager[Any]:
     """Who catches up is answered a repeat at once, before what comes before it."""
-    return _instead(Stub, "_in_turn", lambda self, conn, seq: True)
+    return _instead(Audience, "in_turn", lambda self, conn, seq: True)
 
 
 # Sleep and wake.

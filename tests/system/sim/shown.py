@@ -47,7 +47,7 @@ def _of_gateway(process: GatewayProcess) -> Iterator[Shown]:
     for connection in sockets._connections.values():
         yield from _both(f"socket {connection.conn}", connection.attachment)
     for stub in sockets._stubs.values():
-        for conn, attachment in stub._held.items():
+        for conn, attachment in stub._audience.held.items():
             if conn in sockets._connections:
                 yield from _both(f"{name} for {stub.name}", attachment)
 
