@@ -5,7 +5,8 @@ The composition root of a gateway process: settings from the environment, the na
 server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key
 in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
 (gateway.server.configuration); under a bare uvicorn the application is the same and the
-edge is uvicorn's own.
+edge is uvicorn's own, but for sockets: they need
+`--ws gateway.server.websocket_protocol:WebSocket`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey_kv import Valkey
 from gateway.api.hub import Data
 from gateway.app import create_app
-from gateway.live.raw_socket import ServerTap
 from gateway.live.sockets import Sockets
 
 NAMESPACE = "CFMX_NAMESPACE"
@@ -51,14 +51,12 @@ def build(settings: Settings, namespace: Namespace) -> Starlette:
     """An application on this namespace, whichever it is. Raises `SettingsError`."""
     assert settings.valkey_url is not None
     log = ValkeyLog(settings.valkey_url, settings.log_length)
-    application = create_app(
+    return create_app(
         settings,
         lambda services: Sockets(services, namespace, log),
         log,
         sql_of(settings),
     )
-    application.add_middleware(ServerTap)  # last added, so outermost
-    return application
 
 
 def sql_of(settings: Settings) -> Data:

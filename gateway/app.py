@@ -31,7 +31,6 @@ from gateway.api.hub import Data, Hub, RoomLog, Services
 from gateway.api.operations import OPERATIONS
 from gateway.envelope import Refusal, refuse
 from gateway.live import sockets
-from gateway.live.raw_socket import ServerTap
 from gateway.middleware import Edge
 from gateway.origin import served_hosts
 from gateway.web import pages as web
@@ -69,7 +68,6 @@ def create_app(
     app: Starlette = Starlette(
         routes=routes(),
         middleware=[
-            Middleware(ServerTap),  # first: it must see the server's own `send`
             Middleware(
                 Edge,
                 allowed_origins=settings.allowed_origins,

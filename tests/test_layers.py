@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "gateway/": {"gateway", "msgspec", "starlette", "uvicorn"},
     "gateway/metrics.py": {"prometheus_client"},
     "gateway/server/http_protocol.py": {"gateway", "uvicorn", "h11"},
+    "gateway/server/frames.py": {"websockets"},
+    "gateway/server/handshake.py": {"gateway", "uvicorn", "websockets"},
     "gateway/server/websocket_protocol.py": {"gateway", "uvicorn", "websockets"},
 }
 

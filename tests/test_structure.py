@@ -73,8 +73,7 @@ TESTED_BY = {
     "gateway/live/test_bots": "cfmessenger/bots/figures",
     "gateway/live/test_wire_presence": "gateway/live/own_words",
     "gateway/server/test_configuration": (
-        "gateway/server/http_protocol gateway/server/refusals "
-        "gateway/server/websocket_protocol"
+        "gateway/server/http_protocol gateway/server/refusals"
     ),
     "system/cluster/test_ray_namespace": (
         "actors/ray_namespace cfmessenger/cli/load_ray"

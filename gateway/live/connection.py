@@ -1,8 +1,8 @@
 """One client's WebSocket: what it says goes to its stub, what it is told goes out.
 
 Owns what belongs to a socket and not to a room: pings, size, abuse (wire.md §6, 4508),
-catching up from the log before it enters, and how it ends. Knows no actor and no
-uvicorn.
+catching up from the log before it enters, and how it ends. Knows no actor; of its
+connection it is the `Listener`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
 from cfmessenger.wire.protocol import HISTORY_FRAME
 from gateway import metrics
 from gateway.live.meter import ABUSE, Meter
-from gateway.live.raw_socket import RawSocket
 from gateway.live.stub import Stub
+from gateway.server.websocket_protocol import WebSocket
 
 if TYPE_CHECKING:
     from gateway.live.logins import Login
@@ -55,7 +55,6 @@ class Connection:
         "_slowed",
         "_sockets",
         "_background",
-        "_waiter",
         "address",
         "attachment",
         "conn",
@@ -73,7 +72,7 @@ class Connection:
     def __init__(
         self,
         sockets: Sockets,
-        wire: RawSocket,
+        wire: WebSocket,
         login: Login,
         room: Stub,
         attachment: Attachment,
@@ -97,7 +96,6 @@ class Connection:
         self._held: deque[bytes] | None = None
         self._held_at = 0.0
         self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
-        self._waiter: asyncio.Future[None] | None = None  # from `gone` until its end
         self._sockets = sockets
         self._faults: deque[float] | None = None  # when, the latest; None: none yet
         # Of what needs the log, while it runs; None: most sockets never need it.
@@ -113,20 +111,15 @@ class Connection:
         self.conn = conn
         self.attachment = replace(self.attachment, conn=conn)
 
-    def start(self, since: int | None) -> bool:
-        """Take over the wire and enter; whether ASGI's call may end before we do."""
+    def start(self, since: int | None) -> None:
+        """Enter, and take over the wire."""
         self.room.open(self, self.attachment, since, greeted=False)
-        return self.wire.take_over(
-            on_text=self._on_text,
-            on_binary=self._on_binary,
-            on_alive=self._on_alive,
-            on_slow=self._on_slow,
-            on_lost=self._on_lost,
-        )
+        self.wire.take_over(self)
 
     # From the client.
 
-    def _on_text(self, data: bytes) -> None:
+    def on_text(self, data: bytes) -> None:
+        """A message: to the stub, unless the gateway answers it or has to wait."""
         self.heard_at = now = self._sockets.loop.time()
         if self._held is None:
             self._take_frame(data, now)
@@ -188,17 +181,21 @@ class Connection:
             self._held = None
             self.wire.resume()
 
-    def _on_binary(self) -> None:
+    def on_binary(self) -> None:
+        """Only text is spoken here."""
         self.end(CloseCode.BINARY_FRAME, "text frames only")
 
-    def _on_alive(self) -> None:
+    def on_alive(self) -> None:
+        """A ping or pong: no silence, and a frame like any other."""
         self.heard_at = self._sockets.loop.time()
         self._too_fast()
 
-    def _on_slow(self) -> None:
+    def on_slow(self) -> None:
+        """It reads too slowly."""
         self.end(CloseCode.TRY_AGAIN_LATER, "slow consumer")
 
-    def _on_lost(self, code: int) -> None:
+    def on_lost(self, code: int) -> None:
+        """It has ended, and not by us."""
         self._leave(code)
 
     # To the client.
@@ -254,20 +251,12 @@ class Connection:
         logger.exception("a socket failed")
         self.end(CloseCode.INTERNAL_ERROR, "internal error")
 
-    async def gone(self) -> None:
-        """Returns once it has ended."""
-        if self.ended is None:
-            self._waiter = self._sockets.loop.create_future()
-            await self._waiter
-
     def _leave(self, code: int) -> None:
         # At once: a transport that is closed must not be in anybody's fan-out.
         if self.ended is None:
             self.ended = code
             self._sockets.leave(self)
             metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
         self._held = None
         if self._slowed is not None:
             self._slowed.cancel()
@@ -306,7 +295,7 @@ class Connection:
             seq = max(seq, since)  # a page may go beyond what there was to catch up
             self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
             if not await self.wire.drained(DRAIN_PAGE_S):
-                self._on_slow()
+                self.on_slow()
                 return
         stub.open(self, self.attachment, since, greeted=True)
 

@@ -54,9 +54,9 @@ from gateway.live.late import Late, Looks
 from gateway.live.links import Links
 from gateway.live.logins import Logins
 from gateway.live.own_words import OwnWords
-from gateway.live.raw_socket import RawSocket
 from gateway.live.readiness import Readiness, Ready
 from gateway.live.stub import Stub
+from gateway.server.websocket_protocol import socket_of
 
 logger = logging.getLogger("cfmessenger.sockets")
 
@@ -244,8 +244,7 @@ class Sockets:
     async def serve(self, admission: Admission, scope: Scope, send: Send) -> None:
         """Reach the object, then accept the socket; or refuse it with an envelope.
 
-        Returns when the socket is gone, or before, if the server can do without the
-        call.
+        Returns with that; the socket lives on.
         """
         # As logins are counted: whoever has one IPv6 address has a /64 of them.
         address = subject(scope["client"][0] if scope.get("client") else None)
@@ -269,10 +268,8 @@ class Sockets:
             if connection is None:
                 return
             self._register(connection)
-            stays = connection.start(admission.since)
+            connection.start(admission.since)
             self._logins.settle(connection)
-        if not stays:
-            await connection.gone()
 
     async def _accept(
         self,
@@ -284,7 +281,7 @@ class Sockets:
     ) -> Connection:
         user_id = admission.session.user_id
         status, status_at = await self._status_of(user_id)
-        wire = RawSocket(scope)
+        wire = socket_of(scope)
         await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
         # Only now, for a client may have left by then: a login is forgotten with its
         # last socket, and the gateway's name and the person's must be the present ones.

@@ -14,7 +14,7 @@ import uvicorn
 from cfmessenger.settings import Settings
 from gateway.server.door import Door, connections_allowed
 from gateway.server.http_protocol import MAX_HEAD, GuardedHTTP
-from gateway.server.websocket_protocol import GuardedWebSocket
+from gateway.server.websocket_protocol import WebSocket
 
 MAX_WS_MESSAGE = 64 * 1024
 """More is 1009 (wire.md §6)."""
@@ -33,7 +33,7 @@ def server_config(app: Any, settings: Settings) -> uvicorn.Config:
         port=settings.port,
         factory=isinstance(app, str),
         http=GuardedHTTP,
-        ws=GuardedWebSocket,
+        ws=WebSocket,
         ws_max_size=MAX_WS_MESSAGE,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # the heartbeat is wire.md §6's, not uvicorn's

@@ -1,44 +1,40 @@
-"""uvicorn's WebSocket protocol, hardened, and shortened for the frame that is usual.
+"""A WebSocket of a client's: the one owner of its connection, from upgrade to end.
 
-Bare uvicorn hangs on upgrades whose headers its WebSocket library refuses and answers
-pings without end (design.md §10). Knows no endpoint.
+uvicorn makes it (`ws=`) when a request is an upgrade. `Handshake` answers that; then
+the application takes the socket over as a `Listener`, and ASGI is done with it: an ASGI
+`send` per delivery costs 21-32 us, writing finished frames to the transport a tenth
+(design.md §1), and what a client says reaches the listener in the call that read it.
+Here are the rules of RFC 6455 about messages and closing, and the limits of wire.md §6
+that need no knowledge of a room. Knows no endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from http import HTTPStatus
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.websockets.websockets_sansio_impl import (
-    WebSocketsSansIOProtocol,
-)
 from uvicorn.server import ServerState
-from websockets.datastructures import Headers
-from websockets.exceptions import (
-    HeaderLineTooLong,
-    InvalidHeaderValue,
-    ProtocolError,
-    RequestLineTooLong,
-    TooManyHeaders,
-)
-from websockets.frames import Frame
-from websockets.http11 import Request, Response
-from websockets.protocol import Protocol, State
-from websockets.server import ServerProtocol
-from websockets.speedups import apply_mask
-from websockets.streams import StreamReader
+from websockets.frames import Opcode
 
 from cfmessenger.errors import CloseCode
-from gateway import metrics
-from gateway.server.refusals import LINGER_S, Timer, log, quiet, refusal
+from gateway.server.frames import (
+    BrokenFrame,
+    FrameReader,
+    checked_text,
+    close_code,
+    close_frame,
+    control_frame,
+    plain_text,
+)
+from gateway.server.handshake import CONNECTION, Handshake
+from gateway.server.refusals import LINGER_S, log
 
-HANDSHAKE_S = 9.0
-"""From a complete upgrade request to its answer: a second more than a room that wakes
-may take, and less than clients wait (websockets: 10 s)."""
-
+HIGH_WATER = 2**20
+"""Unsent bytes after which a socket is a slow consumer (wire.md §6: 1013)."""
+CLOSE_S = 10.0
+"""How long a client may take to answer a close."""
 MAX_FRAGMENTS = 64
 """Of one message; more is 1009 (wire.md §6)."""
 PINGS_PER_S = 10
@@ -48,290 +44,295 @@ MAX_UNREAD_PONGS = 64 * 1024
 MAX_AFTER_CLOSE = 64 * 1024
 """How much is still read from a client that was told goodbye, to find its own."""
 
-_BETWEEN_FRAMES = StreamReader.at_eof.__code__
+_PING = control_frame(Opcode.PING)
+_NO_GOODBYE = 1005  # of a client that has gone without one
 
 
-class _Stays:
-    """Stands where uvicorn keeps a socket's close timer: it closes a socket that has
-    none when the application's call ends."""
+class Listener(Protocol):
+    """Whoever takes a socket over."""
 
-    def cancel(self) -> None: ...
+    def on_text(self, data: bytes) -> None:
+        """A text message: UTF-8, at most `ws_max_size` bytes."""
+
+    def on_binary(self) -> None:
+        """A binary message."""
+
+    def on_alive(self) -> None:
+        """A WebSocket ping or pong."""
+
+    def on_slow(self) -> None:
+        """More than `HIGH_WATER` bytes are unsent: the client does not read."""
+
+    def on_lost(self, code: int) -> None:
+        """The socket is over and the listener did not `close` it. Comes once."""
 
 
-_STAYS = cast(asyncio.TimerHandle, _Stays())
+def socket_of(scope: Mapping[str, Any]) -> WebSocket:
+    """The connection that an ASGI scope is of."""
+    try:
+        return cast(WebSocket, scope["extensions"][CONNECTION])
+    except KeyError:
+        raise RuntimeError(f"uvicorn needs --ws {__name__}:WebSocket") from None
 
 
-class _MinimalLengths(StreamReader):
-    """Refuses a length in more bytes than it needs, or with the top bit set.
+class WebSocket(asyncio.Protocol):
+    """One client's connection.
 
-    RFC 6455 §5.2, which websockets does not check. A frame is read in these steps:
-    head, (length,) mask, payload.
+    `write` takes finished frames and never waits; `transport` is for what is beside
+    the frames. Whatever is called on a socket that is over does nothing.
     """
 
-    _least = 0  # what the length must be, if one is read next
-    _step = 0  # 0: a head, 1: its length, 2: its mask, 3: its payload
+    __slots__ = (
+        "_ended",
+        "_frames",
+        "_goodbye",
+        "_handshake",
+        "_kind",
+        "_listener",
+        "_loop",
+        "_pieces",
+        "_pings",
+        "_second",
+        "_server",
+        "_unheard",
+        "transport",
+        "write",
+    )
 
-    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
-        data = yield from super().read_exact(n)
-        if self._step == 0:
-            size = data[1] & 0x7F
-            self._least = {126: 126, 127: 2**16}.get(size, 0)
-            self._step = 1 if self._least else 2
-        elif self._step == 1:
-            if data[0] > 0x7F and n == 8 or int.from_bytes(data, "big") < self._least:
-                raise ProtocolError("length not minimal")
-            self._step = 2
-        else:
-            self._step = 3 if self._step == 2 else 0
-        return data
-
-
-class _Handshake(ServerProtocol):
-    """websockets' handshake and frames, refusing with envelopes."""
-
-    offered_headers: Headers | None = None  # the request's, until the socket is open
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.reader = _MinimalLengths()
-        self.parser = self.parse()
-        next(self.parser)
-
-    def accept(self, request: Request) -> Response:
-        self.offered_headers = request.headers
-        return super().accept(request)
-
-    def reject(self, status: int, text: str) -> Response:
-        fault = self.handshake_exc
-        wrong_version = (
-            isinstance(fault, InvalidHeaderValue)
-            and fault.name == "Sec-WebSocket-Version"
-        )
-        if wrong_version:
-            status = 426  # RFC 6455 §4.4
-        given = [
-            (name.lower().encode(), value.encode("latin-1"))
-            for name, value in (self.offered_headers or Headers()).raw_items()
-        ]
-        body, raw = refusal(int(status), given)
-        headers = Headers([(n.decode(), v.decode()) for n, v in raw])
-        headers["Connection"] = "close"
-        if status == 426:
-            headers["Upgrade"] = "websocket"
-            headers["Sec-WebSocket-Version"] = "13"
-        return Response(int(status), HTTPStatus(status).phrase, headers, body)
-
-
-def _rests_in(parser: Any) -> Any:
-    """The generator that a parser waits in."""
-    return parser.gi_yieldfrom
-
-
-def plain_text(data: bytes) -> bytes | None:
-    """The text, if `data` is just what a client nearly always sends: one whole frame,
-    masked, unfragmented, below 64 KiB and UTF-8. None leaves it to the library, faults
-    included."""
-    size = len(data)
-    if size < 8 or data[0] != 0x81:
-        return None
-    start, length = 6, data[1] - 0x80
-    if length == 126:
-        start, length = 8, int.from_bytes(data[2:4], "big")
-        if length < 126:
-            return None
-    if size != start + length or data[1] == 0xFF:
-        return None
-    text = apply_mask(data[start:], data[start - 4 : start])
-    if not text.isascii():
-        try:
-            text.decode()
-        except UnicodeDecodeError:
-            return None
-    return text
-
-
-class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket by websockets' sans-I/O protocol, limited.
-
-    For the application, beyond ASGI: `transport`, to write ready-made frames, and
-    `stay`, to outlive the application's call.
-    """
+    transport: asyncio.Transport
+    write: Callable[[bytes], None]
 
     def __init__(
         self,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.logger = quiet
-        self.conn = _Handshake(max_size=config.ws_max_size, logger=quiet)
-        self.on_text: Callable[[bytes], None] | None = None  # from `stay` on
+        self._loop = asyncio.get_running_loop()
+        self._server = server_state
+        # Until it has succeeded.
+        self._handshake: Handshake | None
+        self._handshake = Handshake(self, config, server_state, app_state)
+        self._listener: Listener | None = None  # from `take_over` to the end
+        self._ended: int | None = None  # from the end on, ours or theirs: the code
+        # While it ends: when it is cut, if the client does not do its part.
+        self._goodbye: asyncio.TimerHandle | None = None
+        self._unheard = 0  # bytes that came after our close frame
+        self._frames = FrameReader(config.ws_max_size)
+        self._kind = Opcode.TEXT  # of the message that is coming in fragments
+        self._pieces: list[bytes] = []  # what has come of it
         self._second = 0  # of loop time, in which `_pings` came
         self._pings = 0
-        self._after_close = 0  # bytes that came after our close frame
-        self._unanswered = Timer(self.loop)  # from the whole request until its answer
+
+    # What uvicorn and the loop call.
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        self.transport = transport
+        self.write = transport.write
+        self._server.connections.add(cast(Any, self))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unanswered.drop()
-        super().connection_lost(exc)
+        self._server.connections.discard(cast(Any, self))
+        if self._handshake is not None:
+            self._handshake.lost()
+            self._handshake = None
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+            self._goodbye = None
+        self._over(_NO_GOODBYE)
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self._listener is not None and self._frames.idle:
+                text = plain_text(data)
+                if text is not None:
+                    self._listener.on_text(text)
+                    return
             self._received(data)
         except Exception:
             # The loop would cut the connection without a word of why.
             log.exception("a socket failed")
-            self._fail(CloseCode.INTERNAL_ERROR, "internal error")
+            self.fail(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def pause_writing(self) -> None:
+        if self._listener is not None:
+            self._listener.on_slow()
+
+    def shutdown(self) -> None:
+        """The server stops; whoever is still at the door is told to try again."""
+        if self._handshake is not None:
+            self._handshake.turn_away()
+        else:
+            self.fail(CloseCode.RESTART, "")
+            self._hang_up()
+
+    # What the handshake calls.
+
+    def opened(self) -> None:
+        self._handshake = None
+
+    def answered(self) -> None:
+        if self._listener is None and self._handshake is None:
+            self.fail(CloseCode.INTERNAL_ERROR, "internal error")  # nobody's socket
+
+    # What the listener calls.
+
+    def take_over(self, listener: Listener) -> None:
+        """From here on the socket is the listener's; what has come already is told it
+        before this returns."""
+        if self._ended is not None:
+            listener.on_lost(self._ended)
+            return
+        self._listener = listener
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        if not self._frames.idle:
+            self.resume()  # before the client's frames, for they may pause it again
+            self.data_received(b"")
+
+    def ping(self) -> None:
+        """Send a WebSocket ping; the pong shows as `on_alive`."""
+        if self._ended is None and not self.transport.is_closing():
+            self.write(_PING)
+
+    def pause(self) -> None:
+        """Read nothing until `resume`; what came with the last bytes still comes."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until the kernel has what was written; False if it takes too long."""
+        end = self._loop.time() + timeout_s
+        unsent = self.transport.get_write_buffer_size
+        # No event tells that a transport is quite empty.
+        while unsent() and self._loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return unsent() == 0
+
+    def close(self, code: int, reason: str, within_s: float = CLOSE_S) -> None:
+        """Send a close frame and hear nothing more; the connection ends with the
+        client's own, or so many seconds later."""
+        if self._ended is not None or self.transport.is_closing():
+            return
+        self._ended, self._listener = code, None
+        self.write(close_frame(code, reason))
+        self._goodbye = self._loop.call_later(within_s, self.transport.abort)
+        self.resume()  # the answer to the close is to be read
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close it for a reason that is not the listener's, who hears of it.
+
+        It ends with the client's answer or `LINGER_S` later.
+        """
+        if self._handshake is not None:
+            self.transport.abort()  # there is nothing to close yet
+            return
+        listener = self._listener
+        self.close(code, reason, LINGER_S)
+        if listener is not None and self._listener is None:
+            listener.on_lost(code)
+
+    # What the client says.
 
     def _received(self, data: bytes) -> None:
-        if self.on_text is not None and self._between_messages():
-            text = plain_text(data)
-            if text is not None:
-                self.on_text(text)
-                return
-        if self.close_sent:
-            self._after_close += len(data)
-            if self._after_close > MAX_AFTER_CLOSE:
-                self.transport.pause_reading()  # the timer will end it
-                return
-        super().data_received(data)
-        if not self.handshake_initiated and self.conn.handshake_exc is not None:
-            self._refuse_unreadable(self.conn.handshake_exc)
-
-    def _between_messages(self) -> bool:
-        """Nothing that came before is still with the library."""
-        conn = self.conn
-        return (
-            conn.state is State.OPEN
-            and conn.current_size is None
-            and _rests_in(conn.parser).gi_code is _BETWEEN_FRAMES
-        )
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if self.response.status_code == 101:
-            self._unanswered.set(HANDSHAKE_S, self._too_slow)
-        else:
-            metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
-
-    async def send(self, message: Any) -> None:
-        await super().send(message)
-        if not self.handshake_complete and self.close_sent:
-            # Refused with an answer of its own, which uvicorn would call incomplete.
-            self.handshake_complete = True
-        if message["type"] == "websocket.accept":
-            self._forget_handshake()
-        if self.handshake_complete:
-            self._unanswered.drop()
-
-    def _forget_handshake(self) -> None:
-        """Free the request and its headers, which a socket would keep for hours."""
-        del self.request, self.response
-        conn = cast(_Handshake, self.conn)
-        conn.offered_headers = None
-        frames = _rests_in(conn.parser)
-        if _rests_in(frames).gi_code is _BETWEEN_FRAMES:
-            # The same parser without the one around it, which holds the request.
-            conn.parser = Protocol.parse(conn)
-            next(conn.parser)
-
-    def stay(self, on_text: Callable[[bytes], None]) -> None:
-        """The application's call may end: the socket lives until somebody closes it.
-
-        `on_text` gets the text of a frame that `plain_text` can read; any other goes
-        through the library and uvicorn's queue.
-        """
-        self.on_text = on_text
-        self.close_timer = _STAYS
-
-    async def run_asgi(self) -> None:
-        await super().run_asgi()
-        if self.close_timer is _STAYS:
-            self.close_timer = None
-        if self.on_text is not None:
-            del self.scope
-
-    def handle_ping(self) -> None:
-        if self.close_sent:
-            self.conn.data_to_send()
+        if self._handshake is not None and not self._handshake.begun:
+            self._handshake.begin(data)
             return
-        second = int(self.loop.time())
+        if self._ended is not None:
+            self._unheard += len(data)
+            if self._unheard > MAX_AFTER_CLOSE:
+                self.pause()  # `_goodbye` will end it
+                return
+        self._frames.feed(data)
+        if self._listener is None and self._ended is None:
+            self.pause()  # until somebody takes it over
+            return
+        try:
+            # After a close of the client's nothing counts, and nothing is left to say.
+            while not self.transport.is_closing():
+                frame = self._frames.next()
+                if frame is None:
+                    break
+                self._take(*frame)
+        except BrokenFrame as fault:
+            # §7.1.7: a reply could not be read, so nobody waits for one. But with bytes
+            # unread TCP would throw away the close frame: §7.1.1, half a close first.
+            self.fail(fault.code, fault.reason)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self._hang_up()
+
+    def _take(self, opcode: Opcode, fin: bool, payload: bytes) -> None:
+        listener = self._listener
+        if listener is None:  # we have said goodbye, and wait for theirs
+            if opcode is Opcode.CLOSE:
+                self._hang_up()
+        elif opcode is Opcode.CLOSE:
+            code = close_code(payload)
+            if self._pieces:
+                raise BrokenFrame("incomplete fragmented message")
+            self.write(control_frame(opcode, payload))  # §5.5.1: echoed
+            self._hang_up()
+            self._over(code)
+        elif opcode is Opcode.PING:
+            listener.on_alive()
+            self._answer(payload)
+        elif opcode is Opcode.PONG:
+            listener.on_alive()
+        else:
+            self._add(listener, opcode, fin, payload)
+
+    def _answer(self, ping: bytes) -> None:
+        second = int(self._loop.time())
         if second != self._second:
             self._second, self._pings = second, 0
         self._pings += 1
         if self._pings > PINGS_PER_S:
-            self._fail(CloseCode.ABUSE, "too many pings")
-        elif self.transport.get_write_buffer_size() > MAX_UNREAD_PONGS:
-            self.conn.data_to_send()  # nobody reads the pongs: drop this one
+            self.fail(CloseCode.ABUSE, "too many pings")
+        elif (
+            self._ended is None
+            # Else nobody reads the pongs: this one is dropped.
+            and self.transport.get_write_buffer_size() <= MAX_UNREAD_PONGS
+        ):
+            self.write(control_frame(Opcode.PONG, ping))
+
+    def _add(
+        self, listener: Listener, opcode: Opcode, fin: bool, payload: bytes
+    ) -> None:
+        if opcode is not Opcode.CONT:
+            self._kind = opcode
+        elif len(self._pieces) >= MAX_FRAGMENTS:
+            self.fail(CloseCode.TOO_BIG, "too many fragments")
+            return
+        if not fin:
+            self._pieces.append(payload)
+            return
+        if self._pieces:
+            payload = b"".join((*self._pieces, payload))
+            self._pieces = []
+        if self._kind is Opcode.TEXT:
+            listener.on_text(checked_text(payload))
         else:
-            super().handle_ping()
+            listener.on_binary()
 
-    def handle_cont(self, event: Frame) -> None:
-        if self.close_sent:
-            return
-        if len(self.frames) >= MAX_FRAGMENTS:
-            self._fail(CloseCode.TOO_BIG, "too many fragments")
-            return
-        super().handle_cont(event)
-
-    def shutdown(self) -> None:
-        """Whoever is still at the door when the server stops is told to try again."""
-        if self.handshake_initiated and not self.handshake_complete:
-            self._turn_away()
-        super().shutdown()
-
-    def _fail(self, code: int, reason: str) -> None:
-        """Sends a close frame; the connection ends with the reply or `LINGER_S` later.
-
-        The application receives a `websocket.disconnect` with the code at once. On a
-        socket that is closed or closing it does nothing; before the handshake is done
-        it drops the connection.
-        """
-        if self.close_sent or self.transport.is_closing():
-            return
-        if self.conn.state is not State.OPEN:
-            self.transport.abort()  # there is nothing to close yet
-            return
-        self.conn.data_to_send()
-        self.conn.send_close(code, reason)
-        self.close_sent = True
-        self.queue.put_nowait(
-            {"type": "websocket.disconnect", "code": code, "reason": reason}
-        )
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-
-    def _refuse_unreadable(self, fault: Exception) -> None:
-        """The library could not read the request, and uvicorn would never answer."""
-        if self.close_sent:
-            return
-        metrics.REFUSED_CONNECTIONS.labels("malformed").inc()
-        log.info("malformed upgrade: %s", type(fault).__name__)
-        self.handshake_complete = self.close_sent = True
-        answer = b"".join(self.conn.data_to_send())
-        if not answer:
-            status = 400
-            if isinstance(fault, HeaderLineTooLong | TooManyHeaders):
-                status = 431
-            elif isinstance(fault, RequestLineTooLong):
-                status = 414
-            answer = self.conn.reject(status, "").serialize()
-        self.transport.write(answer)
+    def _hang_up(self) -> None:
+        """End the connection once all is written, which a client that does not read
+        must not put off for ever."""
         self.transport.close()
+        if self._goodbye is None and self.transport.get_write_buffer_size():
+            self._goodbye = self._loop.call_later(CLOSE_S, self.transport.abort)
 
-    def _too_slow(self) -> None:
-        metrics.REFUSED_CONNECTIONS.labels("slow_handshake").inc()
-        if self.handshake_complete or self.transport.is_closing():
-            return
-        # Whatever it waits for, Valkey or the namespace: it may be there next time.
-        self._turn_away()
-        self.transport.close()
-
-    def _turn_away(self) -> None:
-        self.handshake_complete = self.close_sent = True
-        self.transport.write(self.conn.reject(503, "").serialize())
+    def _over(self, code: int) -> None:
+        """It has ended, and not by our close: whoever listens hears of it."""
+        if self._ended is None:
+            self._ended = code
+            listener, self._listener = self._listener, None
+            if listener is not None:
+                listener.on_lost(code)

@@ -10,11 +10,13 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from cfmessenger.link.messages import text_frame
 from cfmessenger.storage.valkey_kv import connect as kv_connect
 from gateway.api.admission import Admission, authorise_upgrade
 from gateway.app import create_app
 from gateway.envelope import Refusal, refuse
 from gateway.origin import check_origin
+from gateway.server.websocket_protocol import socket_of
 from tests.gateway.api.test_endpoints import ROOMS
 from tests.gateway.edge import (
     Gateway,
@@ -52,7 +54,7 @@ class Doorkeeper:
                 "since": result.since,
             }
         )
-        await send({"type": "websocket.send", "text": text})
+        socket_of(scope).write(text_frame(text.encode()))
         await send({"type": "websocket.close", "code": 1000})
 
 

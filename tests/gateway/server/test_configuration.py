@@ -1,24 +1,20 @@
 """uvicorn as we run it, over raw TCP: what bare uvicorn lets through is refused."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
 from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cfmessenger.settings import Settings
-from gateway.server import http_protocol, websocket_protocol
+from gateway.server import handshake, http_protocol
 from gateway.server.configuration import server_config
-from gateway.server.websocket_protocol import GuardedWebSocket, plain_text
 from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
-from tests.gateway.node import masked
+from tests.gateway.server.echo import Echo, echoing, enveloped, parsed
 from tests.patience import Stopwatch
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -26,94 +22,10 @@ UPGRADE = f"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}"
 VERSION = "Sec-WebSocket-Version: 13\r\n"
 
 
-class Echo:
-    """An application that answers with what it was told, and remembers scopes."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Scope] = []
-        self.connection: object = None  # of the last WebSocket
-        self.ended = asyncio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                kind = (await receive())["type"]
-                await send({"type": f"{kind}.complete"})
-                if kind == "lifespan.shutdown":
-                    return
-        self.scopes.append(scope)
-        if scope["type"] == "http":
-            await self.http(scope, receive, send)
-        else:
-            await self.websocket(scope, receive, send)
-
-    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self.ended.set()
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        length = str(len(body)).encode()
-        start = {"type": "http.response.start", "status": 200}
-        await send(start | {"headers": [(b"content-length", length)]})
-        await send({"type": "http.response.body", "body": body})
-
-    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.connection = getattr(send, "__self__", None)  # as `ServerTap` finds it
-        if scope["path"] == "/never":
-            await receive()
-            await receive()
-            self.ended.set()
-            return
-        if scope["path"] == "/refused":
-            start = {"type": "websocket.http.response.start", "status": 403}
-            await send(start | {"headers": [(b"x-own", b"1")]})
-            await send({"type": "websocket.http.response.body", "body": b"no"})
-            return
-        await receive()
-        await send({"type": "websocket.accept"})
-        while True:
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                self.code = message.get("code")
-                self.ended.set()
-                return
-            await send({"type": "websocket.send"} | {"text": message.get("text")})
-
-
-@asynccontextmanager
-async def echoing(valkey_url: str) -> AsyncIterator[Gateway]:
-    async with serving(Echo(), settings_for(valkey_url)) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 async def edge(valkey_url: str) -> AsyncIterator[Gateway]:
     async with echoing(valkey_url) as running:
         yield running
-
-
-def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    fields = (line.partition(": ") for line in lines)
-    return int(first.split()[1]), {n.lower(): v for n, _, v in fields}, body
-
-
-def enveloped(answer: bytes, status: int, code: str) -> dict[str, str]:
-    found, headers, body = parsed(answer)
-    assert found == status, answer
-    assert headers["content-type"] == "application/json"
-    assert headers["connection"] == "close"
-    envelope = json.loads(body)
-    assert set(envelope) == {"success", "error", "meta"}
-    assert envelope["error"]["code"] == code
-    assert envelope["meta"]["requestId"] == headers["x-request-id"]
-    assert "server" not in headers
-    return headers
 
 
 # Deadlines
@@ -187,7 +99,7 @@ async def test_a_connection_between_requests_and_a_socket_are_let_be(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_protocol, "REQUEST_S", 0.05)
-    monkeypatch.setattr(websocket_protocol, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(handshake, "HANDSHAKE_S", 0.05)
     async with echoing(valkey_url) as edge:
         url = f"ws://127.0.0.1:{edge.port}/"
         async with edge.client() as http, connect(url, proxy=None) as socket:
@@ -202,7 +114,7 @@ async def test_a_connection_between_requests_and_a_socket_are_let_be(
 async def test_a_handshake_that_nobody_answers(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket_protocol, "HANDSHAKE_S", 0.1)
+    monkeypatch.setattr(handshake, "HANDSHAKE_S", 0.1)
     async with echoing(valkey_url) as edge:
         request = f"GET /never HTTP/1.1\r\n{UPGRADE}{VERSION}\r\n".encode()
         headers = enveloped(await edge.raw(request), 503, "UNAVAILABLE")
@@ -417,111 +329,6 @@ async def test_no_header_says_what_we_run(edge: Gateway) -> None:
         assert "Sec-WebSocket-Extensions" not in socket.response.headers
 
 
-# Sockets
-
-
-async def test_a_socket_that_fails_is_closed_with_the_first_reason(
-    edge: Gateway,
-) -> None:
-    async with connect(f"ws://127.0.0.1:{edge.port}/", proxy=None) as socket:
-        connection = edge.app.connection
-        assert isinstance(connection, GuardedWebSocket)
-        connection._fail(4501, "logged out")
-        connection._fail(4501, "once is enough")
-        with pytest.raises(ConnectionClosed):
-            await socket.recv()
-        assert (socket.close_code, socket.close_reason) == (4501, "logged out")
-
-
-async def test_an_applications_own_refusal_is_whole_and_not_an_error(
-    edge: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        async with connect(f"ws://127.0.0.1:{edge.port}/refused", proxy=None):
-            pass
-    response = caught.value.response
-    assert (response.status_code, response.body) == (403, b"no")
-    assert response.headers["X-Own"] == "1"
-    assert caplog.records == []
-
-
-async def test_a_message_of_64_kib_and_one_byte_more(edge: Gateway) -> None:
-    url = f"ws://127.0.0.1:{edge.port}/"
-    async with connect(url, proxy=None, compression=None) as socket:
-        await socket.send("x" * 65_536)
-        assert len(await socket.recv()) == 65_536
-        await socket.send("x" * 65_537)
-        with pytest.raises(ConnectionClosed):
-            await socket.recv()
-        assert socket.close_code == 1009
-
-
-@pytest.mark.parametrize("first", [b"", b"y"])
-async def test_a_message_in_too_many_pieces(edge: Gateway, first: bytes) -> None:
-    async def pieces() -> AsyncIterator[str]:
-        for _ in range(70):
-            yield first.decode()
-
-    url = f"ws://127.0.0.1:{edge.port}/"
-    async with connect(url, proxy=None, compression=None) as socket:
-        with pytest.raises(ConnectionClosed):
-            await socket.send(pieces())
-            await socket.recv()
-        assert socket.close_code == 1009
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        masked(1, b"12345678", fin=False),
-        masked(0, b"12345678"),
-        masked(2, b"12345678"),
-        masked(9, b"12345678"),
-        b"\xc1" + masked(1, b"12345678")[1:],  # a reserved bit
-        b"\x81\x0812345678",  # not masked
-        b"\x81\x7e\x00\x0812345678",
-        masked(1, b"x" * 127)[:1] + b"\xff" + bytes(4) + b"x" * 127,  # 64-bit size
-        b"\x81\xfe\x00\x08" + masked(1, b"12345678")[2:],  # a longer size than needed
-        masked(1, b"12345678")[:-1],
-        masked(1, b"12345678") + b"\x81",
-        masked(1, b"12345678") * 2,
-        masked(1, b"x" * 65_536),
-        masked(1, b"12345678\xff"),
-        masked(1, b"\xed\xa0\x80" * 3),  # a surrogate
-        b"",
-        b"\x81",
-    ],
-)
-def test_what_is_not_plain_text_is_left_to_the_library(frame: bytes) -> None:
-    assert plain_text(frame) is None
-    assert plain_text(masked(1, b"12345678")) == b"12345678"
-
-
-async def test_more_than_ten_pings_a_second_are_abuse(edge: Gateway) -> None:
-    url = f"ws://127.0.0.1:{edge.port}/"
-    async with connect(url, proxy=None, ping_interval=None) as socket:
-        for _ in range(5):
-            async with patience.within(1):
-                await (await socket.ping())
-        with pytest.raises(ConnectionClosed):
-            for _ in range(30):
-                await socket.ping()
-            await socket.recv()
-        assert socket.close_code == 4508
-
-
-async def test_bad_utf8_is_1007_without_a_traceback(
-    edge: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = f"ws://127.0.0.1:{edge.port}/"
-    async with connect(url, proxy=None) as socket:
-        await socket.send(b"\xff\xfe", text=True)
-        with pytest.raises(ConnectionClosed):
-            await socket.recv()
-        assert socket.close_code == 1007
-    assert caplog.records == []
-
-
 async def test_nothing_logs_a_url_with_its_query(
     edge: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -535,13 +342,6 @@ async def test_nothing_logs_a_url_with_its_query(
     ours = [r.getMessage() for r in caplog.records if "client" not in r.name]
     ours = [line for line in ours if "HTTP Request: GET" not in line]
     assert not [line for line in ours if "secret-" in line]
-
-
-async def test_stopping_closes_sockets_with_1012(valkey_url: str) -> None:
-    async with echoing(valkey_url) as edge:
-        socket = await connect(f"ws://127.0.0.1:{edge.port}/", proxy=None)
-    await socket.wait_closed()
-    assert socket.close_code == 1012
 
 
 # Configuration

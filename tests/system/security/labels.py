@@ -36,6 +36,7 @@ _MIDDLEWARE = "gateway/test_middleware"
 _ADMISSION = "gateway/api/test_admission"
 _BAD = "gateway/api/test_bad_input"
 _CONNECTION = "gateway/live/test_connection"
+_SOCKET = "gateway/server/test_websocket_protocol"
 _ENDPOINTS = "gateway/api/test_endpoints"
 _LOGINS = "gateway/live/test_logins"
 _SOCKETS = "gateway/live/test_sockets"
@@ -71,7 +72,11 @@ LABELS: dict[str, Label] = {
     "D6d": Label(
         "Pings without end are abuse, and pongs nobody reads are dropped.",
         (
-            *_in(_SERVER, "more_than_ten_pings_a_second_are_abuse"),
+            *_in(
+                _SOCKET,
+                "more_than_ten_pings_a_second_are_abuse",
+                "pongs_that_nobody_reads_are_dropped",
+            ),
             *_in(_CONNECTION, "more_than_ten_pings_a_second_are_abuse"),
         ),
     ),
@@ -438,7 +443,7 @@ LABELS: dict[str, Label] = {
         "A flood of nonsense is few lines.",
         (
             *_in(_EDGE, "g4_a_flood_of_nonsense_is_few_lines"),
-            *_in(_SERVER, "bad_utf8_is_1007_without_a_traceback"),
+            *_in(_SOCKET, "bad_utf8_is_1007_without_a_traceback"),
         ),
         "The access log is a record: one line for each whole request.",
     ),
@@ -726,14 +731,14 @@ LABELS: dict[str, Label] = {
                 "a_binary_frame_is_1003",
             ),
             *_in(
-                _SERVER,
+                _SOCKET,
                 "a_message_of_64_kib_and_one_byte_more",
                 "bad_utf8_is_1007_without_a_traceback",
             ),
         ),
-        "A close in the middle of a message is answered with the library's code.",
+        "A close in the middle of a message is answered with 1002.",
     ),
-    "F-2": Label("Pieces without end.", _in(_SERVER, "a_message_in_too_many_pieces")),
+    "F-2": Label("Pieces without end.", _in(_SOCKET, "a_message_in_too_many_pieces")),
     "F-3": Label(
         "Faults without end, and silence.",
         _in(

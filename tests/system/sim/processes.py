@@ -19,7 +19,6 @@ import msgspec
 
 import actors.activation
 import actors.host
-import gateway.live.sockets
 from actors.activation import Activation
 from actors.host import Host
 from actors.host_settings import HostSettings
@@ -34,6 +33,8 @@ from cfmessenger.storage.log import Fenced, ValkeyLog
 from cfmessenger.wire.protocol import Status
 from gateway.api.admission import Admission
 from gateway.live.sockets import Sockets
+from gateway.server.handshake import CONNECTION
+from gateway.server.websocket_protocol import Listener
 from tests.system.sim.fake_kv import FakeKv
 from tests.system.sim.fake_valkey import URL
 from tests.system.sim.history import MESSAGES, POISON
@@ -200,7 +201,7 @@ class Edge(asyncio.Protocol):
     def __init__(self, gateway: GatewayProcess) -> None:
         self.gateway = gateway
         self.transport: Any = None
-        self.calls: dict[str, Any] | None = None
+        self.listener: Listener | None = None
         self.lost = False
         self.user = self.room = ""  # as it said on entering
         self._buffer = b""
@@ -224,10 +225,10 @@ class Edge(asyncio.Protocol):
             self._greeted = True
             hello = msgspec.json.decode(text)
             self.gateway.world.loop.create_task(self._serve(hello))
-        elif self.calls is None:
+        elif self.listener is None:
             self._early.append(text)
         else:
-            self.calls["on_text"](text)
+            self.listener.on_text(text)
 
     async def _serve(self, hello: dict[str, Any]) -> None:
         world, user = self.gateway.world, hello["user"]
@@ -237,7 +238,8 @@ class Edge(asyncio.Protocol):
         admission = Admission(session, hello["room"], hello["since"], None)
         sockets = self.gateway.sockets
         assert sockets is not None
-        scope = {"client": ("client", 1), "sim.edge": self}
+        extensions = {CONNECTION: SimWire(self)}
+        scope = {"client": ("client", 1), "extensions": extensions}
         await sockets.serve(admission, scope, self._send)
 
     async def _send(self, event: Any) -> None:
@@ -246,25 +248,25 @@ class Edge(asyncio.Protocol):
         elif event["type"] == "websocket.http.response.body":
             self.transport.close()
 
-    def take_over(self, calls: dict[str, Any]) -> None:
-        self.calls = calls
+    def take_over(self, listener: Listener) -> None:
+        self.listener = listener
         for text in self._early:
-            calls["on_text"](text)
+            listener.on_text(text)
         if self.lost:
-            calls["on_lost"](1006)
+            listener.on_lost(1006)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self.calls is not None:
-            self.calls["on_lost"](1006)
+        if self.listener is not None:
+            self.listener.on_lost(1006)
 
 
 class SimWire:
-    """A gateway's `RawSocket` over an edge; what is written goes to the checker."""
+    """A gateway's `WebSocket` over an edge; what is written goes to the checker."""
 
-    def __init__(self, scope: Any) -> None:
-        self._edge: Edge = scope["sim.edge"]
-        self._world = self._edge.gateway.world
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._world = edge.gateway.world
         self._closed = False
         self.write = self._write
 
@@ -275,8 +277,8 @@ class SimWire:
         if not self._closed:
             self._edge.transport.write(blob)
 
-    def take_over(self, **calls: Any) -> None:
-        self._edge.take_over(calls)
+    def take_over(self, listener: Listener) -> None:
+        self._edge.take_over(listener)
 
     def pause(self) -> None:
         pass  # as if all that is still to come had come with the last bytes
@@ -285,8 +287,8 @@ class SimWire:
         pass
 
     def ping(self) -> None:
-        if not self._edge.lost and self._edge.calls is not None:
-            self._edge.calls["on_alive"]()
+        if not self._edge.lost and self._edge.listener is not None:
+            self._edge.listener.on_alive()
 
     async def drained(self, timeout_s: float) -> bool:
         await asyncio.sleep(self._world.network.latency())
@@ -363,7 +365,6 @@ def replaced() -> Iterator[None]:
             (actors.host, "Clock", SimClock),
             (actors.host, "Peer", Peer),
             (Room, "message", _with_a_bug(Room.message)),
-            (gateway.live.sockets, "RawSocket", SimWire),
         ):
             stack.enter_context(mock.patch.object(where, name, what))
         yield
