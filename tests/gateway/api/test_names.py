@@ -551,7 +551,7 @@ async def test_a_choice_survives_a_blip_whichever_socket_returns_first(
     async with node.visit() as again:
         for hub in (node.hub(0), node.hub(1)):
             for connection in list(hub._by_user.get(user_id, ())):
-                connection.wire.close(1012, "a blip")
+                connection.wire.fail(1012, "a blip")
         for socket in sockets:
             await socket.closed()
         await witness.wait("participants", lambda f: not shows(f, user_id))
