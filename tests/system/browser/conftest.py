@@ -10,7 +10,7 @@ from tests.system.browser.stage import CHROMIUM, PATIENCE_MS, Stage, Up
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def up() -> Iterator[Up]:
     started = Up()
     try:
@@ -19,7 +19,7 @@ def up() -> Iterator[Up]:
         started.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on the PATH (apt-get install chromium)")

@@ -154,11 +154,13 @@ class Cluster:
 
     def start_worker_node(self) -> RayNode:
         """The second node; `wait_started` is the caller's."""
-        head_only = ("--head", "--port", "--temp-dir", "--include", "--no-monitor")
+        head_only = ("--head", "--port", "--temp-dir", "--no-monitor")
         command = [
             flag
             for flag in self._head.command
-            if not flag.startswith((*head_only, "--dashboard-port"))
+            if not flag.startswith(
+                (*head_only, "--dashboard-port", "--include-dashboard")
+            )
         ]
         return self._start_node([*command, f"--address={self._ray.address}"])
 

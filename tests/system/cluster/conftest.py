@@ -9,7 +9,7 @@ from tests.system.cluster.cluster import Cluster, Visit, new_folder, visiting
 _measured: list[str] = []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:

@@ -107,9 +107,10 @@ class Nodes:
         flags = [f"--address={self.address}"]
         if not self.address:
             flags = ["--head", "--port=0", "--dashboard-port=0", "--no-monitor"]
-            flags += ["--include-dashboard=false", "--include-log-monitor=false"]
+            flags += ["--include-dashboard=false"]
             flags += [f"--temp-dir={self._folder / 'ray'}"]
         flags += ["--block", "--num-cpus=1", f"--labels=region={region}"]
+        flags += ["--include-log-monitor=false"]
         flags += ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats"]
         flags += ["--dashboard-agent-listen-port=0", "--object-store-memory=78643200"]
         log = self._folder / f"{region}-{len(self.nodes)}-{time.monotonic_ns()}.log"

@@ -1,4 +1,4 @@
-"""The Ray that the contract's `cluster` half runs on, once a session."""
+"""The Ray that the contract's `cluster` half runs on, once for all of it."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from tests.conftest import own_valkey, url_of
 from tests.ray_cluster import RayCluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     """A real Ray with two namespace servers, on a Valkey of its own: it keeps pools
     ready all the time, whose names other tests use too."""
