@@ -93,7 +93,8 @@ async def house(
     data: Path,
 ) -> AsyncIterator[House]:
     # All nine, so that the hour does not matter.
-    up = start(CFM_BOTS_ACTIVE="9", CFM_GATEWAYS="2", CFM_CHAT_RATE="0").wait_ready()
+    settings = {"CFM_BOTS_ACTIVE": "9", "CFM_GATEWAYS": "2", "CFM_CHAT_RATE": "0"}
+    up = start(few_workers=False, **settings).wait_ready()
     made = House(up, data)
     await made.sign_in()
     try:

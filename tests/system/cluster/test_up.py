@@ -23,6 +23,13 @@ pytestmark = pytest.mark.cluster
 
 STOP_S = 10.0
 
+# Half of what a start takes is Ray's workers: here no more of them than it needs.
+FEW_WORKERS = {
+    "CFM_WARM_WORKERS": "0",
+    "CFM_POOL_SIZE": "1",
+    "CFM_BOTS_ACTIVE": "0",
+}
+
 
 class Messenger:
     """One `up` in a data folder; a test may start several, one after another."""
@@ -115,8 +122,9 @@ def data(tmp_path: Path) -> Path:
 def start(data: Path) -> Iterator[Callable[..., Messenger]]:
     started: list[Messenger] = []
 
-    def begin(**env: str) -> Messenger:
-        started.append(Messenger(data, **env))
+    def begin(few_workers: bool = True, **env: str) -> Messenger:
+        few = FEW_WORKERS if few_workers else {}
+        started.append(Messenger(data, **few | env))
         return started[-1]
 
     yield begin
@@ -131,7 +139,7 @@ def start(data: Path) -> Iterator[Callable[..., Messenger]]:
 
 
 def test_one_life(start: Callable[..., Messenger], data: Path) -> None:
-    up = start(CFM_GATEWAYS="2").wait_ready()
+    up = start(few_workers=False, CFM_GATEWAYS="2").wait_ready()
     up.wait_serving()
 
     # A second start says who has the folder, and leaves the first alone.
