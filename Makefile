@@ -6,6 +6,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of some hundred processes compiles the product anew, and each
+# process of tests all tests.
+export PYTHONDONTWRITEBYTECODE :=
 ARGS   ?=
 # Processes of tests: three for two cores, since some of it is waiting, and six at most.
 # `make test WORKERS=0` is one after the other.
@@ -16,7 +19,7 @@ PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   tests/actors/test_gates.py tests/actors/test_load.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint lint-js types format load bench chaos sim clean lock
+.PHONY: help run test test-long test-fast lint lint-js types format load bench chaos sim clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -27,6 +30,9 @@ run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 test: $(STAMP) ## run the tests (ARGS="-k room" narrows them, WORKERS=0 is one by one)
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder \
 	  --durations 20 --durations-min 1 $(ARGS)
+
+test-long: export TESTS := long
+test-long: test ## ... with every random example and seed, and what takes minutes
 
 test-fast: $(STAMP) ## the tests of the pure parts, in less than a minute
 	$(BIN)/python -m pytest -n $(WORKERS) -q $(PURE) --ignore tests/test_packaging.py \

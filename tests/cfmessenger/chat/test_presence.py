@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.presence import BURST, Presence
+from tests.effort import tries
 
 from .audience import Audience
 
@@ -543,7 +544,7 @@ def view(frames: list[dict[str, Any]], before: dict[str, str]) -> dict[str, str]
     return {user_id: status for user_id, status in seen.items() if status != "offline"}
 
 
-@settings(max_examples=100)
+@settings(max_examples=tries(100))
 @given(steps_of)
 def test_every_watcher_converges_to_who_is_online(steps: list[Step]) -> None:
     there = audience()
@@ -568,7 +569,7 @@ def test_every_watcher_converges_to_who_is_online(steps: list[Step]) -> None:
     assert recorded == everyone
 
 
-@settings(max_examples=100)
+@settings(max_examples=tries(100))
 @given(steps_of, steps_of)
 def test_a_restored_registry_behaves_as_the_registry(
     before: list[Step], after: list[Step]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.wire.protocol import decode_message
+from tests.effort import tries
 
 from .audience import Audience
 
@@ -52,7 +53,7 @@ def life(step: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
     return st.lists(step, min_size=15, max_size=60)
 
 
-quick = settings(max_examples=100)
+quick = settings(max_examples=tries(100))
 
 
 def carry_out(there: Audience, step: Step) -> list[fx.Effect]:

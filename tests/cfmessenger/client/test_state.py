@@ -24,6 +24,7 @@ from cfmessenger.client import (
 )
 from cfmessenger.client.events import Acknowledged, DirectMessage, Rejected
 from cfmessenger.wire.protocol import ErrorFrame, Message, Participants, PresenceUpdate
+from tests.effort import tries
 
 
 def message(seq: int, id: str = "", sender: str = "user_2") -> dict[str, Any]:  # noqa: A002
@@ -435,7 +436,7 @@ steps = st.lists(
 
 
 @given(steps, st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=tries(200))
 def test_whatever_is_cut_everything_comes_once_and_in_order(
     plan: list[tuple[str, int]], remembers: bool
 ) -> None:

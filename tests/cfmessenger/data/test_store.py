@@ -22,6 +22,7 @@ from cfmessenger.data.tables import usage
 from cfmessenger.errors import ProtocolError, Unavailable
 from tests import patience
 from tests.cfmessenger.data.conftest import Pair
+from tests.effort import tries
 from tests.postgresql import PostgreSQL
 
 SENT = {"items": [Item(name="tea", quantity=1, unit_price=350)], "currency": "EUR"}
@@ -69,7 +70,7 @@ _ROWS = st.lists(st.tuples(_AT, _CURRENCY), max_size=9)
 
 
 @settings(
-    max_examples=40,
+    max_examples=tries(40),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.link import messages as link
 from cfmessenger.link.framing import TooLong
+from tests.effort import tries
 
 TEXT = st.text(string.ascii_letters + "é🎈", max_size=6)
 NUMBER = st.integers(0, 2**40)
@@ -158,7 +159,7 @@ def test_what_is_no_message_breaks_the_link(value: object) -> None:
         list(link.actor_reader().feed(raw))
 
 
-@settings(max_examples=300)
+@settings(max_examples=tries(300))
 @given(st.binary(max_size=60))
 @example(b"\x94\x00\x01\xa1\xff\xa1g")  # a Hello whose key is not UTF-8
 @example(b"\x93\x03\x07" + b"\x91" * 100_000 + b"\x01")  # deeper than the stack
@@ -172,7 +173,7 @@ def test_garbage_is_a_broken_link_or_a_message(body: bytes) -> None:
             pass
 
 
-@settings(max_examples=200)
+@settings(max_examples=tries(200))
 @given(st.binary(max_size=200))
 def test_a_stream_of_garbage_is_a_broken_link_or_waits(stream: bytes) -> None:
     try:

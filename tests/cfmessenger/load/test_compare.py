@@ -20,6 +20,7 @@ from cfmessenger.load.compare import (
     table,
 )
 from cfmessenger.load.result import Health, Host, Oracle, Result, Second, Server
+from tests.effort import tries
 
 from . import samples
 
@@ -206,7 +207,7 @@ def test_dearer_deliveries_are_worse() -> None:
 series = st.lists(st.floats(1, 1e6), min_size=5, max_size=40)
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(25))
 @given(series, series)
 def test_the_interval_is_the_same_each_time_and_the_right_way_round(
     a: list[float], b: list[float]

@@ -19,6 +19,7 @@ from cfmessenger.load.result import (
     Result,
     Second,
 )
+from tests.effort import tries
 
 from . import samples
 
@@ -174,7 +175,7 @@ def test_an_empty_result_can_be_summed_up() -> None:
     assert row(text, "oracle") == "oracle nothing checked"
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(25))
 @given(st.text())
 def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
     result = Result(

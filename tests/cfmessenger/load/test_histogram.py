@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.load.histogram import HIGHEST_US, Histogram, HistogramData
+from tests.effort import tries
 
 latencies = st.lists(st.integers(1, HIGHEST_US), min_size=1, max_size=200)
 quantiles = st.floats(0, 1, exclude_min=True)
@@ -24,7 +25,7 @@ def slots(histogram: Histogram) -> list[tuple[int, int, int]]:
     return list(histogram.slots())
 
 
-@settings(max_examples=25)  # the library's own mean is slow
+@settings(max_examples=tries(25))  # the library's own mean is slow
 @given(latencies)
 def test_counts_are_where_the_library_would_put_them(values: list[int]) -> None:
     library = HdrHistogram(1, HIGHEST_US, 3)

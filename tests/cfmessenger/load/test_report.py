@@ -11,6 +11,7 @@ from cfmessenger.load import expect, report
 from cfmessenger.load.compare import compare
 from cfmessenger.load.quantity import duration
 from cfmessenger.load.result import Expectation, Health, Host, Oracle, Result
+from tests.effort import tries
 
 from . import samples
 
@@ -180,7 +181,7 @@ def test_an_empty_result_has_a_page_without_empty_parts() -> None:
     assert page.texts("h2") == ["Checks", "How it was made"]
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(st.text(min_size=1))
 @example("<b>&amp;\"'<script>alert(1)</script>")
 def test_no_text_from_outside_becomes_markup(text: str) -> None:

@@ -20,6 +20,7 @@ from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
 from cfmessenger.storage.resp import RespConnection
 from tests import patience
+from tests.effort import tries
 from tests.valkey_proxy import Proxy, proxied
 
 LENGTH = 1000
@@ -374,7 +375,7 @@ async def test_a_log_that_never_lived_is_empty(log: ValkeyLog) -> None:
     assert await log.page(name, None, 10) == []
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(25))
 @given(
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=9),
     trimmed=st.integers(0, 6),

@@ -11,6 +11,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.storage import resp
 from cfmessenger.storage.resp import Endpoint, ReplyError, RespConnection, parse_url
 from tests import patience
+from tests.effort import tries
 from tests.valkey_proxy import proxied
 
 
@@ -157,7 +158,7 @@ _REPLIES: list[tuple[bytes, Any]] = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     batches=st.lists(
         st.lists(st.sampled_from(_REPLIES), min_size=1, max_size=4),

@@ -6,10 +6,12 @@ is lost, nothing is there twice, and it heals by itself.
 
 import pytest
 
+from tests.effort import long_only
 from tests.system.chaos.experiment import survival
 
 pytestmark = [
     pytest.mark.cluster,
+    long_only,
     pytest.mark.skipif(not survival.possible(), reason="needs root to mount a disk"),
 ]
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from tests.gateway.node import Node, live, new_room
 from tests.system.fuzz import oracle
 from tests.system.fuzz.bench import Bench, witnessed
@@ -35,7 +36,7 @@ from tests.system.fuzz.inputs import (
     vanishing,
 )
 
-ROOM_CASES, PRESENCE_CASES = 300, 60
+ROOM_CASES, PRESENCE_CASES = tries(300), tries(60)
 
 
 def fuzz(

@@ -1,9 +1,10 @@
 """Every endpoint of the OpenAPI document, fuzzed by schemathesis with all its checks.
 
 It runs beside us as the command that it is, against a live gateway over a real Valkey
-and SQLite: the document's examples, the boundaries of its schemas, random valid and
-invalid requests, and chains of requests by the document's links. Any 5xx, any status,
-header or body that the document does not name, fails.
+and SQLite: the document's examples, the boundaries of its schemas and, in
+`make test-long`, random valid and invalid requests and chains of requests by the
+document's links. Any 5xx, any status, header or body that the document does not name,
+fails.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.effort import LONG
 from tests.gateway.node import live
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+PHASES = ("examples", "coverage", *(("fuzzing", "stateful") if LONG else ()))
 
 
 async def test_the_gateway_answers_as_its_document_says(
@@ -28,7 +31,7 @@ async def test_the_gateway_answers_as_its_document_says(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", str(HERE / "schemathesis.toml")),
-            *("run", address, "--checks", "all"),
+            *("run", address, "--checks", "all", "--phases", ",".join(PHASES)),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import tries
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
 from tests.system.sim.sweep import RARE, SEEDS, report
 from tests.system.sim.world import run
@@ -36,7 +37,7 @@ def _verdict(seed: int) -> Counter[str]:
 
 @pytest.mark.parametrize("start", SEEDS[::CHUNK])
 def test_no_misfortune_breaks_a_promise(start: int) -> None:
-    for seed in range(start, start + CHUNK):
+    for seed in range(start, start + tries(CHUNK)):
         _verdict(seed)
 
 

@@ -1,0 +1,20 @@
+"""How much of what chance decides is tried: a fifth of it, or all of it.
+
+`make test` is for whoever waits for it. `make test-long`, which CI runs, sets
+`TESTS=long`: every example, seed and fuzzed request, and the tests that take a minute
+each. Nothing else may depend on which of the two it is.
+"""
+
+import os
+
+import pytest
+
+LONG = os.environ.get("TESTS") == "long"
+
+long_only = pytest.mark.skipif(not LONG, reason="takes long: make test-long")
+"""For a test whose promise is kept by quicker ones too, only less thoroughly."""
+
+
+def tries(all_of_them: int) -> int:
+    """How many of so many to try."""
+    return all_of_them if LONG else max(1, all_of_them // 5)
