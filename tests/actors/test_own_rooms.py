@@ -93,12 +93,14 @@ async def talking(caller: Caller, name: str, until: Callable[[], bool]) -> None:
             await caller.visitor.until_covered()
 
 
-async def found(generation: Generation, holds: Callable[[Placement], bool]) -> None:
+async def found(
+    generation: Generation, holds: Callable[[Placement], bool]
+) -> Placement:
     async with patience.within(10.0):
         while True:
             now = await generation.read()
             if now is not None and holds(now):
-                return
+                return now
             await asyncio.sleep(0.01)
 
 
@@ -148,11 +150,10 @@ async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
     names = [fresh_room() for _ in range(4)]
     pool = await launch("rooms:0", LIVING)
     callers = [await talked_in(pool, name) for name in names]
-    await found(generation, lambda now: len(now.measured()) == 2)
-    looked = pool.placement.number
+    full = await found(generation, lambda now: len(now.measured()) == 2)
     await talking(callers[0], names[0], lambda: pool.trusted(pool.objects[names[0]]))
     now = await generation.read()
-    assert now is not None and now.number == looked, "there is room for two"
+    assert now is not None and now.number == full.number, "there is room for two"
     assert {own.why for own in now.own.values()} == {"lived"}
     for each in callers:
         each.close()

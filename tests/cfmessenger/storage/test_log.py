@@ -282,10 +282,11 @@ async def test_no_answer_in_time_drops_the_connection(
 ) -> None:
     name = fresh_name()
     await far.activate(name)
-    monkeypatch.setattr(log_module, "COMMIT_TIMEOUT_S", 0.05)
-    proxy.lose_replies = True
-    with pytest.raises(Unavailable):
-        await far.commit([Commit(name, 1, events(1))])
+    with monkeypatch.context() as hurried:
+        hurried.setattr(log_module, "COMMIT_TIMEOUT_S", 0.05)
+        proxy.lose_replies = True
+        with pytest.raises(Unavailable):
+            await far.commit([Commit(name, 1, events(1))])
     proxy.lose_replies = False
     # A late answer to the first would be taken for the answer to the second.
     (outcome,) = await far.commit([Commit(name, 1, events(1))])
