@@ -16,7 +16,7 @@ WORKERS ?= $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )); echo $$(( 
 # Without Ray, a browser, a server of Valkey's or a process of ours.
 PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   $(addprefix tests/cfmessenger/,chat wire link bots load) \
-  tests/actors/test_gates.py tests/actors/test_load.py tests/actors/test_kinds.py
+  tests/actors/test_gates.py tests/actors/test_heat.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-fast lint lint-js types format load bench chaos sim clean lock
