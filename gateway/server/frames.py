@@ -2,8 +2,8 @@
 
 Not websockets' own parser: it takes lengths that are longer than they need be, which
 §5.2 forbids, and to refuse those from outside one would have to read every head before
-the library reads it again. It would also be 2 KiB of every idle socket, and it answers
-a ping before anybody can say that there were too many. What is left is short; the
+the library reads it again. It would also be 1.4 KiB of every idle socket, and answers a
+ping before anybody can say that there were too many. What is left is short; the
 library's are the handshake (`handshake`), the masking and the rules of close codes.
 What the frames make together, and how many there may be, is `websocket_protocol`'s.
 """

@@ -52,7 +52,7 @@ class Upgraded(Protocol):
     def opened(self) -> None:
         """The 101 is written."""
 
-    def answered(self) -> None:
+    def application_done(self) -> None:
         """The application's call has ended, after the 101 or not."""
 
     def fail(self, code: int, reason: str) -> None:
@@ -155,7 +155,7 @@ class Handshake:
         except Exception:
             quiet.exception("the application failed in a handshake")
         self.refuse(500)
-        self._socket.answered()
+        self._socket.application_done()
 
     async def receive(self) -> dict[str, Any]:
         """ASGI's: that somebody connects, and then, if it comes to that, has left."""

@@ -110,9 +110,8 @@ class WebSocket(asyncio.Protocol):
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = server_state
-        # Until it has succeeded.
-        self._handshake: Handshake | None
-        self._handshake = Handshake(self, config, server_state, app_state)
+        opening = Handshake(self, config, server_state, app_state)
+        self._handshake: Handshake | None = opening  # until it has succeeded
         self._listener: Listener | None = None  # from `take_over` to the end
         self._ended: int | None = None  # from the end on, ours or theirs: the code
         # While it ends: when it is cut, if the client does not do its part.
@@ -173,7 +172,7 @@ class WebSocket(asyncio.Protocol):
     def opened(self) -> None:
         self._handshake = None
 
-    def answered(self) -> None:
+    def application_done(self) -> None:
         if self._listener is None and self._handshake is None:
             self.fail(CloseCode.INTERNAL_ERROR, "internal error")  # nobody's socket
 

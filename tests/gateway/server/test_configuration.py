@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -12,6 +13,7 @@ from websockets.asyncio.client import connect
 from cfmessenger.settings import Settings
 from gateway.server import handshake, http_protocol
 from gateway.server.configuration import server_config
+from gateway.server.websocket_protocol import WebSocket
 from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
 from tests.gateway.server.echo import Echo, echoing, enveloped, parsed
@@ -356,6 +358,14 @@ def test_the_configuration(valkey_url: str) -> None:
     assert config.timeout_graceful_shutdown == 3
     assert not config.access_log and not config.server_header
     assert config.ws_ping_interval is None and not config.ws_per_message_deflate
+
+
+def test_a_uvicorn_of_ones_own_finds_the_websocket_by_its_name() -> None:
+    name = "gateway.server.websocket_protocol:WebSocket"
+    config = uvicorn.Config(Echo(), ws=name, log_config=None)
+    config.load()
+    assert config.ws_protocol_class is WebSocket
+    assert f"--ws {name}" in (Path(__file__).parents[3] / "README.md").read_text()
 
 
 async def test_a_spoofed_address_is_not_believed(valkey_url: str) -> None:
