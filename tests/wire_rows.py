@@ -140,7 +140,7 @@ NOT_YET: dict[str, str] = {
 _ENDPOINTS = "tests/gateway/api/test_endpoints.py::"
 _ADMISSION = "tests/gateway/api/test_admission.py::"
 _MIDDLEWARE = "tests/gateway/test_middleware.py::"
-_SERVER = "tests/gateway/server/test_configuration.py::"
+_WEBSOCKET = "tests/gateway/server/test_websocket_protocol.py::"
 _PURE = "tests/cfmessenger/"
 _ROOM = f"{_PURE}chat/test_room_properties.py::"
 
@@ -232,8 +232,8 @@ NAMED: dict[str, tuple[str, ...]] = {
     ),
     "3 seq": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),
     "3 timestamp": (f"{_ROOM}test_seq_has_no_holes_and_time_does_not_go_back",),
-    "6 1007": (f"{_SERVER}test_bad_utf8_is_1007_without_a_traceback",),
-    "6 1009": (f"{_SERVER}test_a_message_of_64_kib_and_one_byte_more",),
-    "6 4508 pings": (f"{_SERVER}test_more_than_ten_pings_a_second_are_abuse",),
+    "6 1007": (f"{_WEBSOCKET}test_bad_utf8_is_1007_without_a_traceback",),
+    "6 1009": (f"{_WEBSOCKET}test_a_message_of_64_kib_and_one_byte_more",),
+    "6 4508 pings": (f"{_WEBSOCKET}test_more_than_ten_pings_a_second_are_abuse",),
 }
 """Tests that carry no mark."""
