@@ -44,7 +44,7 @@ import actors.activation
 import actors.loading
 import actors.release
 import gateway.live.connection
-from actors.activation import Activation, State
+from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.host import Host
 from actors.ownership import Ownership
