@@ -393,7 +393,7 @@ async def test_7_1_2_we_close_and_the_connection_ends_with_the_clients_reply(
     edge: Gateway,
 ) -> None:
     client, heard = await opened(edge)
-    heard.wire.close(1012, "restart")
+    heard.wire.close(1012, "restart", within_s=60)
     assert await client.closed() == (1012, b"restart")
     # Until it has had our close it may go on, and nobody hears it.
     client.send(masked(TEXT, b"12345678"), masked(BINARY, b""), masked(PING, b""))
