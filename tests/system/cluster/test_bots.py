@@ -5,6 +5,7 @@ their director is a process of its own, which may be killed, and the switch is t
 command's.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,9 +18,12 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
 
 from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
+from tests import patience
 from tests.gateway.node import Frame, Socket, dial, eventually
 from tests.system.cluster.test_up import Messenger, data, start
 
@@ -52,9 +56,19 @@ class House:
     async def socket(self, path: str) -> Socket:
         url = self.up.url.replace("http:", "ws:") + path
         headers = {"Authorization": f"Bearer {self.token}"}
-        connection = await dial(url, additional_headers=headers, open_timeout=30)
+        async with patience.within(PATIENCE_S):
+            connection = await self._dial(url, headers)
         self.sockets.append(Socket(connection, "user_1", self.token))
         return self.sockets[-1]
+
+    async def _dial(self, url: str, headers: dict[str, str]) -> ClientConnection:
+        """As any client does: whoever is told 503 comes again."""
+        while True:
+            try:
+                return await dial(url, additional_headers=headers, open_timeout=30)
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 503
+                await asyncio.sleep(float(refused.response.headers["Retry-After"]))
 
     def run(self, *command: str) -> str:
         return subprocess.run(
