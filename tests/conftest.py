@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cfmessenger.cli.embedded_valkey import configuration
 from tests.effort import tries
 from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
+from tests.valkey_proxy import Proxy, proxied
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile(
@@ -134,6 +135,13 @@ def valkey_url(_valkey: Path) -> str:
     keys of your own.
     """
     return url_of(_valkey)
+
+
+@pytest.fixture
+async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
+    """A way to that Valkey which can be cut, held up or refused."""
+    async with proxied(valkey_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.actors.scene import (
     register,
     settled,
 )
-from tests.valkey_proxy import Proxy, proxied
+from tests.valkey_proxy import Proxy
 
 A, B = "gA", "gB"
 
@@ -32,12 +32,6 @@ A, B = "gA", "gB"
 @pytest.fixture
 def name() -> str:
     return fresh_room()
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from actors.committer import Committer
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Commit, Fenced, Log, ValkeyLog
 from tests.actors.scene import fresh_room, until
-from tests.valkey_proxy import Proxy, proxied
+from tests.valkey_proxy import Proxy
 
 
 class Reports:
@@ -29,12 +29,6 @@ class Reports:
 
     async def until(self, count: int) -> None:
         await until(lambda: len(self.told) >= count, self.news)
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

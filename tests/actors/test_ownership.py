@@ -23,7 +23,7 @@ from cfmessenger.wire import protocol
 from cfmessenger.wire.protocol import Message
 from tests.actors.caller import Caller
 from tests.actors.scene import fresh_room, register
-from tests.valkey_proxy import Proxy, proxied
+from tests.valkey_proxy import Proxy
 
 
 @pytest.fixture
@@ -32,12 +32,6 @@ async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
     await register(log, "gA")
     yield log
     log.close()
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

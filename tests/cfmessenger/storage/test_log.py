@@ -21,7 +21,7 @@ from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
 from cfmessenger.storage.resp import RespConnection
 from tests import patience
 from tests.effort import tries
-from tests.valkey_proxy import Proxy, proxied
+from tests.valkey_proxy import Proxy
 
 LENGTH = 1000
 
@@ -48,12 +48,6 @@ async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
     log = ValkeyLog(valkey_url, LENGTH)
     yield log
     log.close()
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

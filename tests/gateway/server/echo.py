@@ -17,7 +17,7 @@ from cfmessenger.link.messages import text_frame
 from gateway.server.websocket_protocol import WebSocket, socket_of
 from tests import patience
 from tests.gateway.edge import Gateway, serving, settings_for
-from tests.gateway.node import upgrade
+from tests.gateway.node import eventually, upgrade
 
 SUBPROTOCOL = "spoken"
 
@@ -222,3 +222,12 @@ class Client:
         async with patience.within(5):
             assert await self.reader.read() == b""
         self.writer.close()
+
+
+async def opened(edge: Gateway) -> tuple[Client, Heard]:
+    """A client and the server's side of its socket."""
+    app: Echo = edge.app
+    before = len(app.sockets)
+    client = await Client.open(edge)
+    await eventually(lambda: len(app.sockets) > before)
+    return client, app.sockets[-1]

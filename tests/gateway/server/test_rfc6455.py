@@ -13,7 +13,7 @@ from gateway.server import websocket_protocol
 from tests import patience
 from tests.gateway.edge import Gateway
 from tests.gateway.node import eventually, masked, upgrade
-from tests.gateway.server.echo import SUBPROTOCOL, Client, Echo, Heard, echoing
+from tests.gateway.server.echo import SUBPROTOCOL, Client, echoing, opened
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -22,15 +22,6 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 async def edge(valkey_url: str) -> AsyncIterator[Gateway]:
     async with echoing(valkey_url) as running:
         yield running
-
-
-async def opened(edge: Gateway) -> tuple[Client, Heard]:
-    """A client and the server's side of its socket."""
-    app: Echo = edge.app
-    before = len(app.sockets)
-    client = await Client.open(edge)
-    await eventually(lambda: len(app.sockets) > before)
-    return client, app.sockets[-1]
 
 
 async def refused(edge: Gateway, *frames: bytes, code: int = 1002) -> None:

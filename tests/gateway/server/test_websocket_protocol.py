@@ -19,7 +19,7 @@ from gateway.server.websocket_protocol import HIGH_WATER, socket_of
 from tests import patience
 from tests.gateway.edge import Gateway
 from tests.gateway.node import dial, eventually, masked
-from tests.gateway.server.echo import Client, Echo, Heard, echoing
+from tests.gateway.server.echo import Client, Echo, Heard, echoing, opened
 from tests.wire_rows import wire
 
 pytestmark = pytest.mark.anyio
@@ -34,15 +34,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 async def edge(valkey_url: str) -> AsyncIterator[Gateway]:
     async with echoing(valkey_url) as running:
         yield running
-
-
-async def opened(edge: Gateway) -> tuple[Client, Heard]:
-    """A client and the server's side of its socket."""
-    app: Echo = edge.app
-    before = len(app.sockets)
-    client = await Client.open(edge)
-    await eventually(lambda: len(app.sockets) > before)
-    return client, app.sockets[-1]
 
 
 @asynccontextmanager
