@@ -234,10 +234,15 @@ class LocalRay:
         return self._address_file.exists() and self.address != ""
 
     def _reached(self) -> bool:
-        """Workers come by these sockets; the address is for who connects later."""
-        sockets = self._folder / "session_latest" / "sockets"
-        needed = (sockets / "raylet", sockets / "plasma_store", self._address_file)
-        return all(map(os.path.exists, needed))
+        """Workers come by these sockets; the address is for who connects later.
+
+        Not by `session_latest` alone: each worker that starts removes that link and
+        makes it anew, and a look in between would end a Ray that lacks nothing.
+        """
+        return self._address_file.exists() and any(
+            all((sockets / name).exists() for name in ("raylet", "plasma_store"))
+            for sockets in self._folder.glob("session_*/sockets")
+        )
 
     def _reason(self, code: int) -> str:
         """The last thing its command said."""

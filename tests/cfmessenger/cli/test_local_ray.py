@@ -85,6 +85,9 @@ def test_it_is_reached_by_its_sockets(ray: LocalRay, logs: Path) -> None:
         path.unlink()
         assert not reached()
         path.touch()
+    # Each worker of Ray's removes this on its start, and makes it anew.
+    (logs.parent.parent / "session_latest").unlink()
+    assert reached()
 
 
 def test_what_was_set_for_another_cluster_does_not_reach_ours() -> None:
