@@ -19,6 +19,7 @@ from actors.host_settings import HostSettings
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.storage import keys
+from gateway.live.links import PING_EVERY_S
 from tests.actors.caller import Caller
 from tests.gateway.node import Socket, eventually, new_room
 from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
@@ -404,6 +405,7 @@ async def test_a_pool_that_continues_after_it_was_taken_over(
         await crowd.answered()
         await asyncio.sleep(5.5)  # it looks at its marker alone from now on
         cluster.signal(old, signal.SIGSTOP)
+        stopped = time.monotonic()
         async with usurper(cluster, made, room) as caller:
             caller.chat(f"room:{room}", "gUsurper.1", "mine now")
             await caller.visitor.until_covered()
@@ -421,8 +423,11 @@ async def test_a_pool_that_continues_after_it_was_taken_over(
         last = caller.visitor.goodbyes[-1].reason
         assert last in ("duplicate_activation", "reset")
     assert set(said) <= crowd.acked.keys()
-    assert watched.refused and watched.refused[0][0] == 1, watched.tried
-    assert "duplicate_activation" in cluster.log_of(old)
+    # On so slow a machine gateways may give a silent one up, and ask for another.
+    in_time = continued - stopped < PING_EVERY_S
+    assert watched.refused or not in_time, watched.tried
+    assert {epoch for epoch, _ in watched.refused[:1]} <= {1}
+    assert "duplicate_activation" in cluster.log_of(old) or not in_time
     stored = [event["content"] for _, _, event in visit.stored(room)]
     assert stored[:2] == [first, "mine now"] and sorted(stored[2:]) == sorted(said)
     for socket in crowd.sockets:
@@ -431,6 +436,6 @@ async def test_a_pool_that_continues_after_it_was_taken_over(
     await two.wait("chat", content="untouched")
     assert one.said == two.said == [1]
     cluster.measure(
-        f"pool taken over and continued: appended {watched.refused[0]}, refused, "
+        f"pool taken over and continued: append {watched.refused[:1]} was refused, "
         f"ended in {ended:.2f} s"
     )
