@@ -75,7 +75,7 @@ async def test_a_tried_wake_leaves_no_key_and_no_actor(
     cluster: Cluster, visit: Visit
 ) -> None:
     """A namespace server tries one as soon as it starts."""
-    awake = {each.pid for each in await visit.names.describe()}
+    awake = {each.name for each in await visit.names.describe()}
     with cluster.admin() as client:
         before = set(client.keys("*:log"))
     server = cluster.start_namespace("prover.sock")
@@ -85,7 +85,7 @@ async def test_a_tried_wake_leaves_no_key_and_no_actor(
         await eventually(lambda: wakes(names), PATIENCE_S)
         with cluster.admin() as client:
             assert set(client.keys("*:log")) <= before
-        assert {each.pid for each in await names.describe()} <= awake
+        assert {each.name for each in await names.describe()} <= awake
     finally:
         await names.close()
         server.stop()
