@@ -15,14 +15,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from cfmessenger.errors import Unavailable
-from cfmessenger.link import messages as link
-from cfmessenger.link.namespace import Address
 
 logger = logging.getLogger("cfmessenger.namespace")
 
 LOOK_EVERY_S = 5.0
 WAKE_EVERY_S = 180.0
-GREET_TIMEOUT_S = 2.0
 
 
 class WakeProof:
@@ -79,21 +76,3 @@ class WakeProof:
         if why != self._why_not:
             logger.warning("objects cannot wake: %s (%r)", why, cause)
         self._doubt, self._why_not = True, why
-
-
-async def greet(at: Address) -> None:
-    """Link to an actor process as a gateway does. Raises `Unavailable`."""
-    try:
-        async with asyncio.timeout(GREET_TIMEOUT_S):
-            stream, writer = await asyncio.open_connection(at.host, at.port)
-            try:
-                writer.write(link.frame(link.Hello(link.VERSION, at.key, "probe")))
-                messages = link.gateway_reader()
-                while data := await stream.read(4096):
-                    if any(isinstance(m, link.Welcome) for m in messages.feed(data)):
-                        return
-            finally:
-                writer.close()
-    except (OSError, TimeoutError, link.BrokenLink) as error:
-        raise Unavailable(message="A new actor cannot be reached.") from error
-    raise Unavailable(message="A new actor does not greet.")

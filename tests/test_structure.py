@@ -76,7 +76,8 @@ TESTED_BY = {
         "gateway/server/http_protocol gateway/server/refusals"
     ),
     "system/cluster/test_ray_namespace": (
-        "actors/ray_namespace cfmessenger/cli/load_ray"
+        "actors/object_actor actors/ray_driver actors/ray_namespace actors/wake_trial "
+        "cfmessenger/cli/load_ray"
     ),
     "system/cluster/test_up": "cfmessenger/asgi cfmessenger/cli/up",
     "system/security/test_edge": "gateway/server/door",

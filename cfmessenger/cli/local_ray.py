@@ -29,7 +29,7 @@ OBJECT_STORE_BYTES = 75 * 1024 * 1024
 
 # Imported by every worker before it is given an actor, so that a room on a warm worker
 # does not wait for it.
-PRELOADED = "actors.ray_namespace"
+PRELOADED = "actors.object_actor"
 
 # Files which Ray makes for each worker there ever was, below the session's logs, and
 # how many of each kind are kept. Those of the node itself are other files.

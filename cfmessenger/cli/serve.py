@@ -149,7 +149,7 @@ async def _serve_gateway(settings: Settings, voice: Voice) -> None:
 @click.command(hidden=True)
 def namespace() -> None:
     """Be the node's Ray driver, for the gateways."""
-    from actors.ray_namespace import RayNamespace  # half a second a gateway can save
+    from actors.ray_driver import RayDriver  # half a second a gateway can save
 
     settings = settings_or_exit()
     log_format.configure(settings.log_level, settings.log_format)
@@ -165,7 +165,7 @@ def namespace() -> None:
     patience.start()
     try:
         # On the main thread, before our own signal handlers: Ray sets its own.
-        RayNamespace.connect(address)
+        RayDriver.connect(address)
         patience.cancel()
         asyncio.run(_serve_namespace(settings, url, voice))
     except SettingsError as error:

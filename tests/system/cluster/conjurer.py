@@ -19,7 +19,9 @@ import ray
 
 from actors.host_settings import HostSettings
 from actors.namespace_server import NamespaceServer
-from actors.ray_namespace import RAY_NAMESPACE, ObjectActor, RayNamespace
+from actors.object_actor import ObjectActor
+from actors.ray_driver import RAY_NAMESPACE, RayDriver
+from actors.ray_namespace import RayNamespace
 from cfmessenger import log_format
 from cfmessenger.link.namespace import Address, Described
 from cfmessenger.settings import Settings
@@ -47,8 +49,7 @@ class Conjurer:
             actor = await asyncio.to_thread(ray.get_actor, name, RAY_NAMESPACE)
             actor.block.remote(orders["block"])
         settings = msgspec.structs.replace(self._settings, **orders.get("settings", {}))
-        namespace = RayNamespace(settings, "info")
-        namespace._class = ray.remote(Blockable)
+        namespace = RayNamespace(settings, "info", actor_class=Blockable)
         return await namespace.resolve(name)
 
     async def kill(self, name: str, actor_id: str) -> bool:
@@ -76,5 +77,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     log_format.configure("info", "console")
-    RayNamespace.connect(os.environ["CFMX_RAY_ADDRESS"])
+    RayDriver.connect(os.environ["CFMX_RAY_ADDRESS"])
     asyncio.run(main())

@@ -29,7 +29,7 @@ NODE_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "RAY_enable_metrics_collection": "0",
-    "RAY_preload_python_modules": "actors.ray_namespace",
+    "RAY_preload_python_modules": "actors.object_actor",
     "RAY_worker_maximum_startup_concurrency": "2",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # A node that refuses is given up after some 2 s.

@@ -1,0 +1,105 @@
+"""The Ray actor around a host: what Ray calls, and nothing of what is said.
+
+Its process is the object's (or the pool's) for good and ends with it. Ray reaches it by
+name for control calls alone; gateways link to the address that it gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import msgspec
+import ray
+
+from actors.host import Host
+from actors.host_settings import HostSettings
+from cfmessenger.log_format import configure
+from cfmessenger.memory import settled
+from cfmessenger.placement import Placement, is_pool
+from cfmessenger.storage.log import ValkeyLog
+
+
+class ObjectActor:
+    """The Ray actor around a host. Its methods are control calls, never messages.
+
+    Undecorated, so that it can be made without Ray; `RayDriver` wraps it.
+    """
+
+    def __init__(self, settings: bytes, log_level: str) -> None:
+        configure(log_level, "json")
+        self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
+        self._placement = placement_of(self._settings.actor or "")
+        # All three from the first `address` on, on Ray's loop for this actor.
+        self._host: Host | None = None
+        self._starting: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, frame: object) -> None:
+        """SIGTERM: mirror, goodbye, exit. Before the exit, never in atexit."""
+        if self._loop is None or self._host is None:
+            os._exit(0)
+        asyncio.run_coroutine_threadsafe(self._host.drain(), self._loop)
+
+    async def address(self) -> bytes:
+        """Where to link to, as msgpack of an `Address`; empty when it is leaving.
+
+        Starts the host the first time.
+        """
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self._host is None:
+                self._loop = asyncio.get_running_loop()
+                # Loopback where Ray is on loopback (`up`), else what gateways of
+                # other nodes can reach.
+                listen = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+                settings = msgspec.structs.replace(self._settings, listen=listen)
+                host = Host(settings, self._ended)
+                try:
+                    await host.start()
+                except BaseException:
+                    await host.close()
+                    raise
+                self._host = host
+                settled()
+        if self._host.leaving:
+            return b""
+        actor_id = ray.get_runtime_context().get_actor_id() or ""
+        return msgspec.msgpack.encode(self._host.address(actor_id))
+
+    async def prove(self) -> bytes:
+        """As `address`, once storage is seen to take what is written from here."""
+        log = ValkeyLog(self._settings.valkey_url, 0)
+        try:
+            await log.writable()
+        finally:
+            log.close()
+        return await self.address()
+
+    async def describe(self) -> bytes:
+        """What lives here now, as msgpack of a list of `Described`."""
+        found = self._host.describe(self._placement) if self._host else []
+        return msgspec.msgpack.encode(found)
+
+    async def place(self, placement: bytes) -> None:
+        """Follow a new generation at once; it would be noticed half a second later."""
+        if self._host is not None:
+            self._host.place(msgspec.msgpack.decode(placement, type=Placement))
+
+    async def drain(self) -> int:
+        """Put what lives here to sleep; the process then ends by itself."""
+        return await self._host.drain() if self._host else 0
+
+    @staticmethod
+    def _ended(reason: str) -> None:
+        # Not sys.exit: a Ray worker may hang in it, and everything is written already.
+        os._exit(0)
+
+
+def placement_of(actor: str) -> str:
+    """How what lives in an actor of this name is placed: `pooled` or `dedicated`."""
+    return "pooled" if is_pool(actor) else "dedicated"
