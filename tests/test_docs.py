@@ -18,6 +18,7 @@ import pytest
 from cfmessenger.errors import ERRORS, CloseCode, Where, codes
 from cfmessenger.settings import Settings, variable
 from cfmessenger.wire import protocol
+from cfmessenger.wire.events import Event
 from gateway.api.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -302,7 +303,7 @@ def test_the_contract_has_every_frame_and_field() -> None:
     places = (
         (get_args(protocol.RoomFrame), "2"),
         (get_args(protocol.PresenceFrame), "24"),
-        ((*get_args(protocol.ServerFrame), protocol.Message), "34"),
+        (get_args(protocol.ServerFrame | Event), "34"),
         ((protocol.Participant,), "3"),
         ((protocol.User, protocol.RoomInfo), "1"),
     )

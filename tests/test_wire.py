@@ -15,6 +15,7 @@ from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.errors import ProtocolError
 from cfmessenger.wire import protocol as wire
+from cfmessenger.wire.events import ChatMessage
 
 # wire.md §2: room socket, client to server.
 
@@ -49,8 +50,7 @@ PRESENCE_FRAMES: dict[bytes, wire.PresenceFrame] = {
 
 # wire.md §3: what is logged and shown.
 
-CHAT = wire.Message(
-    "chat",
+CHAT = ChatMessage(
     "c-1",
     "general",
     "user_1",

@@ -6,14 +6,14 @@ to the bot of its direct room, or to the first that it mentions.
 
 from collections.abc import Sequence
 
-from ..wire.protocol import Message, decode_message
+from ..wire.events import ChatMessage, UnknownEvent, decode_event
 from .history import History
 from .mentions import Names
 from .talk import HISTORY, Question, Utterance
 
 
 def question_of(
-    message: Message, bots: Names, direct: Sequence[str], history: History
+    message: ChatMessage, bots: Names, direct: Sequence[str], history: History
 ) -> Question | None:
     """The question in a person's message, before it joins the room's history."""
     bot = next((user for user in direct if user in bots.ids), None)
@@ -36,5 +36,9 @@ def question_of(
 
 
 def _utterances(history: History) -> list[Utterance]:
-    said = [decode_message(event) for event in history.latest(HISTORY)]
-    return [Utterance(m.sender_id, m.display_name, m.content) for m in said]
+    said = [decode_event(seq, event) for seq, event in history.latest(HISTORY)]
+    return [
+        Utterance(each.sender_id, each.display_name, each.content)
+        for each in said
+        if not isinstance(each, UnknownEvent)
+    ]

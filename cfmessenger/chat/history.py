@@ -3,8 +3,8 @@
 Owns the buffer a joiner is shown, the rule of wire.md §2 that the same user sending the
 same id again "within the last 1,000 messages or 60 s, whichever is more, is one
 message", what each of those said, and the receipts: sent → delivered → read, never
-back. Messages are held as the JSON that went into the log; a message is decoded only
-when its status changes.
+back. Messages are held as the JSON that went into the log, whatever their type, and
+are not decoded.
 
 Must not number messages or look at a clock: `seq` and time come from the room.
 """
@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from ..wire import protocol
+from ..wire.events import Receipt, decode_event, with_status
 from .compose import fingerprint
 
 BUFFER = protocol.HISTORY_FRAME
@@ -28,8 +29,9 @@ _RANK = {"": 0, "delivered": 1, "read": 2}
 class Kept(msgspec.Struct):
     """One remembered message; `event` is empty once it has left the buffer.
 
-    `said` is the fingerprint of its words, 0 if it left the buffer before there were
-    fingerprints. `shown` is the event with its status in it, where there is one.
+    `said` is the fingerprint of its words, 0 if this code does not know its type, or it
+    left the buffer before there were fingerprints. `shown` is the event with its status
+    in it, where there is one.
     `older` and `newer` link the messages that have the same id (of different senders).
     """
 
@@ -132,23 +134,21 @@ class History:
             kept = kept.older
         return kept
 
-    def upgrade(self, kept: Kept, status: protocol.Receipt) -> bool:
+    def upgrade(self, kept: Kept, status: Receipt) -> bool:
         """Raise a message's status; false if it is that or more already."""
         if _RANK[status] <= _RANK[kept.status]:
             return False
         kept.status = status
         if kept.event:
-            message = protocol.decode_message(kept.event)
-            kept.shown = protocol.encode(
-                msgspec.structs.replace(message, status=status)
-            )
+            kept.shown = with_status(kept.event, status)
             self._whole = None
         return True
 
-    def latest(self, count: int) -> list[bytes]:
-        """The newest `count` events of the buffer, oldest first."""
+    def latest(self, count: int) -> list[tuple[int, bytes]]:
+        """The newest `count` events of the buffer with their numbers, oldest first."""
         first = max(0, len(self._buffer) - count)
-        return [self._buffer[i].event for i in range(first, len(self._buffer))]
+        kept = (self._buffer[i] for i in range(first, len(self._buffer)))
+        return [(each.seq, each.event) for each in kept]
 
     def reaches(self, since: int) -> bool:
         """Whether the buffer has all that the log has after `since`."""
@@ -213,7 +213,7 @@ class History:
         for row in rows:
             said = row.said
             if not said and row.event:
-                said = fingerprint(protocol.decode_message(row.event))
+                said = fingerprint(decode_event(row.seq, row.event))
             kept = self.add(
                 row.epoch,
                 row.seq,

@@ -11,14 +11,23 @@ Must not know a clock, sockets, storage or randomness. Its parts are `history`,
 """
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Self, assert_never
 
 import msgspec
 
 from ..errors import ProtocolError
 from ..ids import DIRECTOR, PRESENCE, direct_users, gateway_of
 from ..wire import protocol
-from ..wire.protocol import Ack, Chat, Message, Nudge, Ping, SetPresence, Typing, Wink
+from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, decode_event
+from ..wire.protocol import (
+    Ack,
+    Chat,
+    Durable,
+    DurableFrame,
+    Ping,
+    SetPresence,
+    Typing,
+)
 from . import mirror
 from .asking import question_of
 from .compose import compose, fingerprint
@@ -92,8 +101,10 @@ class Room:
         self._late: dict[str, list[Send]] = {}
         self._roll_call = RollCall(room_id, self._roster)
         self._typists = Typists()
-        self._chats = _rates(rules.chat_rate)
-        self._nudges = _rates(rules.nudge_rate)
+        self._rates: dict[Rate, UserRates] = {
+            "chat": _rates(rules.chat_rate),
+            "nudge": _rates(rules.nudge_rate),
+        }
         self._acks = UserRates(ACKS, ACKS_MS)
         # The roster was restored, so whoever is not in it joins; for this life.
         self._remembers = False
@@ -289,27 +300,29 @@ class Room:
             frame = protocol.decode_room_frame(data)
         except ProtocolError as error:
             return [Send((conn,), protocol.error_frame(error), fault=True)]
-        if isinstance(frame, Chat):
-            return self._say(now, conn, person, frame, fresh_id)
-        if isinstance(frame, Ack):
-            return self._ack(now, person, frame)
-        if isinstance(frame, Typing):
-            return self._type(now, conn, person, frame)
-        if isinstance(frame, SetPresence):
-            # It only wakes us: the status comes from the registry and the name from the
-            # row, both as a `change`.
-            return []
-        if isinstance(frame, Ping):
-            pong = protocol.Pong(self._time(now), frame.t)
-            return [Send((conn,), protocol.encode(pong))]
-        return self._say(now, conn, person, frame, fresh_id)
+        match frame:
+            case Durable():
+                return self._say(now, conn, person, frame, fresh_id)
+            case Ack():
+                return self._ack(now, person, frame)
+            case Typing():
+                return self._type(now, conn, person, frame)
+            case SetPresence():
+                # It only wakes us: the status comes from the registry and the name from
+                # the row, both as a `change`.
+                return []
+            case Ping():
+                pong = protocol.Pong(self._time(now), frame.t)
+                return [Send((conn,), protocol.encode(pong))]
+            case _:
+                assert_never(frame)
 
     def _say(
         self,
         now: int,
         conn: str,
         person: Person,
-        frame: Chat | Nudge | Wink,
+        frame: DurableFrame,
         fresh_id: str,
     ) -> list[Effect]:
         sender_id, own_id = person.user_id, frame.id or fresh_id
@@ -318,7 +331,7 @@ class Room:
         kept = self._history.find(sender_id, own_id)
         if kept is not None:
             return self._repeat(conn, frame, kept)
-        rates = self._nudges if isinstance(frame, Nudge) else self._chats
+        rates = self._rates[frame.becomes.rate]
         wait = rates.check(sender_id, now)
         if wait:
             refused = ProtocolError(
@@ -328,18 +341,16 @@ class Room:
         rates.record(sender_id, now)
         at, seq = self._time(now), self.seq + 1
         name = person.display_name
-        message = compose(frame, own_id, self._id, sender_id, name, at, seq)
-        if self._bots is None or not isinstance(frame, Chat):
-            return self._append(message)
-        asked = question_of(message, self._bots, self._direct, self._history)
-        effects = self._append(message)
+        event = compose(frame, own_id, self._id, sender_id, name, at, seq)
+        if self._bots is None or not isinstance(event, ChatMessage):
+            return self._append(event)
+        asked = question_of(event, self._bots, self._direct, self._history)
+        effects = self._append(event)
         if asked is not None:
             effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
         return effects
 
-    def _repeat(
-        self, conn: str, frame: Chat | Nudge | Wink, kept: Kept
-    ) -> list[Effect]:
+    def _repeat(self, conn: str, frame: DurableFrame, kept: Kept) -> list[Effect]:
         effects: list[Effect] = []
         if kept.said and kept.said != fingerprint(_repeated(frame, kept, self._id)):
             # Before the echo, which a client takes for the end of the matter.
@@ -347,24 +358,17 @@ class Room:
             effects.append(Send((conn,), protocol.error_frame(reused)))
         return [*effects, Repeat(conn, kept.seq, kept.event or None)]
 
-    def _append(self, message: Message) -> list[Effect]:
-        event, seq, at = protocol.encode(message), message.seq, message.timestamp
+    def _append(self, event: Event) -> list[Effect]:
+        data, seq, at = protocol.encode(event), event.seq, event.timestamp
+        sender_id, said = event.sender_id, fingerprint(event)
         self.seq = seq
-        self._history.add(
-            self.epoch,
-            seq,
-            message.sender_id,
-            message.id,
-            at,
-            event,
-            fingerprint(message),
-        )
-        effects: list[Effect] = [Append(seq, event), Broadcast(event, None, seq)]
+        self._history.add(self.epoch, seq, sender_id, event.id, at, data, said)
+        effects: list[Effect] = [Append(seq, data), Broadcast(data, None, seq)]
         if self._direct:
-            told = encode_notification(DirectMessage(self._direct, event))
+            told = encode_notification(DirectMessage(self._direct, data))
             effects += [
                 Touch(self._direct, at),
-                Read(message.sender_id, seq),
+                Read(sender_id, seq),
                 Notify(PRESENCE, told),
             ]
         return effects
@@ -488,8 +492,8 @@ class Room:
                 self.seq,
                 self._timestamp,
                 self._history.snapshot(),
-                self._chats.snapshot(),
-                self._nudges.snapshot(),
+                self._rates["chat"].snapshot(),
+                self._rates["nudge"].snapshot(),
                 {},
                 self._roster.snapshot(),
                 sorted(self.gateways),
@@ -513,8 +517,8 @@ class Room:
         room.seq, room._timestamp = saved.seq, saved.timestamp
         room._read_marks = dict(saved.read_marks)
         room._history.restore(saved.messages)
-        room._chats.restore(saved.chats)
-        room._nudges.restore(saved.nudges)
+        room._rates["chat"].restore(saved.chats)
+        room._rates["nudge"].restore(saved.nudges)
         room.absent = set(saved.gateways)
         if clean:
             room._roster.restore(saved.roster)
@@ -529,26 +533,27 @@ class Room:
         """Take an event of the log above `seq`, in order, before anything else.
 
         Rebuilds the buffer, the ids, the rates and the clock's floor. A room without a
-        snapshot needs the last 1,000 messages or 60 s, whichever is more. An event that
-        cannot be read raises and changes nothing: then `skip` it.
+        snapshot needs the last 1,000 messages or 60 s, whichever is more. An event of a
+        type that this code does not know is kept as it stands, and costs no rate. One
+        that cannot be read raises and changes nothing: then `skip` it.
         """
-        message = protocol.decode_event(seq, event)
-        sender_id, at = message.sender_id, message.timestamp
+        found = decode_event(seq, event)
+        sender_id, at = found.sender_id, found.timestamp
         self.seq = seq
         self._time(at)
-        self._history.add(
-            epoch, seq, sender_id, message.id, at, event, fingerprint(message)
-        )
+        said = fingerprint(found)
+        self._history.add(epoch, seq, sender_id, found.id, at, event, said)
         self._history.forget(now)
-        rates = self._nudges if message.is_nudge else self._chats
-        rates.record(sender_id, min(at, now))  # the writer's clock may have been ahead
+        if not isinstance(found, UnknownEvent):
+            # The writer's clock may have been ahead.
+            self._rates[found.rate].record(sender_id, min(at, now))
 
     def skip(self, seq: int) -> None:
         """Events up to `seq` are missing, or left out: their numbers are used."""
         self.seq = seq
 
 
-def _repeated(frame: Chat | Nudge | Wink, kept: Kept, room_id: str) -> Message:
+def _repeated(frame: DurableFrame, kept: Kept, room_id: str) -> Event:
     at = kept.timestamp
     return compose(frame, kept.id, room_id, kept.sender_id, "", at, kept.seq)
 

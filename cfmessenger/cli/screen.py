@@ -17,7 +17,8 @@ from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.text import Text
 
-from cfmessenger.wire.protocol import Message, Participant
+from cfmessenger.wire.events import ChatMessage, Message, WinkMessage
+from cfmessenger.wire.protocol import Participant
 
 # C0 and C1 controls, bidirectional marks, embeddings and isolates, line and paragraph
 # separators, lone surrogates, the tag characters (invisible text).
@@ -50,7 +51,7 @@ class Screen:
         own = message.sender_id == self.user_id
         name = plain(message.display_name) or message.sender_id
         style = "green" if own else self._style_of(message.sender_id)
-        if message.type == "chat":
+        if isinstance(message, ChatMessage):
             text.append(f"{name}: ", style=style)
             first, *rest = message.content.split("\n")
             text.append(plain(first))
@@ -60,21 +61,20 @@ class Screen:
             text.append("* ", style="bold")
             text.append(name, style=style)
             text.append(f" {plain(message.content)}")
-            if message.wink_id is not UNSET:
+            if isinstance(message, WinkMessage):
                 text.append(f" [{plain(message.wink_id)}]", style="bold")
         if own:
             text.append(f" {self._tick(message.status)}", style="dim")
         self._print(text)
 
-    def wink(self, message: Message) -> None:
+    def wink(self, message: WinkMessage) -> None:
         """The animation, as far as a terminal can."""
         text = self._head(message.timestamp)
         name = plain(message.display_name) or message.sender_id
-        wink = "" if message.wink_id is UNSET else plain(message.wink_id)
         text.append("* ", style="bold")
         text.append(name, style=self._style_of(message.sender_id))
         text.append(" winks ")
-        text.append(f"~*~ {wink} ~*~", style="bold magenta")
+        text.append(f"~*~ {plain(message.wink_id)} ~*~", style="bold magenta")
         if message.sender_id == self.user_id:
             text.append(f" {self._tick(message.status)}", style="dim")
         self._print(text)

@@ -32,10 +32,10 @@ from cfmessenger.client import (
     Session,
 )
 from cfmessenger.ids import direct_users
+from cfmessenger.wire.events import Message, WinkMessage
 from cfmessenger.wire.protocol import (
     DeliveryStatus,
     ErrorFrame,
-    Message,
     Participant,
     Participants,
     SessionExpiring,
@@ -164,7 +164,7 @@ class Visit:
 
     def _arrived(self, message: Message) -> None:
         self._note(message)
-        if message.play_at is UNSET or message.playback_key is UNSET:
+        if not isinstance(message, WinkMessage):
             self.screen.message(message)
         elif message.playback_key not in self._played:  # "plays a key once"
             _remember(self._played, message.playback_key, None)
@@ -173,7 +173,7 @@ class Visit:
             asyncio.get_running_loop().call_later(delay_s, self._play, message)
         self._receipt(message)
 
-    def _play(self, message: Message) -> None:
+    def _play(self, message: WinkMessage) -> None:
         self.screen.wink(message)
         self._winks_due -= 1
         self._progress.set()

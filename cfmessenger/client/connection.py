@@ -37,7 +37,7 @@ from cfmessenger.client.mailbox import Mailbox, MailboxClosed
 from cfmessenger.client.reconnect import reconnects, refusal_is_final
 from cfmessenger.client.state import ClientState
 from cfmessenger.client.urls import is_loopback, websocket_url
-from cfmessenger.wire.protocol import Message
+from cfmessenger.wire.events import Message
 
 S = TypeVar("S", bound=ClientState)
 

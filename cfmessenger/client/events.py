@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from cfmessenger.client.errors import SendRejected
+from cfmessenger.wire.events import Message, UnknownEvent
 from cfmessenger.wire.protocol import (
     DeliveryStatus,
     ErrorFrame,
-    Message,
     Participants,
     PresenceFullSync,
     PresenceJoin,
@@ -40,7 +40,10 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Recap(msgspec.Struct, frozen=True):
-    """A `history` frame without what we had already: oldest first, maybe empty."""
+    """A `history` frame without what we had already: oldest first, maybe empty.
+
+    Events of a type that this client does not know are counted and left out.
+    """
 
     room_id: str
     messages: tuple[Message, ...]
@@ -90,6 +93,7 @@ RoomEvent = (
     | Gap
     | Rewound
     | Message
+    | UnknownEvent
     | Participants
     | TypingState
     | DeliveryStatus

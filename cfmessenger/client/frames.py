@@ -1,7 +1,8 @@
 """Reading what the server sends.
 
-Owns only the choice of decoder; the shapes are cfmessenger.wire.protocol's. A frame
-that is unknown or malformed is None and not an error: a newer server may say more.
+Owns only the choice of decoder; the shapes are cfmessenger.wire's. A frame that is
+unknown or malformed is None and not an error: a newer server may say more. What has a
+`seq` is an event and has its place in the room, whatever its type.
 """
 
 from __future__ import annotations
@@ -9,37 +10,31 @@ from __future__ import annotations
 import msgspec
 
 from cfmessenger.wire.complaint import UNREADABLE
-from cfmessenger.wire.protocol import Message, ServerFrame, decode_message
+from cfmessenger.wire.events import Event, UnknownEvent, decode_any
+from cfmessenger.wire.protocol import ServerFrame
 
-_decode_other = msgspec.json.Decoder[ServerFrame](ServerFrame).decode
+_decode = msgspec.json.Decoder[ServerFrame | Event](ServerFrame | Event).decode
 
-# "`type` comes first in a frame", so this is nearly always the whole question.
-_MESSAGE = (b'{"type":"chat"', b'{"type":"nudge"', b'{"type":"wink"')
-
-
-class _Probe(msgspec.Struct):
-    type: str
+Received = ServerFrame | Event | UnknownEvent
 
 
-_probe = msgspec.json.Decoder(_Probe).decode
-
-
-def read_frame(data: bytes) -> ServerFrame | Message | None:
+def read_frame(data: bytes) -> Received | None:
     """The frame, or None for what this client does not know."""
     try:
-        if data.startswith(_MESSAGE) or _probe(data).type in ("chat", "nudge", "wink"):
-            return decode_message(data)
-        other: ServerFrame = _decode_other(data)
-        return other
+        frame: ServerFrame | Event = _decode(data)
+        return frame
+    except UNREADABLE:
+        return _unknown(data)
+
+
+def _unknown(data: bytes) -> UnknownEvent | None:
+    try:
+        return decode_any(data)
     except UNREADABLE:
         return None
 
 
-def read_messages(raws: list[msgspec.Raw]) -> list[Message]:
-    """The messages of a `history` frame that can be read."""
-    found = []
-    for raw in raws:
-        message = read_frame(bytes(raw))
-        if isinstance(message, Message):
-            found.append(message)
-    return found
+def read_events(raws: list[msgspec.Raw]) -> list[Event | UnknownEvent]:
+    """The events of a `history` frame, or of a page, that can be read."""
+    found = (read_frame(bytes(raw)) for raw in raws)
+    return [each for each in found if isinstance(each, Event | UnknownEvent)]

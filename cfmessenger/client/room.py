@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from cfmessenger.client.connection import DEFAULTS, Connection, Options
 from cfmessenger.client.room_state import RoomState
-from cfmessenger.wire.protocol import Message, Receipt, Status
+from cfmessenger.wire.events import Message, Receipt
+from cfmessenger.wire.protocol import Status
 
 
 class RoomConnection(Connection[RoomState]):

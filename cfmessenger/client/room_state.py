@@ -14,20 +14,19 @@ from msgspec import UNSET
 
 from cfmessenger.client.errors import OutboxFull, RateLimited, SendRejected
 from cfmessenger.client.events import Acknowledged, Event, Gap, Recap, Rejected, Rewound
-from cfmessenger.client.frames import read_messages
+from cfmessenger.client.frames import Received, read_events
 from cfmessenger.client.state import EPHEMERAL_LIMIT, ClientState, checked
+from cfmessenger.wire.events import Message, Receipt, UnknownEvent
 from cfmessenger.wire.protocol import (
     Ack,
     Chat,
+    DurableFrame,
     ErrorFrame,
     History,
-    Message,
     MessageNotification,
     Nudge,
     Participants,
     Pong,
-    Receipt,
-    ServerFrame,
     SetPresence,
     Status,
     Typing,
@@ -156,9 +155,9 @@ class RoomState(ClientState):
 
     # Said by the server.
 
-    def _apply(self, frame: ServerFrame | Message) -> list[Event]:
+    def _apply(self, frame: Received) -> list[Event]:
         match frame:
-            case Message():
+            case Message() | UnknownEvent():
                 events = self._take_in(frame)
                 self._resume()
                 return events
@@ -182,7 +181,7 @@ class RoomState(ClientState):
                 return [frame]
 
     def _history(self, frame: History) -> list[Event]:
-        messages = read_messages(frame.messages)
+        messages = read_events(frame.messages)
         events: list[Event] = []
         known = self.last_seq
         if self._may_rewind and known is not None and frame.last_seq < known:
@@ -194,7 +193,7 @@ class RoomState(ClientState):
             for event in self._take_in(message):
                 if isinstance(event, Message):
                     new.append(event)
-                else:
+                elif not isinstance(event, UnknownEvent):
                     events.append(event)
         # More frames follow until one reaches `lastSeq`.
         if not messages or messages[-1].seq >= frame.last_seq:
@@ -203,11 +202,12 @@ class RoomState(ClientState):
         events.append(Recap(frame.room_id, tuple(new)))
         return events
 
-    def _take_in(self, message: Message) -> list[Event]:
+    def _take_in(self, message: Message | UnknownEvent) -> list[Event]:
         events: list[Event] = []
         if message.sender_id == self.user_id and message.id in self._outbox:
-            del self._outbox[message.id]
-            events.append(Acknowledged(message.id, message))
+            if isinstance(message, Message):
+                del self._outbox[message.id]
+                events.append(Acknowledged(message.id, message))
         if self.last_seq is None:
             self.last_seq = message.seq - 1
         if message.seq <= self.last_seq:
@@ -252,7 +252,7 @@ class RoomState(ClientState):
         self._sent += 1
         return f"{self._id_prefix}-{self._sent}"
 
-    def _enqueue(self, message_id: str, frame: Chat | Nudge | Wink) -> str:
+    def _enqueue(self, message_id: str, frame: DurableFrame) -> str:
         data = checked(decode_room_frame, frame)
         if message_id in self._outbox:
             raise ValueError(f"message {message_id!r} is being sent already")

@@ -20,11 +20,13 @@ import msgspec
 from cfmessenger.client.connection import DEFAULTS, Options
 from cfmessenger.client.envelope import api_error, data_and_time
 from cfmessenger.client.errors import ApiError, SessionEnded, Unreachable
+from cfmessenger.client.frames import read_events
 from cfmessenger.client.presence import PresenceConnection
 from cfmessenger.client.room import RoomConnection
 from cfmessenger.client.urls import is_loopback
 from cfmessenger.ids import direct_room
-from cfmessenger.wire.protocol import Message, RoomInfo, Status, User
+from cfmessenger.wire.events import Message
+from cfmessenger.wire.protocol import RoomInfo, Status, User
 
 T = TypeVar("T")
 
@@ -60,8 +62,16 @@ class Shown(msgspec.Struct, rename="camel", frozen=True):
     display_name: str
 
 
-class Page(msgspec.Struct, rename="camel", frozen=True):
-    """A page of a room's log, oldest first; `next_before` is absent on the last."""
+class _Page(msgspec.Struct, rename="camel"):
+    messages: list[msgspec.Raw]
+    next_before: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a room's log, oldest first; `next_before` is None on the last.
+
+    Events of a type that this client does not know are left out.
+    """
 
     messages: list[Message]
     next_before: int | None = None
@@ -256,7 +266,10 @@ class Session:
         None: the newest. Wakes nobody."""
         query = f"limit={limit}" + (f"&before={before}" if before is not None else "")
         path = f"/api/rooms/{quote(room_id, safe='')}/messages?{query}"
-        return await self._call(Page, "GET", path)
+        page = await self._call(_Page, "GET", path)
+        found = read_events(page.messages)
+        shown: list[Message] = [each for each in found if isinstance(each, Message)]
+        return Page(shown, page.next_before)
 
     async def _call(self, kind: type[T], method: str, path: str, json: Any = None) -> T:
         """With our id; a 401 to an id that was rotated meanwhile is tried again."""

@@ -22,16 +22,15 @@ from cfmessenger.client.events import (
     Event,
     Opened,
 )
-from cfmessenger.client.frames import read_frame, read_messages
+from cfmessenger.client.frames import Received, read_events, read_frame
 from cfmessenger.client.offset import ClockOffset
 from cfmessenger.errors import ProtocolError
+from cfmessenger.wire.events import Message, UnknownEvent
 from cfmessenger.wire.protocol import (
-    Chat,
     DeliveryStatus,
+    DurableFrame,
     History,
-    Message,
     MessageNotification,
-    Nudge,
     Participant,
     Participants,
     Ping,
@@ -39,12 +38,10 @@ from cfmessenger.wire.protocol import (
     PresenceFullSync,
     PresenceJoin,
     PresenceUpdate,
-    ServerFrame,
     SetPresence,
     Status,
     TypingState,
     UpdatePresence,
-    Wink,
     decode_presence_frame,
     encode,
 )
@@ -118,7 +115,7 @@ class ClientState:
     def forget(self, message_id: str) -> None:
         """Stop waiting for a message; it may have been, or be, accepted."""
 
-    def _apply(self, frame: ServerFrame | Message) -> list[Event]:
+    def _apply(self, frame: Received) -> list[Event]:
         raise NotImplementedError
 
     def _written(self, item: bytes | str) -> bytes | None:
@@ -168,11 +165,11 @@ class PresenceState(ClientState):
         frame = UpdatePresence(status, name)
         self._say_status(frame, checked(decode_presence_frame, frame))
 
-    def _apply(self, frame: ServerFrame | Message) -> list[Event]:
+    def _apply(self, frame: Received) -> list[Event]:
         match frame:
             case MessageNotification():
-                found = read_messages([frame.message])
-                return [DirectMessage(message) for message in found]
+                found = read_events([frame.message])
+                return [DirectMessage(e) for e in found if isinstance(e, Message)]
             case PresenceFullSync():
                 if frame.partial is not True:
                     self.roster.clear()
@@ -184,8 +181,10 @@ class PresenceState(ClientState):
                 self._joined(frame, frame.status)
                 if frame.user_id == self.user_id:
                     self._told_status(frame.status, UpdatePresence)
-            case History() | Message() | Participants() | TypingState():
+            case History() | Message() | UnknownEvent():
                 return []  # a room's frames
+            case Participants() | TypingState():
+                return []
             case DeliveryStatus() | Pong():
                 return []
         return [frame]
@@ -203,7 +202,7 @@ class PresenceState(ClientState):
 
 def checked(
     decode: Callable[[bytes], object],
-    frame: Chat | Nudge | Wink | SetPresence | UpdatePresence,
+    frame: DurableFrame | SetPresence | UpdatePresence,
 ) -> bytes:
     """The frame's bytes. Raises `SendRejected` with what the server would answer."""
     try:

@@ -25,7 +25,7 @@ from .ticker import now
 if TYPE_CHECKING:
     from .crew import Crew
 
-_MESSAGE = (b'{"type":"chat"', b'{"type":"nudge"', b'{"type":"wink"')
+_SEQ = b'"seq":'  # of every event, and of nothing else: a text has its quotes escaped
 _HISTORY = b'{"type":"history"'
 _OUTBOX = 1_000_000  # an open loop does not stop because answers are late
 
@@ -176,10 +176,10 @@ class Seat(Chair):
                 return
         if not self.greeted_at:
             self.greeted_at = now()
-        if body.startswith(_MESSAGE):
-            self._message(body)
-        elif body.startswith(_HISTORY):
+        if body.startswith(_HISTORY):
             self._history(body)
+        elif _SEQ in body:
+            self._message(body)
         else:
             self._other(body)
 

@@ -1,11 +1,12 @@
 """The wire as types: every frame, the HTTP payloads, and how they are read and written.
 
-Owns the shapes of wire.md §1-4; `decoding` owns how strictly they are read. The
+Owns the shapes of wire.md §1-4, but for those of `events`; `decoding` owns how strictly
+they are read. The
 machines see only values that passed both. Must not know rooms, sockets or time.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -21,58 +22,92 @@ from .decoding import (
     check_display_name,
     check_personal_message,
 )
+from .events import (
+    ChatMessage,
+    Message,
+    NudgeMessage,
+    Receipt,
+    Struct,
+    Tagged,
+    WinkMessage,
+)
 
 HISTORY_FRAME = 100
 """A `history` frame holds at most this many messages."""
 
 Status = Literal["online", "busy", "away", "offline"]
-Receipt = Literal["delivered", "read"]
-MessageId = Annotated[str, Meta(pattern=MESSAGE_ID_PATTERN)]
+MessageId = Annotated[str, Meta(pattern=MESSAGE_ID_PATTERN, examples=["m-41"])]
 # msgspec counts code points; UTF-16 units, the wire's measure, are never fewer.
-Content = Annotated[str, Meta(min_length=1, max_length=MAX_CONTENT)]
+Content = Annotated[
+    str,
+    Meta(min_length=1, max_length=MAX_CONTENT, examples=["up for a listening party?"]),
+]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=MAX_DISPLAY_NAME)]
 PersonalMessage = Annotated[str, Meta(max_length=MAX_PERSONAL_MESSAGE)]
 Milliseconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
-class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    pass
-
-
-class _Frame(_Struct, frozen=True, gc=False, tag_field="type"):
-    pass
-
-
 # Client to server.
 
 
-class Chat(_Frame, frozen=True, gc=False, tag="chat"):
-    """Say something."""
+class Durable(Tagged, frozen=True, gc=False):
+    """A frame that becomes an event of its room's log, once for each `id`.
+
+    Its sender gets an echo or an error, and it counts against the rate of what it
+    `becomes`. The documents quote its docstring, a line and then its rule, and show it
+    with the first example of each field's type.
+    """
+
+    becomes: ClassVar[type[Message]]
+
+    @property
+    def id(self) -> MessageId | UnsetType:
+        """The sender's own id: a field of each."""
+        raise NotImplementedError
+
+
+class Chat(Durable, frozen=True, gc=False, tag="chat"):
+    """Say something.
+
+    At most 20 in 10 s per user and room, winks included.
+    """
+
+    becomes = ChatMessage
 
     content: Content
     id: MessageId | UnsetType = UNSET
 
 
-class Nudge(_Frame, frozen=True, gc=False, tag="nudge"):
-    """Shake everyone's window."""
+class Nudge(Durable, frozen=True, gc=False, tag="nudge"):
+    """Shake everyone's window.
+
+    At most 3 in 10 s per user and room.
+    """
+
+    becomes = NudgeMessage
 
     id: MessageId | UnsetType = UNSET
 
 
-class Wink(_Frame, frozen=True, gc=False, tag="wink"):
-    """Play an animation on every screen at the same moment."""
+class Wink(Durable, frozen=True, gc=False, tag="wink"):
+    """Play an animation on every screen at the same moment.
 
-    wink_id: Annotated[str, Meta(pattern=WINK_ID_PATTERN)]
+    Counts against the rate of `chat`.
+    """
+
+    becomes = WinkMessage
+
+    wink_id: Annotated[str, Meta(pattern=WINK_ID_PATTERN, examples=["dancing_pig"])]
     id: MessageId | UnsetType = UNSET
 
 
-class Typing(_Frame, frozen=True, gc=False, tag="typing"):
+class Typing(Tagged, frozen=True, gc=False, tag="typing"):
     """Started or stopped typing."""
 
     is_typing: bool
 
 
-class SetPresence(_Frame, frozen=True, gc=False, tag="presence"):
+class SetPresence(Tagged, frozen=True, gc=False, tag="presence"):
     """Choose a status (and a name, a personal message), said in a room."""
 
     status: Status
@@ -80,20 +115,20 @@ class SetPresence(_Frame, frozen=True, gc=False, tag="presence"):
     personal_message: PersonalMessage | UnsetType = UNSET
 
 
-class Ack(_Frame, frozen=True, gc=False, tag="ack"):
+class Ack(Tagged, frozen=True, gc=False, tag="ack"):
     """A message of someone else arrived or was read."""
 
     ack_id: MessageId
     status: Receipt
 
 
-class Ping(_Frame, frozen=True, gc=False, tag="ping"):
+class Ping(Tagged, frozen=True, gc=False, tag="ping"):
     """Measure the clock offset."""
 
     t: Milliseconds | UnsetType = UNSET
 
 
-class UpdatePresence(_Frame, frozen=True, gc=False, tag="presence_update"):
+class UpdatePresence(Tagged, frozen=True, gc=False, tag="presence_update"):
     """Choose a status (and a name, a personal message), said on the presence socket."""
 
     status: Status
@@ -101,7 +136,8 @@ class UpdatePresence(_Frame, frozen=True, gc=False, tag="presence_update"):
     personal_message: PersonalMessage | UnsetType = UNSET
 
 
-RoomFrame = Chat | Nudge | Wink | Typing | SetPresence | Ack | Ping
+DurableFrame = Chat | Nudge | Wink
+RoomFrame = DurableFrame | Typing | SetPresence | Ack | Ping
 PresenceFrame = UpdatePresence | Ping
 Wish = SetPresence | UpdatePresence
 """What somebody wants to be shown as."""
@@ -110,26 +146,7 @@ Wish = SetPresence | UpdatePresence
 # Server to client.
 
 
-class Message(_Struct, frozen=True, gc=False):
-    """A chat, nudge or wink, as the log holds it and every client sees it."""
-
-    type: Literal["chat", "nudge", "wink"]
-    id: str
-    room_id: str
-    sender_id: str
-    display_name: str
-    content: str
-    timestamp: int
-    seq: int
-    is_nudge: bool
-    is_wink: bool
-    wink_id: str | UnsetType = UNSET
-    status: Receipt | UnsetType = UNSET
-    play_at: int | UnsetType = UNSET
-    playback_key: str | UnsetType = UNSET
-
-
-class Participant(_Struct, frozen=True, gc=False):
+class Participant(Struct, frozen=True, gc=False):
     """One user of a room or of the whole messenger."""
 
     id: str
@@ -139,7 +156,7 @@ class Participant(_Struct, frozen=True, gc=False):
     avatar_id: str | UnsetType = UNSET
 
 
-class System(_Frame, frozen=True, gc=False, tag="system"):
+class System(Tagged, frozen=True, gc=False, tag="system"):
     """A line of the house; `room_id` is absent on the presence socket."""
 
     content: str
@@ -147,7 +164,7 @@ class System(_Frame, frozen=True, gc=False, tag="system"):
     room_id: str | UnsetType = UNSET
 
 
-class History(_Frame, frozen=True, gc=False, tag="history"):
+class History(Tagged, frozen=True, gc=False, tag="history"):
     """Messages from before the socket entered, oldest first."""
 
     messages: list[msgspec.Raw]
@@ -156,14 +173,14 @@ class History(_Frame, frozen=True, gc=False, tag="history"):
     gap: bool
 
 
-class Participants(_Frame, frozen=True, gc=False, tag="participants"):
+class Participants(Tagged, frozen=True, gc=False, tag="participants"):
     """Who is in the room: everyone, each once."""
 
     room_id: str
     participants: list[Participant]
 
 
-class TypingState(_Frame, frozen=True, gc=False, tag="typing"):
+class TypingState(Tagged, frozen=True, gc=False, tag="typing"):
     """Someone else started or stopped typing."""
 
     room_id: str
@@ -172,7 +189,7 @@ class TypingState(_Frame, frozen=True, gc=False, tag="typing"):
     is_typing: bool
 
 
-class DeliveryStatus(_Frame, frozen=True, gc=False, tag="delivery_status"):
+class DeliveryStatus(Tagged, frozen=True, gc=False, tag="delivery_status"):
     """A message's status went up; `sender_id` is who acknowledged it."""
 
     room_id: str
@@ -182,7 +199,7 @@ class DeliveryStatus(_Frame, frozen=True, gc=False, tag="delivery_status"):
     timestamp: int
 
 
-class ErrorFrame(_Frame, frozen=True, gc=False, tag="error"):
+class ErrorFrame(Tagged, frozen=True, gc=False, tag="error"):
     """What was wrong with a frame; `content` repeats `message` for old clients."""
 
     code: str
@@ -193,27 +210,27 @@ class ErrorFrame(_Frame, frozen=True, gc=False, tag="error"):
     id: str | UnsetType = UNSET
 
 
-class SessionExpiring(_Frame, frozen=True, gc=False, tag="session_expiring"):
+class SessionExpiring(Tagged, frozen=True, gc=False, tag="session_expiring"):
     """The session ends in two minutes unless it is refreshed."""
 
     expires_at: int
 
 
-class Pong(_Frame, frozen=True, gc=False, tag="pong"):
+class Pong(Tagged, frozen=True, gc=False, tag="pong"):
     """The answer to `ping`: its `t` and our time."""
 
     timestamp: int
     t: int | UnsetType = UNSET
 
 
-class PresenceFullSync(_Frame, frozen=True, gc=False, tag="presence_full_sync"):
+class PresenceFullSync(Tagged, frozen=True, gc=False, tag="presence_full_sync"):
     """Everyone online; with `partial: true` the changed ones alone."""
 
     participants: list[Participant]
     partial: bool | UnsetType = UNSET
 
 
-class PresenceJoin(_Frame, frozen=True, gc=False, tag="presence_join"):
+class PresenceJoin(Tagged, frozen=True, gc=False, tag="presence_join"):
     """A user came online."""
 
     user_id: str
@@ -222,7 +239,7 @@ class PresenceJoin(_Frame, frozen=True, gc=False, tag="presence_join"):
     avatar_id: str | UnsetType = UNSET
 
 
-class PresenceUpdate(_Frame, frozen=True, gc=False, tag="presence_update"):
+class PresenceUpdate(Tagged, frozen=True, gc=False, tag="presence_update"):
     """A user's status, name, message or picture changed; `offline` when they left."""
 
     user_id: str
@@ -232,8 +249,8 @@ class PresenceUpdate(_Frame, frozen=True, gc=False, tag="presence_update"):
     avatar_id: str | UnsetType = UNSET
 
 
-class MessageNotification(_Frame, frozen=True, gc=False, tag="message_notification"):
-    """A message in one of the user's direct rooms; `message` is a Message."""
+class MessageNotification(Tagged, frozen=True, gc=False, tag="message_notification"):
+    """A message in one of the user's direct rooms; `message` is an event."""
 
     message: msgspec.Raw
 
@@ -257,7 +274,7 @@ ServerFrame = (
 # HTTP payloads.
 
 
-class User(_Struct, frozen=True, gc=False):
+class User(Struct, frozen=True, gc=False):
     """A person or bot of the directory, with live status."""
 
     id: str
@@ -272,7 +289,7 @@ class User(_Struct, frozen=True, gc=False):
     bot_style: str | UnsetType = UNSET
 
 
-class RoomInfo(_Struct, frozen=True, gc=False):
+class RoomInfo(Struct, frozen=True, gc=False):
     """A room as `GET /api/rooms` lists it (wire.md calls it `Room`)."""
 
     id: str
@@ -285,31 +302,7 @@ class RoomInfo(_Struct, frozen=True, gc=False):
 # Writing.
 
 encode = msgspec.json.Encoder().encode
-"""The JSON bytes of a frame, Message or HTTP payload: `type` first, absent not null."""
-
-decode_message = msgspec.json.Decoder(Message).decode
-"""Read back what `encode` made of a Message."""
-
-
-def decode_event(seq: int, event: bytes) -> Message:
-    """Read the event `seq` of a room's log. Raises ValueError if it is damaged, or of
-    another version."""
-    try:
-        message = decode_message(event)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"event {seq} is unreadable: {error}") from error
-    if message.seq != seq:
-        raise ValueError(f"event {seq} says that it is {message.seq}")
-    return message
-
-
-def is_readable(seq: int, event: bytes) -> bool:
-    """Whether an event of a room's log may be shown."""
-    try:
-        decode_event(seq, event)
-    except ValueError:
-        return False
-    return True
+"""The JSON bytes of a frame, event or HTTP payload: `type` first, absent not null."""
 
 
 def error_frame(error: ProtocolError) -> bytes:

@@ -16,7 +16,8 @@ from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import RoomId, direct_users, room_name
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
-from cfmessenger.wire.protocol import RoomInfo, decode_event, is_readable
+from cfmessenger.wire.events import Receipt, decode_event, is_readable, with_status
+from cfmessenger.wire.protocol import RoomInfo
 from gateway.api.hub import Services
 
 PUBLIC_ROOMS = {"general": "General", "music": "Music"}
@@ -54,7 +55,7 @@ async def history(
     if events:
         statuses = _statuses(await services.log.mirror(name))
         shown = [
-            _with_status(event, statuses.get(seq))
+            msgspec.Raw(with_status(event, statuses[seq]) if seq in statuses else event)
             for seq, event in events
             if is_readable(seq, event)
         ]
@@ -127,13 +128,6 @@ async def _read_up_to(services: Services, name: str, user_id: str) -> int:
     return 0 if snapshot is None else mirror.read_marks(snapshot).get(user_id, 0)
 
 
-def _statuses(snapshot: bytes | None) -> dict[int, str]:
+def _statuses(snapshot: bytes | None) -> dict[int, Receipt]:
     kept = None if snapshot is None else mirror.decode(snapshot)
     return {row.seq: row.status for row in kept.messages if row.status} if kept else {}
-
-
-def _with_status(event: bytes, status: str | None) -> msgspec.Raw:
-    if status is None:
-        return msgspec.Raw(event)
-    # The log holds the event as it was sent; a status that came later goes at its end.
-    return msgspec.Raw(event[:-1] + b',"status":' + msgspec.json.encode(status) + b"}")

@@ -22,6 +22,7 @@ from cfmessenger.ids import PRESENCE, room_id_of
 from cfmessenger.link.messages import text_frame
 from cfmessenger.wire import protocol
 from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
+from cfmessenger.wire.events import is_readable
 from cfmessenger.wire.protocol import HISTORY_FRAME
 from gateway import metrics
 from gateway.live.meter import ABUSE, Meter
@@ -40,8 +41,6 @@ SILENCE_S = 90.0
 """Without a frame of any kind: 4400 (wire.md §6)."""
 DRAIN_PAGE_S = 30.0
 """What a client may take to read a page of what it missed; then it is slow: 1013."""
-
-_DURABLE = (protocol.Chat, protocol.Nudge, protocol.Wink)
 
 
 class Connection:
@@ -234,7 +233,7 @@ class Connection:
             frame = frame or protocol.decode_room_frame(data)
         except ProtocolError:
             return
-        if isinstance(frame, _DURABLE):
+        if isinstance(frame, protocol.Durable):
             error = ProtocolError("STORAGE_UNAVAILABLE", id=frame.id or None)
             self.answer(protocol.error_frame(error))
         elif isinstance(frame, protocol.UpdatePresence):
@@ -289,7 +288,7 @@ class Connection:
         while since < seq:
             entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
             upto = entries[-1].seq if entries else seq
-            events = [e.event for e in entries if protocol.is_readable(e.seq, e.event)]
+            events = [e.event for e in entries if is_readable(e.seq, e.event)]
             gap = len(events) != upto - since
             since = upto
             seq = max(seq, since)  # a page may go beyond what there was to catch up
@@ -327,7 +326,7 @@ class Connection:
 
     async def _recall(self, stub: Stub, seq: int) -> None:
         for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
-            if entry.seq == seq and protocol.is_readable(seq, entry.event):
+            if entry.seq == seq and is_readable(seq, entry.event):
                 self.write(text_frame(entry.event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

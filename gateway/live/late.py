@@ -10,6 +10,7 @@ rare, and takes at most `LOOK_S`: what is not found by then is refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -20,7 +21,8 @@ from cfmessenger.ids import gateway_of, process_of, room_id_of
 from cfmessenger.link.messages import Said, text_frame
 from cfmessenger.storage.log import Entry, Log
 from cfmessenger.wire import protocol
-from cfmessenger.wire.protocol import Chat, Message, Nudge, Wink
+from cfmessenger.wire.events import Event, UnknownEvent, decode_event
+from cfmessenger.wire.protocol import DurableFrame
 
 logger = logging.getLogger("cfmessenger.late")
 
@@ -90,13 +92,13 @@ class Looks:
             n, process = each.said.n, process_of(gateway_of(each.said.conn))
             event = events.get((each.user_id, frame.id or f"{process}.{n}"))
             if event is not None and _says(event[0], frame):
-                message, entry = event
-                found[n] = Found(message.seq, text_frame(entry.event))
+                _, entry = event
+                found[n] = Found(entry.seq, text_frame(entry.event))
         return found
 
     async def _events(
         self, name: str, seen: int | None
-    ) -> dict[tuple[str, str], tuple[Message, Entry]]:
+    ) -> dict[tuple[str, str], tuple[Event, Entry]]:
         """What came after `seen`, and a little before it, by sender and id."""
         if seen is None:
             entries = await self._log.newest(name, LOOK_BACK, None)
@@ -104,29 +106,30 @@ class Looks:
             entries = await self._log.after(name, max(0, seen - REPEATS), LOOK_BACK)
         events = {}
         for entry in entries:
-            if protocol.is_readable(entry.seq, entry.event):
-                message = protocol.decode_event(entry.seq, entry.event)
-                events[message.sender_id, message.id] = message, entry
+            with contextlib.suppress(ValueError):  # damaged
+                event = decode_event(entry.seq, entry.event)
+                if not isinstance(event, UnknownEvent):
+                    events[event.sender_id, event.id] = event, entry
         return events
 
 
-def _durable(data: bytes) -> Chat | Nudge | Wink | None:
+def _durable(data: bytes) -> DurableFrame | None:
     try:
         frame = protocol.decode_room_frame(data)
     except ProtocolError:
         return None
-    return frame if isinstance(frame, Chat | Nudge | Wink) else None
+    return frame if isinstance(frame, protocol.Durable) else None
 
 
-def _says(message: Message, frame: Chat | Nudge | Wink) -> bool:
+def _says(event: Event, frame: DurableFrame) -> bool:
     """Whether it is that frame: under a used id the room keeps no other words."""
     same = compose(
         frame,
-        message.id,
-        message.room_id,
-        message.sender_id,
-        message.display_name,
-        message.timestamp,
-        message.seq,
+        event.id,
+        event.room_id,
+        event.sender_id,
+        event.display_name,
+        event.timestamp,
+        event.seq,
     )
-    return fingerprint(same) == fingerprint(message)
+    return fingerprint(same) == fingerprint(event)

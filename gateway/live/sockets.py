@@ -34,13 +34,13 @@ from cfmessenger.link.namespace import Namespace
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.wire.events import is_readable
 from cfmessenger.wire.protocol import (
     HISTORY_FRAME,
     Status,
     UpdatePresence,
     Wish,
     encode,
-    is_readable,
     with_gaps,
 )
 from gateway import metrics

@@ -50,9 +50,10 @@ declare namespace Wire {
 
   // From the server.
 
-  /** A chat, nudge or wink, as the room's log holds it. */
+  /** An event, as the room's log holds it. One of a type that is not known here has a
+   * `content` to be shown, if it is to be shown. */
   interface Message {
-    type: "chat" | "nudge" | "wink";
+    type: string;
     id: string;
     roomId: string;
     senderId: string;
@@ -126,7 +127,7 @@ declare namespace Wire {
     status: Status;
   }
 
-  /** Told apart by `type`. */
+  /** An event has a `seq`, the others are told apart by `type`. */
   type ServerFrame =
     | Message
     | History

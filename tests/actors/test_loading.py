@@ -16,7 +16,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import Activated, Commit, Fenced, ValkeyLog
 from cfmessenger.wire import protocol
-from cfmessenger.wire.protocol import Message
+from cfmessenger.wire.events import ChatMessage
 from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
 from tests.valkey_proxy import proxied
 
@@ -33,8 +33,8 @@ async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
 
 def event(name: str, seq: int, at: int) -> bytes:
     room_id, text = name.removeprefix("room:"), f"number {seq}"
-    message = Message(
-        "chat", f"m{seq}", room_id, "user_1", "One", text, at, seq, False, False
+    message = ChatMessage(
+        f"m{seq}", room_id, "user_1", "One", text, at, seq, False, False
     )
     return protocol.encode(message)
 
@@ -95,6 +95,33 @@ async def test_a_clean_mirror_is_the_object_as_it_was(log: ValkeyLog) -> None:
     machine = await loaded(name, log)
     assert (machine.epoch, machine.seq, machine.sockets) == (2, 3, 1)
     assert machine.gateways == {"g1"}
+
+
+def unknown(name: str, seq: int, at: int) -> bytes:
+    """An event of a type that only a later release knows."""
+    known = event(name, seq, at)
+    return known.replace(b'"chat"', b'"knock"').replace(b"}", b',"door":[1, 2]}')
+
+
+async def test_what_a_later_release_said_is_kept_and_shown_as_it_stands(
+    log: ValkeyLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the log, and from the mirror after one more sleep."""
+    name = fresh_room()
+    await log.activate(name)
+    rows = [
+        (seq, (unknown if seq == 2 else event)(name, seq, NOW)) for seq in range(1, 4)
+    ]
+    await log.commit([Commit(name, 1, rows)])
+    for epoch in (2, 3):
+        machine = await loaded(name, log)
+        assert (machine.epoch, machine.seq) == (epoch, 3)
+        assert machine.events_after(0) == [data for _, data in rows]
+        assert repeated(machine, "m2")
+        await log.save(name, epoch, machine.snapshot(), final=True)
+    told = machine.connect(NOW, attachment("g1.1", "user_2"), None)
+    assert shown(told) == ([1, 2, 3], False)
+    assert not caplog.records
 
 
 async def test_who_is_overtaken_while_it_reads_calls_that_no_damage(

@@ -20,7 +20,7 @@ from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import Commit, Entry, ValkeyLog
 from cfmessenger.wire import protocol
-from cfmessenger.wire.protocol import Message
+from cfmessenger.wire.events import ChatMessage
 from tests.actors.caller import Caller
 from tests.actors.scene import fresh_room, register
 from tests.valkey_proxy import Proxy
@@ -69,7 +69,7 @@ async def test_a_room_that_is_taken_over_while_it_loads_never_speaks(
     """However long the load takes: who waits for it is told, and goes to the winner."""
     name, newest = fresh_room(), ValkeyLog.newest
     room = room_id_of(name)
-    said = Message("chat", "m1", room, "user_1", "One", "hi", 1, 1, False, False)
+    said = ChatMessage("m1", room, "user_1", "One", "hi", 1, 1, False, False)
     epoch = (await log.activate(name)).epoch
     await log.commit([Commit(name, epoch, [(1, protocol.encode(said))])])
     reading, go = asyncio.Event(), asyncio.Event()

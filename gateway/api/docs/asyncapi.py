@@ -11,11 +11,13 @@ import msgspec
 from cfmessenger import __version__
 from cfmessenger.errors import ERRORS, CloseCode, Where, codes
 from cfmessenger.wire import protocol
+from cfmessenger.wire.events import Event
 from gateway.api.docs import examples
 from gateway.api.docs.openapi import SECURITY
 from gateway.api.docs.schema import (
     JSON,
     components,
+    events,
     plain,
     reference,
     tags,
@@ -28,10 +30,11 @@ Two sockets: one for each room, one for presence. One JSON object per text frame
 value out of range gets an `error` frame and changes nothing. The server sets sender,
 name, room, time and `seq`, whatever a client puts there.
 
-A `chat`, `nudge` or `wink` is shown to anyone, its sender included, only once it is
-durable: the sender's own echo, with its `seq`, is the acknowledgement. After that it is
-in the room's history whatever process dies next. STORAGE_UNAVAILABLE means: not
-confirmed, shown to nobody so far; a retry with the same `id` is one message.
+What has a `seq` is an event: show its `content` if you do not know its `type`. It is
+shown to anyone, its sender included, only once it is durable: the sender's own echo,
+with its `seq`, is the acknowledgement. After that it is in the room's history whatever
+process dies next. STORAGE_UNAVAILABLE means: not confirmed, shown to nobody so far; a
+retry with the same `id` is one message.
 
 Reconnect with `?since=<last seq>` and nothing is missed.
 
@@ -39,9 +42,6 @@ In this document the gateway is the application: it *receives* what clients send
 HTTP side, refused handshakes included, is described by [OpenAPI](/api/openapi.json)."""
 
 _RULES: dict[str, str] = {
-    "client.chat": "At most 20 in 10 s per user and room, winks included.",
-    "client.nudge": "At most 3 in 10 s per user and room.",
-    "client.wink": "Counts against the rate of `chat`.",
     "client.typing": (
         "Ends by itself 3 s after the last `true`, and when the socket closes. At most "
         "5 changes a second travel; the last wins."
@@ -65,12 +65,6 @@ _RULES: dict[str, str] = {
     "server.participants": (
         "On join, leave and presence change, within 50 ms; one entry per user."
     ),
-    "server.chat": "Once it is durable, to everyone. The sender's echo is the ack.",
-    "server.nudge": "Once it is durable, to everyone.",
-    "server.wink": (
-        "Once it is durable, to everyone. All screens start at `playAt`, by the clock "
-        "offset that `ping` measured."
-    ),
     "server.typing": "To everyone but the sender's own sockets.",
     "server.delivery_status": "After an `ack` that upgraded.",
     "server.error": "Names the field and the rule, never the value.",
@@ -87,9 +81,8 @@ _RULES: dict[str, str] = {
         "most once: the log is the truth."
     ),
 }
-"""The rule of each row of wire.md §2-4, by message."""
+"""The rule of each row of wire.md §2-4, by message; what is durable says its own."""
 
-_SPOKEN = (examples.CHAT, examples.NUDGE, examples.WINK)
 _ALWAYS_TOLD = ("error", "session_expiring", "pong")
 _CHANNELS: dict[str, tuple[str, ...]] = {
     "room": (
@@ -97,9 +90,7 @@ _CHANNELS: dict[str, tuple[str, ...]] = {
         "server.system",
         "server.history",
         "server.participants",
-        "server.chat",
-        "server.nudge",
-        "server.wink",
+        *(f"server.{tag}" for tag in tags(Event)),
         "server.typing",
         "server.delivery_status",
         *(f"server.{kind}" for kind in _ALWAYS_TOLD),
@@ -198,10 +189,9 @@ def document() -> JSON:
         },
         "components": {
             "messages": messages,
-            "schemas": components(
-                *map(type, examples.FROM_CLIENT),
-                *map(type, examples.FROM_SERVER),
-                protocol.Message,
+            "schemas": events()
+            | components(
+                *map(type, examples.FROM_CLIENT), *map(type, examples.FROM_SERVER)
             ),
             "securitySchemes": _SECURITY,
         },
@@ -237,7 +227,7 @@ def _messages() -> dict[str, JSON]:
     found: dict[str, JSON] = {}
     for sent in examples.FROM_CLIENT:
         _add(found, "client", sent)
-    for told in (*_SPOKEN, *examples.FROM_SERVER):
+    for told in (*examples.EVENTS, *examples.FROM_SERVER):
         _add(found, "server", told)
     return found
 
@@ -245,18 +235,14 @@ def _messages() -> dict[str, JSON]:
 def _add(found: dict[str, JSON], side: str, example: msgspec.Struct) -> None:
     kind = type(example)
     payload = plain(example)
-    schema = reference(kind.__name__)
-    if kind is protocol.Message:
-        # One type on the wire's side of us, three to a client.
-        only: JSON = {"properties": {"type": {"const": payload["type"]}}}
-        schema = {"allOf": [schema, only]}
     name = f"{side}.{payload['type']}"
+    summary, _, rule = (kind.__doc__ or "").partition("\n\n")
     found[name] = {
         "name": payload["type"],
         "title": payload["type"],
-        "summary": " ".join((kind.__doc__ or "").split()),
-        "description": _RULES[name],
-        "payload": schema,
+        "summary": " ".join(summary.split()),
+        "description": " ".join(rule.split()) or _RULES[name],
+        "payload": reference(kind.__name__),
         "examples": [{"name": payload["type"], "payload": payload}],
     }
 

@@ -6,15 +6,18 @@ are the seeded list's.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from cfmessenger.chat.compose import compose
 from cfmessenger.wire import protocol
-from cfmessenger.wire.protocol import Message, Participant, RoomInfo, User
+from cfmessenger.wire.events import ChatMessage, Event
+from cfmessenger.wire.protocol import Participant, RoomInfo, User
 from gateway.api import payloads
+from gateway.api.docs.schema import components
 
 NOW = 1_764_115_200_000
-_ID = "5f0c9a4e-6f0e-4c58-9a3f-2f1f3f1f7c11"
 _DIRECT = "dm_user_1__user_2"
 
 # HTTP.
@@ -78,57 +81,49 @@ ROWS = {
 
 # Messages.
 
-CHAT = Message(
-    type="chat",
-    id="m-41",
-    room_id="general",
-    sender_id="user_2",
-    display_name="Tom [brb]",
-    content="anyone up for a listening party?",
-    timestamp=NOW,
-    seq=118,
-    is_nudge=False,
-    is_wink=False,
-    status="read",
+
+def _said(kind: type[protocol.DurableFrame]) -> protocol.DurableFrame:
+    """What the types of its fields have as their examples."""
+    described = components(kind)[kind.__name__]["properties"]
+    fields = {
+        name: rule["enum" if "enum" in rule else "examples"][0]
+        for name, rule in described.items()
+    }
+    return msgspec.convert(fields, kind)
+
+
+_SAID = tuple(map(_said, get_args(protocol.DurableFrame)))
+EVENTS = tuple(
+    compose(
+        frame, f"m-{41 + i}", "general", "user_2", "Tom [brb]", NOW + i * 4_000, 118 + i
+    )
+    for i, frame in enumerate(_SAID)
 )
-NUDGE = compose(
-    protocol.Nudge(), _ID, "general", USER.id, USER.display_name, NOW + 4_000, 119
-)
-WINK = compose(
-    protocol.Wink("dancing_pig"),
-    "w-7",
-    "general",
-    USER.id,
-    USER.display_name,
-    NOW + 9_000,
-    120,
-)
-_DIRECT_CHAT = Message(
-    type="chat",
-    id="m-42",
-    room_id=_DIRECT,
-    sender_id="user_2",
-    display_name="Tom [brb]",
-    content="psst",
-    timestamp=NOW + 12_000,
-    seq=3,
+"""One of each type, as a room would number them."""
+_DIRECT_CHAT = ChatMessage(
+    "m-42",
+    _DIRECT,
+    "user_2",
+    "Tom [brb]",
+    "psst",
+    NOW + 12_000,
+    3,
     is_nudge=False,
     is_wink=False,
 )
 
 
-def _raw(message: Message) -> msgspec.Raw:
+def _raw(message: Event) -> msgspec.Raw:
     return msgspec.Raw(protocol.encode(message))
 
 
-PAGE = payloads.MessagePage([_raw(CHAT), _raw(NUDGE)], 118)
+_SHOWN = [_raw(each) for each in EVENTS[:2]]
+PAGE = payloads.MessagePage(_SHOWN, 118)
 
 # Frames.
 
 FROM_CLIENT: tuple[protocol.RoomFrame | protocol.PresenceFrame, ...] = (
-    protocol.Chat("anyone up for a listening party?", "m-41"),
-    protocol.Nudge(),
-    protocol.Wink("dancing_pig", "w-7"),
+    *_SAID,
     protocol.Typing(True),
     protocol.SetPresence("away", "Maya (tea)"),
     protocol.Ack("m-41", "read"),
@@ -141,7 +136,7 @@ _PEOPLE = [
 ]
 FROM_SERVER: tuple[protocol.ServerFrame, ...] = (
     protocol.System("Connected to ChatRoom", NOW, "general"),
-    protocol.History([_raw(CHAT), _raw(NUDGE)], "general", 119, False),
+    protocol.History(_SHOWN, "general", 119, False),
     protocol.Participants("general", _PEOPLE),
     protocol.TypingState("general", "user_2", "Tom [brb]", True),
     protocol.DeliveryStatus("general", "m-41", "read", "user_1", NOW + 2_000),

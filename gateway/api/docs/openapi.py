@@ -13,10 +13,16 @@ from typing import Any
 
 from cfmessenger import __version__
 from cfmessenger.errors import ERRORS, Where, codes
-from cfmessenger.wire.protocol import Message
 from gateway.api.docs.examples import NOW
 from gateway.api.docs.operation import Operation, Parameter
-from gateway.api.docs.schema import JSON, components, plain, reference, schema_of
+from gateway.api.docs.schema import (
+    JSON,
+    components,
+    events,
+    plain,
+    reference,
+    schema_of,
+)
 
 _REQUEST_ID = "0b7c8f1e-3c8e-4f6b-9d2a-6a1f5f0c2d3e"
 _ABOUT = """\
@@ -157,11 +163,15 @@ def document(operations: Iterable[Operation]) -> JSON:
         for path, described in _described(each, refusals):
             paths[path][each.method.lower()] = described
     kinds = [kind for each in operations for kind in (each.request, each.data) if kind]
-    schemas = components(Message, *kinds) | {
-        "Meta": _META,
-        "Success": _SUCCESS,
-        "Failure": _FAILURE,
-    }
+    schemas = (
+        events()
+        | components(*kinds)
+        | {
+            "Meta": _META,
+            "Success": _SUCCESS,
+            "Failure": _FAILURE,
+        }
+    )
     used = {each.tag for each in operations}
     return {
         "openapi": "3.1.0",

@@ -17,6 +17,8 @@ from cfmessenger.wire.decoding import (
     MAX_DISPLAY_NAME,
     MAX_PERSONAL_MESSAGE,
 )
+from cfmessenger.wire.events import Event
+from cfmessenger.wire.protocol import DurableFrame
 from cfmessenger.wire.visible import SHOWS
 
 JSON = dict[str, Any]
@@ -84,10 +86,11 @@ _EVERYWHERE: dict[str, JSON] = {
 }
 _ABSENT = ("Row",)  # structs whose None is left out on the wire
 _REFINED: dict[tuple[str, str], JSON] = {
-    ("Chat", "content"): _CONTENT,
-    ("Chat", "id"): _OWN_ID,
-    ("Nudge", "id"): _OWN_ID,
-    ("Wink", "id"): _OWN_ID,
+    **{
+        (frame.__name__, field): rule
+        for frame in get_args(DurableFrame)
+        for field, rule in (("content", _CONTENT), ("id", _OWN_ID))
+    },
     ("SetPresence", "displayName"): _NAME,
     ("UpdatePresence", "displayName"): _NAME,
     ("PresenceRequest", "displayName"): {
@@ -116,7 +119,7 @@ _REFINED: dict[tuple[str, str], JSON] = {
     ("MessageNotification", "message"): reference("Message"),
     ("ErrorFrame", "code"): {"enum": list(codes(Where.FRAME))},
     ("ErrorFrame", "content"): {"description": "The same as `message`."},
-    ("Message", "playbackKey"): {
+    ("WinkMessage", "playbackKey"): {
         "pattern": "^[0-9a-f]{16}$",
         "description": 'SHA-256 over `winkId ":" timestamp`: play a key once.',
     },
@@ -146,6 +149,13 @@ def _never_null(rule: JSON) -> None:
     [only] = [each for each in rule["anyOf"] if each != {"type": "null"}]
     rule.clear()
     rule.update(only)
+
+
+def events() -> dict[str, JSON]:
+    """The component schemas of what is durable: `Message`, and each of its types."""
+    # Without the discriminator, of which AsyncAPI has another idea than OpenAPI.
+    message = {"anyOf": [reference(kind.__name__) for kind in get_args(Event)]}
+    return components(*get_args(Event)) | {"Message": message}
 
 
 def schema_of(kind: Any) -> JSON:

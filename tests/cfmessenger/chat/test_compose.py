@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from cfmessenger.chat.compose import compose
+from cfmessenger.wire.events import ChatMessage, WinkMessage
 from cfmessenger.wire.protocol import Chat, Nudge, Wink
 
 WHERE = ("m1", "general", "user_1", "One")
@@ -19,7 +20,7 @@ def test_a_chat() -> None:
     assert (message.sender_id, message.display_name) == ("user_1", "One")
     assert (message.timestamp, message.seq) == (5, 1)
     assert (message.is_nudge, message.is_wink) == (False, False)
-    assert message.play_at is message.playback_key is message.wink_id is UNSET
+    assert isinstance(message, ChatMessage) and message.status is UNSET
 
 
 def test_a_nudge() -> None:
@@ -33,6 +34,7 @@ def test_a_wink_plays_at_one_moment_under_one_key(wink_id: str, at: int) -> None
     message = compose(Wink(wink_id), *WHERE, at, 1)
     assert (message.type, message.content) == ("wink", "sent a wink.")
     assert (message.is_nudge, message.is_wink) == (False, True)
+    assert isinstance(message, WinkMessage)
     assert (message.wink_id, message.play_at) == (wink_id, at + 500)
     digest = hashlib.sha256(wink_id.encode() + b":" + str(at).encode()).hexdigest()
     assert message.playback_key == digest[:16]

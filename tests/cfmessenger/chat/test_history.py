@@ -14,13 +14,13 @@ from cfmessenger.chat.history import (
     KeptRow,
 )
 from cfmessenger.wire import protocol
-from cfmessenger.wire.protocol import Message, decode_message, encode
+from cfmessenger.wire.events import ChatMessage, decode_event
+from cfmessenger.wire.protocol import encode
 
 
 def event(seq: int, sender_id: str = "user_1", id_: str | None = None) -> bytes:
     return encode(
-        Message(
-            "chat",
+        ChatMessage(
             id_ or f"m{seq}",
             "general",
             sender_id,
@@ -242,4 +242,4 @@ def test_rows_from_before_fingerprints_get_them_where_the_words_are_there() -> N
     gone, kept = history.find("user_1", "m1"), history.find("user_1", "m101")
     assert gone is not None and kept is not None
     assert gone.said == 0
-    assert kept.said == fingerprint(decode_message(event(101)))
+    assert kept.said == fingerprint(decode_event(101, event(101)))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat import mirror
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.wire.protocol import decode_message
+from cfmessenger.wire.events import decode_message
 
 from .audience import Audience, Frame
 
@@ -1048,3 +1048,53 @@ def test_an_early_alarm_does_nothing() -> None:
     there.enter("a.1", "user_1")
     typing(there, "a.1")
     assert there.machine.alarm(there.now) == []
+
+
+# What a later release has said.
+
+KNOCK = (
+    b'{"type":"knock","id":"k-1","roomId":"general","senderId":"user_1",'
+    b'"displayName":"User 1","content":"knocks.","timestamp":1000000,"seq":1}'
+)
+
+
+def test_an_unknown_event_is_numbered_shown_acknowledged_and_costs_no_rate() -> None:
+    room = Room("general", RoomRules(chat_rate=(1, 10), nudge_rate=(1, 10)))
+    room.replay(1_000_000, 1, 1, KNOCK)
+    room = Room.restore("general", RoomRules(chat_rate=(1, 10)), room.snapshot(), True)
+    there = Audience(room)
+    there.enter("a.1", "user_1")
+    there.enter("b.1", "user_2", since=0)
+    knock = msgspec.json.decode(KNOCK)
+    assert there.take("b.1")[1]["messages"] == [knock]
+    there.forget()
+    there.chat("a.1", "hello", "m-2")
+    assert [frame["seq"] for frame in there.take("b.1")] == [2]
+    there.say("b.1", {"type": "ack", "ackId": "k-1", "status": "read"})
+    assert there.take_types("a.1")[-1] == "delivery_status"
+    there.enter("c.1", "user_3")
+    (first, _) = there.take("c.1")[1]["messages"]
+    assert first == {**knock, "status": "read"}
+
+
+def test_an_id_of_an_unknown_event_is_not_used_again() -> None:
+    room = Room("general", RoomRules())
+    room.replay(1_000_000, 1, 1, KNOCK)
+    there = Audience(room)
+    there.enter("a.1", "user_1", since=1)
+    there.forget()
+    there.chat("a.1", "hello", "k-1")
+    assert there.take("a.1") == [msgspec.json.decode(KNOCK)]
+    assert room.seq == 1
+
+
+def test_a_bot_is_shown_what_it_may_understand() -> None:
+    room = Room("general", RoomRules(bots=(("bot_1", "Bot"),)))
+    room.replay(1_000_000, 1, 1, KNOCK)
+    there = Audience(room)
+    there.enter("a.1", "user_1", since=1)
+    there.chat("a.1", "hello")
+    there.chat("a.1", "@Bot hello")
+    (asked,) = there.notified
+    assert isinstance(asked, fx.Asked)
+    assert [line.text for line in asked.question.history] == ["hello"]

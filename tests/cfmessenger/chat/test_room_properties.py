@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.wire.protocol import decode_message
+from cfmessenger.wire.events import decode_message
 from tests.effort import tries
 
 from .audience import Audience

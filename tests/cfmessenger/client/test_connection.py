@@ -24,7 +24,8 @@ from cfmessenger.client import (
     Session,
     SessionEnded,
 )
-from cfmessenger.wire.protocol import ErrorFrame, Message, PresenceFullSync
+from cfmessenger.wire.events import Message
+from cfmessenger.wire.protocol import ErrorFrame, PresenceFullSync
 from tests import patience
 from tests.patience import Stopwatch
 

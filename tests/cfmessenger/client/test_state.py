@@ -23,7 +23,8 @@ from cfmessenger.client import (
     SendRejected,
 )
 from cfmessenger.client.events import Acknowledged, DirectMessage, Rejected
-from cfmessenger.wire.protocol import ErrorFrame, Message, Participants, PresenceUpdate
+from cfmessenger.wire.events import Message, UnknownEvent
+from cfmessenger.wire.protocol import ErrorFrame, Participants, PresenceUpdate
 from tests.effort import tries
 
 
@@ -501,3 +502,34 @@ def test_the_machines_know_no_clock_no_loop_and_no_chance() -> None:
             )
             assert not {"asyncio", "time", "random", "secrets"} & set(modules)
             assert not isinstance(node, ast.AsyncFunctionDef)
+
+
+def knock(seq: int) -> dict[str, Any]:
+    """An event of a type that only a later release knows."""
+    return {"type": "knock", "seq": seq, "door": 1}
+
+
+def test_an_event_of_an_unknown_type_has_its_number_and_leaves_no_gap() -> None:
+    state = room()
+    state.opened()
+    page = history(1, 3)
+    page["messages"].insert(1, knock(2))
+    assert [type(event) for event in hear(state, page)] == [Recap]
+    live = hear(state, knock(4), message(5))
+    assert live[0] == UnknownEvent("knock", 4)
+    assert seqs_of(live) == [5]
+    assert state.since == 5
+
+
+def test_a_page_that_ends_with_an_unknown_event_is_the_end_of_the_history() -> None:
+    state = room(since=1)
+    state.opened()
+    page = history(2, last=3)
+    page["messages"].append(knock(3))
+    assert [type(event) for event in hear(state, page)] == [Recap]
+    assert state.since == 3
+
+
+def test_an_unknown_direct_message_is_no_notification() -> None:
+    told = {"type": "message_notification", "message": knock(1)}
+    assert hear(PresenceState("user_1"), told) == []

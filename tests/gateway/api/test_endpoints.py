@@ -15,7 +15,8 @@ from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask, connect
-from cfmessenger.wire.protocol import Message, encode
+from cfmessenger.wire.events import ChatMessage
+from cfmessenger.wire.protocol import encode
 from tests.gateway.edge import Gateway, data_of, gateway, refused
 
 PERSON = {"userId": "user_1", "token": "any"}
@@ -389,8 +390,8 @@ PUBLIC = [room | {"participantIds": [], "unreadCount": 0} for room in PUBLIC]
 def chat(room: str, seq: int, sender: str) -> tuple[int, bytes]:
     said = f"message {seq}"
     return seq, encode(
-        Message(
-            "chat", f"m{seq}", room, sender, sender, said, 1000 + seq, seq, False, False
+        ChatMessage(
+            f"m{seq}", room, sender, sender, said, 1000 + seq, seq, False, False
         )
     )
 

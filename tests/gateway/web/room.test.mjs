@@ -382,3 +382,17 @@ test("a click into a room during a refresh opens it", async () => {
   assert.equal(room.state, "open");
   assert.deepEqual(ended, []);
 });
+
+test("an event of a type that is not known has its number, and is shown by its content", async () => {
+  const { world, room, told } = await talking();
+  const knock = { type: "knock", id: "k-1", senderId: "user_2", displayName: "Tom", content: "knocks.", timestamp: 1 };
+  world.server.socket(ROOM).say({ ...knock, seq: 1 });
+  world.server.socket(ROOM).say({ type: "bare", seq: 2 });
+  await world.time.pass(1000);
+  const shown = told.flatMap(([type, { messages }]) => (type === "messages" ? messages : []));
+  assert.deepEqual(plain(shown.map(({ content }) => content)), ["knocks."]);
+  for (const socket of world.server.sockets) socket.end(1012);
+  await world.time.pass(30_000);
+  assert.equal(world.server.socket(ROOM).since, "2");
+  assert.equal(room.state, "open");
+});

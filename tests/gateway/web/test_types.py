@@ -9,6 +9,7 @@ import pytest
 
 import gateway.web as package
 from cfmessenger.wire import protocol
+from cfmessenger.wire.events import Event
 
 _TYPES = (Path(package.__file__).parent / "wire.d.ts").read_text()
 _BLOCK = re.compile(r"interface (\w+)(?: extends (\w+))? \{\n(.*?)\n  \}", re.S)
@@ -16,7 +17,6 @@ _INLINE = re.compile(r'\{ (type: "(\w+)";.*?) \}')
 _FIELD = re.compile(r"(?:^|; ) *(\w+)(\??):", re.M)
 _TAG = re.compile(r'^ *type: "(\w+)";$', re.M)
 _PLAIN = {
-    "Message": protocol.Message,
     "Participant": protocol.Participant,
     "User": protocol.User,
     "RoomInfo": protocol.RoomInfo,
@@ -49,6 +49,13 @@ def _declared() -> dict[str, dict[str, bool]]:
     return found
 
 
+def _any_event() -> dict[str, bool]:
+    """The client's Message is any of them: what not all have may be absent."""
+    each = [_told(kind) for kind in get_args(Event)]
+    names = {name for fields in each for name in fields}
+    return {name: any(fields.get(name, True) for fields in each) for name in names}
+
+
 def _told(struct: type[msgspec.Struct]) -> dict[str, bool]:
     return {
         each.encode_name: not each.required for each in msgspec.structs.fields(struct)
@@ -63,6 +70,12 @@ def test_what_the_server_tells_is_what_the_client_reads(name: str) -> None:
     assert declared.items() <= told.items()
     unread = {"content"} if name == "error" else {"persona", "botArchetype", "botStyle"}
     assert told.keys() - declared.keys() <= unread
+
+
+def test_a_message_is_any_event() -> None:
+    declared = _declared()["Message"]
+    assert declared.pop("type") is False
+    assert declared == _any_event()
 
 
 def test_what_the_client_says_is_what_the_server_reads() -> None:

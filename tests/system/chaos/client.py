@@ -29,12 +29,13 @@ from cfmessenger.client.errors import (
     Unreachable,
 )
 from cfmessenger.client.events import Acknowledged, Rejected
-from cfmessenger.client.frames import read_frame, read_messages
+from cfmessenger.client.frames import read_events, read_frame
 from cfmessenger.client.room_state import RoomState
 from cfmessenger.client.session import Session
 from cfmessenger.client.state import PresenceState
 from cfmessenger.client.urls import websocket_url
-from cfmessenger.wire.protocol import ErrorFrame, Message, System
+from cfmessenger.wire.events import Message
+from cfmessenger.wire.protocol import ErrorFrame, System
 from cfmessenger.wire.protocol import History as HistoryFrame
 from tests.system.chaos import history as h
 from tests.system.chaos.history import Event, History
@@ -314,7 +315,8 @@ class Chatter:
             case Message():
                 self._show(t, frame, live=True)
             case HistoryFrame():
-                messages = read_messages(frame.messages)
+                events = read_events(frame.messages)
+                messages = [each for each in events if isinstance(each, Message)]
                 first, last = (
                     (messages[0].seq, messages[-1].seq) if messages else (0, 0)
                 )

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET
 
-from cfmessenger.wire.protocol import Message
+from cfmessenger.wire.events import Message
+from cfmessenger.wire.protocol import encode
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, tag_field="record"):
@@ -170,19 +172,7 @@ class Event(NamedTuple):
 
 def digest(message: Message) -> int:
     """One number for everything in a message that may never change."""
-    return hash(
-        (
-            message.type,
-            message.id,
-            message.room_id,
-            message.sender_id,
-            message.display_name,
-            message.content,
-            message.timestamp,
-            message.play_at,
-            message.playback_key,
-        )
-    )
+    return hash(encode(msgspec.structs.replace(message, status=UNSET)))
 
 
 class _Log(msgspec.Struct, frozen=True, tag_field="record", tag="log"):

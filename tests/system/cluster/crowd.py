@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.client.frames import decode_message
+from cfmessenger.wire.events import decode_message
 from tests.gateway.node import Frame, Socket, eventually
 from tests.patience import Stopwatch
 from tests.system.chaos import history as h

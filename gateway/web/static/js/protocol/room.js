@@ -197,6 +197,12 @@ export class Room extends Emitter {
 
   /** @param {Wire.ServerFrame} frame */
   #frame(frame) {
+    if ("seq" in frame) {
+      // An event, whatever its type: newer servers have others.
+      this.#typists.stops(frame.senderId);
+      this.#take([frame], true);
+      return;
+    }
     switch (frame.type) {
       case "history":
         if (frame.lastSeq < (this.#lastSeq ?? 0) && !this.#settled) this.#rewind(frame);
@@ -209,12 +215,6 @@ export class Room extends Emitter {
           this.#lastSeq = frame.lastSeq;
           this.#settle();
         }
-        break;
-      case "chat":
-      case "nudge":
-      case "wink":
-        this.#typists.stops(frame.senderId);
-        this.#take([frame], true);
         break;
       case "participants":
         this.participants = frame.participants;
@@ -247,7 +247,8 @@ export class Room extends Emitter {
       this.messages.set(message.seq, message);
       if (message.seq > (this.#lastSeq ?? 0)) this.#lastSeq = message.seq;
     }
-    if (fresh.length) this.emit("messages", { messages: fresh, live });
+    const shown = fresh.filter(({ content }) => content !== undefined);
+    if (shown.length) this.emit("messages", { messages: shown, live });
     // An answer to a repeat is the original echo: seen before, and still an answer.
     for (const message of messages) {
       if (message.senderId === this.#session.user.id) this.#answered(message.id);
