@@ -94,6 +94,7 @@ class Release:
         self._bytes = 0  # framed since the last `_send_off`
         self._again: str | None = None  # while a step is shown: see `_comes_again`
         self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
+            fx.Append: self._append,
             fx.Broadcast: self._broadcast,
             fx.Send: self._send,
             fx.Subscribe: self._subscribe,
@@ -107,16 +108,13 @@ class Release:
 
     def run(self, name: str, epoch: int, steps: list[Step[Seat]]) -> None:
         """Show these steps: one `Output` to each seat, and more beyond `MAX_OUTPUT`."""
-        append, kinds = fx.Append, self._kinds
+        kinds = self._kinds
         for step in steps:
             first = step.effects[0] if step.effects else None
             attached = first.seat if type(first) is Seating else None
             self._again = self._comes_again(step.origin or attached)
             for effect in step.effects:
-                kind = type(effect)
-                if kind is append:
-                    continue
-                handle = kinds.get(kind)
+                handle = kinds.get(type(effect))
                 if handle is None:
                     origin = step.origin
                     self._elsewhere(effect, origin.peer.gateway if origin else None)
@@ -187,19 +185,26 @@ class Release:
         elif seat is None and gateway != self._again:
             self._keep(gateway, item)
 
+    def _append(self, effect: fx.Append, step: Step[Seat]) -> None:
+        if effect.shown:
+            self.shown = effect.seq
+            self._to_run(link.text_frame(effect.event), effect.seq)
+
     def _broadcast(self, effect: fx.Broadcast, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)
-        self._bytes += len(blob)
-        if effect.seq:
-            self.shown = effect.seq
-        if effect.but_user is not None:
-            self._end_run()
-            self._to_all(link.Fanout(blob, effect.seq, effect.but_user))
+        if effect.but_user is None:
+            self._to_run(blob, 0)
             return
-        if bool(effect.seq) != bool(self._run_seq):
+        self._bytes += len(blob)
+        self._end_run()
+        self._to_all(link.Fanout(blob, 0, effect.but_user))
+
+    def _to_run(self, blob: bytes, seq: int) -> None:
+        self._bytes += len(blob)
+        if bool(seq) != bool(self._run_seq):
             self._end_run()  # a gap brings only the durable ones
         self._run.append(blob)
-        self._run_seq = effect.seq
+        self._run_seq = seq
 
     def _send(self, effect: fx.Send, step: Step[Seat]) -> None:
         blob = link.text_frame(effect.frame)

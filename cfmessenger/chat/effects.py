@@ -51,22 +51,20 @@ def newest(kept: Attachment, told: Attachment) -> Attachment:
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Make `event`, a Message's wire JSON, durable as `<epoch>-<seq>`."""
+    """Make `event` durable as `<epoch>-<seq>`, and then, if it is `shown`, write it to
+    every subscribed socket: the very bytes that the log holds."""
 
     seq: int
     event: bytes
+    shown: bool = False
 
 
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
-    """Write `frame` to every subscribed socket, except those of `but_user`.
-
-    `seq > 0`: durable, shown only once its `Append` is confirmed; `frame` is then the
-    same bytes object as the `Append`'s event. `seq == 0`: ephemeral.
-    """
+    """Write `frame`, which nobody logs, to every subscribed socket, except those of
+    `but_user`."""
 
     frame: bytes
     but_user: str | None = None
-    seq: int = 0
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):

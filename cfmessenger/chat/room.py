@@ -363,7 +363,7 @@ class Room:
         sender_id, said = event.sender_id, fingerprint(event)
         self.seq = seq
         self._history.add(self.epoch, seq, sender_id, event.id, at, data, said)
-        effects: list[Effect] = [Append(seq, data), Broadcast(data, None, seq)]
+        effects: list[Effect] = [Append(seq, data, shown=True)]
         if self._direct:
             told = encode_notification(DirectMessage(self._direct, data))
             effects += [

@@ -13,7 +13,7 @@ from cfmessenger.chat.effects import Append, Broadcast, Effect
 def step(n: int, *seqs: int) -> Step[str]:
     effects: list[Effect] = []
     for seq in seqs:
-        effects += [Append(seq, b"%d" % seq), Broadcast(b"%d" % seq, None, seq)]
+        effects += [Append(seq, b"%d" % seq, shown=True)]
     return Step(effects or [Broadcast(b"ephemeral")], "g", n)
 
 

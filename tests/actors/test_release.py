@@ -70,13 +70,13 @@ def text(payload: bytes) -> bytes:
     return link.text_frame(payload)
 
 
-def durable(seq: int) -> tuple[fx.Append, fx.Broadcast]:
-    return fx.Append(seq, b"%d" % seq), fx.Broadcast(b"%d" % seq, None, seq)
+def durable(seq: int) -> fx.Append:
+    return fx.Append(seq, b"%d" % seq, shown=True)
 
 
 def test_one_output_a_gateway_says_what_is_covered() -> None:
     hall = Hall()
-    hall.run(hall.step(A, 7, *durable(1)), hall.step(A, 8, *durable(2)))
+    hall.run(hall.step(A, 7, durable(1)), hall.step(A, 8, durable(2)))
     fanout = link.Fanout(text(b"1") + text(b"2"), 2, None)
     assert hall.outputs(A) == [link.Output("room:x", 3, 8, [fanout])]
     assert hall.outputs(B) == [link.Output("room:x", 3, 0, [fanout])]
@@ -94,7 +94,7 @@ def test_what_shows_nothing_is_covered_all_the_same() -> None:
 def test_what_is_for_one_socket_splits_the_broadcasts_around_it() -> None:
     hall = Hall()
     told = fx.Send(("gA.1",), b"only you")
-    hall.run(hall.step(A, 1, *durable(1), told, *durable(2)))
+    hall.run(hall.step(A, 1, durable(1), told, durable(2)))
     assert hall.items(A) == [
         link.Fanout(text(b"1"), 1, None),
         link.ToSockets(("gA.1",), text(b"only you"), False),
@@ -107,7 +107,7 @@ def test_what_is_for_one_socket_splits_the_broadcasts_around_it() -> None:
 def test_a_broadcast_but_for_one_keeps_its_place() -> None:
     hall = Hall(A)
     typing = fx.Broadcast(b"typing", "user_1")
-    hall.run(hall.step(A, 1, *durable(1), typing, *durable(2)))
+    hall.run(hall.step(A, 1, durable(1), typing, durable(2)))
     assert hall.items(A) == [
         link.Fanout(text(b"1"), 1, None),
         link.Fanout(text(b"typing"), 0, "user_1"),
@@ -118,19 +118,26 @@ def test_a_broadcast_but_for_one_keeps_its_place() -> None:
 def test_a_durable_broadcast_but_for_one_lends_its_seq_to_nothing_around_it() -> None:
     # A gateway passes over a fan-out up to the last `seq` it has: either would be lost.
     hall = Hall(A)
-    but = fx.Broadcast(b"2", "user_1", 2)
-    later = fx.Broadcast(b"typing", None)
-    hall.run(hall.step(A, 1, *durable(1), fx.Append(2, b"2"), but, later))
+    but = fx.Broadcast(b"typing", "user_1")
+    later = fx.Broadcast(b"left", None)
+    hall.run(hall.step(A, 1, durable(1), but, later, durable(2)))
     assert hall.items(A) == [
         link.Fanout(text(b"1"), 1, None),
-        link.Fanout(text(b"2"), 2, "user_1"),
-        link.Fanout(text(b"typing"), 0, None),
+        link.Fanout(text(b"typing"), 0, "user_1"),
+        link.Fanout(text(b"left"), 0, None),
+        link.Fanout(text(b"2"), 2, None),
     ]
+
+
+def test_what_is_only_durable_is_shown_to_nobody() -> None:
+    hall = Hall(A)
+    hall.run(hall.step(A, 1, fx.Append(1, b"private"), fx.Broadcast(b"left")))
+    assert hall.items(A) == [link.Fanout(text(b"left"), 0, None)]
 
 
 def test_a_run_that_ends_ephemeral_still_tells_its_seq() -> None:
     hall = Hall(A)
-    hall.run(hall.step(A, 1, *durable(4), fx.Broadcast(b"left")))
+    hall.run(hall.step(A, 1, durable(4), fx.Broadcast(b"left")))
     shown = [i for i in hall.items(A) if isinstance(i, link.Fanout)]
     assert b"".join(i.blob for i in shown) == text(b"4") + text(b"left")
     assert max(i.seq for i in shown) == 4
@@ -156,7 +163,7 @@ def test_each_gateway_gets_its_own_sockets() -> None:
 def test_a_subscription_knows_what_was_shown_before_it() -> None:
     hall = Hall(A)
     enter = fx.Subscribe(("gA.9",))
-    hall.run(hall.step(A, 1, *durable(1), enter, *durable(2)))
+    hall.run(hall.step(A, 1, durable(1), enter, durable(2)))
     assert hall.items(A) == [
         link.Fanout(text(b"1"), 1, None),
         link.Subscribed(("gA.9",), 1),
@@ -201,9 +208,9 @@ def test_a_gateway_gets_broadcasts_from_its_attach_on_and_the_gap_first() -> Non
     hall.forget()
     hall.sit(B, covered=4)
     hall.run(
-        hall.step(A, 1, *durable(3)),  # was in flight when B attached
+        hall.step(A, 1, durable(3)),  # was in flight when B attached
         hall.seating(B, (b"2", b"3"), 3),
-        hall.step(A, 2, *durable(4)),
+        hall.step(A, 2, durable(4)),
     )
     assert hall.items(B) == [
         link.Fanout(text(b"2") + text(b"3"), 3, None),
@@ -244,7 +251,7 @@ def test_an_echo_that_a_gap_or_page_brought_is_not_repeated() -> None:
 
 def test_what_an_old_link_caused_covers_nothing_on_the_new_one() -> None:
     hall = Hall(A)
-    old = hall.step(A, 5, *durable(1))
+    old = hall.step(A, 5, durable(1))
     hall.sit(A, covered=4, replay=5)
     hall.run(old, hall.seating(A, (b"1",), 1))
     assert [output.covered for output in hall.outputs(A)] == [4]
@@ -266,7 +273,7 @@ def test_what_an_attach_before_caused_is_not_shown_on_the_seat_after() -> None:
     hall = Hall(A)
     hall.sit(A)
     first = hall.seating(A, (b"1",), 1)
-    said = hall.step(A, 5, *durable(2))
+    said = hall.step(A, 5, durable(2))
     hall.sit(A, covered=4, replay=5)
     hall.run(first, said)
     assert hall.outputs(A) == []
@@ -285,7 +292,7 @@ def test_a_notification_survives_the_link_that_caused_it() -> None:
 
 def test_a_gateway_that_left_is_sent_nothing() -> None:
     hall = Hall()
-    old = hall.step(A, 1, *durable(1))
+    old = hall.step(A, 1, durable(1))
     del hall.seats[A]
     hall.run(old)
     assert hall.outputs(A) == []

@@ -159,6 +159,8 @@ class Audience:
                 self.attachments[effect.attachment.conn] = effect.attachment
             elif isinstance(effect, fx.Append):
                 self.appended.append(effect)
+                if effect.shown:
+                    self._show(self._listeners(None), effect.event)
             elif isinstance(effect, fx.Notify):
                 self.notified.append(fx.decode_notification(effect.payload))
             elif isinstance(effect, fx.Record):

@@ -17,8 +17,8 @@ from cfmessenger.chat.effects import (
 
 
 def test_effects_compare_by_value_and_do_not_change() -> None:
-    effect = Broadcast(b"{}", None, 1)
-    assert effect == Broadcast(b"{}", seq=1) != Append(1, b"{}")
+    effect = Append(1, b"{}")
+    assert effect == Append(1, b"{}", shown=False) != Broadcast(b"{}")
     with pytest.raises(AttributeError):
         effect.seq = 2
 

@@ -232,12 +232,11 @@ def test_the_gap_of_a_reattached_gateway() -> None:
 # Saying.
 
 
-def test_a_chat_is_appended_and_shown_as_the_same_bytes() -> None:
+def test_a_chat_is_appended_and_shown_by_one_effect() -> None:
     there = talking()
-    append, broadcast = there.chat("a.1", "hello", "m1")
-    assert isinstance(append, fx.Append) and isinstance(broadcast, fx.Broadcast)
-    assert append.event is broadcast.frame
-    assert (append.seq, broadcast.seq, broadcast.but_user) == (1, 1, None)
+    (append,) = there.chat("a.1", "hello", "m1")
+    assert isinstance(append, fx.Append)
+    assert (append.seq, append.shown) == (1, True)
     expected = {
         "type": "chat",
         "id": "m1",
@@ -829,8 +828,8 @@ def test_acks_beyond_a_hundred_a_second_are_dropped() -> None:
 
 def test_a_direct_message_is_told_to_the_registry_and_touches_both() -> None:
     there = talking(DIRECT)
-    append, broadcast, touch, read, notify = there.chat("a.1")
-    assert isinstance(append, fx.Append) and isinstance(broadcast, fx.Broadcast)
+    append, touch, read, notify = there.chat("a.1")
+    assert isinstance(append, fx.Append)
     assert touch == fx.Touch(("user_1", "user_2"), there.now)
     assert read == fx.Read("user_1", 1)
     assert isinstance(notify, fx.Notify) and notify.target == "presence:global"
