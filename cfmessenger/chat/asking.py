@@ -6,7 +6,7 @@ to the bot of its direct room, or to the first that it mentions.
 
 from collections.abc import Sequence
 
-from ..wire.events import ChatMessage, UnknownEvent, decode_event
+from ..wire.events import ChatMessage, UnknownEvent, read_event
 from .history import History
 from .mentions import Names
 from .talk import HISTORY, Question, Utterance
@@ -36,7 +36,7 @@ def question_of(
 
 
 def _utterances(history: History) -> list[Utterance]:
-    said = [decode_event(seq, event) for seq, event in history.latest(HISTORY)]
+    said = [read_event(seq, event)[0] for seq, event in history.latest(HISTORY)]
     return [
         Utterance(each.sender_id, each.display_name, each.content)
         for each in said

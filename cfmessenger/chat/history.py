@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from ..wire import protocol
-from ..wire.events import Receipt, decode_event, with_status
+from ..wire.events import Receipt, read_event, with_status
 from .compose import fingerprint
 
 BUFFER = protocol.HISTORY_FRAME
@@ -211,16 +211,17 @@ class History:
     def restore(self, rows: Iterable[KeptRow]) -> None:
         """Fill an empty history from a snapshot."""
         for row in rows:
-            said = row.said
-            if not said and row.event:
-                said = fingerprint(decode_event(row.seq, row.event))
+            said, event = row.said, row.event
+            if event:
+                found, event = read_event(row.seq, event)
+                said = said or fingerprint(found)
             kept = self.add(
                 row.epoch,
                 row.seq,
                 row.sender_id,
                 row.id,
                 row.timestamp,
-                row.event,
+                event,
                 said,
             )
             if row.status:

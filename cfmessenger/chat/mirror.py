@@ -1,15 +1,23 @@
 """The mirror of a room: its versioned snapshot, as msgpack.
 
 Owns the format and its version, nothing of its meaning: `room` fills it and reads it
-back. A snapshot of another version is worth nothing, because the log is the truth.
+back. A snapshot of an older version is upgraded, the statuses in it included; one of a
+later version is worth nothing, because the log is the truth.
 """
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from .effects import Attachment
 from .history import KeptRow
 
-VERSION = 1
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+_UPGRADES: tuple[Upgrade, ...] = ()
+VERSION = len(_UPGRADES) + 1
+
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class RoomSnapshot(msgspec.Struct, frozen=True, gc=False, tag=VERSION):
@@ -31,26 +39,56 @@ class RoomSnapshot(msgspec.Struct, frozen=True, gc=False, tag=VERSION):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(RoomSnapshot).decode
 
 
-def decode(data: bytes) -> RoomSnapshot | None:
-    """The snapshot, None if it is of another version or damaged."""
-    try:
-        return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+class Snapshots(Generic[_S]):
+    """Reads snapshots: `kind` is a struct whose tag is its version, which is one more
+    than there are `upgrades`: from the fields of each version to those of the next."""
+
+    def __init__(self, kind: type[_S], upgrades: tuple[Upgrade, ...]) -> None:
+        self._kind = kind
+        self._upgrades = upgrades
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+
+    def decode(self, data: bytes) -> _S | None:
+        """The snapshot, None if it is of a later version or damaged."""
+        try:
+            return self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._older(data)
+
+    def _older(self, data: bytes) -> _S | None:
+        try:
+            version: int = _version(data).type
+            if not 1 <= version <= len(self._upgrades):
+                return None
+            fields = msgspec.msgpack.decode(data)
+            for upgrade in self._upgrades[version - 1 :]:
+                fields = upgrade(fields)
+            fields["type"] = len(self._upgrades) + 1
+            return msgspec.convert(fields, self._kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, LookupError):
+            return None
 
 
-class _Marks(msgspec.Struct, tag=VERSION):
-    read_marks: dict[str, int]
+class _Version(msgspec.Struct):
+    type: int
+
+
+_version = msgspec.msgpack.Decoder(_Version).decode
+decode = Snapshots(RoomSnapshot, _UPGRADES).decode
+
+
+class _Marks(msgspec.Struct):
+    read_marks: dict[str, int] = {}
 
 
 _marks = msgspec.msgpack.Decoder(_Marks).decode
 
 
 def read_marks(data: bytes) -> dict[str, int]:
-    """How far users had read when the mirror still held it: user id → seq."""
+    """How far users had read when the mirror still held it, in whichever version: user
+    id → seq."""
     try:
         return _marks(data).read_marks
     except (msgspec.DecodeError, UnicodeDecodeError):

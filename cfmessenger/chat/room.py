@@ -18,7 +18,7 @@ import msgspec
 from ..errors import ProtocolError
 from ..ids import DIRECTOR, PRESENCE, direct_users, gateway_of
 from ..wire import protocol
-from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, decode_event
+from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, read_event
 from ..wire.protocol import (
     Ack,
     Chat,
@@ -537,7 +537,7 @@ class Room:
         type that this code does not know is kept as it stands, and costs no rate. One
         that cannot be read raises and changes nothing: then `skip` it.
         """
-        found = decode_event(seq, event)
+        found, event = read_event(seq, event)
         sender_id, at = found.sender_id, found.timestamp
         self.seq = seq
         self._time(at)

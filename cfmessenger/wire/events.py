@@ -1,12 +1,13 @@
 """Events: what a room's log holds and its clients are shown, as a tagged union.
 
 Owns the shapes of what wire.md §3 calls a Message, one struct for each type, and how a
-log is read that other code may have written: an event of a type that this code does not
-know is an `UnknownEvent`, which is kept, numbered and passed on as it stands. Must not
-know frames, rooms or time.
+log is read that other code may have written: an older event is upgraded, and one of a
+type or a version that this code does not know is an `UnknownEvent`, which is kept,
+numbered and passed on as it stands. Must not know frames, rooms or time.
 """
 
-from typing import ClassVar, Literal, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,6 +15,9 @@ from msgspec import UNSET, UnsetType
 Receipt = Literal["delivered", "read"]
 Rate = Literal["chat", "nudge"]
 """What a message counts against: `chat_rate` or `nudge_rate` of the room's rules."""
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""From the fields of an event as they were in one version to those of the next."""
 
 
 class Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -31,6 +35,7 @@ class Message(Tagged, frozen=True, gc=False):
     """
 
     rate: ClassVar[Rate]
+    upgrades: ClassVar[tuple[Upgrade, ...]] = ()  # from each version to the next
 
     id: str
     room_id: str
@@ -95,46 +100,73 @@ Event = ChatMessage | NudgeMessage | WinkMessage
 
 
 class UnknownEvent(Struct, frozen=True, gc=False):
-    """An event of a type that this code does not know: what it has in common with the
-    others. All but type and number may be missing."""
+    """An event of a type, or a version, that this code does not know: what it has in
+    common with the others. All but type and number may be missing."""
 
     type: str
     seq: int
     id: str = ""
     sender_id: str = ""
     timestamp: int = 0
+    version: int = 1
 
-
-decode_message = msgspec.json.Decoder[Event](Event).decode
-"""Read back what `encode` made of an event."""
 
 decode_any = msgspec.json.Decoder(UnknownEvent).decode
 """What is to be read of any event, whatever its type."""
 
-_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
+_E = TypeVar("_E", bound=Message)
 
 
-def decode_event(seq: int, event: bytes) -> Event | UnknownEvent:
-    """Read the event `seq` of a room's log. Raises ValueError if it is damaged."""
-    found: Event | UnknownEvent
-    try:
-        found = decode_any(event)
-        if found.type in _TYPES:
-            found = decode_message(event)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"event {seq} is unreadable: {error}") from error
-    if found.seq != seq:
-        raise ValueError(f"event {seq} says that it is {found.seq}")
-    return found
+class EventReader(Generic[_E]):
+    """Reads events as they are now, whichever release wrote them: `kinds` is a union.
+
+    A type is of version 1, which nobody writes down, and one more for each of its
+    `upgrades`; then it has a field `version` with that number as its default.
+    """
+
+    def __init__(self, kinds: Any) -> None:
+        self._decode = msgspec.json.Decoder[_E](kinds).decode
+        self._upgrades: dict[str, tuple[Upgrade, ...]] = {
+            kind.__struct_config__.tag: kind.upgrades for kind in get_args(kinds)
+        }
+
+    def read(self, seq: int, event: bytes) -> tuple[_E | UnknownEvent, bytes]:
+        """The event `seq` of a log, and its bytes, upgraded if they are older.
+
+        Raises ValueError if it is damaged.
+        """
+        found: _E | UnknownEvent
+        try:
+            found = known = decode_any(event)
+            upgrades = self._upgrades.get(known.type)
+            if upgrades is not None and known.version <= len(upgrades) + 1:
+                if known.version <= len(upgrades):
+                    event = _upgraded(event, known.version, upgrades)
+                found = self._decode(event)
+        except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+            raise ValueError(f"event {seq} is unreadable: {error}") from error
+        if found.seq != seq:
+            raise ValueError(f"event {seq} says that it is {found.seq}")
+        return found, event
+
+    def shown(self, seq: int, event: bytes) -> bytes | None:
+        """The event `seq` of a log as it may be shown; None if it is damaged."""
+        try:
+            return self.read(seq, event)[1]
+        except ValueError:
+            return None
 
 
-def is_readable(seq: int, event: bytes) -> bool:
-    """Whether an event of a room's log may be shown."""
-    try:
-        decode_event(seq, event)
-    except ValueError:
-        return False
-    return True
+def _upgraded(event: bytes, version: int, upgrades: tuple[Upgrade, ...]) -> bytes:
+    fields = msgspec.json.decode(event)
+    for upgrade in upgrades[version - 1 :]:
+        fields = upgrade(fields)
+    return msgspec.json.encode({**fields, "version": len(upgrades) + 1})
+
+
+_reader = EventReader[Event](Event)
+read_event = _reader.read
+shown_event = _reader.shown
 
 
 def with_status(event: bytes, status: Receipt) -> bytes:

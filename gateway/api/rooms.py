@@ -16,7 +16,7 @@ from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import RoomId, direct_users, room_name
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey_kv import ask
-from cfmessenger.wire.events import Receipt, decode_event, is_readable, with_status
+from cfmessenger.wire.events import Receipt, read_event, shown_event, with_status
 from cfmessenger.wire.protocol import RoomInfo
 from gateway.api.hub import Services
 
@@ -56,8 +56,8 @@ async def history(
         statuses = _statuses(await services.log.mirror(name))
         shown = [
             msgspec.Raw(with_status(event, statuses[seq]) if seq in statuses else event)
-            for seq, event in events
-            if is_readable(seq, event)
+            for seq, logged in events
+            if (event := shown_event(seq, logged)) is not None
         ]
         return shown, events[0][0] if earlier is not None else None
     return [], None
@@ -107,7 +107,7 @@ async def unread_count(services: Services, room_id: str, user_id: str) -> int:
             if seq <= mark:
                 return unread
             try:
-                sender_id = decode_event(seq, event).sender_id
+                sender_id = read_event(seq, event)[0].sender_id
             except ValueError:
                 continue  # nobody can read it
             if sender_id == user_id:

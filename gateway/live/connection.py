@@ -22,7 +22,7 @@ from cfmessenger.ids import PRESENCE, room_id_of
 from cfmessenger.link.messages import text_frame
 from cfmessenger.wire import protocol
 from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
-from cfmessenger.wire.events import is_readable
+from cfmessenger.wire.events import shown_event
 from cfmessenger.wire.protocol import HISTORY_FRAME
 from gateway import metrics
 from gateway.live.meter import ABUSE, Meter
@@ -288,7 +288,8 @@ class Connection:
         while since < seq:
             entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
             upto = entries[-1].seq if entries else seq
-            events = [e.event for e in entries if is_readable(e.seq, e.event)]
+            shown = [shown_event(each.seq, each.event) for each in entries]
+            events = [event for event in shown if event is not None]
             gap = len(events) != upto - since
             since = upto
             seq = max(seq, since)  # a page may go beyond what there was to catch up
@@ -326,8 +327,9 @@ class Connection:
 
     async def _recall(self, stub: Stub, seq: int) -> None:
         for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
-            if entry.seq == seq and is_readable(seq, entry.event):
-                self.write(text_frame(entry.event))
+            event = shown_event(seq, entry.event)  # None too if it is another one
+            if event is not None:
+                self.write(text_frame(event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._background is None:

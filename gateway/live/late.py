@@ -19,9 +19,9 @@ from cfmessenger.chat.compose import compose, fingerprint
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import gateway_of, process_of, room_id_of
 from cfmessenger.link.messages import Said, text_frame
-from cfmessenger.storage.log import Entry, Log
+from cfmessenger.storage.log import Log
 from cfmessenger.wire import protocol
-from cfmessenger.wire.events import Event, UnknownEvent, decode_event
+from cfmessenger.wire.events import Event, UnknownEvent, read_event
 from cfmessenger.wire.protocol import DurableFrame
 
 logger = logging.getLogger("cfmessenger.late")
@@ -92,13 +92,13 @@ class Looks:
             n, process = each.said.n, process_of(gateway_of(each.said.conn))
             event = events.get((each.user_id, frame.id or f"{process}.{n}"))
             if event is not None and _says(event[0], frame):
-                _, entry = event
-                found[n] = Found(entry.seq, text_frame(entry.event))
+                known, data = event
+                found[n] = Found(known.seq, text_frame(data))
         return found
 
     async def _events(
         self, name: str, seen: int | None
-    ) -> dict[tuple[str, str], tuple[Event, Entry]]:
+    ) -> dict[tuple[str, str], tuple[Event, bytes]]:
         """What came after `seen`, and a little before it, by sender and id."""
         if seen is None:
             entries = await self._log.newest(name, LOOK_BACK, None)
@@ -107,9 +107,9 @@ class Looks:
         events = {}
         for entry in entries:
             with contextlib.suppress(ValueError):  # damaged
-                event = decode_event(entry.seq, entry.event)
+                event, data = read_event(entry.seq, entry.event)
                 if not isinstance(event, UnknownEvent):
-                    events[event.sender_id, event.id] = event, entry
+                    events[event.sender_id, event.id] = event, data
         return events
 
 

@@ -34,7 +34,7 @@ from cfmessenger.link.namespace import Namespace
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.wire.events import is_readable
+from cfmessenger.wire.events import shown_event
 from cfmessenger.wire.protocol import (
     HISTORY_FRAME,
     Status,
@@ -439,8 +439,8 @@ class Sockets:
                     entries = [each for each in entries if each.seq > stub.seq]
                 if entries:
                     room_id, upto = room_id_of(stub.name), entries[-1].seq
-                    kept = [(e.seq, e.event) for e in entries]
-                    kept = [each for each in kept if is_readable(*each)]
+                    events = [(e.seq, shown_event(e.seq, e.event)) for e in entries]
+                    kept = [(seq, event) for seq, event in events if event is not None]
                     shown = with_gaps(kept, room_id, stub.seq, upto)
                     stub.caught_up(b"".join(map(text_frame, shown)), upto)
                 if not full:

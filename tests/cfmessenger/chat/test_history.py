@@ -14,7 +14,7 @@ from cfmessenger.chat.history import (
     KeptRow,
 )
 from cfmessenger.wire import protocol
-from cfmessenger.wire.events import ChatMessage, decode_event
+from cfmessenger.wire.events import ChatMessage, read_event
 from cfmessenger.wire.protocol import encode
 
 
@@ -242,4 +242,4 @@ def test_rows_from_before_fingerprints_get_them_where_the_words_are_there() -> N
     gone, kept = history.find("user_1", "m1"), history.find("user_1", "m101")
     assert gone is not None and kept is not None
     assert gone.said == 0
-    assert kept.said == fingerprint(decode_event(101, event(101)))
+    assert kept.said == fingerprint(read_event(101, event(101))[0])

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat import mirror
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.wire.events import decode_message
+from cfmessenger.wire.events import Event as DurableEvent
 
 from .audience import Audience, Frame
+
+decode_message = msgspec.json.Decoder(DurableEvent).decode
 
 DIRECT = "dm_user_1__user_2"
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.wire.events import decode_message
+from cfmessenger.wire.events import Event as DurableEvent
 from tests.effort import tries
 
 from .audience import Audience
+
+decode_message = msgspec.json.Decoder(DurableEvent).decode
 
 RULES = RoomRules(chat_rate=(3, 10), nudge_rate=(2, 5))
 CONNS = {

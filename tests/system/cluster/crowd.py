@@ -18,13 +18,15 @@ from typing import Any
 import msgspec
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.wire.events import decode_message
+from cfmessenger.wire.events import Event as DurableEvent
 from tests.gateway.node import Frame, Socket, eventually
 from tests.patience import Stopwatch
 from tests.system.chaos import history as h
 from tests.system.chaos.checker import Limits, check
 from tests.system.chaos.history import Event, History
 from tests.system.cluster.cluster import Visit
+
+decode_message = msgspec.json.Decoder(DurableEvent).decode
 
 LIMITS = Limits(nudge_rate=(0, 1))
 _encode = msgspec.json.encode
