@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
@@ -177,6 +177,14 @@ class FakeValkey:
                 undo()
         self._undo.clear()
         self.on_disk = self.operations
+
+    def fill(self, key: bytes, events: Iterable[bytes]) -> None:
+        """What somebody has appended long ago, in the epoch 1."""
+        stream = self.streams[key] = Stream()
+        writer = Process("long ago")
+        for seq, event in enumerate(events, 1):
+            stream.items.append(Item((1, seq), (b"e", event), 0, writer))
+            stream.top = (1, seq)
 
     def fsync(self) -> float:
         """How long the disk takes now."""

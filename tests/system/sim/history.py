@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 Frame = dict[str, Any]
 
 CHAT, NUDGE, WINK = "chat", "nudge", "wink"
-MESSAGES = frozenset({CHAT, NUDGE, WINK})
+KNOCK = "knock"
+"""A type that the product does not know: a later release said it here, once."""
+MESSAGES = frozenset({CHAT, NUDGE, WINK, KNOCK})
+LATER = "later"
+"""Whose messages are in some rooms' logs before anybody comes."""
 
 POISON = "poison"
 """A chat with this word is one at which rooms fail here (`processes.Bug`)."""
@@ -20,6 +24,8 @@ POISON = "poison"
 
 def serial_of(message: Frame) -> int | None:
     """Which `Sent` a message is: clients put it into the text."""
+    if message["senderId"] == LATER:
+        return None
     if message["type"] == CHAT:
         return int(message["content"].rpartition("#")[2])
     if message["type"] == WINK:

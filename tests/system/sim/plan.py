@@ -80,6 +80,7 @@ class Plan:
     stale_p: float = 0.0
     poison_p: float = 0.0  # of what is said a room fails at so much
     rename_p: float = 0.0  # of what people do, they change words or status so often
+    said_before: int = 0  # what a later release has left in each room's log
     chaos_s: float = 15.0
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
@@ -121,6 +122,9 @@ class Plan:
         names = Random(f"names {seed}")  # so that the other worlds are as they were
         if names.random() < 0.4:
             plan = replace(plan, rename_p=names.choice((0.1, 0.3)))
+        later = Random(f"later {seed}")  # likewise
+        if later.random() < 0.2:
+            plan = replace(plan, said_before=later.choice((4, 12)))
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
             plan = replace(plan, page=5)

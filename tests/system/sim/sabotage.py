@@ -65,6 +65,7 @@ from cfmessenger.storage.log import (
     _checked,
     _entries,
 )
+from cfmessenger.wire.events import UnknownEvent, read_event
 from gateway.live.late import Looks
 from gateway.live.links import Links
 from gateway.live.stub import Stub
@@ -304,6 +305,20 @@ def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]
         return [] if known else await newer(name, log, known, top, now)
 
     return _instead(actors.loading, "_newer", nothing)
+
+
+@sabotage("stream", "alive", "lost")
+def unknown_event_dropped() -> contextlib.AbstractContextManager[Any]:
+    """What a later release has said is passed over with its number, and not kept."""
+    replay = Room.replay
+
+    def deaf(self: Room, now: int, epoch: int, seq: int, event: bytes) -> None:
+        if isinstance(read_event(seq, event)[0], UnknownEvent):
+            self.skip(seq)
+        else:
+            replay(self, now, epoch, seq, event)
+
+    return _instead(Room, "replay", deaf)
 
 
 # A machine with a bug.

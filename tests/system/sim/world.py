@@ -39,7 +39,7 @@ from cfmessenger.storage import keys
 from tests.system.sim.checker import Violation, check
 from tests.system.sim.fake_valkey import FakeValkey
 from tests.system.sim.faults import Faults
-from tests.system.sim.history import CHAT, Heard, History, Logged, Refused
+from tests.system.sim.history import CHAT, KNOCK, LATER, Heard, History, Logged, Refused
 from tests.system.sim.names import Rows
 from tests.system.sim.namespace import FakeNamespace, NamespaceServer
 from tests.system.sim.network import Network
@@ -217,6 +217,11 @@ class World:
     async def live(self) -> None:
         plan, rng = self.plan, self.rng
         self.valkey.start()
+        if plan.said_before:
+            for room in plan.rooms:
+                said = range(1, plan.said_before + 1)
+                events = [_said_before(room, seq) for seq in said]
+                self.valkey.fill(_log_key(f"room:{room}"), events)
         tasks = [
             self.loop.create_task(self._keep_gateways()),
             self.loop.create_task(self._keep_namespace()),
@@ -450,6 +455,15 @@ class World:
             ]
         for name, hosts in self._running_twice().items():
             history.unsettled.append(f"{name} still lives in {hosts}")
+
+
+def _said_before(room: str, seq: int) -> bytes:
+    """Every other one is of a type that the product does not know."""
+    kind, content = (KNOCK, "knocks.") if seq % 2 else (CHAT, "says.")
+    fields = {"type": kind, "id": f"before.{seq}", "roomId": room, "senderId": LATER}
+    said = {"displayName": "Later", "content": content, "timestamp": EPOCH_MS - 9_999}
+    flags = {"isNudge": False, "isWink": False}
+    return msgspec.json.encode({**fields, **said, "seq": seq, **flags})
 
 
 def _log_key(name: str) -> bytes:
