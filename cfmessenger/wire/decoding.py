@@ -50,6 +50,7 @@ _RULES = {
     ),
     "t": "must be integer milliseconds",
 }
+_DOCUMENTED = "must be as /api/asyncapi.json has it"  # of a field without words
 
 _NAME_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LINE_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -150,7 +151,7 @@ def _not_json(own_id: str | None) -> ProtocolError:
 
 
 def _bad_field(kind: object, field: str, own_id: str | None) -> ProtocolError:
-    rule = _RULES.get(f"{kind}.{field}") or _RULES[field]
+    rule = _RULES.get(f"{kind}.{field}") or _RULES.get(field, _DOCUMENTED)
     return ProtocolError("VALIDATION_ERROR", rule, field=field, id=own_id)
 
 

@@ -1,0 +1,98 @@
+"""A copy of this code that knows one durable type more, by protocol and room alone.
+
+`EDITS` is all that it takes: an event, the frame that becomes it, and what the room
+composes and compares. Whoever has to touch another file for a new type has found a list
+that is kept by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PARTS = ("cfmessenger", "gateway", "actors", "tests")
+
+EVENT = '''
+class PokeMessage(Message, frozen=True, gc=False, tag="poke"):
+    """A finger on somebody's shoulder.
+
+    Once it is durable, to everyone.
+    """
+
+    rate = "nudge"
+
+    finger: str
+    status: Receipt | UnsetType = UNSET
+
+
+Event = ChatMessage | NudgeMessage | WinkMessage | PokeMessage
+'''
+FRAME = '''
+class Poke(Durable, frozen=True, gc=False, tag="poke"):
+    """Put a finger on somebody's shoulder.
+
+    Counts against the rate of `nudge`.
+    """
+
+    becomes = PokeMessage
+
+    finger: Annotated[str, Meta(pattern="^[a-z]{1,10}$", examples=["thumb"])]
+    id: MessageId | UnsetType = UNSET
+
+
+class Typing('''
+COMPOSED = """
+        case Poke(finger=finger):
+            return PokeMessage(
+                own_id, room, sender, name, "pokes.", at, seq, False, False, finger
+            )
+        case _:
+            assert_never(frame)
+"""
+SAID = """
+        case PokeMessage(finger=finger):
+            said = f"poke:{finger}"
+        case UnknownEvent():
+"""
+
+EDITS: dict[str, list[tuple[str, str]]] = {
+    "cfmessenger/wire/events.py": [
+        ("\nEvent = ChatMessage | NudgeMessage | WinkMessage\n", EVENT),
+    ],
+    "cfmessenger/wire/protocol.py": [
+        ("    NudgeMessage,\n", "    NudgeMessage,\n    PokeMessage,\n"),
+        ("\nclass Typing(", FRAME),
+        (
+            "DurableFrame = Chat | Nudge | Wink\n",
+            "DurableFrame = Chat | Nudge | Wink | Poke\n",
+        ),
+    ],
+    "cfmessenger/chat/compose.py": [
+        (
+            "from ..wire.protocol import Chat,",
+            "from ..wire.events import PokeMessage\n"
+            "from ..wire.protocol import Poke\n"
+            "from ..wire.protocol import Chat,",
+        ),
+        ("\n        case _:\n            assert_never(frame)\n", COMPOSED),
+        ("\n        case UnknownEvent():\n", SAID),
+    ],
+}
+
+
+def grow(folder: Path) -> Path:
+    """The copy, in this folder."""
+    for part in PARTS:
+        shutil.copytree(
+            ROOT / part,
+            folder / part,
+            ignore=shutil.ignore_patterns("__pycache__", "vendor"),
+        )
+    for path, edits in EDITS.items():
+        text = (folder / path).read_text()
+        for old, new in edits:
+            assert text.count(old) == 1, f"{path} has no longer one {old!r}"
+            text = text.replace(old, new)
+        (folder / path).write_text(text)
+    return folder
