@@ -26,29 +26,29 @@ def compose(
     seq: int,
 ) -> Event:
     """The event of a frame, said by `sender` under `name` at the time `at`."""
-    match frame:
-        case Chat(content=said):
-            return ChatMessage(own_id, room, sender, name, said, at, seq, False, False)
-        case Nudge():
-            said = "sent a nudge."
-            return NudgeMessage(own_id, room, sender, name, said, at, seq, True, False)
-        case Wink(wink_id=wink_id):
-            return WinkMessage(
-                own_id,
-                room,
-                sender,
-                name,
-                "sent a wink.",
-                at,
-                seq,
-                False,
-                True,
-                wink_id=wink_id,
-                play_at=at + PLAY_DELAY_MS,
-                playback_key=_playback_key(wink_id, at),
-            )
-        case _:
-            assert_never(frame)
+    # Not a `match`: on the way of every message, a class of it costs 0.15 µs more.
+    if isinstance(frame, Chat):
+        said = frame.content
+        return ChatMessage(own_id, room, sender, name, said, at, seq, False, False)
+    if isinstance(frame, Nudge):
+        said = "sent a nudge."
+        return NudgeMessage(own_id, room, sender, name, said, at, seq, True, False)
+    if isinstance(frame, Wink):
+        return WinkMessage(
+            own_id,
+            room,
+            sender,
+            name,
+            "sent a wink.",
+            at,
+            seq,
+            False,
+            True,
+            wink_id=frame.wink_id,
+            play_at=at + PLAY_DELAY_MS,
+            playback_key=_playback_key(frame.wink_id, at),
+        )
+    assert_never(frame)
 
 
 def _playback_key(wink_id: str, at: int) -> str:
@@ -61,16 +61,15 @@ def fingerprint(event: Event | UnknownEvent) -> int:
 
     The same in every process and version, since mirrors hold it.
     """
-    match event:
-        case ChatMessage(content=content):
-            said = f"chat:{content}"
-        case NudgeMessage():
-            said = "nudge:"
-        case WinkMessage(wink_id=wink_id):
-            said = f"wink:{wink_id}"
-        case UnknownEvent():
-            return 0
-        case _:
-            assert_never(event)
+    if isinstance(event, ChatMessage):
+        said = f"chat:{event.content}"
+    elif isinstance(event, NudgeMessage):
+        said = "nudge:"
+    elif isinstance(event, WinkMessage):
+        said = f"wink:{event.wink_id}"
+    elif isinstance(event, UnknownEvent):
+        return 0
+    else:
+        assert_never(event)
     digest = hashlib.blake2b(said.encode(), digest_size=FINGERPRINT_BYTES).digest()
     return int.from_bytes(digest) or 1

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from ..wire import protocol
-from ..wire.events import Receipt, read_event, with_status
+from ..wire.events import Receipt, read_event, upgraded_event, with_status
 from .compose import fingerprint
 
 BUFFER = protocol.HISTORY_FRAME
@@ -213,8 +213,8 @@ class History:
         for row in rows:
             said, event = row.said, row.event
             if event:
-                found, event = read_event(row.seq, event)
-                said = said or fingerprint(found)
+                event = upgraded_event(row.seq, event)
+                said = said or fingerprint(read_event(row.seq, event)[0])
             kept = self.add(
                 row.epoch,
                 row.seq,

@@ -300,9 +300,9 @@ class Room:
             frame = protocol.decode_room_frame(data)
         except ProtocolError as error:
             return [Send((conn,), protocol.error_frame(error), fault=True)]
+        if isinstance(frame, Durable):  # first, and faster than as a case
+            return self._say(now, conn, person, frame, fresh_id)
         match frame:
-            case Durable():
-                return self._say(now, conn, person, frame, fresh_id)
             case Ack():
                 return self._ack(now, person, frame)
             case Typing():

@@ -129,6 +129,7 @@ class EventReader(Generic[_E]):
         self._upgrades: dict[str, tuple[Upgrade, ...]] = {
             kind.__struct_config__.tag: kind.upgrades for kind in get_args(kinds)
         }
+        self._upgradable = any(self._upgrades.values())
 
     def read(self, seq: int, event: bytes) -> tuple[_E | UnknownEvent, bytes]:
         """The event `seq` of a log, and its bytes, upgraded if they are older.
@@ -149,6 +150,10 @@ class EventReader(Generic[_E]):
             raise ValueError(f"event {seq} says that it is {found.seq}")
         return found, event
 
+    def upgraded(self, seq: int, event: bytes) -> bytes:
+        """The bytes of an event that was read before, perhaps by an older release."""
+        return self.read(seq, event)[1] if self._upgradable else event
+
     def shown(self, seq: int, event: bytes) -> bytes | None:
         """The event `seq` of a log as it may be shown; None if it is damaged."""
         try:
@@ -167,6 +172,7 @@ def _upgraded(event: bytes, version: int, upgrades: tuple[Upgrade, ...]) -> byte
 _reader = EventReader[Event](Event)
 read_event = _reader.read
 shown_event = _reader.shown
+upgraded_event = _reader.upgraded
 
 
 def with_status(event: bytes, status: Receipt) -> bytes:

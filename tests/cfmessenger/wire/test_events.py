@@ -14,6 +14,7 @@ from cfmessenger.wire.events import (
     WinkMessage,
     read_event,
     shown_event,
+    upgraded_event,
     with_status,
 )
 from cfmessenger.wire.protocol import encode
@@ -118,6 +119,7 @@ def test_an_older_event_is_upgraded_step_by_step() -> None:
     said = ("m1", "general", "user_1", "One", "One: hello", 5, 1, False, False)
     assert found == Chat3(*said, "en")
     assert msgspec.json.decode(data)["version"] == 3
+    assert LATER.upgraded(1, CHAT) == LATER.shown(1, CHAT) == data
     assert LATER.read(1, data) == (found, data) == LATER.read(1, encode(found))
     second = msgspec.json.encode({**msgspec.json.decode(CHAT), "version": 2})
     middle, _ = LATER.read(1, second)
@@ -128,6 +130,7 @@ def test_an_older_event_is_upgraded_step_by_step() -> None:
 def test_another_type_and_another_version_of_a_type_need_none() -> None:
     event = encode(WINK)
     assert LATER.read(1, event) == (WINK, event)
+    assert upgraded_event(1, event) is event
 
 
 def test_an_event_of_a_later_version_is_not_known() -> None:

@@ -43,17 +43,17 @@ class Poke(Durable, frozen=True, gc=False, tag="poke"):
 
 class Typing('''
 COMPOSED = """
-        case Poke(finger=finger):
-            return PokeMessage(
-                own_id, room, sender, name, "pokes.", at, seq, False, False, finger
-            )
-        case _:
-            assert_never(frame)
+    if isinstance(frame, Poke):
+        finger, said = frame.finger, "pokes."
+        return PokeMessage(
+            own_id, room, sender, name, said, at, seq, False, False, finger
+        )
+    assert_never(frame)
 """
 SAID = """
-        case PokeMessage(finger=finger):
-            said = f"poke:{finger}"
-        case UnknownEvent():
+    elif isinstance(event, PokeMessage):
+        said = f"poke:{event.finger}"
+    elif isinstance(event, UnknownEvent):
 """
 
 EDITS: dict[str, list[tuple[str, str]]] = {
@@ -75,8 +75,8 @@ EDITS: dict[str, list[tuple[str, str]]] = {
             "from ..wire.protocol import Poke\n"
             "from ..wire.protocol import Chat,",
         ),
-        ("\n        case _:\n            assert_never(frame)\n", COMPOSED),
-        ("\n        case UnknownEvent():\n", SAID),
+        ("\n    assert_never(frame)\n", COMPOSED),
+        ("\n    elif isinstance(event, UnknownEvent):\n", SAID),
     ],
 }
 
