@@ -94,7 +94,7 @@ async def test_a_gap_within_a_page_of_the_log_is_told_there(
     assert gaps[0] and not any(gaps[1:])
 
 
-@pytest.mark.parametrize("event", [b"\xff?", b'{"type":"poll","seq":4}'])
+@pytest.mark.parametrize("event", [b"\xff?", b'{"type":"chat","seq":4}'])
 async def test_an_event_that_nobody_can_read_stays_alone(
     node: Node, storage: OwnValkey, event: bytes
 ) -> None:
