@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from actors.thinking import Bots
+from cfmessenger.bots import NAME
 from cfmessenger.bots.director import Budget, Director, Persona
-from cfmessenger.chat.effects import Attachment, BotsActive, Effect, encode_notification
+from cfmessenger.chat.effects import Attachment, Effect
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.ids import DIRECTOR, PRESENCE, is_room, room_id_of
@@ -72,7 +73,10 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
     if name == DIRECTOR and bots is not None:
         return _director(bots)
     if name == PRESENCE:
-        return Kind(Presence, lambda data, clean: _registry(data, clean, bots))
+        sources = [NAME] if bots is not None else []
+        return Kind(
+            Presence, lambda data, clean: Presence.restore(data, clean, sources)
+        )
     if is_room(name):
         room_id = room_id_of(name)
         return Kind(
@@ -80,15 +84,6 @@ def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
             lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
         )
     raise ValueError(f"no kind of object is called {name!r}")
-
-
-def _registry(data: bytes, clean: bool, bots: Bots | None) -> Presence:
-    presence = Presence.restore(data, clean=clean)
-    if bots is None:
-        # Bots that the snapshot still has: nobody else would send them away. At 0, so
-        # that the change is due at once.
-        presence.notify(0, encode_notification(BotsActive(())))
-    return presence
 
 
 def _director(bots: Bots) -> Kind:

@@ -263,10 +263,12 @@ class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
     content: str
 
 
-class BotsActive(msgspec.Struct, frozen=True, gc=False, tag="bots"):
-    """The bots that are on now, as they are to be shown, and no others."""
+class Published(msgspec.Struct, frozen=True, gc=False, tag="published"):
+    """Whom a guest wants shown as online beside the people: these, as they are here,
+    and no others of the same `source`, which is the guest's name."""
 
-    bots: tuple[Participant, ...]
+    source: str
+    shown: tuple[Participant, ...]
 
 
 Notification = (
@@ -277,7 +279,7 @@ Notification = (
     | RotationDue
     | BotTyping
     | BotSays
-    | BotsActive
+    | Published
 )
 
 encode_notification = msgspec.msgpack.Encoder().encode

@@ -11,6 +11,7 @@ Has the verbs of `Room`, so that one shell runs both. Must not know a clock, soc
 storage.
 """
 
+from collections.abc import Collection
 from typing import Self
 
 import msgspec
@@ -22,11 +23,11 @@ from ..wire import protocol
 from ..wire.protocol import Participant, PresenceUpdate, Status
 from .effects import (
     Attachment,
-    BotsActive,
     Broadcast,
     DirectMessage,
     Effect,
     KeepAttachment,
+    Published,
     Record,
     Send,
     StatusChanged,
@@ -59,8 +60,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=2):
     changed: list[str]
     untold: list[str]
     due: int | None
-    bots: list[Participant]
     choices: int
+    published: dict[str, list[Participant]] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -85,7 +86,8 @@ class Presence:
         # in whose order they are.
         self._chosen: dict[str, Chosen] = {}
         self._choices = 0  # the number of the last one
-        self._bots: dict[str, Participant] = {}  # who is in rotation
+        # By guest and id: whom that guest wants shown; until it publishes others.
+        self._published: dict[str, dict[str, Participant]] = {}
         # By user: what watchers were told last; and who may differ from that, until the
         # next tick.
         self._shown: dict[str, Participant] = {}
@@ -259,8 +261,8 @@ class Presence:
             return []  # of another version; these are best effort
         if isinstance(told, DirectMessage):
             return self._pass_on(told)
-        if isinstance(told, BotsActive):
-            self._rotate(now, told)
+        if isinstance(told, Published):
+            self._publish(now, told)
             return []
         if not isinstance(told, StatusChanged):
             return []
@@ -273,12 +275,13 @@ class Presence:
         # Who says it again has perhaps not found it written.
         return self._set(now, person, told.status) or [_record(person)]
 
-    def _rotate(self, now: int, told: BotsActive) -> None:
-        """Bots come and go like people who hold no socket."""
-        bots = {bot.id: bot for bot in told.bots}
-        if bots != self._bots:
-            self._changed |= dict.fromkeys([*self._bots, *bots])
-            self._bots = bots
+    def _publish(self, now: int, told: Published) -> None:
+        """They come and go like people, but hold no socket."""
+        before = self._published.get(told.source, {})
+        after = {each.id: each for each in told.shown}
+        if after != before:
+            self._changed |= dict.fromkeys([*before, *after])
+            self._published[told.source] = after
             self._tick_soon(now)
 
     def _set(self, now: int, person: Person, status: Status) -> list[Effect]:
@@ -359,8 +362,9 @@ class Presence:
         ]
 
     def _visible(self, user_id: str) -> Participant | None:
-        if user_id in self._bots:
-            return self._bots[user_id]
+        for shown in self._published.values():
+            if user_id in shown:
+                return shown[user_id]
         person = self._roster.people.get(user_id)
         # "`offline` sent by the user means shown offline."
         if person is None or person.status == "offline":
@@ -388,14 +392,18 @@ class Presence:
                 list(self._changed),
                 list(self._untold),
                 self._due,
-                list(self._bots.values()),
                 self._choices,
+                {name: list(s.values()) for name, s in self._published.items()},
             )
         )
 
     @classmethod
-    def restore(cls, snapshot: bytes, clean: bool) -> Self:
-        """The registry as it was; after a crash (`clean=False`) choices and bots alone.
+    def restore(
+        cls, snapshot: bytes, clean: bool, sources: Collection[str] = ()
+    ) -> Self:
+        """The registry as it was; after a crash (`clean=False`) choices and what guests
+        published alone. Of guests that are not among `sources` nobody would send away
+        whom they had shown, so these leave at once.
 
         A snapshot of another version gives a registry that remembers nobody.
         """
@@ -405,8 +413,13 @@ class Presence:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return presence
         presence._chosen, presence._choices = saved.chosen, saved.choices
-        presence._bots = {bot.id: bot for bot in saved.bots}
-        presence._changed = dict.fromkeys(presence._bots)
+        presence._published = {
+            source: {each.id: each for each in shown}
+            for source, shown in saved.published.items()
+            if source in sources
+        }
+        known = [i for shown in presence._published.values() for i in shown]
+        presence._changed = dict.fromkeys(known)
         presence.absent = set(saved.gateways)
         if clean:
             presence._roster.restore(saved.roster)
@@ -416,6 +429,10 @@ class Presence:
             presence._changed = dict.fromkeys(saved.changed)
             presence._untold = dict.fromkeys(saved.untold)
             presence._due = saved.due
+            there = {*known, *presence._roster.people}
+            if strays := [i for i in presence._shown if i not in there]:
+                presence._changed |= dict.fromkeys(strays)
+                presence._due = saved.due or 0
         return presence
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:

@@ -16,9 +16,10 @@ from typing import Protocol
 
 from msgspec import UNSET
 
+from cfmessenger import bots
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots import figures as day
-from cfmessenger.chat.effects import BotsActive, RotationDue, encode_notification
+from cfmessenger.chat.effects import Published, RotationDue, encode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
@@ -79,7 +80,7 @@ class BotWatch:
         self._ask_at: float | None = 0.0
         self._rested_until = 0.0  # not before, in loop time
         # The registry: what it was told and in which life, None: perhaps nothing.
-        self._told: tuple[int, BotsActive] | None = None
+        self._told: tuple[int, Published] | None = None
         self._telling: asyncio.Future[None] | None = None  # the latest; done: over
 
     async def watch(self) -> None:
@@ -108,7 +109,7 @@ class BotWatch:
         if enabled != b"0":
             self._rotate(bool(members))
         shown = rotation.shown(members, enabled, self._directory)
-        self._tell(BotsActive(tuple(map(_participant, shown))))
+        self._tell(Published(bots.NAME, tuple(map(_participant, shown))))
 
     # The director.
 
@@ -138,7 +139,7 @@ class BotWatch:
 
     # The registry.
 
-    def _tell(self, bots: BotsActive) -> None:
+    def _tell(self, news: Published) -> None:
         """Tell it who is there, if that has changed or it has a new epoch since."""
         registry = self._objects.watched()
         if registry is None:
@@ -146,14 +147,14 @@ class BotWatch:
             return
         if self._telling is not None and not self._telling.done():
             return  # looked at again in a second
-        if self._told == (registry.epoch, bots):
+        if self._told == (registry.epoch, news):
             return
         self._told = None
-        telling = registry.notify(encode_notification(bots), once=False)
+        telling = registry.notify(encode_notification(news), once=False)
 
         def told(done: asyncio.Future[None]) -> None:
             if not done.cancelled() and done.exception() is None:
-                self._told = (registry.epoch, bots)
+                self._told = (registry.epoch, news)
 
         telling.add_done_callback(told)
         self._telling = telling

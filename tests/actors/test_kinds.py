@@ -5,7 +5,8 @@ import pytest
 from actors.kinds import Machine, kind_of
 from actors.thinking import Bots
 from cfmessenger.accounts.users import Directory
-from cfmessenger.chat.effects import BotsActive, encode_notification
+from cfmessenger.bots import NAME
+from cfmessenger.chat.effects import Published, encode_notification
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.ids import PRESENCE
@@ -59,7 +60,8 @@ def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> No
     bots = Bots(Directory.load().bots)
     before = kind_of(PRESENCE, UNLIMITED, bots).fresh()
     before.notify(
-        1, encode_notification(BotsActive((Participant(*bots.names[0], "online"),)))
+        1,
+        encode_notification(Published(NAME, (Participant(*bots.names[0], "online"),))),
     )
     before.alarm(1000)
     for now, there in ((bots, True), (None, False)):

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cfmessenger.bots import NAME
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
@@ -17,8 +18,8 @@ BOTS = (DORIS, ("bot_mixtape", "DJ Rewind"))
 RULES = RoomRules(chat_rate=(0, 1), bots=BOTS)
 
 
-def active(bots: tuple[tuple[str, str], ...]) -> fx.BotsActive:
-    return fx.BotsActive(tuple(Participant(*bot, "online") for bot in bots))
+def active(bots: tuple[tuple[str, str], ...]) -> fx.Published:
+    return fx.Published(NAME, tuple(Participant(*bot, "online") for bot in bots))
 
 
 def talking(room_id: str = "general", rules: RoomRules = RULES) -> Audience:
@@ -180,7 +181,7 @@ def test_the_registry_knows_them_after_a_sleep_and_after_a_crash(clean: bool) ->
     there.rest()
     presence = there.machine
     assert isinstance(presence, Presence)
-    again = Audience(Presence.restore(presence.snapshot(), clean=clean))
+    again = Audience(Presence.restore(presence.snapshot(), clean, [NAME]))
     again.enter("a.1", "user_1")
     again.rest()
     sync = again.take("a.1")[-1]
@@ -191,9 +192,30 @@ def test_the_registry_knows_them_after_a_sleep_and_after_a_crash(clean: bool) ->
     }
 
 
-def test_a_snapshot_from_before_there_were_bots_can_be_read() -> None:
-    presence = Presence()
-    old = msgspec.msgpack.decode(presence.snapshot())
-    del old["bots"]
-    again = Presence.restore(msgspec.msgpack.encode(old), clean=True)
-    assert again.snapshot() == presence.snapshot()
+@pytest.mark.parametrize("clean", [True, False])
+def test_guests_that_are_no_more_leave_at_once(clean: bool) -> None:
+    there = Audience(Presence())
+    there.notify(active(BOTS))
+    there.notify(fx.Published("others", (Participant("user_9", "Nine", "online"),)))
+    there.rest()
+    again = Presence.restore(there.machine.snapshot(), clean, ["others"])
+    again.alarm(there.now)
+    again = Presence.restore(again.snapshot(), clean, [NAME, "others"])
+    awake = Audience(again, there.now)
+    awake.enter("a.1", "user_1")
+    awake.rest()
+    sync = awake.take("a.1")[-1]
+    assert {who["id"] for who in sync["participants"]} == {"user_1", "user_9"}
+
+
+def test_of_a_snapshot_that_knew_no_guests_nobody_stays_whom_none_will_send_away() -> (
+    None
+):
+    there = Audience(Presence())
+    there.notify(active(BOTS))
+    there.rest()
+    old = msgspec.msgpack.decode(there.machine.snapshot())
+    old["bots"] = old.pop("published")[NAME]
+    again = Presence.restore(msgspec.msgpack.encode(old), True, [NAME])
+    assert again.alarm_at == 0
+    assert len(again.alarm(there.now)) == 2

@@ -7,7 +7,7 @@ import pytest
 import valkey
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.chat.effects import BotsActive, RotationDue, decode_notification
+from cfmessenger.chat.effects import Published, RotationDue, decode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
@@ -79,8 +79,8 @@ class Desk:
     @property
     def told(self) -> list[int]:
         """How many bots the registry was told of, each time."""
-        assert all(type(each) is BotsActive for each in self.registry.told)
-        return [len(each.bots) for each in self.registry.told]  # type: ignore[attr-defined]
+        assert all(type(each) is Published for each in self.registry.told)
+        return [len(each.shown) for each in self.registry.told]  # type: ignore[attr-defined]
 
 
 @pytest.fixture
