@@ -14,19 +14,18 @@ import logging
 from collections.abc import Callable
 from time import perf_counter
 
+from actors.attending import Attending
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.heat import Heat
-from actors.kinds import Machine, kind_of
+from actors.kinds import Machine
 from actors.loading import NOTHING, SeenBeyond, load, take
 from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
-from actors.thinking import Thinking
 from cfmessenger.background import Background
 from cfmessenger.chat import effects as fx
-from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import is_room, process_of, room_name
+from cfmessenger.ids import is_room, process_of
 from cfmessenger.link import messages as link
 from cfmessenger.storage.log import Commit, Fenced
 
@@ -69,8 +68,7 @@ class Activation:
         # begun after that, the asking is what shows that nobody lives later.
         self.asked_at = self.taken_at = 0.0
         self._around = around
-        bots = around.mind.bots if around.mind is not None else None
-        self._kind = kind_of(name, around.rules, bots)
+        self._kind = around.kinds.of(name)
         # Until it is loaded a blank one, with the epoch as soon as that is taken.
         self._machine: Machine = self._kind.fresh()
         self._gate: OutputGate[Seat] = OutputGate()
@@ -94,7 +92,7 @@ class Activation:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._background = Background()  # loads and doubts under way
-        self._thinking: Thinking | None = None  # from the first question on
+        self._attending = Attending(self._kind, around.derived, around.clock, self)
 
     @property
     def epoch(self) -> int:
@@ -119,7 +117,7 @@ class Activation:
     def idle_for(self, now_s: float) -> float:
         """Seconds (loop time) without an event; 0 while anything is pending."""
         busy = not self._gate.idle or self._machine.alarm_at is not None
-        busy = busy or (self._thinking is not None and self._thinking.busy)
+        busy = busy or self._attending.busy
         return 0.0 if busy or self._waiting else now_s - self._touched_at
 
     # Birth, and rebirth after a reset.
@@ -212,7 +210,7 @@ class Activation:
         append, and the gateways bring back what is not covered.
         """
         logger.warning("%s resets, %s, epoch %d", self.name, reason, self.epoch)
-        self._forget_thoughts()
+        self._attending.cancel()
         self._gate.drop()
         self._release.call(())
         self._goodbye(reason)
@@ -233,7 +231,7 @@ class Activation:
         self._faults.count(self._around.loop.time())
         logger.exception("%s fails at %s", self.name, what)
         self._faulty = True
-        self._forget_thoughts()
+        self._attending.cancel()
         self._gate.hold(step)
         self._flush_soon()
 
@@ -453,55 +451,26 @@ class Activation:
             derived.touch(self.name, effect.users, effect.timestamp)
         elif type(effect) is fx.Read:
             derived.read(self.name, effect.user_id, effect.seq)
-        elif type(effect) is fx.Count:
-            derived.count(effect.day, effect.bot_id, effect.figure, effect.amount)
-        elif type(effect) is fx.Spent:
-            derived.spent(effect.day, effect.user_id, effect.count)
-        elif type(effect) is fx.Active:
-            derived.activate_bots(effect.bot_ids, effect.line)
-        elif type(effect) is fx.Think:
-            self._think(effect, gateway)
         else:
-            raise AssertionError(f"unknown effect {type(effect).__name__}")
+            self._attending.take(effect, gateway)
 
-    # Thinking, which a director does.
+    # What its attendant may ask for.
 
-    def _think(self, think: fx.Think, gateway: str | None) -> None:
-        around = self._around
-        assert around.mind is not None, "a director without bots"
-        if self._thinking is None:
-            self._thinking = Thinking(
-                around.mind,
-                around.derived.bots_enabled,
-                around.clock,
-                self._typing,
-                self._answered,
-            )
-        if gateway is not None:
-            self._release.route(room_name(think.question.room_id), gateway)
-        self._thinking.begin(think.question, think.excuse)
-
-    def _answered(self, question: Question, answer: Answer) -> None:
-        now = self._around.clock.now()
-        answered = fx.Answered(
-            question.room_id,
-            question.seq,
-            answer,
-            max(0, now - question.timestamp),
-        )
+    def tell(self, notification: bytes) -> None:
+        """Something that the machine was waiting for has come about."""
         if self._open:
             self._touched_at = self._around.loop.time()
-            told = fx.encode_notification(answered)
-            self._do("an answer", lambda now: self._machine.notify(now, told))
+            self._do("a notice", lambda now: self._machine.notify(now, notification))
 
-    def _typing(self, typing: fx.Effect) -> None:
+    def show(self, effect: fx.Effect) -> None:
+        """Behind all that was shown so far."""
         if self._open:
-            self._gate.hold(Step((typing,), None, 0))
+            self._gate.hold(Step((effect,), None, 0))
             self._flush_soon()
 
-    def _forget_thoughts(self) -> None:
-        if self._thinking is not None:
-            self._thinking.cancel()
+    def route(self, target: str, gateway: str) -> None:
+        """Notify this object by this gateway."""
+        self._release.route(target, gateway)
 
     # The alarm.
 
@@ -541,7 +510,7 @@ class Activation:
             if reason == "idle":
                 return False
             self._parting = True
-            self._forget_thoughts()
+            self._attending.cancel()
             if not await self._settled(reason):
                 return False
             if not self._gate.idle:
@@ -549,7 +518,7 @@ class Activation:
                 self._end("storage_failed")
                 return True
         self.state = State.CLOSING
-        self._forget_thoughts()
+        self._attending.cancel()
         try:
             data = self._machine.snapshot()
             self._around.reached("before_mirror")
@@ -640,7 +609,7 @@ class Activation:
     def vanish(self) -> None:
         """Be dead at once, for a process that plays its own death."""
         self.state = State.GONE
-        self._forget_thoughts()
+        self._attending.cancel()
         self._gate.drop()
         self.seats.clear()
         if self._timer is not None:
@@ -663,7 +632,7 @@ class Activation:
             return
         self._goodbye(reason)
         self.state = State.GONE
-        self._forget_thoughts()
+        self._attending.cancel()
         self.seats.clear()
         self._waiting.clear()
         self._gate.drop()

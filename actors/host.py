@@ -18,13 +18,13 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from actors.activation import Activation
+from actors.guests import all_kinds, arrive
 from actors.host_settings import HostSettings
 from actors.memory import Slack
 from actors.own_rooms import Look, OwnRooms
 from actors.ownership import Ownership
 from actors.peer import HELLO_TIMEOUT_S, Peer
 from actors.surroundings import Surroundings
-from actors.thinking import Mind
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
@@ -80,13 +80,13 @@ class Host(Surroundings):
         self._ownership = Ownership(
             actor, settings.placement, self._aside, self._generation
         )
+        self._guests = arrive(settings.guests)
         super().__init__(
             self._log,
             DerivedKeys(self._aside, self.reached),
-            settings.rules,
+            all_kinds(settings.rules, self._guests),
             clock,
             self._aside,
-            Mind(settings.bots) if settings.bots else None,
         )
 
     async def start(self) -> None:
@@ -244,8 +244,8 @@ class Host(Surroundings):
             self._server.close()
         for peer in tuple(self.peers):
             peer.abort()
-        if self.mind is not None:
-            await self.mind.aclose()
+        for guest in self._guests:
+            await guest.aclose()
         await self.derived.flush()
         self._log.close()
         self._aside.close()

@@ -1,22 +1,20 @@
-"""Which machine lives behind which name: `room:<id>` a Room, `presence:global` the
-registry, `bots:director` the director.
+"""Kinds of objects: what lives behind a name, and all that the runtime knows of it.
 
-One shell runs every kind of object, so this is the only place of the runtime that knows
-them by name.
+One shell runs every kind. Rooms and the registry are at home here; all others are
+brought by guests (guests.py), and this module must name none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-from actors.thinking import Bots
-from cfmessenger.bots import NAME
-from cfmessenger.bots.director import Budget, Director, Persona
-from cfmessenger.chat.effects import Attachment, Effect
+from cfmessenger.chat.effects import Attachment, Effect, GuestEffect
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.ids import DIRECTOR, PRESENCE, is_room, room_id_of
+from cfmessenger.clock import Clock
+from cfmessenger.ids import PRESENCE, room_id_of, room_name
 
 
 class Machine(Protocol):
@@ -57,39 +55,91 @@ class Machine(Protocol):
     def snapshot(self) -> bytes: ...
 
 
-class Kind(NamedTuple):
-    """How one object's machine is made, from nothing or from a snapshot.
+class Shell(Protocol):
+    """What an activation does for its attendant."""
 
-    `restore(snapshot, clean)`: not clean means that the object has lived since the
-    snapshot, so its roster is not to be believed.
+    @property
+    def clock(self) -> Clock: ...
+    async def ask(self, *command: object) -> Any:
+        """Storage's reply. Raises `Unavailable`."""
+
+    def tell(self, notification: bytes) -> None:
+        """The machine is notified, unless it takes no events now."""
+
+    def show(self, effect: Effect) -> None:
+        """As if the machine had returned it; best effort, so nothing durable."""
+
+    def route(self, target: str, gateway: str) -> None:
+        """Notify this object by this gateway, from which its question came."""
+
+
+class Attendant(Protocol):
+    """What an object needs beside its machine, which may not wait.
+
+    Made when the machine first returns an effect that is for it. One that is `busy`
+    keeps its object awake. `cancel` means all that it has begun: the machine is
+    dropped, or goes to sleep.
+    """
+
+    @property
+    def busy(self) -> bool: ...
+    def take(self, effect: GuestEffect, gateway: str | None) -> None: ...
+    def cancel(self) -> None: ...
+
+
+Command = tuple[Any, ...]
+
+
+class Kind(NamedTuple):
+    """One object's machine and what belongs to it.
+
+    `fresh` makes it from nothing, `restore(snapshot, clean)` from a snapshot: not clean
+    means that the object has lived since, so its roster is not to be believed.
+    `derived`: what is written, best effort, for an effect of the machine's own; such
+    an effect that is not here goes to the `attendant`.
     """
 
     fresh: Callable[[], Machine]
     restore: Callable[[bytes, bool], Machine]
+    attendant: Callable[[Shell], Attendant] | None = None
+    derived: Mapping[type[GuestEffect], Callable[[Any], Sequence[Command]]] = (
+        MappingProxyType({})
+    )
 
 
-def kind_of(name: str, rules: RoomRules, bots: Bots | None = None) -> Kind:
-    """The kind behind a name. Raises ValueError for a name that is none."""
-    if name == DIRECTOR and bots is not None:
-        return _director(bots)
-    if name == PRESENCE:
-        sources = [NAME] if bots is not None else []
-        return Kind(
-            Presence, lambda data, clean: Presence.restore(data, clean, sources)
-        )
-    if is_room(name):
+KindOf = Callable[[str], Kind]
+"""From an object's name to its kind."""
+
+
+class Kinds:
+    """All kinds of a process, by name; or, for names that begin alike, by what they
+    begin with up to the colon (`room:`)."""
+
+    def __init__(self, kinds: Mapping[str, KindOf]) -> None:
+        self._kinds = kinds
+
+    def of(self, name: str) -> Kind:
+        """The kind behind a name. Raises ValueError for a name that is none."""
+        begins, colon, _ = name.partition(":")
+        found = self._kinds.get(name) or self._kinds.get(begins + colon)
+        if found is None:
+            raise ValueError(f"no kind of object is called {name!r}")
+        return found(name)
+
+
+def at_home(rules: RoomRules, sources: Collection[str]) -> dict[str, KindOf]:
+    """Rooms, and the registry; `sources` are the guests that may publish there."""
+
+    def room(name: str) -> Kind:
         room_id = room_id_of(name)
         return Kind(
             lambda: Room(room_id, rules),
             lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
         )
-    raise ValueError(f"no kind of object is called {name!r}")
 
+    def registry(name: str) -> Kind:
+        return Kind(
+            Presence, lambda data, clean: Presence.restore(data, clean, sources)
+        )
 
-def _director(bots: Bots) -> Kind:
-    personas = [Persona(*names) for names in bots.names]
-    budget = Budget(bots.active, bots.quota_day, bots.quota_user, bots.quota_room)
-    return Kind(
-        lambda: Director(personas, budget),
-        lambda data, clean: Director.restore(personas, budget, data, clean=clean),
-    )
+    return {room_name(""): room, PRESENCE: registry}

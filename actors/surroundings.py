@@ -1,4 +1,4 @@
-"""What the objects of one process share: log, clock, committer, and their ending."""
+"""What the objects of one process share: log, clock, kinds, committer, their ending."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from actors.committer import Committer
-from actors.thinking import Mind
-from cfmessenger.chat.room import RoomRules
+from actors.kinds import Kinds
 from cfmessenger.clock import Clock
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import Log
@@ -23,18 +22,16 @@ class Surroundings:
         self,
         log: Log,
         derived: DerivedKeys,
-        rules: RoomRules,
+        kinds: Kinds,
         clock: Clock,
         loads: Log | None = None,
-        mind: Mind | None = None,
     ) -> None:
         self.log = log
         # Whoever wakes reads through this: a slow load must not cut off a commit.
         self.loads = loads or log
         self.derived = derived
-        self.rules = rules
+        self.kinds = kinds
         self.clock = clock
-        self.mind = mind  # None: there are no bots
         self.committer = Committer(log)
         self.loop = asyncio.get_running_loop()
 

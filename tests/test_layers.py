@@ -61,14 +61,15 @@ MAY_USE = {
     "cfmessenger.link": "wire chat",
     "cfmessenger.storage": "chat",
     "cfmessenger.accounts": "wire storage",
-    "cfmessenger.bots": "wire chat accounts",
+    "cfmessenger.bots": "wire chat storage accounts",
     "cfmessenger.data": "wire storage accounts",
     "cfmessenger.client": "wire",
     "cfmessenger.load": "wire chat link storage client",
     "cfmessenger.asgi": "*",
     "cfmessenger.cli": "*",
     "cfmessenger.__main__": "cli",
-    "actors": "wire chat link storage accounts bots",
+    "actors": "wire chat link storage",
+    "actors.bots": "chat storage accounts bots actors",
     "gateway.metrics": "",
     "gateway.forwarded": "",
     "gateway.envelope": "",
@@ -163,7 +164,7 @@ def ground() -> set[str]:
 def placed(module: str) -> str:
     """The place that a module belongs to, as MAY_USE names it."""
     if module.startswith("actors"):
-        return "actors"
+        return "actors.bots" if module.startswith("actors.bots") else "actors"
     return ".".join(module.split(".")[:2])
 
 

@@ -6,9 +6,11 @@ from tests.structure import PACKAGES, ROOT, arrows, circles, graph, rooms
 
 TESTED_BY = {
     "actors/test_host": "actors/host_settings actors/peer",
+    "actors/bots/test_guest": "actors/attending actors/guests",
     "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
     "cfmessenger/bots/test_director": (
-        "cfmessenger/bots/floor cfmessenger/bots/ledger cfmessenger/bots/rotation"
+        "cfmessenger/bots/effects cfmessenger/bots/floor cfmessenger/bots/inbox "
+        "cfmessenger/bots/ledger cfmessenger/bots/rotation"
     ),
     "cfmessenger/bots/test_in_rooms": "cfmessenger/chat/asking cfmessenger/chat/talk",
     "cfmessenger/bots/test_remote": (

@@ -3,7 +3,7 @@
 Owns who is in rotation and who may be answered: it reserves an answer durably before
 anybody thinks about it, lets one question of a room be thought about at a time, and
 says each answer once. Has the verbs of `Room`, so that one shell runs both; thinking
-itself is the shell's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
+itself is its attendant's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
 
 Who is not answered is told why, but not each time. Such an excuse takes the way of an
 answer (`effects.Think`), only that no replier is asked: so it comes at the pace of an
@@ -19,25 +19,19 @@ from typing import Self
 import msgspec
 
 from ..chat.effects import (
-    Active,
-    Answered,
     Append,
     Asked,
     Attachment,
     BotSays,
-    Count,
     Effect,
-    Notification,
     Notify,
-    RotationDue,
-    Spent,
-    Think,
-    decode_notification,
     encode_notification,
 )
 from ..chat.talk import Answer, Question
 from ..ids import gateway_of, room_name
+from .effects import Active, Count, Spent, Think
 from .floor import Floor
+from .inbox import Answered, Inbox, RotationDue, decode
 from .ledger import DAY_MS, Ledger, LedgerRow, Refusal
 from .rotation import Rotation, RotationRow
 
@@ -193,16 +187,15 @@ class Director:
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         """A room asks, a gateway's clock struck, or somebody has thought."""
         try:
-            told: Notification = decode_notification(notification)
+            told: Inbox = decode(notification)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []  # of another version; these are best effort
         if isinstance(told, Asked):
             return self._asked(now, told.question)
         if isinstance(told, Answered):
             return self._answered(now, told)
-        if isinstance(told, RotationDue):
-            return self._rotate(now) or [self._active()]
-        return []
+        assert isinstance(told, RotationDue)
+        return self._rotate(now) or [self._active()]
 
     def _rotate(self, now: int) -> list[Effect]:
         due = self._rotation.due(now)

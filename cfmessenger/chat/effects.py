@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..wire.protocol import Participant, Status
-from .talk import Answer, Question
+from .talk import Question
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -158,39 +158,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     here: bool
 
 
-class Think(msgspec.Struct, frozen=True, gc=False):
-    """Find an answer; it comes back as the notification `Answered`, or never.
-
-    With `excuse` there is nothing to find: that is said, unless bots are switched off.
-    """
-
-    question: Question
-    excuse: Answer | None = None
-
-
-class Count(msgspec.Struct, frozen=True, gc=False):
-    """Add to a figure of a bot's day (days since 1970). Best effort."""
-
-    day: int
-    bot_id: str
-    figure: str
-    amount: int = 1
-
-
-class Spent(msgspec.Struct, frozen=True, gc=False):
-    """Show how many of a day's answers are used up, by this person or by all (None)."""
-
-    day: int
-    user_id: str | None
-    count: int
-
-
-class Active(msgspec.Struct, frozen=True, gc=False):
-    """Write `bots:active` (these are in rotation, and no others) and `bots:line` (the
-    order in which every bot's turn comes). Best effort."""
-
-    bot_ids: tuple[str, ...]
-    line: tuple[str, ...] = ()
+class GuestEffect(msgspec.Struct, frozen=True, gc=False):
+    """The base of effects that belong to one kind of object, which brings who carries
+    them out (`actors.kinds.Kind`)."""
 
 
 Effect = (
@@ -206,10 +176,7 @@ Effect = (
     | Touch
     | Read
     | Record
-    | Think
-    | Count
-    | Spent
-    | Active
+    | GuestEffect
 )
 
 
@@ -231,19 +198,6 @@ class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
     """A room committed a message that speaks to a bot."""
 
     question: Question
-
-
-class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
-    """A question was thought about. Without text the outcome says why not."""
-
-    room_id: str
-    seq: int
-    answer: Answer
-    latency_ms: int
-
-
-class RotationDue(msgspec.Struct, frozen=True, gc=False, tag="rotation"):
-    """It may be a new hour, or nobody knows which bots are on."""
 
 
 class BotTyping(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
@@ -271,16 +225,7 @@ class Published(msgspec.Struct, frozen=True, gc=False, tag="published"):
     shown: tuple[Participant, ...]
 
 
-Notification = (
-    StatusChanged
-    | DirectMessage
-    | Asked
-    | Answered
-    | RotationDue
-    | BotTyping
-    | BotSays
-    | Published
-)
+Notification = StatusChanged | DirectMessage | Asked | BotTyping | BotSays | Published
 
 encode_notification = msgspec.msgpack.Encoder().encode
 decode_notification = msgspec.msgpack.Decoder[Notification](Notification).decode

@@ -180,6 +180,7 @@ def namespace() -> None:
 
 
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
+    from actors.bots.guest import invite
     from actors.following import Seed
     from actors.host_settings import HostSettings
     from actors.namespace_server import NamespaceServer
@@ -190,7 +191,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     backend = RayNamespace(
-        HostSettings.of(settings),
+        HostSettings.of(settings, invite(settings)),
         settings.log_level,
         warm_workers=settings.warm_workers,
         max_rooms=settings.max_active_rooms,

@@ -1,8 +1,8 @@
 """Keys that follow from what objects know: written behind, never waited for.
 
-`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, what the bots
-did and who of them is there, and the call that makes other gateways re-attach to an
-object that woke: best effort, and no promise of wire.md rests on them.
+`presence:<user>` for `/api/users`, `user_rooms:<user>` for `/api/rooms`, what guests
+want written, and the call that makes other gateways re-attach to an object that woke:
+best effort, and no promise of wire.md rests on them.
 
 Read marks are here alone, so those that storage did not take are kept and go with what
 is written next. They only go forwards (`ZADD GT`), so they need no fence.
@@ -28,9 +28,6 @@ MAX_WAITING = 10_000
 """Commands that wait to be sent, and objects whose read marks do; more are dropped."""
 ROOMS_KEPT = 1000
 """Direct rooms in a user's list, the latest ones."""
-BOT_DAY_TTL_S = 48 * 3600
-BOTS_ACTIVE_TTL_S = 3600 + 300
-"""The hour of a rotation, and time for the next one to replace it."""
 
 
 class DerivedKeys:
@@ -59,12 +56,12 @@ class DerivedKeys:
             hint = ("routingHint", gateway) if gateway else ()
             now = time.time_ns() // 1_000_000
             here = ("status", told.status, "lastHeartbeat", now, *hint)
-            self._add(("HSET", key, *chosen, *here), ("EXPIRE", key, expiry))
+            self.write(("HSET", key, *chosen, *here), ("EXPIRE", key, expiry))
         elif told.status_at:
             gone = ("HDEL", key, "status", "lastHeartbeat", "routingHint")
-            self._add(gone, ("HSET", key, *chosen), ("EXPIRE", key, expiry))
+            self.write(gone, ("HSET", key, *chosen), ("EXPIRE", key, expiry))
         else:
-            self._add(("DEL", key))
+            self.write(("DEL", key))
 
     def touch(self, name: str, users: tuple[str, ...], timestamp: int) -> None:
         """Move a direct room up in its users' lists. `timestamp`: its last message's.
@@ -75,7 +72,7 @@ class DerivedKeys:
         for user in users:
             key = keys.user_rooms(user)
             moved = ("ZADD", key, "GT", timestamp, room_id)
-            self._add(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
+            self.write(moved, ("ZREMRANGEBYRANK", key, 0, -ROOMS_KEPT - 1))
 
     def read(self, name: str, user_id: str, seq: int) -> None:
         """A user has read an object's events up to `seq`; a lower one changes nothing.
@@ -90,35 +87,24 @@ class DerivedKeys:
         marks[user_id] = max(seq, marks.get(user_id, 0))
         self._start()
 
-    def count(self, day: int, bot_id: str, figure: str, amount: int) -> None:
-        """Add to one of a bot's figures of a day (days since 1970)."""
-        key = keys.bots_metrics(_date(day))
-        added = ("HINCRBY", key, f"{bot_id}:{figure}", amount)
-        self._add(added, ("EXPIRE", key, BOT_DAY_TTL_S))
+    def write(self, *commands: tuple[Any, ...]) -> None:
+        """What a guest wants written. All or none: a key whose expiry is dropped would
+        stay for ever."""
+        if len(self._waiting) + len(commands) > MAX_WAITING:
+            return
+        self._waiting += commands
+        self._start()
 
-    def spent(self, day: int, user_id: str | None, count: int) -> None:
-        """So many answers of a day were used, by one person or (None) in all."""
-        key = keys.bots_quota(_date(day), user_id)
-        self._add(("SET", key, count, "EX", BOT_DAY_TTL_S))
-
-    def activate_bots(self, bot_ids: tuple[str, ...], line: tuple[str, ...]) -> None:
-        """These and no others are in rotation; `line` is the order in which everybody's
-        turn comes. One transaction, so no reader finds the set empty between."""
-        key, ttl = keys.BOTS_ACTIVE, BOTS_ACTIVE_TTL_S
-        put = [("SADD", key, *bot_ids), ("EXPIRE", key, ttl)] if bot_ids else []
-        put.append(("SET", keys.BOTS_LINE, " ".join(line), "EX", ttl))
-        self._add(("MULTI",), ("DEL", key), *put, ("EXEC",))
-
-    async def bots_enabled(self) -> bool:
-        """Nobody has switched the bots off. Raises `Unavailable`."""
-        return bool(await self._log.ask("GET", keys.BOT_ENABLED) != b"0")
+    async def ask(self, *command: object) -> Any:
+        """What a guest wants to know. Raises `Unavailable`."""
+        return await self._log.ask(*command)
 
     def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back (design.md
         §3.8)."""
         for gateway in sorted(gateways):
             channel = keys.gateway_channel(process_of(gateway))
-            self._add(("PUBLISH", channel, name))
+            self.write(("PUBLISH", channel, name))
 
     async def living(self, gateways: set[str]) -> set[str]:
         """Which of these have not been given up. Raises `Unavailable`."""
@@ -136,13 +122,6 @@ class DerivedKeys:
         if isinstance(names, ReplyError):
             raise Unavailable(message="Valkey refused a command.") from names
         return {name.decode() for name in names}
-
-    def _add(self, *commands: tuple[Any, ...]) -> None:
-        # All or none: a key whose expiry is dropped would stay for ever.
-        if len(self._waiting) + len(commands) > MAX_WAITING:
-            return
-        self._waiting += commands
-        self._start()
 
     def _start(self) -> None:
         if self._task is None and (self._waiting or self._reads):
@@ -195,8 +174,3 @@ class DerivedKeys:
         self._start()
         if self._task is not None:
             await self._task
-
-
-def _date(day: int) -> str:
-    """`2026-01-31`, UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))

@@ -19,7 +19,8 @@ from msgspec import UNSET
 from cfmessenger import bots
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots import figures as day
-from cfmessenger.chat.effects import Published, RotationDue, encode_notification
+from cfmessenger.bots.inbox import RotationDue
+from cfmessenger.chat.effects import Published, encode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from actors.activation import Activation, State
+from actors.guests import Guest, all_kinds
+from actors.kinds import Kind
 from actors.surroundings import Surroundings
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.chat.room import RoomRules
@@ -27,6 +29,11 @@ from tests import patience
 Frame = dict[str, Any]
 PATIENCE_S = 5.0
 UNLIMITED = RoomRules(chat_rate=(0, 1), nudge_rate=(0, 1))
+
+
+def kind_of(name: str, rules: RoomRules = UNLIMITED) -> Kind:
+    """The kind behind a name where there are no guests."""
+    return all_kinds(rules, []).of(name)
 
 
 def fresh_room() -> str:
@@ -187,10 +194,11 @@ class Visitor:
 class Scene(Surroundings):
     """Surroundings whose Valkey is at `url`; keeps which activations ended, and why."""
 
-    def __init__(self, url: str, rules: RoomRules = UNLIMITED) -> None:
+    def __init__(self, url: str, rules: RoomRules = UNLIMITED, *guests: Guest) -> None:
         self.valkey = ValkeyLog(url, 10_000)
         self.aside = ValkeyLog(url, 10_000)
-        super().__init__(self.valkey, DerivedKeys(self.aside), rules, Clock())
+        kinds = all_kinds(rules, guests)
+        super().__init__(self.valkey, DerivedKeys(self.aside), kinds, Clock())
         self.ended: list[tuple[Activation, str]] = []
         self.news = asyncio.Event()
         self._started: list[Activation] = []

@@ -2,16 +2,11 @@
 
 import pytest
 
-from actors.kinds import Machine, kind_of
-from actors.thinking import Bots
-from cfmessenger.accounts.users import Directory
-from cfmessenger.bots import NAME
-from cfmessenger.chat.effects import Published, encode_notification
+from actors.kinds import Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.ids import PRESENCE
-from cfmessenger.wire.protocol import Participant
-from tests.actors.scene import UNLIMITED, attachment, chat
+from tests.actors.scene import UNLIMITED, attachment, chat, kind_of
 
 
 def test_a_room_is_a_room_and_the_registry_the_registry() -> None:
@@ -53,27 +48,6 @@ def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
     assert after.seq == before.seq
     assert after.sockets == (1 if clean else 0)
     assert after.gateways == ({"g"} if clean else set())
-
-
-@pytest.mark.parametrize("clean", [True, False])
-def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> None:
-    bots = Bots(Directory.load().bots)
-    before = kind_of(PRESENCE, UNLIMITED, bots).fresh()
-    before.notify(
-        1,
-        encode_notification(Published(NAME, (Participant(*bots.names[0], "online"),))),
-    )
-    before.alarm(1000)
-    for now, there in ((bots, True), (None, False)):
-        after = kind_of(PRESENCE, UNLIMITED, now).restore(before.snapshot(), clean)
-        after.alarm(2000)
-        after.connect(3000, attachment("g.1"), None)
-        told = after.alarm(4000)
-        syncs = [
-            e.frame for e in told if b"presence_full_sync" in getattr(e, "frame", b"")
-        ]
-        assert len(syncs) == 1
-        assert (bots.personas[0].id.encode() in syncs[0]) == there
 
 
 @pytest.mark.parametrize("name", ["room:general", PRESENCE])

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import valkey
 
-from actors.kinds import Machine, kind_of
+from actors.kinds import Machine
 from actors.loading import load, take
 from cfmessenger.chat.effects import Effect, Send
 from cfmessenger.chat.room import Room, RoomRules
@@ -17,7 +17,7 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.log import Activated, Commit, Fenced, ValkeyLog
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage
-from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room
+from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room, kind_of
 from tests.valkey_proxy import proxied
 
 NOW = time.time_ns() // 1_000_000

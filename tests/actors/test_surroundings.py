@@ -3,6 +3,7 @@
 import pytest
 
 from actors.activation import Activation
+from actors.guests import all_kinds
 from actors.surroundings import Surroundings
 from cfmessenger.clock import Clock
 from cfmessenger.storage.derived import DerivedKeys
@@ -24,7 +25,7 @@ async def test_nobody_ends_unheard_and_trust_is_the_hosts_business(
     valkey_url: str,
 ) -> None:
     log = ValkeyLog(valkey_url, 1000)
-    around = Surroundings(log, DerivedKeys(log), UNLIMITED, Clock())
+    around = Surroundings(log, DerivedKeys(log), all_kinds(UNLIMITED, []), Clock())
     room = Activation("room:x", around)
     assert around.trusted(room)
     with pytest.raises(NotImplementedError):

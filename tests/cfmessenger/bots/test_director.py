@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.bots.director import Budget, Director, Persona
+from cfmessenger.bots.effects import Active, Count, Spent, Think
 from cfmessenger.bots.floor import LINE, THINKING_MS
+from cfmessenger.bots.inbox import Answered, RotationDue
 from cfmessenger.bots.rotation import EXCUSES
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.effects import decode_notification, encode_notification
@@ -36,7 +38,7 @@ class Stage:
         self.said: list[tuple[str, fx.BotSays]] = []
         self.counts: Counter[str] = Counter()
         self.online: tuple[str, ...] = ()
-        self.tell(fx.RotationDue())
+        self.tell(RotationDue())
 
     def tell(self, told: Any) -> list[fx.Effect]:
         return self.take(self.director.notify(self.now, encode_notification(told)))
@@ -45,14 +47,14 @@ class Stage:
         for effect in effects:
             if isinstance(effect, fx.Append):
                 self.log.append((effect.seq, effect.event))
-            elif isinstance(effect, fx.Think):
+            elif isinstance(effect, Think):
                 if effect.excuse is None:
                     self.thinking.append(effect.question)
                 else:
                     self.excuses.append((effect.question, effect.excuse))
-            elif isinstance(effect, fx.Count):
+            elif isinstance(effect, Count):
                 self.counts[effect.figure] += effect.amount
-            elif isinstance(effect, fx.Active):
+            elif isinstance(effect, Active):
                 self.online = effect.bot_ids
             elif isinstance(effect, fx.Notify):
                 told = decode_notification(effect.payload)
@@ -66,12 +68,12 @@ class Stage:
 
     def answer(self, question: Question, text: str | None = "yo") -> Any:
         answer = Answer("", 0, "off") if text is None else Answer(text, 7)
-        return self.tell(fx.Answered(question.room_id, question.seq, answer, 100))
+        return self.tell(Answered(question.room_id, question.seq, answer, 100))
 
     def excuse(self) -> None:
         """The oldest excuse comes back from the shell, bots being switched on."""
         question, excuse = self.excuses.pop(0)
-        self.tell(fx.Answered(question.room_id, question.seq, excuse, 0))
+        self.tell(Answered(question.room_id, question.seq, excuse, 0))
 
     def alarm(self) -> None:
         self.take(self.director.alarm(self.now))
@@ -98,7 +100,7 @@ def test_a_day_gives_everybody_their_turn_and_is_chosen_alike_by_a_replay() -> N
     for hour in range(24):
         there.now = START + hour * HOUR + random.Random(hour).randrange(HOUR)
         for _ in range(3):  # each gateway's clock strikes
-            there.tell(fx.RotationDue())
+            there.tell(RotationDue())
         shifts.append(there.online)
         if hour % 5 == 4:
             there.die(there.director.snapshot() if hour % 2 else None)
@@ -115,11 +117,11 @@ def test_a_day_gives_everybody_their_turn_and_is_chosen_alike_by_a_replay() -> N
 def test_a_rotation_is_logged_once_and_told_as_often_as_it_is_asked_for() -> None:
     there = Stage(Budget(active=2))
     assert len(there.log) == 1
-    (online,) = there.tell(fx.RotationDue())
+    (online,) = there.tell(RotationDue())
     line = tuple(f"bot_{n}" for n in (2, 3, 4, 5, 6, 7, 8, 0, 1))
-    assert online == fx.Active(("bot_0", "bot_1"), line)
+    assert online == Active(("bot_0", "bot_1"), line)
     there.now -= 5 * HOUR  # a clock that goes back
-    (again,) = there.tell(fx.RotationDue())
+    (again,) = there.tell(RotationDue())
     assert again == online
     assert len(there.log) == 1
 
@@ -128,12 +130,12 @@ def test_another_directory_or_number_rotates_at_once() -> None:
     there = Stage(Budget(active=4))
     there.bots = BOTS[2:]
     there.die()
-    there.tell(fx.RotationDue())
+    there.tell(RotationDue())
     assert set(there.online) <= {bot.id for bot in BOTS[2:]}
     assert len(there.online) == 4
     there.budget = Budget(active=2)
     there.die()
-    there.tell(fx.RotationDue())
+    there.tell(RotationDue())
     assert len(there.online) == 2
 
 
@@ -152,9 +154,9 @@ def test_a_question_is_reserved_thought_about_and_answered_once() -> None:
     there = Stage()
     effects = there.ask(5)
     kinds = [type(effect) for effect in effects]
-    assert kinds == [fx.Count, fx.Append, fx.Spent, fx.Spent, fx.Think]
-    assert effects[2] == fx.Spent(START // DAY, None, 1)
-    assert effects[3] == fx.Spent(START // DAY, "user_1", 1)
+    assert kinds == [Count, fx.Append, Spent, Spent, Think]
+    assert effects[2] == Spent(START // DAY, None, 1)
+    assert effects[3] == Spent(START // DAY, "user_1", 1)
     (question,) = there.thinking
     there.answer(question)
     there.answer(question)
@@ -183,7 +185,7 @@ def test_who_is_off_duty_says_so_once_an_hour_in_a_room_and_spends_nothing() -> 
     there.now += 30 * 60_000
     for _ in range(3):
         effects = there.ask(1, bot=3)
-        assert not any(isinstance(effect, fx.Spent) for effect in effects)
+        assert not any(isinstance(effect, Spent) for effect in effects)
     there.ask(1, bot=3, room="other", user="user_2")
     assert there.thinking == there.said == []
     while there.excuses:
@@ -217,7 +219,7 @@ def test_an_excuse_says_when_its_turn_is_and_only_then_comes_it() -> None:
         assert f"back in about {bot} {hours}. Meanwhile try Bot 0." in excuse.text
         for hour in range(1, bot + 1):
             there.now = START + hour * HOUR
-            there.tell(fx.RotationDue())
+            there.tell(RotationDue())
             assert (f"bot_{bot}" in there.online) == (hour == bot)
 
 
@@ -298,7 +300,7 @@ def test_an_excuse_is_said_and_counted_as_what_it_excuses() -> None:
     there = Stage()
     there.ask(1)
     excuse = Answer("the line is down", outcome="timeout")
-    there.tell(fx.Answered("r", 1, excuse, 15_000))
+    there.tell(Answered("r", 1, excuse, 15_000))
     assert [says.content for _, says in there.said] == ["the line is down"]
     assert there.counts["refused_timeout"] == 1
     assert there.counts["replies"] == 0
@@ -387,7 +389,7 @@ def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
         if kind == "ask":
             seq += 1
             for effect in there.ask(seq, f"user_{what}", f"r{more}"):
-                if isinstance(effect, fx.Spent) and effect.user_id is not None:
+                if isinstance(effect, Spent) and effect.user_id is not None:
                     spent[effect.day, effect.user_id] += 1
         elif kind == "answer" and there.thinking:
             question = there.thinking[what % len(there.thinking)]
@@ -405,7 +407,7 @@ def test_no_order_of_events_and_crashes_buys_an_answer_too_many(
             mirrored = there.director.snapshot()
             there.die(mirrored, clean=True)
         elif kind == "strike":
-            there.tell(fx.RotationDue())
+            there.tell(RotationDue())
     said = Counter((room, says.seq) for room, says in there.said)
     assert all(count == 1 for count in said.values())
     per_day: Counter[int] = Counter()

@@ -7,7 +7,9 @@ import pytest
 import valkey
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.chat.effects import Published, RotationDue, decode_notification
+from cfmessenger.bots import inbox
+from cfmessenger.bots.inbox import RotationDue
+from cfmessenger.chat.effects import Published, decode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
@@ -23,14 +25,15 @@ HOUR_MS = 3_600_000
 class Object:
     """Something that is told things, and takes them or does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[bytes], object]) -> None:
+        self.decode = decode
         self.epoch = 1
         self.told: list[object] = []
         self.problem: Exception | None = None
 
     def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]:
         assert not once, "it may well be said twice"
-        self.told.append(decode_notification(payload))
+        self.told.append(self.decode(payload))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.problem is None:
             done.set_result(None)
@@ -53,7 +56,7 @@ class Desk:
     """A watch over a real Valkey, a look at a time."""
 
     def __init__(self, url: str) -> None:
-        self.director, self.registry = Object(), Object()
+        self.director, self.registry = Object(inbox.decode), Object(decode_notification)
         self.watching = True
         self.clock = Hours()
         self.kv = connect(url)

@@ -17,8 +17,8 @@ import msgspec
 import pytest
 import valkey
 
-from actors import thinking
-from actors.thinking import Bots
+from actors.bots import thinking
+from actors.bots.thinking import Bots
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.ids import DIRECTOR, PRESENCE, direct_room

@@ -2,28 +2,36 @@
 
 Owns the tasks in which a bot's answer comes about: the look at the switch before and
 after, the typing indicator, a human pace. How many there are is bounded, and they end
-with the activation that they belong to. Must not know who may be answered (the director
-decides) nor how (a `Replier` does); the latter, with all that it needs for HTTP, is
-loaded when the first question comes and in no other process.
+with the life of the director that they belong to. Must not know who may be answered
+(the director decides) nor how (a `Replier` does); the latter, with all that it needs
+for HTTP, is loaded when the first question comes and in no other process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
+from actors.kinds import Shell
 from cfmessenger.accounts.users import Profile
 from cfmessenger.background import Background
+from cfmessenger.bots.effects import Think
+from cfmessenger.bots.inbox import Answered
 from cfmessenger.bots.replier import Replier
-from cfmessenger.chat.effects import BotTyping, Notify, encode_notification
+from cfmessenger.chat.effects import (
+    BotTyping,
+    GuestEffect,
+    Notify,
+    encode_notification,
+)
 from cfmessenger.chat.talk import Answer, Question
-from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
+from cfmessenger.storage import keys
 
 logger = logging.getLogger("cfmessenger.thinking")
 
@@ -43,10 +51,8 @@ REFRESHES = 4
 
 
 class Bots(msgspec.Struct, frozen=True):
-    """What an actor process must know of the bots; travels in its constructor.
-
-    Only the director's process gets the key of the AI server.
-    """
+    """What an actor process must know of the bots; travels in its settings, all but the
+    key of the AI server, which the director's process alone gets."""
 
     personas: tuple[Profile, ...]
     active: int = 4
@@ -95,30 +101,19 @@ class Mind:
 
 
 ShowTyping = Callable[[Notify], None]
-Answered = Callable[[Question, Answer], None]
 
 
 class Thinking:
-    """The questions that one activation has in mind.
+    """The questions that a director has in mind: its attendant (kinds.py).
 
-    `show_typing` takes a typing indicator. `answered` gets an answer for every question
-    that was begun, unless `cancel` comes first. An answer without text is none: its
-    `outcome` says why (`off`, `overloaded`, `gone`, `failed`).
+    The shell is told an answer for every question that was begun, unless `cancel` comes
+    first. An answer without text is none: its `outcome` says why (`off`, `overloaded`,
+    `gone`, `failed`).
     """
 
-    def __init__(
-        self,
-        mind: Mind,
-        enabled: Callable[[], Awaitable[bool]],
-        clock: Clock,
-        show_typing: ShowTyping,
-        answered: Answered,
-    ) -> None:
+    def __init__(self, mind: Mind, shell: Shell) -> None:
         self._mind = mind
-        self._enabled = enabled
-        self._clock = clock
-        self._show_typing = show_typing
-        self._answered = answered
+        self._shell = shell
         self._at_once = asyncio.Semaphore(AT_ONCE)
         # One for each question, from `begin` until it is answered or `cancel`.
         self._asked = Background()
@@ -128,13 +123,22 @@ class Thinking:
         """Somebody waits for an answer."""
         return bool(self._asked)
 
-    def begin(self, question: Question, excuse: Answer | None = None) -> None:
-        """Think about it, as soon as it is its turn; or give `excuse`, which no
+    def take(self, effect: GuestEffect, gateway: str | None) -> None:
+        """Think about it, as soon as it is its turn; or give the excuse, which no
         replier is asked for."""
+        assert isinstance(effect, Think)
+        question, excuse = effect.question, effect.excuse
+        if gateway is not None:
+            self._shell.route(room_name(question.room_id), gateway)
         if len(self._asked) >= AT_ONCE + WAITING:
             self._answered(question, Answer("", outcome="overloaded"))
             return
         self._asked.begin(self._think(question, excuse))
+
+    def _answered(self, question: Question, answer: Answer) -> None:
+        took = max(0, self._shell.clock.now() - question.timestamp)
+        answered = Answered(question.room_id, question.seq, answer, took)
+        self._shell.tell(encode_notification(answered))
 
     def cancel(self) -> None:
         """Think of nothing more; nobody is told."""
@@ -146,7 +150,7 @@ class Thinking:
         if persona is None:  # the list of bots has changed since it was asked
             self._answered(question, Answer("", outcome="gone"))
             return
-        typing = Typing(self._show_typing, question.room_id, persona)
+        typing = Typing(self._shell.show, question.room_id, persona)
         try:
             answer = await self._find(persona, question, excuse, typing)
         except Exception:
@@ -186,14 +190,14 @@ class Thinking:
         """Seconds that a person would still need to type it, from the question on."""
         pace = MS_A_CHARACTER * len(answer.text)
         pace = min(max(pace, FASTEST_MS), SLOWEST_MS)
-        passed = max(0, self._clock.now() - question.timestamp)
+        passed = max(0, self._shell.clock.now() - question.timestamp)
         return (pace - passed) / 1000
 
     async def _allowed(self) -> bool:
         """Whether bots are switched on; false also when that cannot be found out."""
         try:
             async with asyncio.timeout(SWITCH_TIMEOUT_S):
-                return await self._enabled()
+                return bool(await self._shell.ask("GET", keys.BOT_ENABLED) != b"0")
         except (Unavailable, TimeoutError):
             return False
 

@@ -2,21 +2,26 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from actors import thinking as thinking_module
-from actors.thinking import Bots, Mind, Thinking
+from actors.bots import thinking as thinking_module
+from actors.bots.thinking import Bots, Mind, Thinking
 from cfmessenger.accounts.users import Directory, Profile
-from cfmessenger.chat.effects import BotTyping, Notify, decode_notification
+from cfmessenger.bots.effects import Think
+from cfmessenger.bots.inbox import Answered, decode
+from cfmessenger.chat.effects import BotTyping, Effect, Notify, decode_notification
 from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import keys
 from tests import patience
 from tests.patience import Stopwatch
 
 PERSONAS = Directory.load().bots
 BOT = PERSONAS[0]
+NEVER = TimeoutError("for ever")
 
 
 class Slow:
@@ -64,40 +69,46 @@ class Desk:
         self.replier = Slow()
         self.loaded = 0
         self.enabled: list[bool | Exception] = []
-        self.looks = 0
         self.clock = Clock()
         self.typing: list[tuple[str, bool]] = []
         self.answers: list[tuple[int, Answer]] = []
         self.news = asyncio.Event()
         self.mind = Mind(Bots(PERSONAS), self._load)
-        self.thinking = Thinking(
-            self.mind, self._enabled, self.clock, self._show, self._answered
-        )
+        self.routes: list[tuple[str, str]] = []
+        self.thinking = Thinking(self.mind, self)
 
     def _load(self, bots: Bots) -> Slow:
         assert bots.personas == PERSONAS
         self.loaded += 1
         return self.replier
 
-    async def _enabled(self) -> bool:
-        self.looks += 1
+    async def ask(self, *command: object) -> Any:
+        assert command == ("GET", keys.BOT_ENABLED)
         said = self.enabled.pop(0) if self.enabled else True
+        if said is NEVER:
+            await asyncio.Event().wait()
         if isinstance(said, Exception):
             raise said
-        return said
+        return None if said else b"0"
 
-    def _show(self, effect: Notify) -> None:
+    def route(self, target: str, gateway: str) -> None:
+        self.routes.append((target, gateway))
+
+    def show(self, effect: Effect) -> None:
+        assert isinstance(effect, Notify)
         told = decode_notification(effect.payload)
         assert isinstance(told, BotTyping)
         assert (told.bot_id, told.display_name) == (BOT.id, BOT.display_name)
         self.typing.append((effect.target, told.is_typing))
 
-    def _answered(self, question: Question, answer: Answer) -> None:
-        assert self.thinking.busy or answer.outcome == "overloaded"
-        self.answers.append((question.seq, answer))
+    def tell(self, notification: bytes) -> None:
+        told = decode(notification)
+        assert isinstance(told, Answered)
+        assert self.thinking.busy or told.answer.outcome == "overloaded"
+        self.answers.append((told.seq, told.answer))
         self.news.set()
 
-    def ask(
+    def put(
         self,
         seq: int = 1,
         text: str = "hello",
@@ -106,7 +117,7 @@ class Desk:
     ) -> None:
         asked_at = self.clock.now()
         question = Question("general", seq, bot, "user_1", "Al", text, asked_at)
-        self.thinking.begin(question, excuse)
+        self.thinking.take(Think(question, excuse), "g")
 
     async def until_answered(self, count: int = 1) -> None:
         async with patience.within(10):
@@ -129,9 +140,10 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_question_is_answered_with_the_indicator_on(brisk: None) -> None:
     desk = Desk()
     assert not desk.loaded, "not before somebody asks"
-    desk.ask(3, "what is your name?")
+    desk.put(3, "what is your name?")
     await desk.replier.until_asked(1)
     assert desk.typing == [("room:general", True)]
+    assert desk.routes == [("room:general", "g")], "whoever asked carries the answer"
     assert desk.thinking.busy
     desk.replier.may.set()
     await desk.until_answered()
@@ -139,7 +151,7 @@ async def test_a_question_is_answered_with_the_indicator_on(brisk: None) -> None
     await asyncio.sleep(0)
     assert not desk.thinking.busy
     assert desk.typing == [("room:general", True)], "the answer itself turns it off"
-    desk.ask(4)
+    desk.put(4)
     await desk.until_answered(2)
     assert desk.loaded == 1
     await desk.mind.aclose()
@@ -157,7 +169,7 @@ async def test_it_takes_as_long_as_a_person_would(
     desk = Desk()
     desk.replier.may.set()
     began = Stopwatch()
-    desk.ask(text="x" * characters)
+    desk.put(text="x" * characters)
     await desk.until_answered()
     assert began.wall >= shortest - 0.005 and began.seconds < longest
 
@@ -189,7 +201,7 @@ async def test_the_indicator_is_refreshed_four_times_at_most(
 ) -> None:
     monkeypatch.setattr(thinking_module, "REFRESH_S", 0.15)
     desk = Desk()
-    desk.ask()
+    desk.put()
     await desk.replier.until_asked(1)
     for _ in range(pieces):
         desk.replier.composing()
@@ -209,7 +221,7 @@ async def test_the_indicator_is_refreshed_four_times_at_most(
 async def test_switched_off_nobody_thinks(brisk: None, said: bool | Exception) -> None:
     desk = Desk()
     desk.enabled = [said]
-    desk.ask()
+    desk.put()
     await desk.until_answered()
     assert desk.answers == [(1, Answer("", outcome="off"))]
     assert (desk.replier.asked, desk.typing, desk.loaded) == ([], [], 0)
@@ -220,11 +232,11 @@ async def test_an_excuse_costs_nothing_and_is_not_said_when_switched_off(
 ) -> None:
     desk = Desk()
     excuse = Answer("I am off duty.", outcome="off_duty")
-    desk.ask(1, excuse=excuse)
+    desk.put(1, excuse=excuse)
     await desk.until_answered()
     assert desk.typing == [("room:general", True)]
     desk.enabled = [False]
-    desk.ask(2, excuse=excuse)
+    desk.put(2, excuse=excuse)
     await desk.until_answered(2)
     assert desk.answers == [(1, excuse), (2, Answer("", outcome="off"))]
     assert (desk.replier.asked, desk.loaded) == ([], 0), "no model is asked"
@@ -234,7 +246,7 @@ async def test_switched_off_meanwhile_nothing_is_said(brisk: None) -> None:
     desk = Desk()
     desk.enabled = [True, False]
     desk.replier.may.set()
-    desk.ask()
+    desk.put()
     await desk.until_answered()
     assert desk.outcomes == ["off"]
     assert desk.typing == [("room:general", True), ("room:general", False)]
@@ -245,13 +257,8 @@ async def test_a_switch_that_does_not_answer_is_off(
 ) -> None:
     monkeypatch.setattr(thinking_module, "SWITCH_TIMEOUT_S", 0.02)
     desk = Desk()
-
-    async def never() -> bool:
-        await asyncio.Event().wait()
-        return True
-
-    desk.thinking._enabled = never
-    desk.ask()
+    desk.enabled = [NEVER]
+    desk.put()
     await desk.until_answered()
     assert desk.outcomes == ["off"]
 
@@ -263,7 +270,7 @@ async def test_only_so_many_at_once_and_so_many_behind(
     monkeypatch.setattr(thinking_module, "WAITING", 2)
     desk = Desk()
     for seq in range(1, 8):
-        desk.ask(seq)
+        desk.put(seq)
     assert desk.answers == [(n, Answer("", outcome="overloaded")) for n in (6, 7)]
     await desk.replier.until_asked(3)
     await asyncio.sleep(0.01)
@@ -272,7 +279,7 @@ async def test_only_so_many_at_once_and_so_many_behind(
     await desk.until_answered(7)
     assert sorted(seq for seq, _ in desk.answers) == list(range(1, 8))
     assert desk.outcomes.count("ok") == 5
-    desk.ask(8)
+    desk.put(8)
     await desk.until_answered(8)
     assert desk.outcomes[-1] == "ok", "there is room again"
 
@@ -280,7 +287,7 @@ async def test_only_so_many_at_once_and_so_many_behind(
 async def test_cancelled_nobody_is_told_and_nothing_goes_on(brisk: None) -> None:
     desk = Desk()
     for seq in range(3):
-        desk.ask(seq)
+        desk.put(seq)
     await desk.replier.until_asked(3)
     desk.thinking.cancel()
     assert not desk.thinking.busy
@@ -296,7 +303,7 @@ async def test_a_bug_of_a_replier_leaves_no_room_busy(
     desk = Desk()
     desk.replier.may.set()
     desk.replier.problem = RuntimeError("a bug")
-    desk.ask(text="my secret")
+    desk.put(text="my secret")
     await desk.until_answered()
     assert desk.outcomes == ["failed"]
     assert desk.typing[-1] == ("room:general", False)
@@ -305,6 +312,6 @@ async def test_a_bug_of_a_replier_leaves_no_room_busy(
 
 async def test_a_bot_that_left_the_list_says_nothing(brisk: None) -> None:
     desk = Desk()
-    desk.ask(bot="bot_who_left")
+    desk.put(bot="bot_who_left")
     await desk.until_answered()
     assert desk.outcomes == ["gone"]

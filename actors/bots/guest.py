@@ -1,0 +1,78 @@
+"""What the bots bring: their director, what rooms must know of them, and their keys.
+
+`invite` is for the process that starts actors, `arrive` for the actor (guests.py).
+Rules of who answers belong in `cfmessenger.bots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from actors.bots.thinking import Bots, Mind, Thinking
+from actors.guests import Guest, Invitation
+from actors.kinds import Kind, KindOf
+from cfmessenger.accounts.users import Directory
+from cfmessenger.bots import NAME
+from cfmessenger.bots.derived import DERIVED
+from cfmessenger.bots.director import Budget, Director, Persona
+from cfmessenger.chat.room import RoomRules
+from cfmessenger.ids import DIRECTOR
+from cfmessenger.settings import Settings
+
+
+def invite(settings: Settings) -> tuple[Invitation, ...]:
+    """The bots of this node; none if there are none. The key of the AI server goes to
+    the director's process alone."""
+    personas = Directory.load(settings.users).bots if settings.bots_active else ()
+    if not personas:
+        return ()
+    bots = Bots(
+        personas,
+        active=settings.bots_active,
+        quota_day=settings.bot_quota_day,
+        quota_user=settings.bot_quota_user,
+        quota_room=settings.bot_quota_room,
+        ai_base_url=settings.ai_base_url,
+        ai_model=settings.ai_model,
+    )
+    told = msgspec.msgpack.encode(bots)
+    return (Invitation(__name__, told, DIRECTOR, settings.ai_key),)
+
+
+def arrive(told: bytes, secret: str | None) -> Guest:
+    """The bots, in an actor process."""
+    bots = msgspec.msgpack.decode(told, type=Bots)
+    return BotsGuest(Mind(replace(bots, ai_key=secret)))
+
+
+class BotsGuest(Guest):
+    """The director, and the one replier of this process."""
+
+    name = NAME
+
+    def __init__(self, mind: Mind) -> None:
+        self._mind = mind
+
+    @property
+    def kinds(self) -> Mapping[str, KindOf]:
+        return {DIRECTOR: self._director}
+
+    def _director(self, name: str) -> Kind:
+        bots = self._mind.bots
+        personas = [Persona(*names) for names in bots.names]
+        budget = Budget(bots.active, bots.quota_day, bots.quota_user, bots.quota_room)
+        return Kind(
+            lambda: Director(personas, budget),
+            lambda data, clean: Director.restore(personas, budget, data, clean=clean),
+            attendant=lambda shell: Thinking(self._mind, shell),
+            derived=DERIVED,
+        )
+
+    def rules(self, rules: RoomRules) -> RoomRules:
+        return replace(rules, bots=self._mind.bots.names)
+
+    async def aclose(self) -> None:
+        await self._mind.aclose()

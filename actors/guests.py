@@ -1,0 +1,69 @@
+"""Guests: packages whose objects live here beside the rooms and the registry.
+
+A guest is invited by the process that starts the actors, which names its module and
+says what it must know; the `Invitation` travels in an actor's settings, and `arrive`
+finds the module. So nothing of the runtime imports a guest, or knows which there are.
+
+A guest's module has `arrive(told, secret)`, which returns its `Guest`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from actors.kinds import KindOf, Kinds, at_home
+from cfmessenger.chat.room import RoomRules
+
+
+class Invitation(msgspec.Struct, frozen=True):
+    """A guest's `module` and what it is `told`, in a form of its own. The `secret` goes
+    to the process of the object `home` alone."""
+
+    module: str
+    told: bytes = b""
+    home: str = ""
+    secret: str | None = None
+
+
+class Guest:
+    """What a package brings into an actor process, on whose loop it is made."""
+
+    name: str
+    """Under which the registry shows whom it publishes (`effects.Published`)."""
+
+    @property
+    def kinds(self) -> Mapping[str, KindOf]:
+        """Its kinds of objects, as `Kinds` takes them."""
+        return {}
+
+    def rules(self, rules: RoomRules) -> RoomRules:
+        """The rules of rooms, with what those must know of it."""
+        return rules
+
+    async def aclose(self) -> None:
+        """The process ends."""
+
+
+def arrive(invitations: Sequence[Invitation]) -> list[Guest]:
+    """The guests, in the order of their invitations."""
+    found = []
+    for each in invitations:
+        module = importlib.import_module(each.module)
+        guest: Guest = module.arrive(each.told, each.secret)
+        found.append(guest)
+    return found
+
+
+def all_kinds(rules: RoomRules, guests: Sequence[Guest]) -> Kinds:
+    """All kinds of a process. Raises ValueError if two would have the same names."""
+    for guest in guests:
+        rules = guest.rules(rules)
+    kinds = dict(at_home(rules, [guest.name for guest in guests]))
+    for guest in guests:
+        if taken := kinds.keys() & guest.kinds.keys():
+            raise ValueError(f"{guest.name} brings what is there: {sorted(taken)}")
+        kinds |= guest.kinds
+    return Kinds(kinds)

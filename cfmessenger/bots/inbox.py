@@ -1,0 +1,24 @@
+"""The director's inbox: all that it is told."""
+
+import msgspec
+
+from ..chat.effects import Asked
+from ..chat.talk import Answer
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):
+    """A question was thought about. Without text the outcome says why not."""
+
+    room_id: str
+    seq: int
+    answer: Answer
+    latency_ms: int
+
+
+class RotationDue(msgspec.Struct, frozen=True, gc=False, tag="rotation"):
+    """It may be a new hour, or nobody knows which bots are on."""
+
+
+Inbox = Asked | Answered | RotationDue
+
+decode = msgspec.msgpack.Decoder[Inbox](Inbox).decode

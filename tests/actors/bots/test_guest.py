@@ -1,0 +1,82 @@
+"""What the bots bring to an actor process, and which of it goes where."""
+
+import msgspec
+import pytest
+
+from actors.bots.guest import invite
+from actors.guests import all_kinds, arrive
+from actors.host_settings import HostSettings
+from actors.kinds import Machine
+from cfmessenger.accounts.users import Directory
+from cfmessenger.bots import NAME
+from cfmessenger.bots.director import Director
+from cfmessenger.chat.effects import Published, encode_notification
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.room import Room
+from cfmessenger.ids import DIRECTOR, PRESENCE
+from cfmessenger.placement import Placement
+from cfmessenger.settings import Settings
+from cfmessenger.wire.protocol import Participant
+from tests.actors.scene import UNLIMITED, attachment
+
+BOT = Directory.load().bots[0]
+
+
+def settings(**more: str) -> Settings:
+    return Settings.load({"CFM_VALKEY_URL": "unix:///v"} | more)
+
+
+def made(name: str, **more: str) -> Machine:
+    return all_kinds(UNLIMITED, arrive(invite(settings(**more)))).of(name).fresh()
+
+
+def test_a_node_with_bots_has_a_director_and_one_without_has_none() -> None:
+    director = made(DIRECTOR)
+    assert isinstance(director, Director)
+    verbs = [verb for verb in vars(Machine) if not verb.startswith("_")]
+    assert [verb for verb in verbs if not hasattr(director, verb)] == []
+    assert invite(settings(CFM_BOTS_ACTIVE="0")) == ()
+    with pytest.raises(ValueError):
+        made(DIRECTOR, CFM_BOTS_ACTIVE="0")
+
+
+def test_rooms_know_whom_they_can_ask() -> None:
+    for active, asks in (("1", True), ("0", False)):
+        room = made("room:general", CFM_BOTS_ACTIVE=active)
+        assert isinstance(room, Room)
+        room.connect(1, attachment("g.1"), None)
+        said = b'{"type":"chat","content":"@%s"}' % BOT.display_name.encode()
+        effects = room.message(2, "g.1", said, "id")
+        assert any(getattr(e, "target", "") == DIRECTOR for e in effects) == asks
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> None:
+    before = Presence()
+    shown = Participant(BOT.id, BOT.display_name, "online")
+    before.notify(1, encode_notification(Published(NAME, (shown,))))
+    before.alarm(1000)
+    for active, there in (("1", True), ("0", False)):
+        kinds = all_kinds(UNLIMITED, arrive(invite(settings(CFM_BOTS_ACTIVE=active))))
+        after = kinds.of(PRESENCE).restore(before.snapshot(), clean)
+        after.alarm(2000)
+        after.connect(3000, attachment("g.1"), None)
+        told = after.alarm(4000)
+        syncs = [
+            e.frame for e in told if b"presence_full_sync" in getattr(e, "frame", b"")
+        ]
+        assert len(syncs) == 1
+        assert (BOT.id.encode() in syncs[0]) == there
+
+
+def test_the_key_of_the_ai_server_goes_to_the_directors_process_alone() -> None:
+    node = settings(
+        CFM_AI_BASE_URL="https://ai.example", CFM_AI_MODEL="m", CFM_AI_KEY="sesame"
+    )
+    whole = HostSettings.of(node, invite(node))
+    for actor in (DIRECTOR, PRESENCE, "room:general", "rooms:0"):
+        told = msgspec.msgpack.encode(whole.for_actor(actor, Placement()))
+        assert (b"sesame" in told) == (actor == DIRECTOR)
+        (guest,) = arrive(msgspec.msgpack.decode(told, type=HostSettings).guests)
+        key = guest._mind.bots.ai_key  # type: ignore[attr-defined]
+        assert key == ("sesame" if actor == DIRECTOR else None)
