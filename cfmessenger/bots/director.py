@@ -21,14 +21,14 @@ import msgspec
 from ..chat.effects import (
     Append,
     Asked,
-    Attachment,
     BotSays,
     Effect,
     Notify,
     encode_notification,
 )
+from ..chat.socketless import Socketless
 from ..chat.talk import Answer, Question
-from ..ids import gateway_of, room_name
+from ..ids import room_name
 from .effects import Active, Count, Spent, Think
 from .floor import Floor
 from .inbox import Answered, Inbox, RotationDue, decode
@@ -111,22 +111,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
-class Director:
+class Director(Socketless):
     """Attributes for the shell are those of `Room`. No sockets are held here.
 
     `now` is Unix ms everywhere.
     """
 
-    sockets = 0
-
     def __init__(self, personas: Sequence[Persona], budget: Budget) -> None:
         """A director that remembers nothing. `personas` in the directory's order."""
-        self.epoch = self.previous_epoch = 0  # set by the shell, once loaded
-        self.crashed = False  # likewise: the life before left no final mirror
-        self.seq = 0  # of the last event
-        self.gateways: set[str] = set()  # attached, or remembered from a final mirror
-        self.receipts_changed = False  # from an event until the shell has mirrored it
-        self.absent: set[str] = set()  # always empty: nobody here is called
+        super().__init__()
         self._names = {each.id: each.display_name for each in personas}
         self._rotation = Rotation([each.id for each in personas], budget.active)
         self._ledger = Ledger(budget.day, budget.user)
@@ -137,50 +130,6 @@ class Director:
         """When `alarm` wants to be called, Unix ms. It is set while anybody thinks, so
         the director stays awake as long."""
         return self._floor.next_end
-
-    def events_after(self, seq: int) -> list[bytes] | None:
-        """Nobody is shown its log."""
-        return []
-
-    # Gateways, which only carry questions here.
-
-    def connect(
-        self,
-        now: int,
-        attachment: Attachment,
-        since: int | None,
-        greeted: bool = False,
-    ) -> list[Effect]:
-        """No socket belongs here."""
-        self.gateways.add(gateway_of(attachment.conn))
-        return []
-
-    def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:
-        """No socket belongs here."""
-        return []
-
-    def close(self, now: int, conn: str) -> list[Effect]:
-        """No socket belongs here."""
-        return []
-
-    def attach(
-        self, now: int, gateway: str, attachments: list[Attachment]
-    ) -> list[Effect]:
-        """A gateway has a question, or wants to know who is on."""
-        self.gateways.add(gateway)
-        return []
-
-    def change(self, now: int, attachment: Attachment) -> list[Effect]:
-        """Nobody has a socket here."""
-        return []
-
-    def missed(self, gateway: str) -> None:
-        """There is nothing to miss."""
-
-    def detach(self, now: int, gateway: str) -> list[Effect]:
-        """A gateway is dead."""
-        self.gateways.discard(gateway)
-        return []
 
     # What it is told.
 
@@ -331,10 +280,6 @@ class Director:
             self._rotation.excuse(found.bot_id, found.room_id)
         else:
             self._ledger.tell(found.timestamp, found.whom)
-
-    def skip(self, seq: int) -> None:
-        """Events up to `seq` are missing: their numbers are used."""
-        self.seq = seq
 
     def snapshot(self) -> bytes:
         """The director at rest. Who is thinking is not in it: that is in memory."""
