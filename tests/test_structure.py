@@ -6,7 +6,7 @@ from tests.structure import PACKAGES, ROOT, arrows, circles, graph, rooms
 
 TESTED_BY = {
     "actors/test_host": "actors/host_settings actors/peer",
-    "actors/bots/test_guest": "actors/attending actors/guests",
+    "actors/bots/test_guest": "actors/attending",
     "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
     "cfmessenger/bots/test_director": (
         "cfmessenger/bots/effects cfmessenger/bots/floor cfmessenger/bots/inbox "

@@ -10,7 +10,7 @@ Must not know a clock, sockets, storage or randomness. Its parts are `history`,
 `roster`, `rollcall`, `typists`, `ratelimit` and `compose`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self, assert_never
 
 import msgspec
@@ -65,12 +65,14 @@ ACKS_MS = 1_000
 class RoomRules(msgspec.Struct, frozen=True, gc=False):
     """What an operator may change: rates as (count, seconds), count 0 = unlimited.
 
-    `bots`: id and display name of those who can be spoken to.
+    `bots`: id and display name of those who can be spoken to. `ears`: what guests want
+    told of each chat message once it is committed.
     """
 
     chat_rate: tuple[int, int] = (20, 10)
     nudge_rate: tuple[int, int] = (3, 10)
     bots: tuple[tuple[str, str], ...] = ()
+    ears: tuple[Callable[[Message], Notify], ...] = ()
 
 
 class Room:
@@ -93,6 +95,7 @@ class Room:
         self._id = room_id
         self._direct = direct_users(room_id)
         self._bots = names_of(rules.bots) if rules.bots else None
+        self._ears = rules.ears
         self._timestamp = 0  # ms; nothing is dated before it
         self._history = History()
         self._roster = Roster()
@@ -342,10 +345,14 @@ class Room:
         at, seq = self._time(now), self.seq + 1
         name = person.display_name
         event = compose(frame, own_id, self._id, sender_id, name, at, seq)
-        if self._bots is None or not isinstance(event, ChatMessage):
+        heard = self._bots is not None or self._ears
+        if not heard or not isinstance(event, ChatMessage):
             return self._append(event)
-        asked = question_of(event, self._bots, self._direct, self._history)
+        asked = None
+        if self._bots is not None:
+            asked = question_of(event, self._bots, self._direct, self._history)
         effects = self._append(event)
+        effects += [ear(event) for ear in self._ears]
         if asked is not None:
             effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
         return effects

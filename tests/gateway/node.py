@@ -33,6 +33,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from actors.bots.guest import invite
+from actors.guests import Invitation
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from cfmessenger.accounts.users import Directory
@@ -285,7 +286,12 @@ def error_of(refused: InvalidStatus) -> tuple[int, str]:
 
 @asynccontextmanager
 async def live(
-    valkey_url: str, gateways: int = 1, *, alone: bool = False, **settings: str
+    valkey_url: str,
+    gateways: int = 1,
+    *,
+    alone: bool = False,
+    guests: tuple[Invitation, ...] = (),
+    **settings: str,
 ) -> AsyncIterator[Node]:
     """Gateways over one namespace; any room exists unless settings say no, and
     nobody opens too many. Pools get a Valkey of their own unless nobody else uses this
@@ -300,7 +306,9 @@ async def live(
         # A namespace in this process knows of no generation that a host begins.
         usual |= {"hot_share": "0", "own_rooms": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
-        namespace = LocalNamespace(HostSettings.of(chosen, invite(chosen)), PLACEMENT)
+        namespace = LocalNamespace(
+            HostSettings.of(chosen, (*invite(chosen), *guests)), PLACEMENT
+        )
         stack.push_async_callback(namespace.close)
         running = [
             await stack.enter_async_context(serving(build(chosen, namespace), chosen))
