@@ -1,6 +1,7 @@
 """The import laws of the architecture (design.md §2), read off the syntax trees."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -166,6 +167,24 @@ def placed(module: str) -> str:
     if module.startswith("actors"):
         return "actors.bots" if module.startswith("actors.bots") else "actors"
     return ".".join(module.split(".")[:2])
+
+
+GUESTS = re.compile(
+    r"[Bb]ots?(?![a-z])|BOTS?|[Dd]irectors?(?![a-z])|DIRECTOR|[Pp]ersonas?(?![a-z])"
+)
+"""What no module of the kernel may say, in code or in words."""
+
+
+def test_the_kernel_names_no_guest() -> None:
+    kernel = [path for path, _ in modules("actors") if "/bots/" not in path]
+    kernel += ["cfmessenger/chat/presence.py", "cfmessenger/storage/derived.py"]
+    found = {
+        f"{path}: {line.strip()}"
+        for path in kernel
+        for line in (ROOT / path).read_text().splitlines()
+        if GUESTS.search(line)
+    }
+    assert not found
 
 
 def test_no_arrow_points_upward() -> None:
