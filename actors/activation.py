@@ -45,10 +45,12 @@ for gateways that did not come is dropped (design.md §3.8)."""
 
 
 class State(enum.Enum):
-    """Where in its life an activation is. Only RUNNING takes events (input gate)."""
+    """Where in its life an activation is. Only RUNNING takes events (input gate);
+    PARTING it waits to move or shut down, and what it took before is still shown."""
 
     STARTING = "starting"
     RUNNING = "running"
+    PARTING = "parting"
     CLOSING = "closing"
     GONE = "gone"
 
@@ -83,7 +85,6 @@ class Activation:
         self._calls = 0  # rounds of `call_absent` that are left; CALLS after a load
         # While one of these is set the input gate is shut, and what was taken before is
         # still shown. A reset or the end clears them.
-        self._parting = False  # from `hibernate`, when it waits to move or shut down
         self._faulty = False  # from a fault: the machine raised, and is dropped
         self._doubting = False  # from an attach that has seen more than we know
         self._beyond = NOTHING  # what the next load is told; from a doubt until then
@@ -111,7 +112,7 @@ class Activation:
 
     def lived_s(self, now_s: float) -> float:
         """Seconds (loop time) awake, with sockets; 0 without."""
-        awake = self.state is State.RUNNING and self.sockets
+        awake = self._awake and self.sockets
         return now_s - self._loaded_at if awake else 0.0
 
     def idle_for(self, now_s: float) -> float:
@@ -180,7 +181,7 @@ class Activation:
         At a load and then twice a second, at most `CALLS` rounds in all: a channel
         forgets.
         """
-        if self.state is not State.RUNNING or not self._calls:
+        if not self._awake or not self._calls:
             return
         self._calls -= 1
         absent = self._machine.absent - self.seats.keys()
@@ -216,7 +217,7 @@ class Activation:
         self._goodbye(reason)
         self.seats.clear()
         self._waiting.clear()
-        self._parting = self._faulty = self._doubting = False
+        self._faulty = self._doubting = False
         self.state = State.STARTING
         self._machine = self._kind.fresh()
         self._background.begin(self._start(pause_s))
@@ -246,9 +247,14 @@ class Activation:
     # Events.
 
     @property
+    def _awake(self) -> bool:
+        """Loaded, and not asleep or about to be: what it holds may be shown."""
+        return self.state is State.RUNNING or self.state is State.PARTING
+
+    @property
     def _open(self) -> bool:
         """Whether the input gate is open."""
-        shut = self._parting or self._faulty or self._doubting
+        shut = self._faulty or self._doubting
         return self.state is State.RUNNING and not shut
 
     def receive(self, peer: Recipient, message: link.Attach | link.Inputs) -> None:
@@ -318,7 +324,7 @@ class Activation:
         except Unavailable:
             self._end("storage_failed")
             return
-        if self.state is not State.RUNNING or self.epoch != beyond.own_epoch:
+        if not self._awake or self.epoch != beyond.own_epoch:
             return  # it was reset meanwhile, and all were told to attach again
         if newest > self.epoch:
             self.supersede()
@@ -373,7 +379,7 @@ class Activation:
             # If it lives after all it must know that it has to attach again.
             covered, turn = seat.covered, seat.turn
             seat.peer.send(link.Goodbye(self.name, self.epoch, covered, "reset", turn))
-        if self.state is State.RUNNING and not self._faulty:
+        if self._awake and not self._faulty:
             self._do("a detach", lambda now: self._machine.detach(now, gateway))
 
     def _do(self, what: str, verb: Callable[[int], list[fx.Effect]]) -> None:
@@ -401,7 +407,7 @@ class Activation:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self.state is not State.RUNNING or self._gate.flying:
+        if not self._awake or self._gate.flying:
             return
         # Who cannot be sure to be the only one shows nothing (design.md §3, Fencing);
         # an append needs no trust, it is refused.
@@ -429,7 +435,7 @@ class Activation:
             self._fault(Step((), None, 0), "showing what happened")
 
     def _committed(self, commit: Commit, problem: Exception | None) -> None:
-        if self.state is not State.RUNNING or commit.epoch != self.epoch:
+        if not self._awake or commit.epoch != self.epoch:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
             self._around.reached("after_append")
@@ -487,7 +493,7 @@ class Activation:
     def _ring(self) -> None:
         self._timer = self._timer_at = None
         due = self._machine.alarm_at
-        if self.state is not State.RUNNING or self._faulty:
+        if not self._awake or self._faulty:
             return
         if due is not None and due <= self._around.clock.now():
             self._do("an alarm", self._machine.alarm)
@@ -509,7 +515,7 @@ class Activation:
         if not self._at_rest(reason):
             if reason == "idle":
                 return False
-            self._parting = True
+            self.state = State.PARTING
             self._attending.cancel()
             if not await self._settled(reason):
                 return False
@@ -567,7 +573,7 @@ class Activation:
         end = loop.time() + SETTLE_S
         while not self._at_rest(reason) and loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        return self.state is State.RUNNING
+        return self.state is State.PARTING
 
     def receipts_due(self, now_s: float) -> bool:
         """Receipts changed, and the last live mirror is 5 s old (design.md §5)."""

@@ -547,6 +547,8 @@ async def test_a_shutdown_waits_for_the_commit_in_flight(
     await proxy.until_kept()
     ending = asyncio.create_task(room.hibernate("shutting_down"))
     await asyncio.sleep(0)
+    assert room.state is State.PARTING
+    assert not await room.hibernate("moved"), "it is on its way already"
     assert a.chats("gA.1") == []
     proxy.flow()
     assert await ending
