@@ -72,7 +72,7 @@ class RoomRules(msgspec.Struct, frozen=True, gc=False):
     chat_rate: tuple[int, int] = (20, 10)
     nudge_rate: tuple[int, int] = (3, 10)
     bots: tuple[tuple[str, str], ...] = ()
-    ears: tuple[Callable[[Message], Notify], ...] = ()
+    ears: tuple[Callable[[ChatMessage], Notify], ...] = ()
 
 
 class Room:
