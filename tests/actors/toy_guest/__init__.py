@@ -26,7 +26,7 @@ from cfmessenger.chat.effects import (
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.chat.socketless import Socketless
 from cfmessenger.ids import room_name
-from cfmessenger.wire.protocol import Message
+from cfmessenger.wire.events import ChatMessage
 
 TALLY = "toy:tally"
 KEY = "cfm:toy:total"
@@ -157,5 +157,5 @@ class ToyGuest(Guest):
         return replace(rules, ears=(*rules.ears, self._hear))
 
     @staticmethod
-    def _hear(message: Message) -> Notify:
+    def _hear(message: ChatMessage) -> Notify:
         return Notify(TALLY, msgspec.msgpack.encode(Said(message.room_id)))
