@@ -15,7 +15,6 @@ from typing import Any
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.resp import ReplyError
 
 logger = logging.getLogger("cfmessenger.namespace")
 
@@ -65,9 +64,7 @@ class Location:
         key = keys.hint(name)
         command = ("SET", key, hint, "NX", "GET") if remember else ("GET", key)
         try:
-            (reply,) = await self._log.execute([command])
-            if isinstance(reply, ReplyError):
-                raise Unavailable from reply
+            reply = await self._log.ask(*command)
         except Unavailable as error:
             if self.strict:
                 raise

@@ -22,7 +22,7 @@ from cfmessenger.data.store import Store
 from cfmessenger.link.namespace import Namespace, NamespaceClient
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey_kv import Valkey
+from cfmessenger.storage.valkey import Valkey
 from gateway.api.hub import Data
 from gateway.app import create_app
 from gateway.live.sockets import Sockets

@@ -25,7 +25,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -45,6 +45,18 @@ TURNSTILE_TEST_SECRETS = {
     "3x0000000000000000000000000000000AA": "already spent",
 }
 """Cloudflare's published test secrets and their documented outcomes."""
+
+VALKEY_PARAMETERS = frozenset(
+    "username password db ssl_ca_certs ssl_ca_data ssl_cert_reqs ssl_certfile "
+    "ssl_check_hostname ssl_ciphers ssl_keyfile".split()
+)
+"""What may stand behind the `?` of a Valkey URL."""
+
+_OF_LIBRARIES = frozenset(
+    "protocol client_name lib_name lib_version socket_timeout socket_connect_timeout "
+    "socket_keepalive timeout max_connections health_check_interval retry "
+    "retry_on_timeout retry_on_error decode_responses encoding".split()
+)
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -174,7 +186,28 @@ def _hostnames(text: str) -> tuple[str, ...]:
     return tuple(item.lower() for item in _items(_plain(text)))
 
 
-_valkey_url = _url("valkey", "valkeys", "redis", "rediss", "unix")
+def valkey_parameters(url: str) -> dict[str, str]:
+    """What a Valkey URL says behind its `?`. Raises ValueError for a parameter that is
+    not honoured, and so would be missed, or refused by the server at each connection.
+
+    Only a name that a client library has is repeated: a `?` may be a password's.
+    """
+    parameters = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    if parameters.get("protocol") == "2":
+        del parameters["protocol"]  # which we speak
+    for name in sorted(parameters.keys() - VALKEY_PARAMETERS):
+        which = f"parameter {name}" if name in _OF_LIBRARIES else "parameter"
+        known = ", ".join(sorted(VALKEY_PARAMETERS))
+        raise ValueError(f"the {which} cannot be used in this URL; these can: {known}")
+    return parameters
+
+
+def _valkey_url(text: str) -> str:
+    found = _url("valkey", "valkeys", "redis", "rediss", "unix")(text)
+    valkey_parameters(found)
+    return found
+
+
 _http_url = _url("http", "https")
 _database_url = _url("postgresql", "postgres", "sqlite")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +22,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Settings
-from cfmessenger.storage.valkey_kv import open_all, require_version
 from gateway.api import data
 from gateway.api.docs import pages
 from gateway.api.docs.collections import on_collections
@@ -158,10 +157,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     services: Services = app.state.services
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.aclose)
-        await require_version(services.kv)
-        # What a busy machine does not connect in time is connected when it is needed.
-        with suppress(Unavailable):
-            await open_all(services.kv)
+        await services.kv.require_version()
         if services.store is not None:
             await services.store.start(services.directory)
         if services.names is not None:

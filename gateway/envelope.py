@@ -112,8 +112,14 @@ class Refusal(msgspec.Struct, frozen=True):
     @classmethod
     def from_error(cls, error: ProtocolError | Unavailable) -> Refusal:
         """What one of our two exceptions becomes for a client."""
-        wait = error.retry_after_ms if isinstance(error, ProtocolError) else None
-        return cls.of(error.code, error.message, retry_after_ms=wait)
+        if isinstance(error, ProtocolError):
+            return cls.of(
+                error.code, error.message, retry_after_ms=error.retry_after_ms
+            )
+        # Which part of us is away is for the log.
+        return cls.of(
+            error.code, None if error.code == "UNAVAILABLE" else error.message
+        )
 
     def response(self) -> Response:
         """The answer to the current request, HTTP or a handshake before accept."""

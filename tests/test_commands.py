@@ -15,13 +15,7 @@ import valkey
 from cfmessenger.cli.embedded_valkey import COMMANDS
 from tests.test_layers import modules
 
-SENDING = {"ask", "_execute", "execute_command"}
-"""Functions that are given a command, behind a client perhaps."""
-CLIENTS = {"client", "kv", "_kv", "_replica", "multi", "pipe", "subscription"}
-"""What valkey-py's clients, pipelines and subscriptions are called."""
 NOT_FOR_VALKEY = ("cfmessenger/client/", "cfmessenger/load/", "gateway/api/docs/")
-METHODS = {"delete": "del", "pubsub": ""}
-"""Methods of valkey-py that are named otherwise than what they send."""
 
 
 def commands(tree: ast.Module) -> Iterator[list[str]]:
@@ -31,19 +25,11 @@ def commands(tree: ast.Module) -> Iterator[list[str]]:
         if isinstance(node, ast.Tuple | ast.List):
             parts = node.elts
         elif isinstance(node, ast.Call):
-            name, on = _last(node.func), getattr(node.func, "value", None)
-            if on is not None and _last(on) in CLIENTS:
-                yield [METHODS.get(name, name)]
-            if name in SENDING:
-                parts = node.args if on is not None else node.args[1:]
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "ask":
+                parts = node.args
         words = [each.value for each in parts[:2] if isinstance(each, ast.Constant)]
         if words and isinstance(words[0], str) and words[0].isupper():
             yield [str(each).lower() for each in words]
-
-
-def _last(node: ast.expr) -> str:
-    """The last name of `a`, `self.a` or `self.a.b`."""
-    return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
 def test_every_command_that_may_be_sent_is_sent_and_no_other(

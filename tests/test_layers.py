@@ -30,13 +30,9 @@ MAY_IMPORT = {
     "cfmessenger/client/": {"msgspec", "httpx2", "websockets"},
     "cfmessenger/data/": {"alembic", "asyncpg", "msgspec", "sqlalchemy"},
     "cfmessenger/load/": {"*"},
-    "cfmessenger/accounts/login_rate.py": {"valkey"},
     "cfmessenger/memory.py": {"psutil"},
-    "cfmessenger/accounts/sessions.py": {"msgspec", "valkey"},
-    "cfmessenger/storage/shared_rate.py": {"valkey"},
-    "cfmessenger/storage/": {"msgspec", "libvalkey", "valkey"},
-    "cfmessenger/accounts/tickets.py": {"valkey"},
-    "cfmessenger/accounts/turnstile.py": {"msgspec", "httpx2", "valkey"},
+    "cfmessenger/storage/resp.py": {"libvalkey", "valkey"},
+    "cfmessenger/accounts/turnstile.py": {"msgspec", "httpx2"},
     "actors/": {"actors", "msgspec"},
     "actors/object_actor.py": {"actors", "msgspec", "ray"},
     "actors/ray_driver.py": {"actors", "ray"},
@@ -80,7 +76,7 @@ MAY_USE = {
     "gateway.api": "wire chat storage accounts data metrics envelope origin",
     "gateway.live": "wire chat link storage accounts bots metrics envelope server api",
     "gateway.web": "api",
-    "gateway.app": "storage envelope origin middleware api live web",
+    "gateway.app": "envelope origin middleware api live web",
 }
 """Each folder and what it may use, from the bottom to the top of its package."""
 

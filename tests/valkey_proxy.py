@@ -28,6 +28,7 @@ class Pipe:
         self.requests = asyncio.Event()
         self.requests.set()
         self.sent: list[bytes] = []
+        self.gone = asyncio.Event()  # the client has dropped it
 
     def cut(self) -> None:
         """The client loses it now; what is held back may still reach Valkey."""
@@ -120,6 +121,7 @@ class Proxy:
                 self._news.set()
                 await pipe.requests.wait()
                 pipe.server.write(data)
+        pipe.gone.set()
         pipe.server.close()
 
     async def _down(self, reader: asyncio.StreamReader, pipe: Pipe) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from valkey.asyncio import Valkey
-
 from cfmessenger.storage import keys
 from cfmessenger.storage.shared_rate import SharedRate
+from cfmessenger.storage.valkey import Valkey
 
 _IPV6_PREFIX = 64  # one customer holds at least this much
 

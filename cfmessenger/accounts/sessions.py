@@ -21,13 +21,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
-from valkey.asyncio import Valkey
-from valkey.exceptions import ResponseError
 
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask, reachable
+from cfmessenger.storage.valkey import (
+    Command,
+    Multi,
+    ReplyError,
+    Valkey,
+    checked,
+    pairs,
+)
 
 logger = logging.getLogger("cfmessenger.sessions")
 
@@ -39,6 +44,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
 _SLIDE_PARTS = 20  # "written at most every TTL/20"
 _REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
 _REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
+AT_ONCE = 500
+"""Sessions read in one round trip; what others ask meanwhile comes between."""
 _FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
 
 
@@ -102,16 +109,16 @@ class Sessions:
             location_hint=location_hint,
         )
         index = keys.user_sessions(user_id)
-        with reachable():
-            async with self._kv.pipeline(transaction=True) as multi:
-                multi.execute_command(*_write(session, only_over_existing=False))
-                multi.zremrangebyscore(index, "-inf", now)
-                multi.zadd(index, {_member(session): session.expires_at})
-                multi.pexpireat(index, now + LONGEST_MS)
-                # Those beyond the limit and the next. Within the transaction, so that
-                # two logins at once do not both end the same one.
-                multi.zrange(index, 0, -(self._most or 2**53))
-                *_, oldest = await multi.execute()
+        *_, oldest = await self._kv.multi(
+            index,
+            _write(session, only_over_existing=False),
+            ("ZREMRANGEBYSCORE", index, "-inf", now),
+            ("ZADD", index, session.expires_at, _member(session)),
+            ("PEXPIREAT", index, now + LONGEST_MS),
+            # Those beyond the limit and the next. Within the transaction, so that two
+            # logins at once do not both end the same one.
+            ("ZRANGE", index, 0, -(self._most or 2**53)),
+        )
         # Not ourselves, where all of them end at the same moment.
         others = [m for each in oldest if (m := each.decode()) != _member(session)]
         if excess := set(others[: max(0, len(oldest) - 1)]):
@@ -130,8 +137,8 @@ class Sessions:
 
     async def by_hash(self, hashed: str) -> Session | None:
         """The live session whose token has this hash."""
-        record = await ask(self._kv, "HGETALL", keys.session(hashed))
-        return self._live(hashed, record)
+        record = await self._kv.ask("HGETALL", keys.session(hashed))
+        return self._live(hashed, pairs(record))
 
     async def slide(self, session: Session) -> Session | None:
         """The session, prolonged because it was used now; None if it is gone.
@@ -146,11 +153,11 @@ class Sessions:
             return session
         longer = msgspec.structs.replace(session, expires_at=expires_at)
         index = keys.user_sessions(session.user_id)
-        with reachable():
-            async with self._kv.pipeline(transaction=True) as multi:
-                multi.execute_command(*_write(longer, only_over_existing=True))
-                multi.zadd(index, {_member(longer): expires_at}, xx=True, gt=True)
-                written, _ = await multi.execute()
+        written, _ = await self._kv.multi(
+            index,
+            _write(longer, only_over_existing=True),
+            ("ZADD", index, "XX", "GT", expires_at, _member(longer)),
+        )
         if written:
             return longer
         return (await self._follow([session]))[session.login_id]
@@ -172,19 +179,19 @@ class Sessions:
             nonce=secrets.token_hex(8),
         )
         index = keys.user_sessions(old.user_id)
-        with reachable():
-            async with self._kv.pipeline(transaction=True) as multi:
-                multi.rename(keys.session(old.token_hash), keys.session(new.token_hash))
-                multi.execute_command(*_write(new, only_over_existing=True))
-                multi.zrem(index, _member(old))
-                multi.zadd(index, {_member(new): new.expires_at})
-                multi.pexpireat(index, now + LONGEST_MS)
-                moved, *rest = await multi.execute(raise_on_error=False)
+        commands = (
+            ("RENAME", keys.session(old.token_hash), keys.session(new.token_hash)),
+            _write(new, only_over_existing=True),
+            ("ZREM", index, _member(old)),
+            ("ZADD", index, new.expires_at, _member(new)),
+            ("PEXPIREAT", index, now + LONGEST_MS),
+        )
+        (done,) = await self._kv.execute([Multi(index, commands)])
+        moved, *rest = checked(done)
         for reply in rest:
-            if isinstance(reply, Exception):
-                raise Unavailable() from reply
-        if isinstance(moved, ResponseError):
-            await ask(self._kv, "ZREM", index, _member(new))
+            checked(reply)
+        if isinstance(moved, ReplyError):
+            await self._kv.ask("ZREM", index, _member(new))
             return None
         return fresh, new
 
@@ -200,14 +207,13 @@ class Sessions:
         index = keys.user_sessions(user_id)
         logins = {member.partition(".")[0] for member in doomed}
         while doomed:
-            with reachable():
-                async with self._kv.pipeline(transaction=True) as multi:
-                    multi.delete(*(keys.session(_hash_of(m)) for m in doomed))
-                    multi.zrem(index, *doomed)
-                    for login in logins:
-                        multi.publish(REVOKED_CHANNEL, login)
-                    multi.zrange(index, 0, -1)
-                    *_, members = await multi.execute()
+            *_, members = await self._kv.multi(
+                index,
+                ("DEL", *(keys.session(_hash_of(m)) for m in doomed)),
+                ("ZREM", index, *doomed),
+                *(("PUBLISH", REVOKED_CHANNEL, login) for login in logins),
+                ("ZRANGE", index, 0, -1),
+            )
             # A refresh may have moved one since it was read: its new token goes too.
             found = {member.decode() for member in members}
             doomed = {member for member in found if member.partition(".")[0] in logins}
@@ -217,7 +223,7 @@ class Sessions:
     ) -> dict[str, Session | None]:
         """What each login is now, by login id; None: it has ended.
 
-        One pipelined round trip for all, two more for those whose token is gone.
+        One pipelined round trip for 500, two more for those whose token is gone.
         """
         if not sessions:
             return {}
@@ -242,35 +248,30 @@ class Sessions:
         if self._replica is None or time.monotonic() < self._replica_rests_until:
             return None
         try:
-            with reachable():
-                state = await self._replica.info("replication")
-            if _in_step(state):
+            if _in_step(await self._replica.info("replication")):
                 return await self._records(self._replica, hashes)
             why = "it is not in step with its primary"
         except Unavailable as problem:
-            why = str(problem.__cause__)
+            why = f"{problem.message} {problem.__cause__ or ''}".rstrip()
         self._replica_rests_until = time.monotonic() + _REPLICA_REST_S
         logger.warning("the replica is left alone for a while: %s", why)
         return None
 
     async def _records(self, kv: Valkey, hashes: Sequence[str]) -> list[Record]:
-        with reachable():
-            async with kv.pipeline(transaction=False) as pipe:
-                for hashed in hashes:
-                    pipe.hgetall(keys.session(hashed))
-                records: list[Record] = await pipe.execute()
-        return records
+        found: list[Record] = []
+        for start in range(0, len(hashes), AT_ONCE):
+            some = hashes[start : start + AT_ONCE]
+            asked = (("HGETALL", keys.session(hashed)) for hashed in some)
+            found += map(pairs, await kv.ask_all(*asked))
+        return found
 
     async def _follow(self, lost: Sequence[Session]) -> dict[str, Session | None]:
         """Looks for logins by the user's remembered tokens, on the primary."""
         found: dict[str, Session | None] = {
             lost_one.login_id: None for lost_one in lost
         }
-        with reachable():
-            async with self._kv.pipeline(transaction=False) as pipe:
-                for session in lost:
-                    pipe.zrange(keys.user_sessions(session.user_id), 0, -1)
-                remembered = await pipe.execute()
+        indexes = (keys.user_sessions(session.user_id) for session in lost)
+        remembered = await self._kv.ask_all(*(("ZRANGE", i, 0, -1) for i in indexes))
         hashes = sorted(
             {
                 hashed
@@ -306,18 +307,18 @@ class Sessions:
         return session if self._clock() < end else None
 
 
-def _in_step(replication: Mapping[str, object]) -> bool:
+def _in_step(replication: Mapping[str, str]) -> bool:
     """What `INFO replication` says: a replica that hears its primary now."""
-    silence = replication.get("master_last_io_seconds_ago", -1)
     return (
         replication.get("role") == "slave"
         and replication.get("master_link_status") == "up"
-        and isinstance(silence, int)
-        and 0 <= silence <= _REPLICA_SILENCE_S
+        and 0
+        <= int(replication.get("master_last_io_seconds_ago", -1))
+        <= _REPLICA_SILENCE_S
     )
 
 
-def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:
+def _write(session: Session, *, only_over_existing: bool) -> Command:
     values: tuple[str | int, ...] = (
         session.user_id,
         session.login_id,
@@ -326,13 +327,10 @@ def _write(session: Session, *, only_over_existing: bool) -> list[str | int]:
         session.nonce,
         session.location_hint,
     )
-    command: list[str | int] = ["HSETEX", keys.session(session.token_hash)]
-    if only_over_existing:
-        command.append("FXX")
-    command += ["PXAT", session.expires_at, "FIELDS", len(_FIELDS)]
-    for name, value in zip(_FIELDS, values, strict=True):
-        command += [name, value]
-    return command
+    over = ("FXX",) if only_over_existing else ()
+    fields = (part for pair in zip(_FIELDS, values, strict=True) for part in pair)
+    head = ("HSETEX", keys.session(session.token_hash), *over)
+    return (*head, "PXAT", session.expires_at, "FIELDS", len(_FIELDS), *fields)
 
 
 def _member(session: Session) -> str:

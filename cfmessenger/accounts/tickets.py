@@ -12,12 +12,10 @@ import secrets
 from collections.abc import Callable
 from hmac import compare_digest
 
-from valkey.asyncio import Valkey
-
 from cfmessenger.accounts.sessions import Session, Sessions, token_hash
 from cfmessenger.clock import Clock
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import reachable
+from cfmessenger.storage.valkey import Valkey
 
 TTL_MS = 30_000
 _TICKET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
@@ -44,10 +42,8 @@ class Tickets:
         ticket = secrets.token_urlsafe(32)
         stands_for = f"{session.token_hash}.{session.nonce}"
         expires_at = self._clock() + self._ttl_ms
-        with reachable():
-            await self._kv.set(
-                keys.ticket(token_hash(ticket)), stands_for, px=self._ttl_ms
-            )
+        key = keys.ticket(token_hash(ticket))
+        await self._kv.ask("SET", key, stands_for, "PX", self._ttl_ms)
         return ticket, expires_at
 
     async def redeem(self, ticket: str) -> Session | None:
@@ -57,8 +53,7 @@ class Tickets:
         """
         if not _TICKET.match(ticket):
             return None
-        with reachable():
-            stored = await self._kv.getdel(keys.ticket(token_hash(ticket)))
+        stored = await self._kv.ask("GETDEL", keys.ticket(token_hash(ticket)))
         if stored is None:
             return None
         hashed, _, nonce = stored.decode().partition(".")

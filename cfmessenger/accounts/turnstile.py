@@ -18,13 +18,12 @@ from typing import Protocol
 
 import httpx2
 import msgspec
-from valkey.asyncio import Valkey
 
 from cfmessenger.accounts.sessions import token_hash
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import TURNSTILE_TEST_SECRETS, TURNSTILE_URL
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import reachable
+from cfmessenger.storage.valkey import Valkey
 from cfmessenger.wire.complaint import UNREADABLE
 
 log = logging.getLogger("cfmessenger.turnstile")
@@ -123,16 +122,13 @@ class Siteverify:
     async def verify(self, token: str, address: str | None) -> None:
         """See `Turnstile`."""
         mark = keys.turnstile(token_hash(token))
-        with reachable():
-            first_use = await self._kv.set(mark, "1", nx=True, ex=REPLAY_S)
-        if not first_use:
+        if not await self._kv.ask("SET", mark, "1", "EX", REPLAY_S, "NX"):
             raise ProtocolError("TURNSTILE_FAILED")
         try:
             verdict = await self._ask(token, address)
         except BaseException:
             # Nobody judged it: the visitor may try again with the same token.
-            with reachable():
-                await self._kv.delete(mark)
+            await self._kv.ask("DEL", mark)
             raise
         if not verdict.success:
             log.info("turnstile refused a token: %s", " ".join(verdict.error_codes))

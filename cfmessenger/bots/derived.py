@@ -10,13 +10,14 @@ from typing import Any
 
 from ..chat.effects import GuestEffect
 from ..storage import keys
+from ..storage.valkey import Command, Multi
 from .effects import Active, Count, Spent
 
 DAY_TTL_S = 48 * 3600
 ACTIVE_TTL_S = 3600 + 300
 """The hour of a rotation, and time for the next one to replace it."""
 
-Commands = list[tuple[Any, ...]]
+Commands = list[Command | Multi]
 
 
 def _count(told: Count) -> Commands:
@@ -33,11 +34,11 @@ def _spent(told: Spent) -> Commands:
 def _active(told: Active) -> Commands:
     """One transaction, so no reader finds the set empty between."""
     key, bots = keys.BOTS_ACTIVE, told.bot_ids
-    put: Commands = (
+    put: list[Command] = (
         [("SADD", key, *bots), ("EXPIRE", key, ACTIVE_TTL_S)] if bots else []
     )
     put.append(("SET", keys.BOTS_LINE, " ".join(told.line), "EX", ACTIVE_TTL_S))
-    return [("MULTI",), ("DEL", key), *put, ("EXEC",)]
+    return [Multi(key, [("DEL", key), *put])]
 
 
 def _date(day: int) -> str:

@@ -23,7 +23,7 @@ from cfmessenger.cli.tables import show
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask, connect, reachable
+from cfmessenger.storage.valkey import Valkey, pairs
 
 
 class BotToday(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,30 +87,29 @@ def bots(
 
 
 async def _switch(url: str, switch: str) -> None:
-    client = connect(url)
+    client = Valkey(url)
     try:
-        await ask(client, "SET", keys.BOT_ENABLED, "1" if switch == "on" else "0")
+        await client.ask("SET", keys.BOT_ENABLED, "1" if switch == "on" else "0")
     finally:
-        await client.aclose(close_connection_pool=True)
+        client.close()
 
 
 async def _today(url: str, settings: Settings, directory: Directory) -> Today:
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    client = connect(url)
+    client = Valkey(url)
     try:
-        with reachable():
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.smembers(keys.BOTS_ACTIVE)
-                pipe.get(keys.BOTS_LINE)
-                pipe.get(keys.BOT_ENABLED)
-                pipe.hgetall(keys.bots_metrics(date))
-                pipe.get(keys.bots_quota(date))
-                active, line, enabled, stored, spent = await pipe.execute()
+        active, line, enabled, stored, spent = await client.ask_all(
+            ("SMEMBERS", keys.BOTS_ACTIVE),
+            ("GET", keys.BOTS_LINE),
+            ("GET", keys.BOT_ENABLED),
+            ("HGETALL", keys.bots_metrics(date)),
+            ("GET", keys.bots_quota(date)),
+        )
     finally:
-        await client.aclose(close_connection_pool=True)
+        client.close()
     on = enabled != b"0" and settings.bots_active > 0
     turns = _turns((line or b"").decode().split(), len(active)) if on else {}
-    found = day.read(stored)
+    found = day.read(pairs(stored))
     ids = {bot.decode() for bot in active} if on else set()
     told = [
         _bot_today(bot, bot.id in ids, turns.get(bot.id), found, settings)

@@ -34,7 +34,7 @@ from cfmessenger.cli.voice import Voice
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
 from cfmessenger.settings import Settings, SettingsError
-from cfmessenger.storage import valkey_kv
+from cfmessenger.storage.valkey import TooOld
 from gateway.api.rooms import PUBLIC_ROOMS
 from gateway.live.sockets import Sockets
 from gateway.server.configuration import server_config
@@ -105,7 +105,7 @@ def _explained(app: Starlette, settings: Settings, voice: Voice) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 state = await stack.enter_async_context(start(own))
-            except (Unavailable, valkey_kv.TooOld, OSError) as error:
+            except (Unavailable, TooOld, OSError) as error:
                 try:
                     await world.check(settings)
                 except world.Absent as absent:

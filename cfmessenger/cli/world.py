@@ -14,20 +14,14 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from valkey.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ConnectionError,  # noqa: A004 (the client's own)
-    TimeoutError,  # noqa: A004
-    ValkeyError,
-)
+from libvalkey import ProtocolError
 
 from cfmessenger.accounts.users import Directory
 from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
-from cfmessenger.storage import valkey_kv
+from cfmessenger.storage.valkey import ReplyError, TooOld, Valkey
 
 PATIENCE_S = 5.0
 """How long somebody else's server may take to begin listening, when all start at
@@ -81,44 +75,47 @@ def _loopback() -> None:
 
 async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
     where = f"{name}: {place(url)}"
-    client = valkey_kv.connect(url, timeout_s=CONNECT_S, connections=1)
+    client = Valkey(url, timeout_s=CONNECT_S)
     end = asyncio.get_running_loop().time() + PATIENCE_S
     try:
         while True:
             try:
-                await valkey_kv.require_version(client)
+                await client.require_version()
                 role = (await client.info("replication")).get("role")
                 break
-            except valkey_kv.TooOld as error:
+            except TooOld as error:
                 raise Absent(f"{where}: {error}") from None
-            except (Unavailable, ValkeyError) as error:
+            except Unavailable as error:
                 why, heals = _refusal(error)
                 if not heals or asyncio.get_running_loop().time() > end:
                     raise Absent(f"{where} {why}") from None
             await asyncio.sleep(PAUSE_S)
     finally:
-        await client.aclose(close_connection_pool=True)
+        client.close()
     if writes and role not in ("master", None):
         raise Absent(f"{where} is a replica: name its primary")
 
 
-def _refusal(error: BaseException) -> tuple[str, bool]:
+_NOT_LET_IN = ("NOAUTH", "NOPERM", "WRONGPASS")
+
+
+def _refusal(error: Unavailable) -> tuple[str, bool]:
     """What is wrong with a Valkey, and whether waiting may help."""
-    chain = _chain(error)
-    for cause in chain:
-        if isinstance(cause, AuthenticationError):
-            return f"does not let us in: {_first_line(cause)}", False
+    for cause in _chain(error):
+        if isinstance(cause, ReplyError):
+            kind, _, why = str(cause).partition(" ")
+            if kind in _NOT_LET_IN:
+                return f"does not let us in: {why}", False
+            if kind == "LOADING":
+                return f"is not ready: {why}", True
+        if isinstance(cause, ReplyError | ProtocolError):
+            return f"does not answer as a Valkey does: {_first_line(cause)}", False
         if isinstance(cause, ssl.SSLError):
             why = cause.reason or _first_line(cause)
             return f"does not speak TLS as we do: {why} (valkey:// is without)", False
-    cause = chain[1] if len(chain) > 1 and isinstance(error, Unavailable) else error
-    why = _first_line(cause)
-    if isinstance(cause, BusyLoadingError):
-        return f"is not ready: {why}", True
-    if isinstance(cause, (ConnectionError, TimeoutError, OSError)):
-        advice = "if it speaks TLS: valkeys://" if "closed" in why else ADVICE
-        return f"does not answer: {why} ({advice})", True
-    return f"does not answer as a Valkey does: {why}", False
+    why = _first_line(error) or f"no answer within {CONNECT_S:g} s"
+    advice = "if it speaks TLS: valkeys://" if "closed" in why else ADVICE
+    return f"does not answer: {why} ({advice})", True
 
 
 async def _listens(name: str, address: str) -> None:
@@ -160,4 +157,5 @@ def _first_line(error: BaseException) -> str:
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
         if cause.errno is not None and cause.errno in errno.errorcode:
             return os.strerror(cause.errno)
-    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    said = cause.message if isinstance(cause, Unavailable) else str(cause)
+    return (said.strip().splitlines() or [""])[0].rstrip(".")

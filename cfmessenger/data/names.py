@@ -22,7 +22,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Rate
 from cfmessenger.storage import keys
 from cfmessenger.storage.shared_rate import UserRate
-from cfmessenger.storage.valkey_kv import Valkey, ask, listen
+from cfmessenger.storage.valkey import Valkey
 
 logger = logging.getLogger("cfmessenger.names")
 
@@ -87,7 +87,7 @@ class Names:
         for the change is done; all is looked up again within a minute."""
         try:
             await self.refresh(user_id)
-            await ask(self._kv, "PUBLISH", keys.USERS_CHANNEL, user_id)
+            await self._kv.ask("PUBLISH", keys.USERS_CHANNEL, user_id)
         except Unavailable as problem:
             logger.warning("a changed name is not told yet: %r", problem.__cause__)
 
@@ -109,7 +109,7 @@ class Names:
     async def _hear(self) -> None:
         while True:
             with contextlib.suppress(Unavailable):
-                async for told in listen(self._kv, keys.USERS_CHANNEL):
+                async for told in self._kv.listen(keys.USERS_CHANNEL):
                     await self.refresh(None if told is None else told[1])
             await asyncio.sleep(RETRY_S)
 

@@ -18,7 +18,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.ids import connection_id, room_name
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import Valkey, ask, connect
+from cfmessenger.storage.valkey import Valkey
 
 from .actor_link import Links
 from .actor_room import ActorRoom, Member, numbering
@@ -56,7 +56,7 @@ class ActorCarrier:
         self._gateway = gateway
         self._namespace = NamespaceClient(namespace, namespace_key)
         self._links = Links(gateway, self._namespace)
-        self._valkey: Valkey = connect(valkey_url)
+        self._valkey = Valkey(valkey_url)
         self._rooms: dict[str, ActorRoom] = {}
         self._numbers, self._turns = numbering(), numbering()
         self._connections = numbering()
@@ -75,9 +75,9 @@ class ActorCarrier:
         self._pinging = asyncio.create_task(self._links.ping())
 
     async def _renew(self) -> None:
-        seconds, micros = await ask(self._valkey, "TIME")
+        seconds, micros = await self._valkey.ask("TIME")
         now = int(seconds) * 1000 + int(micros) // 1000
-        await ask(self._valkey, "ZADD", keys.GATEWAYS, now, self._gateway)
+        await self._valkey.ask("ZADD", keys.GATEWAYS, now, self._gateway)
 
     async def _live(self) -> None:
         # Never cancelled: a Valkey client that is may swallow it on Python 3.11.
@@ -115,8 +115,8 @@ class ActorCarrier:
             await self._living
         await asyncio.sleep(0)  # the last inputs leave with this iteration of the loop
         with contextlib.suppress(Unavailable):
-            await ask(self._valkey, "ZREM", keys.GATEWAYS, self._gateway)
+            await self._valkey.ask("ZREM", keys.GATEWAYS, self._gateway)
         await asyncio.sleep(0)
         self._links.close()
         await self._namespace.close()
-        await self._valkey.aclose(close_connection_pool=True)
+        self._valkey.close()

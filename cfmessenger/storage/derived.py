@@ -19,8 +19,7 @@ from cfmessenger.chat.effects import Record
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of, room_id_of
 from cfmessenger.storage import keys
-from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.resp import ReplyError
+from cfmessenger.storage.valkey import Command, Multi, ReplyError, Valkey
 
 HEARTBEAT_TTL_S = 90
 """A status outlives the last socket by so much (wire.md §1)."""
@@ -34,12 +33,12 @@ class DerivedKeys:
     """Collects small writes and sends them in one pipeline after another."""
 
     def __init__(
-        self, log: ValkeyLog, reached: Callable[[str], None] = lambda point: None
+        self, kv: Valkey, reached: Callable[[str], None] = lambda point: None
     ) -> None:
         """`reached("before_derived")` is called before each pipeline."""
-        self._log = log
+        self._kv = kv
         self._reached = reached
-        self._waiting: list[tuple[Any, ...]] = []  # commands, until they are sent
+        self._waiting: list[Command | Multi] = []  # until they are sent
         # key → user → seq; until saved: what storage did not take comes back.
         self._reads: dict[str, dict[str, int]] = {}
         self._task: asyncio.Task[None] | None = None  # while anything is being sent
@@ -87,7 +86,7 @@ class DerivedKeys:
         marks[user_id] = max(seq, marks.get(user_id, 0))
         self._start()
 
-    def write(self, *commands: tuple[Any, ...]) -> None:
+    def write(self, *commands: Command | Multi) -> None:
         """What a guest wants written. All or none: a key whose expiry is dropped would
         stay for ever."""
         if len(self._waiting) + len(commands) > MAX_WAITING:
@@ -97,7 +96,7 @@ class DerivedKeys:
 
     async def ask(self, *command: object) -> Any:
         """What a guest wants to know. Raises `Unavailable`."""
-        return await self._log.ask(*command)
+        return await self._kv.ask(*command)
 
     def call_gateways(self, gateways: set[str], name: str) -> None:
         """Tell these gateways that the object is awake and wants them back (design.md
@@ -111,16 +110,12 @@ class DerivedKeys:
         if not gateways:
             return set()
         names = sorted(gateways)
-        (scores,) = await self._log.execute([("ZMSCORE", keys.GATEWAYS, *names)])
-        if isinstance(scores, ReplyError):
-            raise Unavailable(message="Valkey refused a command.") from scores
+        scores = await self._kv.ask("ZMSCORE", keys.GATEWAYS, *names)
         return {name for name, score in zip(names, scores, strict=True) if score}
 
     async def everyone(self) -> set[str]:
         """Every gateway that has not been given up. Raises `Unavailable`."""
-        (names,) = await self._log.execute([("ZRANGE", keys.GATEWAYS, 0, -1)])
-        if isinstance(names, ReplyError):
-            raise Unavailable(message="Valkey refused a command.") from names
+        names = await self._kv.ask("ZRANGE", keys.GATEWAYS, 0, -1)
         return {name.decode() for name in names}
 
     def _start(self) -> None:
@@ -145,7 +140,7 @@ class DerivedKeys:
             self._task = None
 
     async def _send(
-        self, batch: list[tuple[Any, ...]], reads: dict[str, dict[str, int]]
+        self, batch: list[Command | Multi], reads: dict[str, dict[str, int]]
     ) -> dict[str, dict[str, int]]:
         """The read marks that were not saved."""
         moved = [
@@ -159,7 +154,7 @@ class DerivedKeys:
         ]
         try:
             self._reached("before_derived")
-            replies = await self._log.execute([*batch, *moved])
+            replies = await self._kv.execute([*batch, *moved])
         except Unavailable:
             return reads
         saved = replies[len(batch) :]

@@ -9,7 +9,6 @@ in one round trip (design.md §4). Settings only seed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Mode, Placement, Why
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog, is_stale
-from cfmessenger.storage.resp import ReplyError
+from cfmessenger.storage.valkey import checked
 
 __all__ = ["NAME", "Generation"]
 
@@ -130,18 +129,18 @@ class Generation:
         Said again within `LOAD_FOR_S`, for it is forgotten then.
         """
         key, value = keys.OWN_LOADS, f"{share:.4f}"
-        await self._execute("HSETEX", key, "EX", LOAD_FOR_S, "FIELDS", "1", name, value)
+        await self._log.ask("HSETEX", key, "EX", LOAD_FOR_S, "FIELDS", "1", name, value)
 
     async def withdraw_load(self, name: str) -> None:
         """Its process ends."""
-        await self._execute("HDEL", keys.OWN_LOADS, name)
+        await self._log.ask("HDEL", keys.OWN_LOADS, name)
 
     async def loads(self, names: Iterable[str]) -> dict[str, float]:
         """The share, 0 to 1, of each of these names that has a process."""
         names = tuple(names)
         if not names:
             return {}
-        found = await self._execute("HMGET", keys.OWN_LOADS, *names)
+        found = await self._log.ask("HMGET", keys.OWN_LOADS, *names)
         pairs = zip(names, found, strict=True)
         return {name: float(load) for name, load in pairs if load is not None}
 
@@ -168,7 +167,7 @@ class Generation:
 
     async def _former(self) -> _Stored:
         """What was in a plain key before there was a log: numbers go on above it."""
-        raw = await self._execute("GET", keys.PLACEMENT)
+        raw = await self._log.ask("GET", keys.PLACEMENT)
         return replace(_decode(raw), seed="") if raw is not None else _Stored()
 
     async def _store(self, made: _Stored) -> bool:
@@ -177,16 +176,12 @@ class Generation:
         (reply,) = await self._log.execute([command])
         if is_stale(reply):
             return False  # somebody else was faster
-        if isinstance(reply, ReplyError):
-            raise Unavailable(message="Valkey refused a command.") from reply
+        checked(reply)
         return True
 
     async def _now(self) -> int:
-        seconds, micros = await self._execute("TIME")
+        seconds, micros = await self._log.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
-
-    async def _execute(self, *command: Any) -> Any:
-        return await self._log.ask(*command)
 
 
 def _begun(

@@ -12,22 +12,27 @@ so that a newer mirror of the same epoch replaces an older one and a lower epoch
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.clock import Clock
-from cfmessenger.errors import Unavailable
-from cfmessenger.flights import Flights
 from cfmessenger.storage import keys
-from cfmessenger.storage.resp import ReplyError, RespConnection, pack
+from cfmessenger.storage.valkey import (
+    EXEC,
+    MULTI,
+    Command,
+    Multi,
+    Refused,
+    ReplyError,
+    Valkey,
+    checked,
+    pairs,
+)
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
-READ_TIMEOUT_S = 2.0
 EMPTY_FOR_S = 3600
 """How long the mirror of an object that holds nothing is kept."""
 
-_MULTI, _EXEC = pack([("MULTI",)]), pack([("EXEC",)])
 _FIELD = b"e"
 _XADD = b"*8\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$6\r\nMAXLEN\r\n$1\r\n~\r\n$%d\r\n%b\r\n"
 _ENTRY = b"%b$%d\r\n%b\r\n$1\r\ne\r\n$%d\r\n%b\r\n"
@@ -118,76 +123,40 @@ def _entries(reply: Any) -> list[Entry]:
     return [Entry(*_number(entry_id), fields[1]) for entry_id, fields in reply]
 
 
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise Unavailable(message="Valkey refused a command.") from reply
-    return reply
-
-
 def is_stale(error: object) -> bool:
     """Whether Valkey refused an XADD because its id is not above the stream's top."""
     return isinstance(error, ReplyError) and "equal or smaller" in str(error)
 
 
-class ValkeyLog:
-    """`Log` on a Valkey server, over one pipelined connection that is opened on
-    demand. The `clock` hears from the server what time it is, in `activate` and `tops`.
+def _problem(reply: Any) -> Exception | None:
+    """Why an XADD, or a MULTI of some, was not done; None: it was."""
+    for each in reply if isinstance(reply, list) else [reply]:
+        if isinstance(each, ReplyError):
+            return Fenced() if is_stale(each) else Refused(each)
+    return None
+
+
+class ValkeyLog(Valkey):
+    """`Log` on a Valkey server, and a client of it for the adapters beside this.
+
+    The `clock` hears from the server what time it is, in `activate` and `tops`.
     """
 
     def __init__(self, url: str, log_length: int, clock: Clock | None = None) -> None:
-        self._url = url
+        super().__init__(url)
         self._clock = clock
         self._length = str(log_length).encode()
-        # The last that was opened, perhaps lost since; None: none yet, or closed.
-        self._connection: RespConnection | None = None
-        self._opening = Flights[RespConnection]()  # until `close`
 
-    def close(self) -> None:
-        """Drop the connection; writes in flight have an unknown outcome.
-
-        The next command opens another one.
-        """
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._opening = Flights()
-
-    async def _connect(self) -> RespConnection:
-        opening = self._opening
-        return await opening.join("connection", lambda: self._open(opening))
-
-    async def _open(self, opening: Flights[RespConnection]) -> RespConnection:
-        opened = await RespConnection.open(self._url)
-        if opening is self._opening:
-            self._connection = opened
-        else:
-            opened.close()  # we were closed while it was being opened
-        return opened
-
-    async def execute(
-        self, commands: Sequence[tuple[Any, ...]], timeout_s: float = READ_TIMEOUT_S
-    ) -> list[Any]:
-        """Commands and their replies in one round trip; for the adapters beside this.
-
-        An error reply is a `ReplyError` in the list. Raises `Unavailable`.
-        """
-        return await self._send(pack(commands), len(commands), timeout_s)
-
-    async def _timed(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def _timed(self, commands: Sequence[Command | Multi]) -> list[Any]:
         """`execute`, and in the same round trip the clock hears the time."""
         clock = self._clock
         if clock is None:
             return await self.execute(commands)
         asked_at = clock.steady()
         *replies, time = await self.execute([*commands, ("TIME",)])
-        seconds, micros = map(int, _checked(time))
+        seconds, micros = map(int, checked(time))
         clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
         return replies
-
-    async def ask(self, *command: Any) -> Any:
-        """One command and its reply. Raises `Unavailable`, for an error reply too."""
-        (reply,) = await self.execute([command])
-        return _checked(reply)
 
     async def writable(self) -> None:
         """Raises `Unavailable` unless an append would be taken now; leaves nothing.
@@ -197,39 +166,23 @@ class ValkeyLog:
         """
         await self.ask("XADD", keys.log("probe"), "NOMKSTREAM", "*", _FIELD, b"")
 
-    async def _send(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        connection = self._connection
-        if connection is None or connection.lost:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    connection = await self._connect()
-            except TimeoutError as error:
-                self.close()
-                raise Unavailable(message="Valkey cannot be reached.") from error
-        return await connection.send(packed, replies, deadline)
-
     async def activate(self, name: str, above: int = 0) -> Activated:
         log, mirror = keys.log(name), keys.mirror(name)
         ((previous, numbered),) = await self.tops([name])
         epoch = max(previous, above) + 1
         marker = f"{epoch}-0"
-        replies = await self._timed(
+        marked = [("XADD", log, marker, _FIELD, b""), ("XDEL", log, marker)]
+        taken, *found = await self._timed(
             [
-                ("MULTI",),
-                ("XADD", log, marker, _FIELD, b""),
-                ("XDEL", log, marker),
-                ("EXEC",),
+                Multi(log, marked),
                 ("XREVRANGE", log, "+", "-", "COUNT", "1"),
                 ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
             ]
         )
-        taken = _checked(replies[3])
-        if is_stale(taken[0]):
-            raise Fenced(name)
-        _checked(taken[0])
-        last = _entries(_checked(replies[4]))
-        saved = _checked(replies[5])
+        if problem := _problem(taken):
+            raise problem
+        newest, saved = map(checked, found)
+        last = _entries(newest)
         return Activated(
             epoch=epoch,
             previous_epoch=previous,
@@ -250,32 +203,24 @@ class ValkeyLog:
             head = _XADD % (len(key), key, len(self._length), self._length)
             # A single XADD is atomic as it is; only several need the MULTI.
             if len(events) > 1:
-                packed.append(_MULTI)
+                packed.append(MULTI)
             for seq, event in events:
                 entry_id = b"%d-%d" % (epoch, seq)
                 packed.append(
                     _ENTRY % (head, len(entry_id), entry_id, len(event), event)
                 )
             if len(events) > 1:
-                packed.append(_EXEC)
+                packed.append(EXEC)
         sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]
-        replies = await self._send(b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S)
+        # One pipeline for each server, once there are several.
+        server = self.server_of(keys.log(commits[0].name))
+        replies = await server.send(b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S)
         outcomes: list[Exception | None] = []
-        start = 0
+        last = -1
         for size in sizes:
-            outcomes.append(self._outcome(replies[start : start + size]))
-            start += size
+            last += size
+            outcomes.append(_problem(replies[last]))
         return outcomes
-
-    @staticmethod
-    def _outcome(replies: list[Any]) -> Exception | None:
-        last = replies[-1]
-        for reply in last if isinstance(last, list) else [last]:
-            if is_stale(reply):
-                return Fenced()
-            if isinstance(reply, ReplyError):
-                return Unavailable(message="Valkey refused an append.")
-        return None
 
     async def save(
         self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
@@ -293,9 +238,8 @@ class ValkeyLog:
         else:
             commands = [("XADD", key, *entry), ("PERSIST", key)]
             reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S)
-        if is_stale(reply):
-            raise Fenced(name)
-        _checked(reply)
+        if problem := _problem(reply):
+            raise problem
 
     async def mirror(self, name: str) -> bytes | None:
         """The last snapshot, whoever wrote it: for readers that wake nobody."""
@@ -368,6 +312,4 @@ class ValkeyLog:
     def _top(reply: Any) -> tuple[int, int]:
         if isinstance(reply, ReplyError) and "no such key" in str(reply):
             return 0, 0
-        _checked(reply)
-        facts = dict(zip(reply[::2], reply[1::2], strict=True))
-        return _number(facts[b"last-generated-id"])
+        return _number(pairs(checked(reply))[b"last-generated-id"])

@@ -1,10 +1,10 @@
-"""A pipelined connection to Valkey, only as much as the path of a message needs.
+"""One connection to Valkey, and what can become of a command on it.
 
-Every append of every room goes through here, so it is ours: one `write` per batch, one
-future per batch whatever its number of commands, replies parsed by libvalkey's C
-reader. It must not retry: a batch that broke in the middle has an unknown outcome, and
-only the object that sent it knows what that means (design.md §3.5). Everything else
-that talks to Valkey (sessions, tickets, rates) uses valkey-py through `valkey_kv`.
+Without a thread, and as little as there can be between a caller and the socket: a batch
+is one write and one future, whatever its number of commands, and libvalkey packs and
+parses. It must not retry or reconnect: a batch that broke in the middle has an unknown
+outcome, and only who sent it knows what that means (design.md §3.5). `valkey.py` stands
+on this, and nothing else does.
 """
 
 from __future__ import annotations
@@ -13,17 +13,52 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
-from libvalkey import Reader, ReplyError, pack_command
+from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.settings import valkey_parameters
 
-__all__ = ["Endpoint", "ReplyError", "RespConnection", "pack", "parse_url"]
+__all__ = [
+    "Command",
+    "Connection",
+    "Endpoint",
+    "Refused",
+    "ReplyError",
+    "UnknownOutcome",
+    "checked",
+    "endpoint_of",
+    "pack",
+]
 
-CONNECT_TIMEOUT_S = 2.0
+Command = tuple[Any, ...]
+SCHEMES = ("unix", "valkey", "valkeys", "redis", "rediss")
+T = TypeVar("T")
+
+
+class Refused(Unavailable):
+    """Valkey answered with an error, and this command did nothing.
+
+    The reply is the cause, for the log; its text is never for a client.
+    """
+
+    def __init__(self, reply: ReplyError) -> None:
+        super().__init__(message="Valkey refused a command.")
+        self.__cause__ = reply
+
+
+class UnknownOutcome(Unavailable):
+    """It was sent and no reply came: it may be done, now or later, or not at all."""
+
+
+def checked(reply: T) -> T:
+    """The reply; raises `Refused` if it is an error."""
+    if isinstance(reply, ReplyError):
+        raise Refused(reply)
+    return reply
 
 
 class Endpoint(NamedTuple):
@@ -38,27 +73,38 @@ class Endpoint(NamedTuple):
     database: int
 
 
-def parse_url(url: str) -> Endpoint:
-    """Read `unix://`, `valkey(s)://` and `redis(s)://` URLs, as valkey-py does.
+def endpoint_of(url: str) -> Endpoint:
+    """Read `unix:///path`, `valkey(s)://` and `redis(s)://` URLs, as valkey-py does.
 
-    Raises ValueError for another scheme or an impossible port or database.
+    Raises ValueError for one that cannot be meant.
     """
     parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query = valkey_parameters(url)
     username = unquote(parts.username) if parts.username else query.get("username")
     password = unquote(parts.password) if parts.password else query.get("password")
-    if parts.scheme == "unix":
+    if parts.scheme == "unix" and parts.path:
         database = int(query.get("db", "0"))
         return Endpoint(unquote(parts.path), "", 0, False, username, password, database)
-    if parts.scheme not in ("valkey", "valkeys", "redis", "rediss"):
-        raise ValueError(f"unsupported scheme {parts.scheme!r}")
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"expected one of {', '.join(s + '://' for s in SCHEMES)}")
+    if parts.scheme == "unix":
+        raise ValueError("expected unix:///path/to/socket")
     database = int(query.get("db") or parts.path.strip("/") or "0")
     tls = parts.scheme in ("valkeys", "rediss")
     host, port = parts.hostname or "127.0.0.1", parts.port or 6379
     return Endpoint(None, host, port, tls, username, password, database)
 
 
-def pack(commands: Sequence[tuple[Any, ...]]) -> bytes:
+def tls_context(url: str) -> ssl.SSLContext:
+    """Certificate and host name are checked unless the URL says otherwise."""
+    from valkey.asyncio.connection import SSLConnection, parse_url
+
+    said = {n: v for n, v in parse_url(url).items() if n.startswith("ssl_")}
+    options: dict[str, Any] = {"ssl_check_hostname": True} | said
+    return SSLConnection(**options).ssl_context.get()
+
+
+def pack(commands: Iterable[Command]) -> bytes:
     """Commands as bytes for the wire."""
     return b"".join(map(pack_command, commands))
 
@@ -69,12 +115,12 @@ class _Batch(NamedTuple):
     deadline: float
 
 
-class RespConnection(asyncio.Protocol):
-    """One connection, strictly first in, first out.
+class Connection(asyncio.Protocol):
+    """One connection, strictly first in, first out. Not for several loops.
 
-    Not for concurrent use from several loops. When it is lost, every batch in flight
-    fails with `Unavailable`. It drops itself when a batch has no reply by its deadline:
-    a reply that comes later belongs to nobody.
+    A batch without all its replies by its deadline fails, and from then on nothing new
+    is sent here. What is in flight may still be answered, each by its own deadline; a
+    reply that comes later belongs to nobody.
     """
 
     def __init__(self) -> None:
@@ -82,20 +128,21 @@ class RespConnection(asyncio.Protocol):
         self._waiting: deque[_Batch] = deque()  # in flight, oldest first
         self._replies: list[Any] = []  # of the oldest batch, until it has all
         self._transport: asyncio.Transport | None = None  # None: not connected yet
+        self._heard: asyncio.Queue[Any] | None = None  # from `subscribe` on
         # One timer for all batches, set when it must ring earlier and looked at when it
         # rings: nearly every batch is answered long before, so nearly none sets it.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf  # loop time; inf: no timer
-        self.lost = False  # True from the loss, or a missed deadline, on
+        self.lost = False  # True from the loss, `close` or a missed deadline on
 
     @classmethod
-    async def open(cls, url: str) -> RespConnection:
+    async def open(cls, url: str, timeout_s: float) -> Connection:
         """Connect and sign in. Raises `Unavailable`."""
-        endpoint = parse_url(url)
+        endpoint = endpoint_of(url)
         loop = asyncio.get_running_loop()
         connection = cls()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 if endpoint.path is not None:
                     await loop.create_unix_connection(lambda: connection, endpoint.path)
                 else:
@@ -103,42 +150,36 @@ class RespConnection(asyncio.Protocol):
                         lambda: connection,
                         endpoint.host,
                         endpoint.port,
-                        ssl=ssl.create_default_context() if endpoint.tls else None,
+                        ssl=tls_context(url) if endpoint.tls else None,
                     )
-                await connection._sign_in(endpoint)
-        except (OSError, TimeoutError, ReplyError) as error:
+                await connection._sign_in(endpoint, loop.time() + timeout_s)
+        except BaseException as error:
             connection.close()
-            raise Unavailable(message="Valkey cannot be reached.") from error
-        if connection.lost:
-            raise Unavailable(message="Valkey closed the connection.")
+            # A ValueError is of a TLS parameter.
+            if isinstance(error, (OSError, TimeoutError, ValueError, Unavailable)):
+                raise Unavailable(message="Valkey cannot be reached.") from error
+            raise
         return connection
 
-    async def _sign_in(self, endpoint: Endpoint) -> None:
-        commands: list[tuple[str, ...]] = []
+    async def _sign_in(self, endpoint: Endpoint, deadline: float) -> None:
+        commands: list[Command] = []
         if endpoint.password is not None:
             commands.append(("AUTH", endpoint.username or "default", endpoint.password))
         if endpoint.database:
             commands.append(("SELECT", str(endpoint.database)))
         commands.append(("PING",))
-        for reply in await self.execute(commands):
-            if isinstance(reply, ReplyError):
-                raise reply
-
-    def execute(
-        self, commands: Sequence[tuple[Any, ...]], deadline: float = math.inf
-    ) -> asyncio.Future[list[Any]]:
-        """Send commands in one write; the future holds their replies, in order.
-
-        An error reply is a `ReplyError` in the list, never raised. The future fails
-        with `Unavailable` if the connection is or gets lost, or at `deadline` (loop
-        time); what was sent has an unknown outcome then.
-        """
-        return self.send(pack(commands), len(commands), deadline)
+        for reply in await self.send(pack(commands), len(commands), deadline):
+            checked(reply)
 
     def send(
-        self, packed: bytes, replies: int, deadline: float = math.inf
+        self, packed: bytes, replies: int, deadline: float
     ) -> asyncio.Future[list[Any]]:
-        """`execute` of commands that are already packed and get this many replies."""
+        """Send packed commands in one write; the future holds their replies, in order.
+
+        An error reply is a `ReplyError` in the list, never raised. The future fails
+        with `UnknownOutcome` if the connection gets lost, or at `deadline` (loop time);
+        with a plain `Unavailable` if it was lost before.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
         if self.lost or self._transport is None:
@@ -150,6 +191,29 @@ class RespConnection(asyncio.Protocol):
         self._transport.write(packed)
         return future
 
+    def subscribe(self, channels: Iterable[str]) -> asyncio.Queue[Any]:
+        """From now on all that comes, as it comes; the last is an `Unavailable`.
+
+        For a new connection; nothing but `ping` may be sent on it any more.
+        """
+        self._heard = asyncio.Queue()
+        self._write([("SUBSCRIBE", channel) for channel in channels])
+        return self._heard
+
+    def ping(self) -> None:
+        """Ask a subscribed connection for a sign of life."""
+        self._write([("PING",)])
+
+    def _write(self, commands: Iterable[Command]) -> None:
+        if self._transport is not None:
+            self._transport.write(pack(commands))
+
+    def close(self) -> None:
+        """Drop the connection at once; what is in flight has an unknown outcome."""
+        self.lost = True
+        if self._transport is not None:
+            self._transport.abort()
+
     def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -158,26 +222,38 @@ class RespConnection(asyncio.Protocol):
 
     def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, self._timer_at = None, math.inf
-        first = min((batch.deadline for batch in self._waiting), default=math.inf)
-        if first <= loop.time():
-            self._fail("Valkey did not answer in time.")
-            self.close()
-        elif first < math.inf:
+        now, first = loop.time(), math.inf
+        for batch in self._waiting:
+            if batch.deadline > now:
+                first = min(first, batch.deadline)
+            else:
+                self.lost = True
+                _fail(batch, "Valkey did not answer in time.")
+        if first < math.inf:
             self._set_timer(loop, first)
+        elif self.lost:
+            self.close()
 
-    def close(self) -> None:
-        """Drop the connection at once; what is in flight fails as of unknown
-        outcome."""
-        if self._transport is not None:
-            self._transport.abort()
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        replies, waiting = self._replies, self._waiting
-        while waiting and (reply := self._reader.gets()) is not False:
+        try:
+            if self._heard is None:
+                self._answered()
+            else:
+                while (told := self._reader.gets()) is not False:
+                    self._heard.put_nowait(told)
+        except ProtocolError as error:  # who answers is no Valkey
+            self._end("Valkey cannot be understood.", error)
+            self.close()
+
+    def _answered(self) -> None:
+        replies, waiting, gets = self._replies, self._waiting, self._reader.gets
+        while waiting and (reply := gets()) is not False:
             replies.append(reply)
             if len(replies) < waiting[0].replies:
                 continue
@@ -186,14 +262,26 @@ class RespConnection(asyncio.Protocol):
                 future.set_result(replies)
             replies = self._replies = []
 
-    def _fail(self, why: str) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("Valkey closed the connection.", exc)
+
+    def _end(self, why: str, cause: Exception | None) -> None:
         self.lost = True
         for batch in self._waiting:
-            if not batch.future.done():
-                batch.future.set_exception(Unavailable(message=why))
+            _fail(batch, why, cause)
         self._waiting.clear()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail("Valkey went away.")
+        if self._heard is not None:
+            self._heard.put_nowait(_unknown(why, cause))
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _fail(batch: _Batch, why: str, cause: Exception | None = None) -> None:
+    if not batch.future.done():
+        batch.future.set_exception(_unknown(why, cause))
+
+
+def _unknown(why: str, cause: Exception | None) -> UnknownOutcome:
+    unknown = UnknownOutcome(message=why)
+    unknown.__cause__ = cause
+    return unknown

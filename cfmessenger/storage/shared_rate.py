@@ -13,7 +13,7 @@ from collections.abc import Callable
 from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Rate
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import Valkey, ask
+from cfmessenger.storage.valkey import Valkey
 
 
 class SharedRate:
@@ -34,12 +34,12 @@ class SharedRate:
         places = [str(place) for place in range(self._count)]
         # Every lost race means that another one was let through, so this ends.
         for _ in range(self._count + 1):
-            left = await ask(self._kv, "HPTTL", key, "FIELDS", len(places), *places)
+            left = await self._kv.ask("HPTTL", key, "FIELDS", len(places), *places)
             free = next((p for p, ms in zip(places, left, strict=True) if ms < 0), None)
             if free is None:
                 break
             take = ("HSETEX", key, "FNX", "PX", self._window_ms, "FIELDS", 1, free, 1)
-            if await ask(self._kv, *take):
+            if await self._kv.ask(*take):
                 return 0
         return max(1, min((ms for ms in left if ms > 0), default=1))
 

@@ -20,7 +20,6 @@ from cfmessenger.accounts.sessions import Session
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import RoomId, parse_room_id, room_name
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
 from gateway.api.hub import Services
 from gateway.api.rooms import PUBLIC_ROOMS, enter
 from gateway.envelope import Refusal
@@ -140,7 +139,7 @@ async def _count_new(room_id: str, user_id: str, services: Services) -> None:
     """
     if room_id in PUBLIC_ROOMS or services.settings.new_room_rate.unlimited:
         return
-    if not await ask(services.kv, "EXISTS", keys.log(room_name(room_id))):
+    if not await services.kv.ask("EXISTS", keys.log(room_name(room_id))):
         await services.new_room_rate.spend(user_id)
 
 

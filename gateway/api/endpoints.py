@@ -21,7 +21,6 @@ from cfmessenger.accounts.users import Profile
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
 from cfmessenger.ids import parse_room_id
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import reachable
 from cfmessenger.wire.complaint import UNREADABLE, of_body
 from cfmessenger.wire.decoding import check_display_name, check_personal_message
 from cfmessenger.wire.protocol import Status, User
@@ -138,11 +137,8 @@ def address_of(request: Request) -> str | None:
 async def with_status(services: Services, profiles: list[Profile]) -> list[User]:
     """These people as clients see them; who has no presence key is offline. Raises
     `Unavailable`."""
-    with reachable():
-        async with services.kv.pipeline(transaction=False) as pipe:
-            for profile in profiles:
-                pipe.hget(keys.presence(profile.id), "status")
-            found = await pipe.execute()
+    asked = (("HGET", keys.presence(profile.id), "status") for profile in profiles)
+    found = await services.kv.ask_all(*asked)
     return [
         profile.with_status(status_of(raw))
         for profile, raw in zip(profiles, found, strict=True)

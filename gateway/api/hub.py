@@ -23,7 +23,7 @@ from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.clock import Clock
 from cfmessenger.settings import Settings
 from cfmessenger.storage.shared_rate import UserRate, new_room_rate, write_rate
-from cfmessenger.storage.valkey_kv import Valkey, connect
+from cfmessenger.storage.valkey import Valkey
 from cfmessenger.wire.protocol import Status
 from gateway.api.whereabouts import Whereabouts
 
@@ -121,9 +121,9 @@ class Services:
                 "a gateway needs CFM_VALKEY_URL (`cfmessenger up` sets it)"
             )
         clock = Clock()
-        kv = connect(settings.valkey_url)
+        kv = Valkey(settings.valkey_url)
         # A client connects when it is first used, so an unused one costs nothing.
-        replica = connect(settings.valkey_replica_url or settings.valkey_url)
+        replica = Valkey(settings.valkey_replica_url or settings.valkey_url)
         sessions = Sessions(
             kv,
             ttl_s=settings.session_ttl,
@@ -165,5 +165,5 @@ class Services:
         if self.store is not None:
             await self.store.aclose()
         await self.turnstile.aclose()
-        await self.replica.aclose(close_connection_pool=True)
-        await self.kv.aclose(close_connection_pool=True)
+        self.replica.close()
+        self.kv.close()

@@ -15,7 +15,6 @@ from cfmessenger.chat import mirror
 from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import RoomId, direct_users, room_name
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
 from cfmessenger.wire.events import Receipt, read_event, shown_event, with_status
 from cfmessenger.wire.protocol import RoomInfo
 from gateway.api.hub import Services
@@ -74,8 +73,8 @@ async def listed(services: Services, user_id: str | None) -> list[RoomInfo]:
     ]
     if user_id is None:
         return rooms
-    recent = await ask(
-        services.kv, "ZREVRANGE", keys.user_rooms(user_id), 0, LISTED_ROOMS - 1
+    recent = await services.kv.ask(
+        "ZREVRANGE", keys.user_rooms(user_id), 0, LISTED_ROOMS - 1
     )
     direct = [
         _direct(services, room_id, user_id)
@@ -120,7 +119,7 @@ async def unread_count(services: Services, room_id: str, user_id: str) -> int:
 
 
 async def _read_up_to(services: Services, name: str, user_id: str) -> int:
-    mark = await ask(services.kv, "ZSCORE", keys.reads(name), user_id)
+    mark = await services.kv.ask("ZSCORE", keys.reads(name), user_id)
     if mark is not None:
         return int(mark)
     # A room that has slept since read marks were in the mirror.

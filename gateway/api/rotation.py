@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import Valkey, reachable
+from cfmessenger.storage.valkey import Valkey
 
 
 async def in_rotation(kv: Valkey, directory: Directory, active: int) -> list[Profile]:
@@ -15,16 +17,14 @@ async def in_rotation(kv: Valkey, directory: Directory, active: int) -> list[Pro
     """
     if not active:
         return []
-    with reachable():
-        async with kv.pipeline(transaction=False) as pipe:
-            pipe.smembers(keys.BOTS_ACTIVE)
-            pipe.get(keys.BOT_ENABLED)
-            members, enabled = await pipe.execute()
+    members, enabled = await kv.ask_all(
+        ("SMEMBERS", keys.BOTS_ACTIVE), ("GET", keys.BOT_ENABLED)
+    )
     return shown(members, enabled, directory)
 
 
 def shown(
-    members: set[bytes], enabled: bytes | None, directory: Directory
+    members: Collection[bytes], enabled: bytes | None, directory: Directory
 ) -> list[Profile]:
     """The same of what was read: the rotation, and the switch (`0`: off)."""
     if enabled == b"0":

@@ -18,7 +18,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.placement import Placement, Why
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME
-from cfmessenger.storage.valkey_kv import Valkey, reachable
+from cfmessenger.storage.valkey import Valkey, pairs
 from gateway import metrics
 
 EVERY_S = 1.0
@@ -48,15 +48,14 @@ class Whereabouts:
             metrics.PLACEMENT.show(None)
 
     async def _read(self) -> None:
-        with reachable():
-            async with self._kv.pipeline(transaction=False) as pipe:
-                pipe.xrevrange(keys.log(NAME), count=1)
-                pipe.hgetall(keys.OWN_LOADS)
-                entries, loads = await pipe.execute()
+        entries, loads = await self._kv.ask_all(
+            ("XREVRANGE", keys.log(NAME), "+", "-", "COUNT", 1),
+            ("HGETALL", keys.OWN_LOADS),
+        )
         if not entries:
             metrics.PLACEMENT.show(None)
             return
-        placement = _decode(entries[0][1][b"e"])
+        placement = _decode(pairs(entries[0][1])[b"e"])
         counts = Counter(map(placement.why, placement.own))
-        hottest = max(map(float, loads.values()), default=0.0)
+        hottest = max(map(float, pairs(loads).values()), default=0.0)
         metrics.PLACEMENT.show({why: counts[why] for why in get_args(Why)}, hottest)

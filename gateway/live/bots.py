@@ -25,7 +25,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import Valkey, reachable
+from cfmessenger.storage.valkey import Valkey, pairs
 from cfmessenger.wire.protocol import Participant
 from gateway import metrics
 from gateway.api import rotation
@@ -98,14 +98,13 @@ class BotWatch:
 
     async def _look(self) -> None:
         today = time.strftime("%Y-%m-%d", time.gmtime(self._clock.now() / 1000))
-        with reachable():
-            async with self._kv.pipeline(transaction=False) as pipe:
-                pipe.smembers(keys.BOTS_ACTIVE)
-                pipe.get(keys.BOT_ENABLED)
-                pipe.hgetall(keys.bots_metrics(today))
-                members, enabled, stored = await pipe.execute()
+        members, enabled, stored = await self._kv.ask_all(
+            ("SMEMBERS", keys.BOTS_ACTIVE),
+            ("GET", keys.BOT_ENABLED),
+            ("HGETALL", keys.bots_metrics(today)),
+        )
         known = {bot.id for bot in self._directory.bots}
-        found = day.read(stored)
+        found = day.read(pairs(stored))
         metrics.BOTS.show({bot: found[bot] for bot in found.keys() & known})
         if enabled != b"0":
             self._rotate(bool(members))

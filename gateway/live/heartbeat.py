@@ -18,7 +18,7 @@ from cfmessenger.errors import CloseCode
 from cfmessenger.ids import process_of
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
-from cfmessenger.storage.valkey_kv import Valkey, ask, listen, reachable
+from cfmessenger.storage.valkey import Command, Valkey
 
 logger = logging.getLogger("cfmessenger.heartbeat")
 
@@ -64,12 +64,12 @@ class Heartbeat:
     async def register(self) -> None:
         """Take our place; before the first socket. Raises `Unavailable`."""
         now = await self._now()
-        await ask(self._kv, "ZADD", keys.GATEWAYS, now, self._gateway)
+        await self._kv.ask("ZADD", keys.GATEWAYS, now, self._gateway)
         self._beaten_at = self._steady_since = now
 
     async def _now(self) -> int:
         asked_at = self._clock.steady()
-        seconds, micros = await ask(self._kv, "TIME")
+        seconds, micros = await self._kv.ask("TIME")
         now = int(seconds) * 1000 + int(micros) // 1000
         self._clock.hear(now, self._clock.steady() - asked_at)
         return now
@@ -93,7 +93,7 @@ class Heartbeat:
 
     async def _renew(self, now: int) -> None:
         command = ("ZADD", keys.GATEWAYS, "XX", "CH", now, self._gateway)
-        if not await ask(self._kv, *command):
+        if not await self._kv.ask(*command):
             # Given up while we were away; our sockets have left under that name. The
             # new one must be known before anybody is seated under it.
             self._gateway = self._sockets.next_name()
@@ -107,10 +107,10 @@ class Heartbeat:
     async def _bury(self, now: int) -> None:
         """Whoever removes a dead gateway tells the registry; awake rooms see it."""
         command = ("ZRANGEBYSCORE", keys.GATEWAYS, "-inf", now - DEAD_AFTER_MS)
-        for raw in await ask(self._kv, *command):
+        for raw in await self._kv.ask(*command):
             gateway = raw.decode()
-            if gateway != self._gateway and await ask(
-                self._kv, "ZREM", keys.GATEWAYS, gateway
+            if gateway != self._gateway and await self._kv.ask(
+                "ZREM", keys.GATEWAYS, gateway
             ):
                 logger.warning("gateway %s is dead", gateway)
                 self._sockets.buried()
@@ -118,20 +118,17 @@ class Heartbeat:
     async def _extend(self, users: list[str], now: int) -> None:
         """Only what exists: the registry alone writes and deletes these keys."""
         for start in range(0, len(users), EXTEND_AT_ONCE):
-            with reachable():
-                async with self._kv.pipeline(transaction=False) as pipe:
-                    for user in users[start : start + EXTEND_AT_ONCE]:
-                        key = keys.presence(user)
-                        fields = ("lastHeartbeat", now, "routingHint", self._gateway)
-                        pipe.execute_command(
-                            "HSETEX", key, "FXX", "KEEPTTL", "FIELDS", 2, *fields
-                        )
-                        pipe.expire(key, HEARTBEAT_TTL_S)
-                    await pipe.execute()
+            commands: list[Command] = []
+            for user in users[start : start + EXTEND_AT_ONCE]:
+                key = keys.presence(user)
+                fields = ("lastHeartbeat", now, "routingHint", self._gateway)
+                exist = ("HSETEX", key, "FXX", "KEEPTTL", "FIELDS", 2, *fields)
+                commands += (exist, ("EXPIRE", key, HEARTBEAT_TTL_S))
+            await self._kv.ask_all(*commands)
 
     async def resign(self) -> None:
         """Give our place back, at an orderly end. Raises `Unavailable`."""
-        await ask(self._kv, "ZREM", keys.GATEWAYS, self._gateway)
+        await self._kv.ask("ZREM", keys.GATEWAYS, self._gateway)
 
     async def listen(self) -> None:
         """Hear of woken objects and ended logins until the connection breaks.
@@ -139,7 +136,7 @@ class Heartbeat:
         Then it raises `Unavailable`; what is published meanwhile is lost.
         """
         mine = keys.gateway_channel(process_of(self._gateway))
-        async for message in listen(self._kv, mine, keys.REVOKED_CHANNEL):
+        async for message in self._kv.listen(mine, keys.REVOKED_CHANNEL):
             if message is None:
                 await self._sockets.compare_tops()
             elif message[0] == mine:

@@ -22,7 +22,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey_kv import Valkey, ask
+from cfmessenger.storage.valkey import Valkey
 from gateway.live.heartbeat import DEAD_AFTER_MS
 
 logger = logging.getLogger("cfmessenger.readiness")
@@ -120,9 +120,9 @@ class Readiness:
         if lacking:
             self._said = True
             field = ("EX", SAID_FOR_S, "FIELDS", 1, gateway, lacking)
-            await ask(self._kv, "HSETEX", keys.LACKING, *field)
+            await self._kv.ask("HSETEX", keys.LACKING, *field)
         elif self._said:
-            await ask(self._kv, "HDEL", keys.LACKING, gateway)
+            await self._kv.ask("HDEL", keys.LACKING, gateway)
             self._said = False
 
     async def _compare(self, gateway: str) -> None:
@@ -142,13 +142,13 @@ class Readiness:
         None for one that has not renewed its place lately: it cannot write to Valkey
         either. If it were dead, a gateway that can write would have removed it.
         """
-        seconds, _ = await ask(self._kv, "TIME")
+        seconds, _ = await self._kv.ask("TIME")
         fresh = int(seconds) * 1000 - DEAD_AFTER_MS
-        places = await ask(self._kv, "ZRANGE", keys.GATEWAYS, 0, -1, "WITHSCORES")
+        places = await self._kv.ask("ZRANGE", keys.GATEWAYS, 0, -1, "WITHSCORES")
         if not places:
             return {}
         names, scores = places[::2], places[1::2]
-        said = await ask(self._kv, "HMGET", keys.LACKING, *names)
+        said = await self._kv.ask("HMGET", keys.LACKING, *names)
         return {
             name.decode(): frozenset((lacking or b"").decode().split())
             if float(renewed) >= fresh

@@ -14,7 +14,7 @@ from cfmessenger.link import messages as link
 from cfmessenger.storage import keys
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
-from cfmessenger.storage.valkey_kv import connect, listen
+from cfmessenger.storage.valkey import Valkey
 from tests import patience
 from tests.actors.scene import (
     Scene,
@@ -759,8 +759,8 @@ async def test_the_gateways_of_the_mirror_are_called(
     await b.until_covered()
     await settled(room)
     await room.hibernate()
-    client = connect(valkey_url)
-    heard = listen(client, keys.gateway_channel(A), keys.gateway_channel(B))
+    client = Valkey(valkey_url)
+    heard = client.listen(keys.gateway_channel(A), keys.gateway_channel(B))
     assert await anext(heard) is None
     woken = scene.start(name)
     woken.receive(a, a.attach(name, "gA.1", seq=0, covered=a.covered))
@@ -768,7 +768,7 @@ async def test_the_gateways_of_the_mirror_are_called(
         # Only the other one: A has come by itself.
         assert await anext(heard) == (keys.gateway_channel(B), name)
     await heard.aclose()
-    await client.aclose(close_connection_pool=True)
+    client.close()
 
 
 async def test_receipts_are_mirrored_now_and_then(

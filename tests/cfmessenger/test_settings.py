@@ -165,6 +165,9 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("MAX_SESSIONS_PER_USER", "-1", "expected `int` >= 0"),
         ("LOGIN_RATE", "5/0", "expected count/seconds, like 20/10, or 0 for no limit"),
         ("VALKEY_URL", "localhost:6379", "expected a URL that starts with valkey or"),
+        ("VALKEY_URL", "valkey://h?protocol=3", "the parameter protocol cannot be"),
+        ("VALKEY_URL", "unix:///s?client_name=", "the parameter client_name cannot"),
+        ("VALKEY_REPLICA_URL", "valkey://h?x=1", "the parameter cannot be used"),
         ("TURNSTILE_URL", "http://[x", "expected a URL that starts with http or https"),
         ("ALLOWED_ORIGINS", "*", "expected origins like https://example.org"),
         ("ALLOWED_ORIGINS", "https://a.b/path", "expected origins like https://"),
@@ -182,6 +185,13 @@ def test_a_bad_value_is_refused_naming_variable_and_expectation(
     name: str, value: str, expected: str
 ) -> None:
     assert refusal(**{name: value}).startswith(f"CFM_{name}: {expected}")
+
+
+def test_a_valkey_url_may_say_what_is_honoured() -> None:
+    url = "valkeys://h:1/2?db=3&protocol=2&ssl_cert_reqs=none&username=u&password=p"
+    assert Settings.load({"CFM_VALKEY_URL": url}).valkey_url == url
+    text = refusal(VALKEY_URL="valkey://cfm:s3?cr3t=x@h")
+    assert "cr3t" not in text, "a question mark may be a password's"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:

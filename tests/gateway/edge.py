@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Scope, Send
 
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
 from gateway.api.admission import Admission
 from gateway.api.hub import Services
 from gateway.app import create_app
@@ -51,9 +50,9 @@ class RecordingHub:
             raise self.error
         key = keys.presence(user_id)
         if status == "offline":
-            await ask(self.services.kv, "DEL", key)
+            await self.services.kv.ask("DEL", key)
         else:
-            await ask(self.services.kv, "HSET", key, "status", status)
+            await self.services.kv.ask("HSET", key, "status", status)
 
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         self.closed.append((login_id, code))

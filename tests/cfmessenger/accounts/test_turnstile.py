@@ -13,7 +13,7 @@ from cfmessenger.accounts.sessions import token_hash
 from cfmessenger.accounts.turnstile import REPLAY_S, Siteverify, turnstile
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import Valkey, ask, connect
+from cfmessenger.storage.valkey import Valkey
 from tests.patience import skip
 
 SECRET = "0x4AAAAAAA-a-real-one"
@@ -79,9 +79,9 @@ async def siteverify(*replies: object) -> AsyncIterator[Verifier]:
 
 @pytest.fixture
 async def kv(empty_valkey: str) -> AsyncIterator[Valkey]:
-    client = connect(empty_valkey)
+    client = Valkey(empty_valkey)
     yield client
-    await client.aclose(close_connection_pool=True)
+    client.close()
 
 
 Judge = Callable[..., Siteverify]
@@ -182,7 +182,7 @@ async def test_no_verdict_is_asked_once_more_with_the_same_key_and_never_passes(
     first, second = verifier.forms
     assert first == second and len(first["idempotency_key"]) == 36
     # The visitor may come again with the token: nobody has judged it.
-    assert await ask(kv, "EXISTS", keys.turnstile(token_hash("token"))) == 0
+    assert await kv.ask("EXISTS", keys.turnstile(token_hash("token"))) == 0
 
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
@@ -242,7 +242,7 @@ async def test_of_many_uses_at_once_one_passes_over_two_gateways(
 
 async def test_without_valkey_nothing_passes(judge: Judge) -> None:
     async with siteverify({"success": True}) as verifier:
-        away = connect("unix:///nowhere/at/all")
+        away = Valkey("unix:///nowhere/at/all")
         alone = Siteverify(away, SECRET, url=verifier.url)
         with pytest.raises(Unavailable):
             await alone.verify("token", None)

@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import valkey.asyncio
-from valkey.exceptions import NoPermissionError, ResponseError, ValkeyError
 
 from cfmessenger.cli import process
 from cfmessenger.cli.embedded_valkey import COMMANDS, EmbeddedValkey
@@ -24,8 +22,9 @@ from cfmessenger.cli.runtime import (
     Refused,
     RuntimeFolder,
 )
-from cfmessenger.storage import valkey_kv
-from cfmessenger.storage.resp import RespConnection
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage import valkey
+from cfmessenger.storage.valkey import Valkey
 from tests.patience import Stopwatch
 
 
@@ -66,21 +65,21 @@ async def running(
 
 
 @asynccontextmanager
-async def client(url: str) -> AsyncIterator[valkey.asyncio.Valkey]:
-    kv = valkey_kv.connect(url)
+async def client(url: str) -> AsyncIterator[Valkey]:
+    kv = Valkey(url)
     try:
         yield kv
     finally:
-        await kv.aclose(close_connection_pool=True)
+        kv.close()
 
 
 async def test_only_our_keys_channels_and_commands(
     tmp_path: Path, runtime: Path
 ) -> None:
     async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
-        assert await valkey_kv.require_version(kv)
-        assert await kv.set("cfm:x", "1", ex=10)
-        assert await kv.publish("cfm:x", "1") == 0
+        assert await kv.require_version()
+        assert await kv.ask("SET", "cfm:x", "1", "EX", 10)
+        assert await kv.ask("PUBLISH", "cfm:x", "1") == 0
         for refused in (
             "FLUSHALL",
             "CONFIG GET *",
@@ -95,9 +94,9 @@ async def test_only_our_keys_channels_and_commands(
             "REPLICAOF NO ONE",
             "CLIENT LIST",
         ):
-            with pytest.raises((NoPermissionError, ResponseError)) as caught:
-                await kv.execute_command(*refused.split())
-            assert "permission" in str(caught.value), refused
+            with pytest.raises(valkey.Refused) as caught:
+                await kv.ask(*refused.split())
+            assert "permission" in str(caught.value.__cause__), refused
 
 
 async def test_the_clients_send_no_more_than_they_are_told(
@@ -105,14 +104,10 @@ async def test_the_clients_send_no_more_than_they_are_told(
 ) -> None:
     """No HELLO, no CLIENT: a library that began with it would be refused everywhere."""
     async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
-        await valkey_kv.open_all(kv)
-        await valkey_kv.require_version(kv)
-        async with kv.pipeline(transaction=True) as multi:
-            multi.get("cfm:x")
-            await multi.execute()
-        heard = valkey_kv.listen(kv, "cfm:x")
+        await kv.require_version()
+        await kv.multi("cfm:x", ("GET", "cfm:x"))
+        heard = kv.listen("cfm:x")
         assert await anext(heard) is None
-        (await RespConnection.open(embedded.url)).close()
         counted = await kv.info("commandstats")
     sent = {name.removeprefix("cmdstat_") for name in counted}
     sent -= {"config|get"}  # the server's own, when it starts: we may not
@@ -123,15 +118,15 @@ async def test_every_listed_command_exists(tmp_path: Path, runtime: Path) -> Non
     # An unknown name in an ACL rule would stop the server from starting at all.
     assert len(set(COMMANDS)) == len(COMMANDS)
     async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
-        assert await kv.ping()
+        assert await kv.ask("PING")
 
 
 @pytest.mark.parametrize("user", ["", "cfm:wrong@", "default:x@"])
 async def test_nobody_else_gets_in(user: str, tmp_path: Path, runtime: Path) -> None:
     async with running(tmp_path, runtime):
         async with client(f"unix://{user}{runtime}/valkey.sock") as kv:
-            with pytest.raises(ValkeyError):
-                await kv.get("cfm:x")
+            with pytest.raises(Unavailable):
+                await kv.ask("GET", "cfm:x")
 
 
 async def test_nothing_secret_is_readable_or_in_arguments(
@@ -156,13 +151,14 @@ async def test_what_was_answered_survives_a_kill(tmp_path: Path, runtime: Path) 
     async with running(tmp_path, runtime) as (embedded, popen):
         async with client(embedded.url) as kv:
             for n in range(1, 51):
-                await kv.xadd("cfm:{room:a}:log", {"e": n}, id=f"1-{n}")
+                await kv.ask("XADD", "cfm:{room:a}:log", f"1-{n}", "e", n)
         popen.send_signal(signal.SIGKILL)
         popen.wait(10)
     async with running(tmp_path, runtime) as (embedded, _), client(embedded.url) as kv:
-        assert len(await kv.xrange("cfm:{room:a}:log")) == 50
-        with pytest.raises(ResponseError, match="equal or smaller"):
-            await kv.xadd("cfm:{room:a}:log", {"e": 0}, id="1-50")
+        assert len(await kv.ask("XRANGE", "cfm:{room:a}:log", "-", "+")) == 50
+        with pytest.raises(valkey.Refused) as caught:
+            await kv.ask("XADD", "cfm:{room:a}:log", "1-50", "e", 0)
+        assert "equal or smaller" in str(caught.value.__cause__)
 
 
 async def test_fsync_is_what_the_setting_says(tmp_path: Path, runtime: Path) -> None:
@@ -198,7 +194,7 @@ async def test_it_does_not_start_empty_over_what_is_there(
 ) -> None:
     async with running(tmp_path, runtime) as (embedded, _):
         async with client(embedded.url) as kv:
-            await kv.set("cfm:x", "1")
+            await kv.ask("SET", "cfm:x", "1")
     files = tmp_path / "valkey" / "appendonlydir"
     (files / "appendonly.aof.manifest").rename(tmp_path / "manifest")
     with pytest.raises(Refused, match=r"but not appendonly\.aof\.manifest"):
@@ -207,7 +203,7 @@ async def test_it_does_not_start_empty_over_what_is_there(
     (tmp_path / "manifest").rename(files / "appendonly.aof.manifest")
     async with running(tmp_path, runtime) as (embedded, _):
         async with client(embedded.url) as kv:
-            assert await kv.get("cfm:x") == b"1"
+            assert await kv.ask("GET", "cfm:x") == b"1"
 
 
 async def test_the_reason_names_the_damaged_file_and_a_remedy_that_works(
@@ -215,7 +211,7 @@ async def test_the_reason_names_the_damaged_file_and_a_remedy_that_works(
 ) -> None:
     async with running(tmp_path, runtime) as (embedded, _):
         async with client(embedded.url) as kv:
-            await kv.set("cfm:x", "1")
+            await kv.ask("SET", "cfm:x", "1")
     file = tmp_path / "valkey" / "appendonlydir" / "appendonly.aof.1.incr.aof"
     with file.open("ab") as tail:
         tail.write(b"garbage\r\n")
@@ -240,7 +236,7 @@ async def test_the_reason_names_the_damaged_file_and_a_remedy_that_works(
     await asyncio.to_thread(subprocess.run, ["bash", "-c", fix], **yes)
     async with running(tmp_path, runtime) as (embedded, _):
         async with client(embedded.url) as kv:
-            assert await kv.get("cfm:x") == b"1"
+            assert await kv.ask("GET", "cfm:x") == b"1"
 
 
 async def test_a_full_disk_is_found_before_everything_is_loaded(

@@ -100,7 +100,7 @@ async def test_a_wrong_password(valkey_url: str) -> None:
 async def test_a_server_that_is_too_old(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfmessenger.storage.valkey_kv.OLDEST_MAJOR", 99)
+    monkeypatch.setattr("cfmessenger.storage.valkey.OLDEST_MAJOR", 99)
     text = await sentence(CFM_VALKEY_URL=valkey_url)
     assert "Valkey 99 or newer is needed, found " in text
 

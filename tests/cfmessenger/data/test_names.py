@@ -16,7 +16,7 @@ from cfmessenger.data.store import Store
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import Rate
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask, connect
+from cfmessenger.storage.valkey import Valkey
 from tests import patience
 from tests.cfmessenger.data.conftest import Pair
 from tests.gateway.node import eventually
@@ -24,11 +24,11 @@ from tests.gateway.node import eventually
 
 @asynccontextmanager
 async def gateway(store: Store, url: str) -> AsyncIterator[tuple[Names, Directory]]:
-    kv, directory = connect(url), Directory.load()
+    kv, directory = Valkey(url), Directory.load()
     names = Names(store, kv, directory)
     async with names.following(lambda: 0):
         yield names, directory
-    await kv.aclose(close_connection_pool=True)
+    kv.close()
 
 
 async def rename(store: Store, user_id: str, name: str, **more: Any) -> None:
@@ -78,7 +78,7 @@ async def test_what_was_never_told_is_found_at_the_next_look(
 async def test_with_valkey_away_the_old_name_stays(pair: Pair) -> None:
     """A change that nobody can count is none."""
     directory = Directory.load()
-    names = Names(pair[0], connect("unix:///nowhere/at/all"), directory)
+    names = Names(pair[0], Valkey("unix:///nowhere/at/all"), directory)
     before = called(directory, "user_6")
     with pytest.raises(Unavailable):
         await names.change("user_6", {"display_name": "Alone"}, 1)
@@ -108,7 +108,7 @@ async def test_five_changes_a_minute_whatever_gateway(
 ) -> None:
     async with gateway(pair[0], valkey_url) as (one, _):
         async with gateway(pair[1], valkey_url) as (other, there):
-            await ask(one._kv, "DEL", keys.words("user_9"))  # of another database
+            await one._kv.ask("DEL", keys.words("user_9"))  # of another database
             for number in range(5):
                 names = (one, other)[number % 2]
                 await names.change("user_9", {"display_name": f"Name {number}"}, 1)
@@ -145,7 +145,7 @@ async def test_who_looks_behind_others_is_answered_in_time_too(
     file = tmp_path / "messenger.sqlite3"
     store = Store(f"sqlite:///{file}")
     await store.start(Directory.load())
-    kv = connect(valkey_url)
+    kv = Valkey(valkey_url)
     names = Names(store, kv, Directory.load())
     await store.aclose()  # no reader has the file open
     stranger = sqlite3.connect(file, isolation_level=None)
@@ -158,4 +158,4 @@ async def test_who_looks_behind_others_is_answered_in_time_too(
     stranger.close()
     await names.refresh()
     await store.aclose()
-    await kv.aclose(close_connection_pool=True)
+    kv.close()

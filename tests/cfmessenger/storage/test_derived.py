@@ -11,7 +11,7 @@ from cfmessenger.storage import derived as derived_module
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S, DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey_kv import connect, listen
+from cfmessenger.storage.valkey import Valkey
 from tests.valkey_proxy import proxied
 
 
@@ -168,10 +168,10 @@ async def test_only_the_latest_rooms_of_a_user_are_kept(
 async def test_gateways_are_called_on_their_channels(
     log: ValkeyLog, valkey_url: str, user: str
 ) -> None:
-    client = connect(valkey_url)
+    client = Valkey(valkey_url)
     gateways = {f"g1{user}", f"g2{user}"}
     channels = [keys.gateway_channel(gateway) for gateway in sorted(gateways)]
-    heard = listen(client, *channels)
+    heard = client.listen(*channels)
     assert await anext(heard) is None
     derived = DerivedKeys(log)
     derived.call_gateways(gateways, "room:x")
@@ -179,7 +179,7 @@ async def test_gateways_are_called_on_their_channels(
     found = [await anext(heard) for _ in channels]
     assert found == [(channel, "room:x") for channel in channels]
     await heard.aclose()
-    await client.aclose(close_connection_pool=True)
+    client.close()
 
 
 async def test_what_collects_meanwhile_is_one_pipeline(valkey_url: str) -> None:

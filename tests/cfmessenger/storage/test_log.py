@@ -18,7 +18,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage import log as log_module
 from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
-from cfmessenger.storage.resp import RespConnection
+from cfmessenger.storage.valkey import Refused, UnknownOutcome
 from tests import patience
 from tests.effort import tries
 from tests.valkey_proxy import Proxy
@@ -138,11 +138,12 @@ def own_valkey(folder: Path) -> Iterator[str]:
 
 
 async def reached(url: str) -> ValkeyLog:
+    log = ValkeyLog(url, LENGTH)
     async with patience.within(10):
         while True:
             try:
-                (await RespConnection.open(url)).close()
-                return ValkeyLog(url, LENGTH)
+                await log.ask("PING")
+                return log
             except Unavailable:
                 await asyncio.sleep(0.01)
 
@@ -214,7 +215,7 @@ async def test_a_refusal_of_another_kind_is_not_fencing(log: ValkeyLog) -> None:
     await log.execute([("SET", keys.log(bad), "not a stream")])
     for batch in (events(1), events(1, 2)):
         outcomes = await log.commit([Commit(bad, 1, batch)])
-        assert [type(outcome) for outcome in outcomes] == [Unavailable]
+        assert [type(outcome) for outcome in outcomes] == [Refused]
     with pytest.raises(Unavailable):
         await log.activate(bad)
     await append(log, good, 1, 1)
@@ -245,7 +246,7 @@ async def test_a_cut_leaves_the_outcome_unknown_until_the_next_epoch(
     flying = asyncio.create_task(far.commit([Commit(name, 1, events(1))]))
     await proxy.until_kept()
     proxy.cut()
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnknownOutcome):
         await flying
     proxy.flow()
     assert await far.activate(name) == (2, 1, 1, None, 1), "it had landed"
@@ -261,7 +262,7 @@ async def test_what_lands_late_lands_below_the_fence(
     await proxy.until_appends(1)
     held = proxy.pipes[0]
     held.cut()
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnknownOutcome):
         await flying
     assert await far.activate(name) == (2, 1, 0, None, 0)
     proxy.flow()  # the network delivers the old append at last
@@ -279,7 +280,7 @@ async def test_no_answer_in_time_drops_the_connection(
     with monkeypatch.context() as hurried:
         hurried.setattr(log_module, "COMMIT_TIMEOUT_S", 0.05)
         proxy.lose_replies = True
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnknownOutcome):
             await far.commit([Commit(name, 1, events(1))])
     proxy.lose_replies = False
     # A late answer to the first would be taken for the answer to the second.
@@ -337,7 +338,7 @@ async def test_a_mirror_without_an_answer_is_unknown(
     monkeypatch.setattr(log_module, "COMMIT_TIMEOUT_S", 0.05)
     await far.epoch("room:none")
     proxy.stall()
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnknownOutcome):
         await far.save(fresh_name(), 1, b"", final=True)
 
 

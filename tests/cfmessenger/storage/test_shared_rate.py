@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cfmessenger.storage.shared_rate import SharedRate
-from cfmessenger.storage.valkey_kv import Valkey, ask, connect
+from cfmessenger.storage.valkey import Valkey
 
 
 @pytest.fixture
 async def kv(empty_valkey: str) -> AsyncIterator[Valkey]:
-    client = connect(empty_valkey)
+    client = Valkey(empty_valkey)
     yield client
-    await client.aclose(close_connection_pool=True)
+    client.close()
 
 
 async def test_each_key_has_its_own_places(kv: Valkey) -> None:
@@ -21,4 +21,4 @@ async def test_each_key_has_its_own_places(kv: Valkey) -> None:
     assert [await rate.take("cfm:a") for _ in range(2)] == [0, 0]
     assert 59_000 < await rate.take("cfm:a") <= 60_000
     assert await rate.take("cfm:b") == 0
-    assert len(await ask(kv, "HGETALL", "cfm:a")) == 2
+    assert len(await kv.ask("HGETALL", "cfm:a")) == 2 * 2

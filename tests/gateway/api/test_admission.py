@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from cfmessenger.link.messages import text_frame
-from cfmessenger.storage.valkey_kv import connect as kv_connect
+from cfmessenger.storage.valkey import Valkey
 from gateway.api.admission import Admission, authorise_upgrade
 from gateway.app import create_app
 from gateway.envelope import Refusal, refuse
@@ -299,7 +299,7 @@ async def test_valkey_away_is_a_503(
     edge: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = await edge.login("user_1")
-    away = kv_connect("unix:///nowhere/at/all")
+    away = Valkey("unix:///nowhere/at/all")
     monkeypatch.setattr(edge.services.sessions, "_kv", away)
     answer = await knock(edge, "/api/ws/presence", **bearer(token))
     assert answer == {"status": 503, "code": "UNAVAILABLE"}

@@ -14,9 +14,10 @@ from cfmessenger.chat.history import KeptRow
 from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask, connect
+from cfmessenger.storage.valkey import Valkey
 from cfmessenger.wire.events import ChatMessage
 from cfmessenger.wire.protocol import encode
+from tests import patience
 from tests.gateway.edge import Gateway, data_of, gateway, refused
 
 PERSON = {"userId": "user_1", "token": "any"}
@@ -257,7 +258,7 @@ async def test_with_what_is_no_session(edge: Gateway, method: str, path: str) ->
     token = await edge.login("user_1")
     other = await edge.login("user_2")
     dead = await edge.login("user_3")
-    await ask(edge.services.kv, "DEL", keys.session(token_hash(dead)))
+    await edge.services.kv.ask("DEL", keys.session(token_hash(dead)))
     for wrong in ("x", token[:-1], token[:-1] + "~", "A" * 43, dead, f"{token} x"):
         async with edge.client(wrong) as http:
             answer = await http.request(method, path)
@@ -289,18 +290,17 @@ async def test_logout_ends_the_session_and_tells_everybody(edge: Gateway) -> Non
     token = await edge.login("user_1")
     another = await edge.login("user_1")
     login_id = (await edge.services.sessions.get(token)).login_id
-    subscriber = connect(edge.services.settings.valkey_url).pubsub()
-    await subscriber.subscribe(REVOKED_CHANNEL)
-    assert (await subscriber.get_message(timeout=30))["type"] == "subscribe"
+    heard = edge.services.kv.listen(REVOKED_CHANNEL)
+    assert await anext(heard) is None
     async with edge.client(token) as http:
         assert data_of(await http.post("/api/auth/logout")) == {"success": True}
         refused(await http.post("/api/auth/logout"), 401, "AUTH_EXPIRED")
-    assert (await subscriber.get_message(timeout=30))["data"] == login_id.encode()
+    async with patience.within(30):
+        assert await anext(heard) == (REVOKED_CHANNEL, login_id)
     assert edge.hub.closed[-1] == (login_id, 4501)
     async with edge.client(another) as http:
         assert data_of(await http.get("/api/auth/me"))["id"] == "user_1"
-    await subscriber.aclose()
-    await subscriber.connection_pool.disconnect()
+    await heard.aclose()
 
 
 async def test_me_is_the_user_with_live_status(fresh: Gateway) -> None:
@@ -327,10 +327,10 @@ async def test_a_request_slides_the_session(edge: Gateway) -> None:
     token = await edge.login("user_1")
     key = keys.session(token_hash(token))
     now = int(time.time() * 1000)
-    await ask(edge.services.kv, "HSET", key, "expiresAt", now + 300_000)
+    await edge.services.kv.ask("HSET", key, "expiresAt", now + 300_000)
     async with edge.client(token) as http:
         data_of(await http.get("/api/auth/me"))
-    end = int(await ask(edge.services.kv, "HGET", key, "expiresAt"))
+    end = int(await edge.services.kv.ask("HGET", key, "expiresAt"))
     assert end - now > 1_199_000
 
 
@@ -343,9 +343,9 @@ async def test_people_with_live_status_then_the_bots_in_rotation(
 ) -> None:
     directory = fresh.services.directory
     bots = [bot.id for bot in directory.bots][:2]
-    await ask(fresh.services.kv, "SADD", keys.BOTS_ACTIVE, *bots, "no_such_bot")
-    await ask(fresh.services.kv, "HSET", keys.presence("user_2"), "status", "busy")
-    await ask(fresh.services.kv, "HSET", keys.presence("user_3"), "status", "odd")
+    await fresh.services.kv.ask("SADD", keys.BOTS_ACTIVE, *bots, "no_such_bot")
+    await fresh.services.kv.ask("HSET", keys.presence("user_2"), "status", "busy")
+    await fresh.services.kv.ask("HSET", keys.presence("user_3"), "status", "odd")
     async with fresh.client() as http:
         listed = data_of(await http.get(path))
     assert [user["id"] for user in listed] == [p.id for p in directory.people] + bots
@@ -360,9 +360,9 @@ async def test_people_with_live_status_then_the_bots_in_rotation(
 
 async def test_bots_that_are_switched_off_are_not_listed(fresh: Gateway) -> None:
     kv = fresh.services.kv
-    await ask(kv, "SADD", keys.BOTS_ACTIVE, fresh.services.directory.bots[0].id)
+    await kv.ask("SADD", keys.BOTS_ACTIVE, fresh.services.directory.bots[0].id)
     for enabled, expected in (("0", 0), ("1", 1)):
-        await ask(kv, "SET", keys.BOT_ENABLED, enabled)
+        await kv.ask("SET", keys.BOT_ENABLED, enabled)
         async with fresh.client() as http:
             listed = data_of(await http.get("/api/users"))
         assert sum(user["isAiBot"] for user in listed) == expected
@@ -373,7 +373,7 @@ async def test_without_bots_none_is_listed_whatever_is_remembered(
 ) -> None:
     async with gateway(valkey_url, bots_active="0") as edge, edge.client() as http:
         bot = edge.services.directory.bots[0].id
-        await ask(edge.services.kv, "SADD", keys.BOTS_ACTIVE, bot)
+        await edge.services.kv.ask("SADD", keys.BOTS_ACTIVE, bot)
         listed = data_of(await http.get("/api/users"))
     assert not any(user["isAiBot"] for user in listed)
 
@@ -406,9 +406,9 @@ async def test_rooms_with_a_session_add_the_direct_ones_latest_first(
 ) -> None:
     with_2, with_3 = "dm_user_1__user_2", "dm_user_1__user_3"
     index = keys.user_rooms("user_1")
-    await ask(fresh.services.kv, "ZADD", index, 10, with_2, 20, with_3)
-    await ask(fresh.services.kv, "ZADD", index, 30, "dm_user_1__gone")
-    await ask(fresh.services.kv, "ZADD", index, 40, "dm_user_8__user_9")
+    await fresh.services.kv.ask("ZADD", index, 10, with_2, 20, with_3)
+    await fresh.services.kv.ask("ZADD", index, 30, "dm_user_1__gone")
+    await fresh.services.kv.ask("ZADD", index, 40, "dm_user_8__user_9")
     fresh.log.rooms[f"room:{with_2}"] = [
         chat(with_2, seq, "user_1" if seq == 2 else "user_2") for seq in range(1, 60)
     ]
@@ -443,7 +443,7 @@ async def test_what_is_unread_follows_the_read_mark_and_not_the_mirror(
 ) -> None:
     room = "dm_user_1__user_2"
     name, kv = f"room:{room}", fresh.services.kv
-    await ask(kv, "ZADD", keys.user_rooms("user_1"), 10, room)
+    await kv.ask("ZADD", keys.user_rooms("user_1"), 10, room)
     fresh.log.rooms[name] = [chat(room, seq, "user_2") for seq in range(1, 6)]
     async with fresh.client(await fresh.login("user_1")) as http:
 
@@ -457,9 +457,9 @@ async def test_what_is_unread_follows_the_read_mark_and_not_the_mirror(
         fresh.log.mirrors[name] = snapshot({"user_1": 2, "user_2": 5})
         assert await unread() == 3
         for mark in (3, 5):
-            await ask(kv, "ZADD", keys.reads(name), "GT", mark, "user_1")
+            await kv.ask("ZADD", keys.reads(name), "GT", mark, "user_1")
             assert await unread() == 5 - mark
-        await ask(kv, "ZADD", keys.reads(name), "GT", 9, "user_2")
+        await kv.ask("ZADD", keys.reads(name), "GT", 9, "user_2")
         fresh.log.rooms[name].append(chat(room, 6, "user_2"))
         assert await unread() == 1
 
@@ -702,7 +702,7 @@ async def test_everything_that_needs_valkey_says_503_without_it(
     edge: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = await edge.login("user_1")
-    away = connect("unix:///nowhere/at/all")
+    away = Valkey("unix:///nowhere/at/all")
     monkeypatch.setattr(edge.services, "kv", away)
     for part in ("sessions", "tickets"):
         monkeypatch.setattr(getattr(edge.services, part), "_kv", away)

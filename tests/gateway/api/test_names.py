@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
-from valkey.asyncio import Valkey
 
 import gateway.live.sockets
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import PRESENCE
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
+from cfmessenger.storage.valkey import Valkey
 from gateway.live.stub import Stub
 from tests.gateway.edge import data_of, refused
 from tests.gateway.node import (
@@ -50,7 +49,7 @@ async def user_id(node: Node) -> str:
     """Somebody whose name was not changed within the last minute, who chose nothing."""
     chosen = next(_people)
     kv = node.gateways[0].services.kv
-    await ask(kv, "DEL", keys.words(chosen))
+    await kv.ask("DEL", keys.words(chosen))
     return chosen
 
 
@@ -574,7 +573,7 @@ async def test_a_choice_survives_the_registry(node: Node, user_id: str) -> None:
     kv, key = node.gateways[0].services.kv, keys.presence(user_id)
 
     async def written() -> bool:
-        return bool(await ask(kv, "HGET", key, "chosen") == b"offline")
+        return bool(await kv.ask("HGET", key, "chosen") == b"offline")
 
     await eventually(written)
     await node.kill(PRESENCE)
@@ -647,7 +646,7 @@ def _at_a_write(
 
 
 async def _gone(kv: Valkey, key: str) -> bool:
-    return await ask(kv, "HGET", key, "status") is None
+    return await kv.ask("HGET", key, "status") is None
 
 
 async def test_a_choice_that_a_room_alone_remembers_reaches_the_registry(

@@ -8,7 +8,7 @@ import valkey
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.storage.valkey import Valkey
 from gateway import metrics
 from gateway.api import whereabouts
 from gateway.api.whereabouts import Whereabouts
@@ -80,7 +80,7 @@ def server() -> Iterator[OwnValkey]:
 async def test_a_valkey_that_hangs_or_is_empty_leaves_them_out(
     server: OwnValkey,
 ) -> None:
-    kv = connect(server.url)
+    kv = Valkey(server.url)
     await server.answers()
     shown = Whereabouts(kv)
     metrics.PLACEMENT.show({"hot": 3}, 0.5)
@@ -93,4 +93,4 @@ async def test_a_valkey_that_hangs_or_is_empty_leaves_them_out(
     assert watch.seconds < 2 * whereabouts.PATIENCE_S + 0.5
     assert "cfm_hottest_room_share" not in metrics.exposition().decode()
     server.thaw()
-    await kv.aclose(close_connection_pool=True)
+    kv.close()

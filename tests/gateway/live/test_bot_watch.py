@@ -14,7 +14,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.storage.valkey import Valkey
 from gateway.live import bots as bots_module
 from gateway.live.bots import BotWatch
 
@@ -59,7 +59,7 @@ class Desk:
         self.director, self.registry = Object(inbox.decode), Object(decode_notification)
         self.watching = True
         self.clock = Hours()
-        self.kv = connect(url)
+        self.kv = Valkey(url)
         self._watch = BotWatch(self.kv, Directory.load(), self, self.clock)
 
     def object(self, name: str) -> Object:
@@ -93,7 +93,7 @@ async def desk(
     monkeypatch.setattr(bots_module, "JITTER_S", 0.0)
     made = Desk(empty_valkey)
     yield made
-    await made.kv.aclose(close_connection_pool=True)
+    made.kv.close()
 
 
 @pytest.fixture

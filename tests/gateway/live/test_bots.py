@@ -24,7 +24,7 @@ from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.ids import DIRECTOR, PRESENCE, direct_room
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
+from cfmessenger.storage.valkey import pairs
 from gateway.live import bots as bots_module
 from tests.gateway.edge import data_of
 from tests.gateway.node import Node, Socket, eventually, live, new_room, own_valkey
@@ -88,15 +88,14 @@ async def party(valkey_url: str, gateways: int = 1, **more: str) -> AsyncIterato
 
 async def _rotated(node: Node, count: int) -> bool:
     kv = node.gateways[0].services.kv
-    return len(await ask(kv, "SMEMBERS", keys.BOTS_ACTIVE)) == count
+    return len(await kv.ask("SMEMBERS", keys.BOTS_ACTIVE)) == count
 
 
 async def figures(node: Node) -> Figures:
     """Today's, of all bots together."""
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    stored = await ask(
-        node.gateways[0].services.kv, "HGETALL", keys.bots_metrics(today)
-    )
+    kv = node.gateways[0].services.kv
+    stored = pairs(await kv.ask("HGETALL", keys.bots_metrics(today)))
     found: Counter[str] = Counter()
     for field, value in stored.items():
         found[field.decode().rpartition(":")[2]] += int(value)
@@ -156,7 +155,7 @@ async def test_those_in_rotation_are_seen_on_every_gateway(valkey_url: str) -> N
         on_first = await listed(node)
         assert len(on_first) == 4
         assert await listed(node, 1) == on_first
-        line = await ask(node.gateways[0].services.kv, "GET", keys.BOTS_LINE)
+        line = await node.gateways[0].services.kv.ask("GET", keys.BOTS_LINE)
         assert {bot.encode() for bot in ALL} == set(line.split())
         assert {bot.encode() for bot in on_first} == set(line.split()[-4:])
         for watcher in watchers:
@@ -195,7 +194,7 @@ async def test_switched_off_they_leave_and_say_nothing(valkey_url: str) -> None:
         await eventually(_sees(watcher, ALL))
         room = new_room()
         al = await node.enter("user_2", room)
-        await ask(kv, "SET", keys.BOT_ENABLED, "0")
+        await kv.ask("SET", keys.BOT_ENABLED, "0")
         await eventually(_sees(watcher, set()))
         assert await listed(node) == set()
         await al.say(f"@{DJ.id} are you there?")
@@ -204,7 +203,7 @@ async def test_switched_off_they_leave_and_say_nothing(valkey_url: str) -> None:
             return (await figures(node))["refused_off"] == 1
 
         await eventually(refused)
-        await ask(kv, "SET", keys.BOT_ENABLED, "1")
+        await kv.ask("SET", keys.BOT_ENABLED, "1")
         await eventually(_sees(watcher, ALL))
         echo = await al.say(f"@{DJ.id} and now?")
         await answered(al, echo, DJ)
@@ -220,7 +219,7 @@ async def test_switched_off_under_an_answer_it_is_not_given(
         al = await node.enter("user_1", room)
         await al.say(f"@{DJ.id} hello")
         await al.wait("typing", senderId=DJ.id, isTyping=True)
-        await ask(node.gateways[0].services.kv, "SET", keys.BOT_ENABLED, "0")
+        await node.gateways[0].services.kv.ask("SET", keys.BOT_ENABLED, "0")
         await al.wait("typing", senderId=DJ.id, isTyping=False)
         assert not answers(await log_of(node, room))
 
@@ -293,12 +292,12 @@ async def test_who_is_off_duty_says_who_is_on_and_what_is_switched_off_is_silent
         crowd = await node.enter("user_1", new_room())
         await answered(crowd, await crowd.say(f"@{on} hi"), _bot(on))
         kv = node.gateways[0].services.kv
-        await ask(kv, "SET", keys.BOT_ENABLED, "0")
+        await kv.ask("SET", keys.BOT_ENABLED, "0")
         await crowd.say(f"@{on} over the quota")  # one excuse of either kind
         await eventually(lambda: _counted(node, refused_off=1))
         await crowd.say(f"@{off.id} off duty")
         await eventually(lambda: _counted(node, refused_off=2))
-        await ask(kv, "SET", keys.BOT_ENABLED, "1")
+        await kv.ask("SET", keys.BOT_ENABLED, "1")
         log = await log_of(node, room)
         assert sum(answers(log).values()) == 1
         assert f"re.{again['seq']}" not in answers(log)

@@ -6,7 +6,6 @@ import pytest
 import valkey.asyncio
 
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
 from tests.gateway.node import Node, eventually, live, new_room, own_valkey
 from tests.wire_rows import wire
 
@@ -17,7 +16,7 @@ async def test_a_gateway_renews_its_place_and_gives_it_up(valkey_url: str) -> No
         names = [node.hub(gateway).gateway for gateway in (0, 1)]
 
         async def renewed(name: str) -> int | None:
-            score = await ask(kv, "ZSCORE", keys.GATEWAYS, name)
+            score = await kv.ask("ZSCORE", keys.GATEWAYS, name)
             return None if score is None else int(float(score))
 
         for name in names:
@@ -82,8 +81,8 @@ async def test_a_gateway_is_called_back_to_an_object_that_woke(
         await node.asleep(f"room:{room}")
         kv = node.gateways[0].services.kv
         channel = keys.gateway_channel(node.hub().gateway)
-        await ask(kv, "PUBLISH", channel, "room:unknown")
-        await ask(kv, "PUBLISH", channel, f"room:{room}")
+        await kv.ask("PUBLISH", channel, "room:unknown")
+        await kv.ask("PUBLISH", channel, f"room:{room}")
 
         async def awake() -> bool:
             return f"room:{room}" in await node.described()

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey_kv import ask
 from gateway.live import logins
 from tests.gateway.edge import data_of
 from tests.gateway.node import (
@@ -125,7 +124,7 @@ async def test_a_lost_word_is_found_at_the_next_look(
     services = node.gateways[1].services
     session = await services.sessions.get(tab.token)
     assert session is not None
-    await ask(services.kv, "DEL", keys.session(session.token_hash))
+    await services.kv.ask("DEL", keys.session(session.token_hash))
     assert await tab.closed() == 4500
 
 

@@ -250,16 +250,16 @@ async def test_who_lacks_nothing_leaves_nothing_and_what_is_said_runs_out(
 ) -> None:
     async with gateways(empty_valkey, "", "") as [(one, node), (two, _)]:
         kv = two.services.kv
-        assert not await kv.exists("cfm:gateways:lacking")
+        assert not await kv.ask("EXISTS", "cfm:gateways:lacking")
         node.why_not = "no socket"
         await answers(one, 503, "wake")
         name = one.hub.gateway
         ask = ("HPTTL", "cfm:gateways:lacking", "FIELDS", 1, name)
-        [left] = await kv.execute_command(*ask)  # type: ignore[no-untyped-call]
+        [left] = await kv.ask(*ask)
         assert 0 < left <= 5000
         node.why_not = ""
         await answers(one, 200)
-        assert not await kv.exists("cfm:gateways:lacking")
+        assert not await kv.ask("EXISTS", "cfm:gateways:lacking")
 
 
 async def test_the_answer_is_the_same_while_it_is_found_out_again(

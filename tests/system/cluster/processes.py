@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.cli import process
-from cfmessenger.storage.valkey_kv import connect
+from cfmessenger.storage import valkey
 from tests.gateway.node import OwnValkey
 from tests.patience import Stopwatch
 
@@ -129,13 +129,13 @@ class GatewayProcess(Process):
 
     async def login(self, user_id: str) -> str:
         """A session, as the login would have made it."""
-        kv = connect(self._valkey_url)
+        kv = valkey.Valkey(self._valkey_url)
         try:
             sessions = Sessions(kv, ttl_s=1200, replica=kv, clock=_now_ms)
             token, _ = await sessions.create(user_id, "uk")
             return token
         finally:
-            await kv.aclose(close_connection_pool=True)
+            kv.close()
 
 
 def _now_ms() -> int:

@@ -469,13 +469,13 @@ LABELS: dict[str, Label] = {
     ),
     "V-3": Label(
         "TLS to Valkey can be had.",
-        _in("cfmessenger/storage/test_valkey_kv", "the_schemes"),
+        _in("cfmessenger/storage/test_valkey", "the_schemes"),
     ),
     "V-4": Label(
         "Not a server that is too old.",
         (
             *_in(
-                "cfmessenger/storage/test_valkey_kv",
+                "cfmessenger/storage/test_valkey",
                 "older_and_other_servers_are_refused",
             ),
             *_in(_STATIC, "c3_what_is_locked_has_the_known_fixes"),

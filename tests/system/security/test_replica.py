@@ -18,7 +18,7 @@ import pytest
 from cfmessenger.accounts import sessions as module
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.errors import Unavailable
-from cfmessenger.storage.valkey_kv import Valkey, connect
+from cfmessenger.storage.valkey import Valkey
 from tests.gateway.node import OwnValkey, eventually, live, new_room
 from tests.valkey_proxy import Proxy
 
@@ -54,8 +54,8 @@ class Scene:
         self.primary = primary
         self.replica = replica
         self.line = line
-        self.kv: Valkey = connect(primary.url, timeout_s=TIMEOUT_S)
-        self.copy: Valkey = connect(replica.url, timeout_s=TIMEOUT_S)
+        self.kv = Valkey(primary.url, timeout_s=TIMEOUT_S)
+        self.copy = Valkey(replica.url, timeout_s=TIMEOUT_S)
         self.sessions = Sessions(self.kv, ttl_s=1200, replica=self.copy)
 
     async def arrived(self) -> None:
@@ -66,7 +66,7 @@ class Scene:
 
     async def aclose(self) -> None:
         for client in (self.kv, self.copy):
-            await client.aclose(close_connection_pool=True)
+            client.close()
 
 
 def _made(folder: str, name: str) -> Path:

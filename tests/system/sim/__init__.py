@@ -3,7 +3,7 @@ virtual world (design.md §11, after FoundationDB and TigerBeetle).
 
 What runs is the product, unchanged: `gateway.Sockets` with its `Connection`s, `Stub`s,
 `Links` and `Heartbeat`, `actors.Host` with its `Activation`s, gates, `Release` and
-`Committer`, `ValkeyLog` over `RespConnection`, and the machines. What is played is what
+`Committer`, `Valkey` and `ValkeyLog`, and the machines. What is played is what
 lies beneath: the event loop and its clock (`sim_loop`), the network (`network`), the
 Valkey server (`fake_valkey`), the namespace (`namespace`), and people (`workload`). A
 seed decides everything: latencies, cuts at any byte, crashes at any await, freezes,

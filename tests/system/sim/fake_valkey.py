@@ -1,7 +1,7 @@
 """A Valkey server of its own words: what the product asks of it, and how it fails.
 
-It speaks RESP over the simulated network, so `ValkeyLog` and `RespConnection` above it
-are the real ones. Replies leave once the append-only file is on disk (`appendfsync
+It speaks RESP over the simulated network, so `Valkey` and `ValkeyLog` above it are the
+real ones. Replies leave once the append-only file is on disk (`appendfsync
 always`): what was answered survives a crash, what was not may go, newest first.
 `tests/system/sim/test_fake_valkey.py` holds it to what a real server answers.
 """

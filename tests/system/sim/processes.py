@@ -30,12 +30,12 @@ from cfmessenger.link.namespace import Address
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage.log import Fenced, ValkeyLog
+from cfmessenger.storage.valkey import Valkey
 from cfmessenger.wire.protocol import Status
 from gateway.api.admission import Admission
 from gateway.live.sockets import Sockets
 from gateway.server.handshake import CONNECTION
 from gateway.server.websocket_protocol import Listener
-from tests.system.sim.fake_kv import FakeKv
 from tests.system.sim.fake_valkey import URL
 from tests.system.sim.history import MESSAGES, POISON
 from tests.system.sim.names import SimStore, directory_of
@@ -141,7 +141,7 @@ class GatewayProcess:
         return self.process.name
 
     async def _boot(self) -> None:
-        world, kv = self.world, FakeKv()
+        world, kv = self.world, Valkey(URL)
         if world.plan.rename_p:
             self.names = Names(SimStore(world), kv, self.directory)  # type: ignore[arg-type]
         services: Any = SimpleNamespace(

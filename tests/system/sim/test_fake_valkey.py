@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 from libvalkey import Reader, ReplyError
 
-from cfmessenger.storage.resp import RespConnection
+from cfmessenger.storage.valkey import Valkey
 from tests.system.sim.fake_valkey import FakeValkey, Session, encode
 from tests.system.sim.network import Network
 from tests.system.sim.sim_loop import Process, SimLoop, Stuck
@@ -101,7 +101,7 @@ async def test_it_answers_as_a_real_server_does(seed: int, valkey_url: str) -> N
     names = [
         f"cfm:{{{name}}}:{kind}" for kind in ("log", "mirror", "gateways", "loads")
     ]
-    real = await RespConnection.open(valkey_url)
+    real = Valkey(valkey_url)
     with Played() as played:
         try:
             for _ in range(300):

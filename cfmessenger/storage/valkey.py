@@ -1,0 +1,280 @@
+"""The one client of Valkey: every command that this product sends goes through here.
+
+A `Server` keeps the one connection that everybody shares (`resp.py`), and opens another
+when that is lost. A `Valkey` is what the rest of the product holds: it knows which
+server has a key, packs pipelines, and listens to channels on connections of their own.
+
+Nothing is sent twice (design.md §3.4). What fails is an `Unavailable`: a plain one was
+not sent, `Refused` was answered with an error, and of an `UnknownOutcome` nobody knows
+whether it was done; only who sent it knows what that means.
+
+valkey-py has two uses. libvalkey, an extra of it, packs and parses. Itself it makes TLS
+contexts from a URL's `ssl_*` parameters, and is loaded for that alone: it would cost
+each actor process 5 MiB. Its client is for tests that look at a server as its
+administrator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NamedTuple
+
+from cfmessenger.backoff import Backoff
+from cfmessenger.errors import Unavailable
+from cfmessenger.flights import Flights
+from cfmessenger.storage.resp import (
+    Command,
+    Connection,
+    Refused,
+    ReplyError,
+    UnknownOutcome,
+    checked,
+    endpoint_of,
+    pack,
+)
+
+__all__ = [
+    "EXEC",
+    "MULTI",
+    "Command",
+    "Multi",
+    "Refused",
+    "ReplyError",
+    "Server",
+    "TooOld",
+    "UnknownOutcome",
+    "Valkey",
+    "checked",
+    "key_of",
+    "pack",
+    "pairs",
+]
+
+TIMEOUT_S = 2.0
+"""For a connection, and for replies where nobody says otherwise."""
+SILENCE_S = 5.0
+REST_FIRST_S, REST_MOST_S = 0.01, 0.25
+"""The longest waits before a second attempt to connect, and before any."""
+OLDEST_MAJOR = 9
+"""Sessions and rates live in hash fields that expire by themselves (HSETEX)."""
+
+
+MULTI, EXEC = pack([("MULTI",)]), pack([("EXEC",)])
+
+
+class TooOld(Exception):
+    """The server answers, but is not Valkey >= 9 (or is another product)."""
+
+
+class Multi(NamedTuple):
+    """Commands that are done together or not at all: one item of a pipeline.
+
+    Its reply is the list of theirs, or one `ReplyError` if none was done. `key` decides
+    which server it goes to; all its keys have to be there.
+    """
+
+    key: str
+    commands: Sequence[Command]
+
+
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Names and values, as HGETALL and XINFO answer them one after the other."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def key_of(command: Command | Multi) -> str:
+    """The key or channel that decides which server a command goes to: its first, which
+    several outside a `Multi` have to be together with. "": any server will do."""
+    if isinstance(command, Multi):
+        return command.key
+    at = 2 if command[0] == "XINFO" else 1
+    return str(command[at]) if len(command) > at else ""
+
+
+class Server:
+    """One Valkey server: the connection that all share, opened on demand."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        endpoint_of(url)
+        self._url = url
+        self._timeout_s = timeout_s
+        # The last that was opened, perhaps lost since; None: none yet, or closed.
+        self._connection: Connection | None = None
+        self._opening = Flights[Connection]()  # until `close`
+        self._backoff = Backoff(random.uniform, base_s=REST_FIRST_S, cap_s=REST_MOST_S)
+        self._failed = False  # the last attempt to connect has
+
+    async def send(
+        self, packed: bytes, replies: int, timeout_s: float | None = None
+    ) -> list[Any]:
+        """`Connection.send` within so many seconds, connecting included."""
+        deadline = asyncio.get_running_loop().time() + (timeout_s or self._timeout_s)
+        connection = self._connection
+        if connection is None or connection.lost:
+            opening = self._opening
+            try:
+                async with asyncio.timeout_at(deadline):
+                    connection = await opening.join("", lambda: self._share(opening))
+            except TimeoutError as error:
+                self.close()  # nobody else joins an attempt that is as good as over
+                raise Unavailable(message="Valkey cannot be reached.") from error
+        return await connection.send(packed, replies, deadline)
+
+    async def _share(self, opening: Flights[Connection]) -> Connection:
+        opened = await self.connect()
+        if opening is self._opening:
+            self._connection = opened
+        else:
+            opened.close()  # we were closed while it was being opened
+        return opened
+
+    async def connect(self) -> Connection:
+        """A new connection, for a subscription. Raises `Unavailable`.
+
+        After an attempt that failed the next one waits, so that a server that is away
+        is not called in a busy loop.
+        """
+        if self._failed:
+            await asyncio.sleep(self._backoff.delay())
+        try:
+            opened = await Connection.open(self._url, self._timeout_s)
+        except Unavailable:
+            self._failed = True
+            raise
+        self._failed = False
+        self._backoff.reset()
+        return opened
+
+    def close(self) -> None:
+        """Drop the shared connection; the next command opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._opening = Flights()
+
+
+class Valkey:
+    """A client; nothing is contacted before the first command.
+
+    Whoever waits `timeout_s` for a connection or a reply gets an `Unavailable`, and
+    every method may raise it. Raises ValueError for a URL that cannot be meant.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._server = Server(url, timeout_s)
+
+    def server_of(self, key: str) -> Server:
+        """Where a key is. There is one server; if there were many, this would choose by
+        what is in the braces of the key, and `execute` would ask it for each item."""
+        return self._server
+
+    async def execute(
+        self, items: Sequence[Command | Multi], timeout_s: float | None = None
+    ) -> list[Any]:
+        """Commands and their replies, in order and in one round trip; not atomic.
+
+        An error reply is a `ReplyError` in the list.
+        """
+        if not items:
+            return []
+        packed: list[bytes] = []
+        replies = 0
+        for item in items:
+            if isinstance(item, Multi):
+                packed += (MULTI, pack(item.commands), EXEC)
+                replies += len(item.commands) + 2
+            else:
+                packed.append(pack([item]))
+                replies += 1
+        server = self.server_of(key_of(items[0]))
+        found = await server.send(b"".join(packed), replies, timeout_s)
+        return found if replies == len(items) else _folded(items, iter(found))
+
+    async def ask(self, *command: Any) -> Any:
+        """One command and its reply."""
+        (reply,) = await self.execute([command])
+        return checked(reply)
+
+    async def ask_all(self, *commands: Command) -> list[Any]:
+        """Their replies, in order and in one round trip; not atomic."""
+        return [checked(reply) for reply in await self.execute(commands)]
+
+    async def multi(self, key: str, *commands: Command) -> list[Any]:
+        """The replies of a `Multi`."""
+        (replies,) = await self.execute([Multi(key, commands)])
+        return [checked(reply) for reply in checked(replies)]
+
+    async def info(self, section: str) -> dict[str, str]:
+        """What the server says of itself."""
+        lines = (await self.ask("INFO", section)).decode().splitlines()
+        return dict(line.partition(":")[::2] for line in lines if ":" in line)
+
+    async def require_version(self) -> str:
+        """The server's version; raises `TooOld` below 9."""
+        server = await self.info("server")
+        version = server.get("valkey_version", "")
+        major = version.partition(".")[0]
+        if not major.isdigit() or int(major) < OLDEST_MAJOR:
+            found = version or f"{server.get('redis_version', '?')} (not Valkey)"
+            raise TooOld(f"Valkey {OLDEST_MAJOR} or newer is needed, found {found}")
+        return version
+
+    async def listen(
+        self, *channels: str, silence_s: float = SILENCE_S
+    ) -> AsyncGenerator[tuple[str, str] | None, None]:
+        """What is published from now on, as (channel, text). None comes first, once all
+        channels are subscribed. The first channel decides which server it is.
+
+        Ends by raising `Unavailable`: when the connection breaks, or a ping that is
+        sent after `silence_s` of silence stays unanswered for as long. What is
+        published until the next subscription is lost, so look for yourself then.
+        """
+        connection = await self.server_of(channels[0]).connect()
+        try:
+            heard = connection.subscribe(channels)
+            confirmed, pinged = 0, False
+            while True:
+                try:
+                    async with asyncio.timeout(silence_s):
+                        told = await heard.get()
+                except TimeoutError:
+                    if pinged:
+                        raise Unavailable(message="Valkey is silent.") from None
+                    pinged = True
+                    connection.ping()
+                    continue
+                pinged = False
+                if isinstance(told, Unavailable):
+                    raise told
+                kind, channel, text = (*checked(told), None)[:3]
+                if kind == b"message":
+                    yield channel.decode(), text.decode()
+                elif kind == b"subscribe":
+                    confirmed += 1
+                    if confirmed == len(channels):
+                        yield None
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Drop the connection; what is in flight has an unknown outcome.
+
+        The next command opens another one.
+        """
+        self._server.close()
+
+
+def _folded(items: Sequence[Command | Multi], replies: Any) -> list[Any]:
+    """One reply for each item: of a `Multi` what EXEC says, or why it was not done."""
+    found = []
+    for item in items:
+        if not isinstance(item, Multi):
+            found.append(next(replies))
+            continue
+        said = [next(replies) for _ in range(len(item.commands) + 2)]
+        # EXEC only says that there was a reason.
+        why_not = (each for each in said if isinstance(each, ReplyError))
+        found.append(next(why_not, said[-1]))
+    return found
