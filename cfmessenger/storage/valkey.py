@@ -60,7 +60,6 @@ REST_FIRST_S, REST_MOST_S = 0.01, 0.25
 OLDEST_MAJOR = 9
 """Sessions and rates live in hash fields that expire by themselves (HSETEX)."""
 
-
 MULTI, EXEC = pack([("MULTI",)]), pack([("EXEC",)])
 
 
@@ -118,7 +117,8 @@ class Server:
                 async with asyncio.timeout_at(deadline):
                     connection = await opening.join("", lambda: self._share(opening))
             except TimeoutError as error:
-                self.close()  # nobody else joins an attempt that is as good as over
+                if opening is self._opening:
+                    self._opening = Flights()  # nobody joins what is as good as over
                 raise Unavailable(message="Valkey cannot be reached.") from error
         return await connection.send(packed, replies, deadline)
 

@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from actors.committer import Committer
-from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Commit, Fenced, Log, ValkeyLog
+from cfmessenger.storage.valkey import UnknownOutcome
 from tests.actors.scene import fresh_room, until
 from tests.valkey_proxy import Proxy
 
@@ -102,8 +102,8 @@ async def test_an_unknown_outcome_is_told_to_all_in_the_pipeline_and_no_other(
     proxy.cut()
     proxy.flow()
     await reports.until(3)
-    assert isinstance(reports.of(first)[0], Unavailable)
-    assert isinstance(reports.of(second)[0], Unavailable)
+    assert isinstance(reports.of(first)[0], UnknownOutcome)
+    assert isinstance(reports.of(second)[0], UnknownOutcome)
     assert reports.of(later) == [None]
 
 

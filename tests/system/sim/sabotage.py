@@ -62,7 +62,6 @@ from cfmessenger.storage.log import (
     Commit,
     Entry,
     ValkeyLog,
-    _checked,
     _entries,
 )
 from cfmessenger.wire.events import UnknownEvent, read_event
@@ -156,14 +155,12 @@ def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
 
 
 async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activated:
-    last, saved = await self.execute(
-        [
-            ("XREVRANGE", keys.log(name), "+", "-", "COUNT", "1"),
-            ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1"),
-        ]
+    last, saved = await self.ask_all(
+        ("XREVRANGE", keys.log(name), "+", "-", "COUNT", "1"),
+        ("XREVRANGE", keys.mirror(name), "+", "-", "COUNT", "1"),
     )
-    found = _entries(_checked(last))
-    mirror = self._mirror(saved[0]) if _checked(saved) else None
+    found = _entries(last)
+    mirror = self._mirror(saved[0]) if saved else None
     return Activated(epoch, previous, found[0].seq if found else 0, mirror)
 
 

@@ -70,7 +70,7 @@ def test_every_misfortune_strikes_within_ci() -> None:
 
 
 def test_a_room_that_fails_at_what_is_said_in_it_goes_on() -> None:
-    result = run(1, plan=Plan(chaos_s=10.0, leave_p=0.0, poison_p=0.1))
+    result = run(1, plan=Plan(chaos_s=10.0, leave_p=0.0, poison_p=0.2))
     assert not result.violations
     history = result.history
     poison = [sent for each in history.sockets for sent in each.sent if sent.poison]
