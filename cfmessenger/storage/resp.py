@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 Command = tuple[Any, ...]
+HEARD_MOST = 10_000
+"""What was published and is not taken yet; who has more looks for himself."""
 SCHEMES = ("unix", "valkey", "valkeys", "redis", "rediss")
 T = TypeVar("T")
 
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[_Batch] = deque()  # in flight, oldest first
         self._replies: list[Any] = []  # of the oldest batch, until it has all
         self._transport: asyncio.Transport | None = None  # None: not connected yet
-        self._heard: asyncio.Queue[Any] | None = None  # from `subscribe` on
+        self._heard: asyncio.Queue[Any] | None = None  # from `subscribe` to the end
         # One timer for all batches, set when it must ring earlier and looked at when it
         # rings: nearly every batch is answered long before, so nearly none sets it.
         self._timer: asyncio.TimerHandle | None = None
@@ -193,10 +195,11 @@ class Connection(asyncio.Protocol):
 
     def subscribe(self, channels: Iterable[str]) -> asyncio.Queue[Any]:
         """From now on all that comes, as it comes; the last is an `Unavailable`.
+        That is soon if more than `HEARD_MOST` wait to be taken.
 
         For a new connection; nothing but `ping` may be sent on it any more.
         """
-        self._heard = asyncio.Queue()
+        self._heard = asyncio.Queue(HEARD_MOST + 1)  # and the end
         self._write([("SUBSCRIBE", channel) for channel in channels])
         return self._heard
 
@@ -245,8 +248,7 @@ class Connection(asyncio.Protocol):
             if self._heard is None:
                 self._answered()
             else:
-                while (told := self._reader.gets()) is not False:
-                    self._heard.put_nowait(told)
+                self._publish(self._heard)
         except ProtocolError as error:  # who answers is no Valkey
             self._end("Valkey cannot be understood.", error)
             self.close()
@@ -262,6 +264,14 @@ class Connection(asyncio.Protocol):
                 future.set_result(replies)
             replies = self._replies = []
 
+    def _publish(self, heard: asyncio.Queue[Any]) -> None:
+        while (told := self._reader.gets()) is not False:
+            if heard.qsize() == HEARD_MOST:
+                self._end("More is published than is listened to.", None)
+                self.close()
+                return
+            heard.put_nowait(told)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("Valkey closed the connection.", exc)
 
@@ -272,6 +282,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._heard is not None:
             self._heard.put_nowait(_unknown(why, cause))
+            self._heard = None
         if self._timer is not None:
             self._timer.cancel()
 

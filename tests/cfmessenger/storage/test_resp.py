@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage import resp
 from cfmessenger.storage.resp import (
     Command,
     Connection,
@@ -62,7 +63,7 @@ def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["valkeys", "rediss"])
-def test_tls_checks_certificate_and_name_unless_told_otherwise(scheme: str) -> None:
+def test_tls_checks_certificate_and_name(scheme: str) -> None:
     context = tls_context(f"{scheme}://h")
     assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
     context = tls_context(f"{scheme}://h?ssl_check_hostname=no&ssl_cert_reqs=none")
@@ -207,6 +208,23 @@ async def test_what_is_published_comes_as_it_comes_and_then_the_end(
         assert await heard.get() == [b"pong", b""]
         proxy.cut()
         assert isinstance(await heard.get(), Unavailable)
+        speaker.close()
+
+
+async def test_who_does_not_take_what_is_published_is_cut_off(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resp, "HEARD_MOST", 3)
+    async with proxied(valkey_url) as proxy:
+        listener = await Connection.open(proxy.url, LONG_S)
+        speaker = await Connection.open(valkey_url, LONG_S)
+        heard = listener.subscribe(["cfm:resp:flood"])
+        word = ("PUBLISH", "cfm:resp:flood", "word")
+        assert await heard.get() == [b"subscribe", b"cfm:resp:flood", 1]
+        await send(speaker, *[word] * 4)
+        await patience.wait_for(proxy.pipes[0].gone.wait(), 10)
+        told = [heard.get_nowait() for _ in range(heard.qsize())]
+        assert [type(each) for each in told] == [list, list, list, UnknownOutcome]
         speaker.close()
 
 

@@ -469,7 +469,7 @@ LABELS: dict[str, Label] = {
     ),
     "V-3": Label(
         "TLS to Valkey can be had.",
-        _in("cfmessenger/storage/test_valkey", "the_schemes"),
+        _in("cfmessenger/storage/test_resp", "tls_checks_certificate_and_name"),
     ),
     "V-4": Label(
         "Not a server that is too old.",
