@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from valkey import Valkey as Admin
 
+from cfmessenger.accounts import sessions as module
 from cfmessenger.accounts.sessions import REVOKED_CHANNEL, Session, Sessions, token_hash
 from cfmessenger.accounts.tickets import Tickets
 from cfmessenger.errors import Unavailable
@@ -268,6 +269,18 @@ async def test_revalidate_tells_living_moved_and_ended_apart(
     assert await sessions.revalidate([]) == {}
     clock.now += TTL_MS
     assert set((await sessions.revalidate([alive, twin])).values()) == {None}
+
+
+async def test_a_crowd_is_looked_at_some_at_a_time(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    crowd = [(await sessions.create(f"user_{n}", "uk"))[1] for n in range(5)]
+    await sessions.logout(crowd[3])
+    found = await sessions.revalidate(crowd)
+    assert found == {
+        each.login_id: None if each is crowd[3] else each for each in crowd
+    }
 
 
 async def test_a_replica_that_lags_ends_nobody(kv: Valkey, empty_valkey: str) -> None:
