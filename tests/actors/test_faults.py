@@ -449,7 +449,7 @@ async def test_a_doubt_that_storage_does_not_settle_sends_everyone_away(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = await entered(scene, fresh_room(), "gA.1")
-    scene.valkey._url = "unix:///nowhere"
+    scene.valkey.server_of("")._url = "unix:///nowhere"
     scene.valkey.close()
     b = Visitor(B)
     a.activation.receive(b, b.attach(a.activation.name, epoch=2, seq=5))
