@@ -1,8 +1,9 @@
-"""How much of what chance decides is tried: a fifth of it, or all of it.
+"""How much is tried: what one waits for, or everything.
 
-`make test` is for whoever waits for it. `make test-long`, which CI runs, sets
-`TESTS=long`: every example, seed and fuzzed request, and the tests that take a minute
-each. Nothing else may depend on which of the two it is.
+`make test` is for whoever waits for it: a fifth of what chance decides, and each promise
+by its quicker tests. `make test-long`, which CI runs, sets `TESTS=long`: every example,
+seed and fuzzed request, suites that hold wherever objects live in every such place, and
+the tests that take long. Nothing else may depend on which of the two it is.
 """
 
 import os

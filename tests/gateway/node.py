@@ -43,6 +43,7 @@ from cfmessenger.link.namespace import Described
 from cfmessenger.placement import Placement
 from gateway.live.sockets import Sockets
 from tests import patience
+from tests.effort import long_only
 from tests.gateway.edge import Gateway, serving, settings_for
 
 Frame = dict[str, Any]
@@ -54,13 +55,14 @@ PLACEMENT: Placement | None = None
 everywhere = pytest.mark.parametrize(
     "placement",
     [
-        pytest.param(None, id="one host"),
+        pytest.param(None, id="one host", marks=long_only),
         pytest.param(Placement("pooled", 2, 1), id="pooled"),
     ],
     indirect=True,
     scope="module",
 )
-"""The mark of a suite that is to hold whatever the placement."""
+"""The mark of a suite that is to hold whatever the placement: in pools, as by default,
+and with all in one host."""
 
 _decode = msgspec.json.decode
 

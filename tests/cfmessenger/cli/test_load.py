@@ -13,6 +13,7 @@ from cfmessenger.cli.load import exit_code, load
 from cfmessenger.load.plan import SCENARIOS
 from cfmessenger.load.result import Expectation, Health, Oracle, Result, read
 from tests.cfmessenger.load.target import command, gateway
+from tests.effort import long_only
 
 QUICK = ("--duration", "0.5", "--warmup", "0", "--max-lag", "60000")
 
@@ -110,6 +111,7 @@ async def test_a_run_prints_writes_and_compares(
     assert compared.code == 0, compared.err
 
 
+@long_only
 async def test_what_neighbours_of_a_hot_room_notice_is_told(
     valkey_url: str, tmp_path: Path
 ) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 
 import pytest
 import valkey
@@ -138,14 +139,14 @@ async def test_every_way_to_send_asks_where_its_key_is(valkey_url: str) -> None:
             asked.append(key)
             return super().server_of(key)
 
-    client = Routed(valkey_url)
-    await client.ask("GET", "cfm:a")
-    await client.ask_all(("GET", "cfm:b"), ("GET", "cfm:c"))
-    await client.multi("cfm:d", ("DEL", "cfm:x", "cfm:y"))
-    async with aclosing(client.listen("cfm:e")) as heard:
-        await anext(heard)
-    assert asked == ["cfm:a", "cfm:b", "cfm:d", "cfm:e"]
-    client.close()
+    a, b, c, d, e = (f"cfm:test:{name}:{uuid.uuid4().hex}" for name in "abcde")
+    with closing(Routed(valkey_url)) as client:
+        await client.ask("GET", a)
+        await client.ask_all(("GET", b), ("GET", c))
+        await client.multi(d, ("DEL", d, c))
+        async with aclosing(client.listen(e)) as heard:
+            await anext(heard)
+    assert asked == [a, b, d, e]
 
 
 # What fails.

@@ -26,6 +26,7 @@ from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import pairs
 from gateway.live import bots as bots_module
+from tests.effort import long_only
 from tests.gateway.edge import data_of
 from tests.gateway.node import Node, Socket, eventually, live, new_room, own_valkey
 
@@ -338,6 +339,7 @@ async def test_an_answer_comes_though_whoever_asked_has_left(
 # Once at most.
 
 
+@long_only
 async def test_killed_twenty_times_no_message_has_two_answers(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch, parrot: Parrot
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Route, expect
 
 from gateway.web.pages import TURNSTILE_HOST, policy
+from tests.effort import long_only
 from tests.system.browser.stage import PHONE, Person, Stage, direct
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster]
@@ -25,6 +26,7 @@ async def violations(person: Person) -> list[str]:
     ]
 
 
+@long_only
 async def test_axe_finds_nothing(stage: Stage) -> None:
     liam = await stage.person("user_8")
     await liam.visit()

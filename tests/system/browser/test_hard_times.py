@@ -67,7 +67,7 @@ async def test_the_reference_is_read_where_nothing_is_kept(
     await theme.click()
     await expect(theme).to_have_attribute("aria-pressed", "true")
     await page.keyboard.press("/")
-    await page.keyboard.type("playbackKey")
+    await page.keyboard.type("displayName")
     await expect(page.locator("#found")).to_have_text(f"{await cards.count()} found")
     assert 1 < await cards.count() < everything
     links = page.locator("nav li:visible a")

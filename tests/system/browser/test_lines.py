@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from cfmessenger.client import Client
+from tests.effort import long_only
 from tests.system.browser.stage import Stage, Up, direct
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster]
@@ -50,6 +51,7 @@ async def test_scrolling_back_shows_everything_in_order(stage: Stage, up: Up) ->
     assert await days.count() in (1, 2)  # it may be midnight
 
 
+@long_only
 async def test_what_was_read_is_read_after_a_reload_too(stage: Stage) -> None:
     ben, ines = await stage.signed_in("user_12", "user_15")
     room = direct("user_12", "user_15")
@@ -73,6 +75,7 @@ async def test_what_was_read_is_read_after_a_reload_too(stage: Stage) -> None:
     await expect(contact.locator(".badge")).to_be_hidden()
 
 
+@long_only
 async def test_two_tabs_of_one_person_stay_in_step(stage: Stage) -> None:
     first = await (await stage.person("user_14")).sign_in()
     second = await stage.tab(stage.contexts[0], "user_14")

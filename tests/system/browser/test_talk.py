@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from tests.effort import long_only
 from tests.system.browser.stage import Person, Stage, direct
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster]
@@ -113,6 +114,7 @@ async def test_a_nudge_shakes_and_the_fourth_is_refused(stage: Stage) -> None:
     await _shakes(calm, room, 3)
 
 
+@long_only
 async def test_a_wink_starts_everywhere_at_once(stage: Stage) -> None:
     people = await stage.signed_in("user_5", "user_6", "user_9")
     for person in people:
@@ -172,6 +174,7 @@ async def test_what_is_typed_is_never_markup(stage: Stage) -> None:
         assert await person.page.evaluate("window.pwned") is None
 
 
+@long_only
 async def test_three_bots_are_talked_to(stage: Stage) -> None:
     (maya,) = await stage.signed_in("user_1")
     said = []

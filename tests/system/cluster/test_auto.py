@@ -15,6 +15,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.placement import Mode, Placement
 from tests import patience
+from tests.effort import long_only
 from tests.gateway.node import eventually, new_room
 from tests.system.cluster.cluster import Cluster, Visit, gone
 from tests.system.cluster.crowd import Crowd
@@ -58,6 +59,7 @@ async def own_of(names: NamespaceClient, room: str) -> str | None:
     return (await names.placement()).why(f"room:{room}")
 
 
+@long_only
 async def test_a_pinned_room_moves_and_comes_back_under_talk(
     cluster: Cluster, auto: NamespaceClient, visit: Visit
 ) -> None:

@@ -24,6 +24,7 @@ from websockets.exceptions import InvalidStatus
 from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
 from tests import patience
+from tests.effort import long_only
 from tests.gateway.node import Frame, Socket, dial, eventually
 from tests.system.cluster.test_up import Messenger, data, start
 
@@ -147,6 +148,7 @@ async def insist(socket: Socket, text: str) -> Frame:
     raise AssertionError("no answer to any of them")
 
 
+@long_only
 async def test_they_are_there_answer_survive_and_are_switched_off(house: House) -> None:
     await eventually(lambda: _there(house, 9), within=PATIENCE_S)
     watcher = await house.socket("/api/ws/presence")

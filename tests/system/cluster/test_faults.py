@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from tests.effort import long_only
 from tests.gateway.node import DeafSocket, eventually, new_room
 from tests.patience import Stopwatch
 from tests.system.cluster.cluster import Cluster, Visit, gone, online
@@ -29,6 +30,7 @@ SEED = 11
 # F1: a room's process dies.
 
 
+@long_only
 async def test_a_room_is_killed_at_random(cluster: Cluster, visit: Visit) -> None:
     random_s = random.Random(SEED).uniform
     room = new_room()
@@ -163,6 +165,7 @@ async def test_valkey_is_killed_and_started_again(
     )
 
 
+@long_only
 async def test_valkey_is_frozen_for_seven_seconds(
     cluster: Cluster, visit: Visit
 ) -> None:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from cfmessenger.storage.log import ValkeyLog
+from tests.effort import long_only
 from tests.gateway.node import eventually, new_room
 from tests.patience import Stopwatch
 from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
@@ -19,6 +20,7 @@ from tests.system.cluster.usurper import gateway_at, usurper
 pytestmark = pytest.mark.cluster
 
 
+@long_only
 async def test_a_frozen_room_is_replaced_and_shows_nothing(
     cluster: Cluster, visit: Visit
 ) -> None:

@@ -13,10 +13,11 @@ import valkey
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
+from tests.effort import long_only
 from tests.patience import Stopwatch
 from tests.system.cluster.ray_nodes import Nodes
 
-pytestmark = pytest.mark.cluster
+pytestmark = [long_only, pytest.mark.cluster]
 
 
 def fresh() -> str:

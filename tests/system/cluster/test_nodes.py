@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cfmessenger.cli import process
+from tests.effort import long_only
 from tests.gateway.node import eventually, new_room
 from tests.patience import Stopwatch
 from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
@@ -152,6 +153,7 @@ async def test_a_room_that_outlives_its_node_cannot_write(
     )
 
 
+@long_only
 async def test_a_node_that_was_frozen_wakes_up_to_nothing(
     cluster: Cluster, visit: Visit, doomed: RayNode
 ) -> None:

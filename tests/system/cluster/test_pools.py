@@ -16,6 +16,7 @@ import pytest
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.storage import keys
+from tests.effort import long_only
 from tests.gateway.node import Socket, eventually, new_room
 from tests.system.cluster.cluster import Cluster, Visit, Watched, gone
 from tests.system.cluster.crowd import Crowd
@@ -73,6 +74,7 @@ def lines(socket: Socket) -> int:
 # A pool dies.
 
 
+@long_only
 async def test_of_a_dead_pool_only_rooms_with_something_to_say_come_back(
     cluster: Cluster, place: Place, visit: Visit
 ) -> None:
@@ -146,6 +148,7 @@ def append_unshown(cluster: Cluster, room: str) -> str:
     return "not shown"
 
 
+@long_only
 async def test_a_pool_is_killed_again_and_again(
     cluster: Cluster, place: Place, visit: Visit
 ) -> None:
@@ -176,6 +179,7 @@ async def test_a_pool_is_killed_again_and_again(
 # Placement changes.
 
 
+@long_only
 async def test_rooms_move_while_people_talk(
     cluster: Cluster, place: Place, visit: Visit
 ) -> None:

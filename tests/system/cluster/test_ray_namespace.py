@@ -12,6 +12,7 @@ from cfmessenger.cli import process
 from cfmessenger.cli.service import EXIT_LOST
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
+from tests.effort import long_only
 from tests.patience import Stopwatch, within
 from tests.system.cluster.ray_nodes import NamespaceServed, Nodes
 
@@ -102,6 +103,7 @@ async def test_describing_does_not_wait_for_each(client: NamespaceClient) -> Non
         os.kill(at.pid, signal.SIGKILL)
 
 
+@long_only
 async def test_a_driver_without_its_cluster_ends(
     nodes: Nodes, served: NamespaceServed, client: NamespaceClient
 ) -> None:

@@ -16,6 +16,7 @@ import valkey
 
 from cfmessenger.cli import process
 from cfmessenger.cli.runtime import RuntimeFolder
+from tests.effort import long_only
 from tests.patience import Stopwatch
 
 # Its coverage is behaviour of processes, so the machine's load is part of each test.
@@ -182,6 +183,7 @@ def test_one_life(start: Callable[..., Messenger], data: Path) -> None:
     assert again.end(signal.SIGINT) < STOP_S
 
 
+@long_only
 def test_a_killed_up_leaves_nothing_in_the_way(start: Callable[..., Messenger]) -> None:
     up = start().wait_ready()
     with up.valkey() as kv:
@@ -208,6 +210,7 @@ def test_a_killed_up_leaves_nothing_in_the_way(start: Callable[..., Messenger]) 
     assert third.end() < STOP_S
 
 
+@long_only
 def test_whatever_dies_is_there_again(start: Callable[..., Messenger]) -> None:
     up = start().wait_ready()
     for wanted in ("cfmessenger gateway", "valkey-server", "gcs_server"):

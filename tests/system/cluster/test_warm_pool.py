@@ -10,10 +10,11 @@ import pytest
 
 from cfmessenger.cli import process
 from cfmessenger.link.namespace import NamespaceClient
+from tests.effort import long_only
 from tests.patience import Stopwatch
 from tests.system.cluster.ray_nodes import Child, NamespaceServed, Nodes, eventually
 
-pytestmark = pytest.mark.cluster
+pytestmark = [long_only, pytest.mark.cluster]
 
 WARM = 2
 PATIENCE_S = 20.0  # a worker starts in 0.5 s on an idle machine

@@ -19,6 +19,7 @@ from cfmessenger.accounts import sessions as module
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.valkey import Valkey
+from tests.effort import long_only
 from tests.gateway.node import OwnValkey, eventually, live, new_room
 from tests.valkey_proxy import Proxy
 
@@ -199,6 +200,7 @@ async def test_s4_without_either_nobody_is_ended(scene: Scene) -> None:
         await scene.sessions.revalidate([session])
 
 
+@long_only
 async def test_s4_sockets_outlive_a_replica_and_not_a_logout(scene: Scene) -> None:
     """Over whole gateways: the word of a logout is lost, and the look finds it."""
     urls = {"valkey_replica_url": scene.replica.url}
