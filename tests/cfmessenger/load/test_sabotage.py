@@ -10,6 +10,7 @@ import pytest
 from cfmessenger.cli.load import exit_code
 from cfmessenger.load.result import read
 from tests.cfmessenger.load.target import BadLine, command, gateway, load
+from tests.effort import long_only
 
 AT = 20
 
@@ -83,6 +84,7 @@ async def test_a_socket_that_hears_nothing_any_more_is_noticed(
     assert result.oracle.duplicated == result.oracle.reordered == 0
 
 
+@long_only
 async def test_the_command_fails_with_the_oracle_s_own_code(
     valkey_url: str, tmp_path: Path
 ) -> None:

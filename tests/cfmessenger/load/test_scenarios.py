@@ -15,6 +15,7 @@ from cfmessenger.load.result import Progress, Result
 from cfmessenger.load.run import Failure, Wishes
 from tests import patience
 from tests.cfmessenger.load.target import Actors, actors, gateway, load
+from tests.effort import long_only
 
 
 def sound(result: Result, *, sockets: int, rooms: int) -> None:
@@ -97,6 +98,7 @@ async def test_rooms_are_all_spoken_in(valkey_url: str) -> None:
     spoken(result, per_message=3)
 
 
+@long_only
 async def test_mixed_people_come_and_go_and_nobody_misses_anything(
     valkey_url: str,
 ) -> None:
@@ -108,6 +110,7 @@ async def test_mixed_people_come_and_go_and_nobody_misses_anything(
     assert counts["delivered"] > counts["acked"] > 0
 
 
+@long_only
 async def test_idle_sockets_stay_and_are_counted(valkey_url: str) -> None:
     async with gateway(valkey_url) as url:
         result = await load("idle", url, sockets=20, duration_s=1.2)
@@ -138,6 +141,7 @@ async def test_churn_brings_everybody_back_with_nothing_missed(
     assert result.histograms["reconnect"].count >= result.counts["reconnected"]
 
 
+@long_only
 async def test_who_does_not_read_is_closed_and_the_others_do_not_notice(
     valkey_url: str,
 ) -> None:
@@ -165,6 +169,7 @@ async def test_a_presence_storm_reaches_every_socket(valkey_url: str) -> None:
     assert "stale" not in result.counts
 
 
+@long_only
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_calm_rooms_are_timed_before_and_beside_a_hot_one(
     valkey_url: str, workers: int

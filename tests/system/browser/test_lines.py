@@ -142,6 +142,7 @@ async def test_the_room_dies_in_the_middle_of_a_talk(stage: Stage, up: Up) -> No
     assert await ines.texts("general") == await viktor.texts("general")
 
 
+@long_only
 async def test_the_gateway_is_restarted(stage: Stage, up: Up) -> None:
     nadia, fergus = await stage.signed_in("user_17", "user_18")
     room = direct("user_17", "user_18")

@@ -111,6 +111,7 @@ async def test_a_hot_room_gets_its_own_actor_and_gives_it_back_asleep(
     cluster.measure(f"a hot room moved, 150 messages a second: pause {pause:.2f} s")
 
 
+@long_only
 @pytest.mark.parametrize("victim", ["pool", "own", "namespace"])
 async def test_whatever_dies_in_the_middle_of_a_move(
     cluster: Cluster, auto: NamespaceClient, visit: Visit, victim: str

@@ -98,6 +98,7 @@ async def test_a_room_dies_while_it_falls_asleep(
 # F9: the room cannot reach Valkey, everybody else can.
 
 
+@long_only
 async def test_a_room_that_is_cut_off_from_valkey(
     cluster: Cluster, visit: Visit
 ) -> None:

@@ -94,6 +94,7 @@ async def test_a_room_that_continues_after_it_was_taken_over(
     )
 
 
+@long_only
 async def test_an_idle_room_that_was_superseded_goes(
     cluster: Cluster, visit: Visit
 ) -> None:

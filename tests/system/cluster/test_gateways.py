@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.effort import long_only
 from tests.gateway.node import Frame, Refused, Socket, error_of, eventually, new_room
 from tests.patience import Stopwatch
 from tests.system.cluster.cluster import Cluster, Visit, gone, online
@@ -86,6 +87,7 @@ async def test_the_sockets_of_a_dead_gateway_leave(
     )
 
 
+@long_only
 async def test_a_sleeping_room_drops_a_dead_gateway_at_its_wake(
     cluster: Cluster, visit: Visit, third: GatewayProcess
 ) -> None:
@@ -194,6 +196,7 @@ async def ready(gateway: GatewayProcess) -> int:
         return (await http.get(url)).status_code
 
 
+@long_only
 async def test_a_frozen_gateway_comes_back_under_a_new_name(
     cluster: Cluster, visit: Visit, third: GatewayProcess
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from actors.host_settings import HostSettings
 from cfmessenger.asgi import build
+from tests.effort import long_only
 from tests.gateway.edge import serving, settings_for
 from tests.gateway.node import Node, Refused, Socket, error_of, eventually, new_room
 from tests.patience import Stopwatch
@@ -119,6 +120,7 @@ def check(socket: Socket) -> None:
     assert len(lines) == len(set(lines)) <= 3, lines
 
 
+@long_only
 async def test_a_message_that_meets_a_process_that_ends(
     cluster: Cluster, visit: Visit
 ) -> None:

@@ -36,6 +36,7 @@ def doomed(cluster: Cluster) -> Iterator[RayNode]:
     cluster.replace_node(node)
 
 
+@long_only
 async def test_a_room_is_one_actor_whichever_gateway_asks(
     cluster: Cluster, visit: Visit
 ) -> None:
@@ -119,6 +120,7 @@ async def test_a_node_that_dies_loses_nothing(
     )
 
 
+@long_only
 async def test_a_room_that_outlives_its_node_cannot_write(
     cluster: Cluster, visit: Visit, doomed: RayNode
 ) -> None:

@@ -254,6 +254,7 @@ def longest_since(crowds: list[Crowd], began: float) -> float:
     return longest
 
 
+@long_only
 async def test_it_changes_to_and_fro_faster_than_it_spreads(
     cluster: Cluster, place: Place, visit: Visit
 ) -> None:

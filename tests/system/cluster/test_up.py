@@ -231,6 +231,7 @@ def test_a_stop_during_the_start(start: Callable[..., Messenger]) -> None:
     assert up.end() < STOP_S
 
 
+@long_only
 def test_the_second_signal_does_not_wait(start: Callable[..., Messenger]) -> None:
     up = start().wait_ready()
     # Stopped, the raylet and the rooms cannot go in good order.
@@ -245,6 +246,7 @@ def test_the_second_signal_does_not_wait(start: Callable[..., Messenger]) -> Non
     assert left_of(up.seen, 0.0) == []
 
 
+@long_only
 def test_valkey_of_somebody_else(
     start: Callable[..., Messenger], valkey_url: str, data: Path
 ) -> None:

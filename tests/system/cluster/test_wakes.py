@@ -7,6 +7,7 @@ import pytest
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import Namespace, NamespaceClient
+from tests.effort import long_only
 from tests.gateway.node import eventually
 from tests.system.cluster.cluster import Cluster, Visit
 
@@ -38,6 +39,7 @@ async def readyz(cluster: Cluster) -> list[tuple[int, str]]:
     return [(each.status_code, each.text) for each in found]
 
 
+@long_only
 async def test_a_node_without_its_sockets_says_so_until_rooms_wake_again(
     cluster: Cluster, visit: Visit
 ) -> None:

@@ -27,6 +27,7 @@ from cfmessenger.storage.log import ValkeyLog
 from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import chat, fresh_room, register
+from tests.effort import long_only
 from tests.ray_cluster import RayCluster
 
 KEY = "secret"
@@ -101,7 +102,7 @@ async def _follows(client: NamespaceClient, placement: Placement) -> bool:
         "local pool",
         "served",
         pytest.param("ray", marks=pytest.mark.cluster),
-        pytest.param("ray pool", marks=pytest.mark.cluster),
+        pytest.param("ray pool", marks=[long_only, pytest.mark.cluster]),
     ]
 )
 async def world(

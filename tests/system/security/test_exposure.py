@@ -22,10 +22,11 @@ from websockets.exceptions import ConnectionClosed
 from cfmessenger.cli import process
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.link import messages as link
+from tests.effort import long_only
 from tests.gateway.node import Socket, dial
 from tests.system.cluster.test_up import Messenger, command
 
-pytestmark = pytest.mark.cluster
+pytestmark = [long_only, pytest.mark.cluster]
 
 PATIENCE_S = 3.0
 
