@@ -158,6 +158,7 @@ export class Messenger extends Emitter {
 
   /** @param {Wire.ServerFrame} frame */
   #frame(frame) {
+    if ("seq" in frame) return; // an event is a room's
     switch (frame.type) {
       case "presence_full_sync":
         this.#seen(frame.participants, !frame.partial);

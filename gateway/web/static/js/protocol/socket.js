@@ -144,7 +144,9 @@ export class LiveSocket extends Emitter {
     } catch (error) {
       return console.error(error); // not ours to understand; what follows may be
     }
-    if (frame.type === "pong" && frame.t !== undefined) this.#clock.measured(frame.t, frame.timestamp);
+    if (!("seq" in frame) && frame.type === "pong" && frame.t !== undefined) {
+      this.#clock.measured(frame.t, frame.timestamp);
+    }
     this.emit("frame", frame);
   }
 
