@@ -10,9 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # process of tests all tests.
 export PYTHONDONTWRITEBYTECODE :=
 ARGS   ?=
-# Processes of tests: three for two cores, since some of it is waiting, and six at most.
+# Processes of tests: two for each core, since much of it is waiting, and six at most.
 # `make test WORKERS=0` is one after the other.
-WORKERS ?= $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )); echo $$(( n < 6 ? n : 6 )))
+WORKERS ?= $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) * 2 )); echo $$(( n < 6 ? n : 6 )))
 # Without Ray, a browser, a server of Valkey's or a process of ours.
 PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   $(addprefix tests/cfmessenger/,chat wire link bots load) \
