@@ -112,7 +112,7 @@ class Activation:
 
     def lived_s(self, now_s: float) -> float:
         """Seconds (loop time) awake, with sockets; 0 without."""
-        awake = self._awake and self.sockets
+        awake = self.awake and self.sockets
         return now_s - self._loaded_at if awake else 0.0
 
     def idle_for(self, now_s: float) -> float:
@@ -181,7 +181,7 @@ class Activation:
         At a load and then twice a second, at most `CALLS` rounds in all: a channel
         forgets.
         """
-        if not self._awake or not self._calls:
+        if not self.awake or not self._calls:
             return
         self._calls -= 1
         absent = self._machine.absent - self.seats.keys()
@@ -247,7 +247,7 @@ class Activation:
     # Events.
 
     @property
-    def _awake(self) -> bool:
+    def awake(self) -> bool:
         """Loaded, and not asleep or about to be: what it holds may be shown."""
         return self.state is State.RUNNING or self.state is State.PARTING
 
@@ -324,7 +324,7 @@ class Activation:
         except Unavailable:
             self._end("storage_failed")
             return
-        if not self._awake or self.epoch != beyond.own_epoch:
+        if not self.awake or self.epoch != beyond.own_epoch:
             return  # it was reset meanwhile, and all were told to attach again
         if newest > self.epoch:
             self.supersede()
@@ -379,7 +379,7 @@ class Activation:
             # If it lives after all it must know that it has to attach again.
             covered, turn = seat.covered, seat.turn
             seat.peer.send(link.Goodbye(self.name, self.epoch, covered, "reset", turn))
-        if self._awake and not self._faulty:
+        if self.awake and not self._faulty:
             self._do("a detach", lambda now: self._machine.detach(now, gateway))
 
     def _do(self, what: str, verb: Callable[[int], list[fx.Effect]]) -> None:
@@ -407,7 +407,7 @@ class Activation:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if not self._awake or self._gate.flying:
+        if not self.awake or self._gate.flying:
             return
         # Who cannot be sure to be the only one shows nothing (design.md §3, Fencing);
         # an append needs no trust, it is refused.
@@ -435,7 +435,7 @@ class Activation:
             self._fault(Step((), None, 0), "showing what happened")
 
     def _committed(self, commit: Commit, problem: Exception | None) -> None:
-        if not self._awake or commit.epoch != self.epoch:
+        if not self.awake or commit.epoch != self.epoch:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
             self._around.reached("after_append")
@@ -493,7 +493,7 @@ class Activation:
     def _ring(self) -> None:
         self._timer = self._timer_at = None
         due = self._machine.alarm_at
-        if not self._awake or self._faulty:
+        if not self.awake or self._faulty:
             return
         if due is not None and due <= self._around.clock.now():
             self._do("an alarm", self._machine.alarm)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from actors.activation import State
 from tests.system.sim.history import Shown
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def _of_objects(process: HostProcess) -> Iterator[Shown]:
     """Rooms and the registry."""
     for activation in process.host.objects.values() if process.host else ():
         roster = getattr(activation._machine, "_roster", ())
-        if activation.state is State.RUNNING:
+        if activation.awake:
             for person in roster:
                 yield from _both(activation.name, person)
 

@@ -425,13 +425,13 @@ class World:
         running: dict[str, list[str]] = defaultdict(list)
         for each in self.namespace.living:
             for activation in each.host.objects.values() if each.host else ():
-                if activation.state is State.RUNNING:
+                if activation.awake:
                     running[activation.name].append(each.process.name)
         return {name: hosts for name, hosts in running.items() if len(hosts) > 1}
 
     def believed(self, host: SimHost, each: Activation) -> None:
         """A host believes itself: is it the only one that may be believed?"""
-        if each.state is not State.RUNNING:
+        if not each.awake:
             return
         stream = self.valkey.streams.get(_log_key(each.name))
         newer = [e for e in stream.begun if e > each.epoch] if stream else []
