@@ -334,7 +334,10 @@ class Watched:
         self._path = str(cluster.folder / "valkey" / "valkey.sock")
 
     async def __aenter__(self) -> Watched:
-        reader, self._writer = await asyncio.open_unix_connection(self._path)
+        # A line is a whole command, and a mirror may be large.
+        reader, self._writer = await asyncio.open_unix_connection(
+            self._path, limit=2**26
+        )
         self._writer.write(b"AUTH admin -\r\nMONITOR\r\n")
         for _ in range(2):
             assert await reader.readline() == b"+OK\r\n"
