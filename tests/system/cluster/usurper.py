@@ -12,6 +12,8 @@ from cfmessenger.storage import keys
 from tests.actors.caller import Caller
 from tests.system.cluster.cluster import Cluster
 
+LONG_MS = 600_000
+
 
 @asynccontextmanager
 async def gateway_at(
@@ -19,8 +21,9 @@ async def gateway_at(
 ) -> AsyncIterator[Caller]:
     """Linked to this host, with one socket in the room: `<gateway>.1`."""
     with cluster.admin() as client:
-        # A gateway that is not in the list is taken for dead.
-        client.zadd(keys.GATEWAYS, {gateway: time.time_ns() // 1_000_000})
+        # A gateway that has not renewed its place lately is taken for dead: this one
+        # has done so for the whole of a test.
+        client.zadd(keys.GATEWAYS, {gateway: time.time_ns() // 1_000_000 + LONG_MS})
     caller = await Caller.open(at, gateway)
     try:
         caller.enter(f"room:{room}", f"{gateway}.1")
