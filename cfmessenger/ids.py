@@ -14,9 +14,6 @@ from .errors import ProtocolError
 PRESENCE = "presence:global"
 """The object that is the PresenceRoom."""
 
-DIRECTOR = "bots:director"
-"""The object that decides which bots are on and which of them answers."""
-
 _ROOM = "room:"
 
 # `(?!\n)$` and not `\Z`: the same pattern is published as JSON Schema, where `$` is

@@ -170,15 +170,19 @@ GUESTS = re.compile(
 )
 """What no module of the kernel may say, in code or in words."""
 
+NAMED_ON_THE_WAY = re.compile(r'\b(tag|name)="\w+"')
+"""What a struct is called in msgpack: other releases still say it so."""
+
 
 def test_the_kernel_names_no_guest() -> None:
     kernel = [path for path, _ in modules("actors") if "/bots/" not in path]
-    kernel += ["cfmessenger/chat/presence.py", "cfmessenger/storage/derived.py"]
+    kernel += [path for path, _ in modules("cfmessenger/chat")]
+    kernel += ["cfmessenger/ids.py", "cfmessenger/storage/derived.py"]
     found = {
         f"{path}: {line.strip()}"
         for path in kernel
         for line in (ROOT / path).read_text().splitlines()
-        if GUESTS.search(line)
+        if GUESTS.search(NAMED_ON_THE_WAY.sub("", line))
     }
     assert not found
 

@@ -12,7 +12,7 @@ TESTED_BY = {
         "cfmessenger/bots/effects cfmessenger/bots/floor cfmessenger/bots/inbox "
         "cfmessenger/bots/ledger cfmessenger/bots/rotation cfmessenger/chat/socketless"
     ),
-    "cfmessenger/bots/test_in_rooms": "cfmessenger/chat/asking cfmessenger/chat/talk",
+    "cfmessenger/bots/test_in_rooms": "cfmessenger/bots/asking cfmessenger/bots/talk",
     "cfmessenger/bots/test_remote": (
         "cfmessenger/bots/breaker cfmessenger/bots/repliers cfmessenger/bots/wording"
     ),

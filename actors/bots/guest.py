@@ -15,11 +15,11 @@ from actors.bots.thinking import Bots, Mind, Thinking
 from actors.guests import Guest, Invitation
 from actors.kinds import Kind, KindOf
 from cfmessenger.accounts.users import Directory
-from cfmessenger.bots import NAME
+from cfmessenger.bots import DIRECTOR, NAME
+from cfmessenger.bots.asking import ear_for
 from cfmessenger.bots.derived import DERIVED
 from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.chat.room import RoomRules
-from cfmessenger.ids import DIRECTOR
 from cfmessenger.settings import Settings
 
 
@@ -72,7 +72,7 @@ class BotsGuest(Guest):
         )
 
     def rules(self, rules: RoomRules) -> RoomRules:
-        return replace(rules, bots=self._mind.bots.names)
+        return replace(rules, ears=(*rules.ears, ear_for(self._mind.bots.names)))
 
     async def aclose(self) -> None:
         await self._mind.aclose()

@@ -22,13 +22,13 @@ from cfmessenger.background import Background
 from cfmessenger.bots.effects import Think
 from cfmessenger.bots.inbox import Answered
 from cfmessenger.bots.replier import Replier
+from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.chat.effects import (
-    BotTyping,
     GuestEffect,
     Notify,
+    Types,
     encode_notification,
 )
-from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
 from cfmessenger.storage import keys
@@ -206,7 +206,7 @@ class Typing:
     """One bot's indicator in one room: on, at most `REFRESHES` times again, off."""
 
     def __init__(self, show_typing: ShowTyping, room_id: str, persona: Profile) -> None:
-        said = partial(BotTyping, persona.id, persona.display_name)
+        said = partial(Types, persona.id, persona.display_name)
         self._on, self._off = (
             Notify(room_name(room_id), encode_notification(said(is_typing)))
             for is_typing in (True, False)

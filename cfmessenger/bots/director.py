@@ -18,22 +18,15 @@ from typing import Self
 
 import msgspec
 
-from ..chat.effects import (
-    Append,
-    Asked,
-    BotSays,
-    Effect,
-    Notify,
-    encode_notification,
-)
+from ..chat.effects import Append, Effect, Notify, Says, encode_notification
 from ..chat.socketless import Socketless
-from ..chat.talk import Answer, Question
 from ..ids import room_name
 from .effects import Active, Count, Spent, Think
 from .floor import Floor
-from .inbox import Answered, Inbox, RotationDue, decode
+from .inbox import Answered, Asked, Inbox, RotationDue, decode
 from .ledger import DAY_MS, Ledger, LedgerRow, Refusal
 from .rotation import Rotation, RotationRow
+from .talk import Answer, Question
 
 ENOUGH = "I have talked myself hoarse for today. Ask me again tomorrow!"
 OFF_DUTY = "I am off duty, and back in {time}. Meanwhile try {others}."
@@ -221,7 +214,7 @@ class Director(Socketless):
 
     def _say(self, question: Question, text: str) -> Notify:
         bot = question.bot_id
-        says = BotSays(bot, self._names[bot], question.seq, text)
+        says = Says(bot, self._names[bot], question.seq, text)
         return Notify(room_name(question.room_id), encode_notification(says))
 
     def _answered(self, now: int, told: Answered) -> list[Effect]:

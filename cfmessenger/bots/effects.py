@@ -4,7 +4,7 @@ Must not do anything: `actors/bots/` thinks, and `derived` says what is written.
 """
 
 from ..chat.effects import GuestEffect
-from ..chat.talk import Answer, Question
+from .talk import Answer, Question
 
 
 class Think(GuestEffect, frozen=True, gc=False):

@@ -8,7 +8,7 @@ and nobody is answered twice.
 
 from collections import deque
 
-from ..chat.talk import Question
+from .talk import Question
 
 THINKING_MS = 40_000
 """The deadline: longer than a replier and its typing take."""

@@ -2,8 +2,13 @@
 
 import msgspec
 
-from ..chat.effects import Asked
-from ..chat.talk import Answer
+from .talk import Answer, Question
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
+    """A room committed a message that speaks to a bot."""
+
+    question: Question
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False, tag="answered"):

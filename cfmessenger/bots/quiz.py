@@ -14,7 +14,7 @@ from random import Random
 import msgspec
 
 from cfmessenger.bots.reading import called
-from cfmessenger.chat.talk import Question
+from cfmessenger.bots.talk import Question
 
 _GIVES_UP = ("pass", "dunno", "don't know", "dont know", "no idea", "give up", "skip")
 _HINT = "hint"

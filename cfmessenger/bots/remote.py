@@ -19,9 +19,9 @@ import msgspec
 
 from cfmessenger.accounts.users import Profile
 from cfmessenger.bots.breaker import Breaker
+from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.bots.voices import excuse_of
 from cfmessenger.bots.wording import messages, tidy
-from cfmessenger.chat.talk import Answer, Question
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.replier")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cfmessenger.accounts.users import Profile
-from cfmessenger.chat.talk import Answer, Question
+from cfmessenger.bots.talk import Answer, Question
 
 
 class Replier(Protocol):

@@ -15,8 +15,8 @@ from random import Random
 from cfmessenger.accounts.users import Profile
 from cfmessenger.bots import quiz
 from cfmessenger.bots.reading import Gist, read
+from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.bots.voices import Voice, chance_of, filled, voice_of
-from cfmessenger.chat.talk import Answer, Question
 
 MAX_REPLY = 300
 TRIES = 200

@@ -17,7 +17,7 @@ import msgspec
 
 from cfmessenger.accounts.users import Profile
 from cfmessenger.bots.reading import called
-from cfmessenger.chat.talk import Question
+from cfmessenger.bots.talk import Question
 
 _SLOT = re.compile(r"\{(\w+)\}")
 

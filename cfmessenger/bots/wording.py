@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from cfmessenger.accounts.users import Profile
-from cfmessenger.chat.talk import Question
+from cfmessenger.bots.talk import Question
 from cfmessenger.wire.visible import shows
 
 MAX_SENTENCES = 2

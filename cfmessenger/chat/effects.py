@@ -4,14 +4,14 @@ The machines return lists of these, in the order in which they are to be seen. T
 shell may delay (output gate) but never reorder the visible ones. Frames are finished
 JSON, encoded once. Must not import the machines, nor do anything.
 
-`Notification` is what one object tells another, as msgpack.
+`Notification` is what one object tells a room or the registry, as msgpack. Guests have
+inboxes of their own.
 """
 
 import msgspec
 from msgspec.structs import replace
 
 from ..wire.protocol import Participant, Status
-from .talk import Question
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -125,7 +125,7 @@ class KeepAttachment(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notify(msgspec.Struct, frozen=True, gc=False):
-    """Hand `payload` (an encoded `Notification`) to another object, best effort."""
+    """Hand `payload` (what its inbox takes) to another object, best effort."""
 
     target: str
     payload: bytes
@@ -194,24 +194,23 @@ class DirectMessage(msgspec.Struct, frozen=True, gc=False, tag="direct"):
     message: bytes
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False, tag="asked"):
-    """A room committed a message that speaks to a bot."""
-
-    question: Question
+# Releases pass these two on to each other, so their names on the way stay as they were.
 
 
-class BotTyping(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
-    """A bot writes in a room, which shows it for a while, or stopped."""
+class Types(msgspec.Struct, frozen=True, gc=False, tag="bot_typing"):
+    """Somebody without a socket types in a room, which shows it for a while, or
+    stopped."""
 
-    bot_id: str
+    user_id: str = msgspec.field(name="bot_id")
     display_name: str
     is_typing: bool
 
 
-class BotSays(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
-    """A bot answers the message `seq` of a room; at most once, whatever happens."""
+class Says(msgspec.Struct, frozen=True, gc=False, tag="bot_says"):
+    """Somebody without a socket says this in a room, in answer to its message `seq`: at
+    most once, whatever happens. It takes no rate, and no ear hears it."""
 
-    bot_id: str
+    user_id: str = msgspec.field(name="bot_id")
     display_name: str
     seq: int
     content: str
@@ -225,7 +224,7 @@ class Published(msgspec.Struct, frozen=True, gc=False, tag="published"):
     shown: tuple[Participant, ...]
 
 
-Notification = StatusChanged | DirectMessage | Asked | BotTyping | BotSays | Published
+Notification = StatusChanged | DirectMessage | Types | Says | Published
 
 encode_notification = msgspec.msgpack.Encoder().encode
 decode_notification = msgspec.msgpack.Decoder[Notification](Notification).decode

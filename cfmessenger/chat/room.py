@@ -11,12 +11,12 @@ Must not know a clock, sockets, storage or randomness. Its parts are `history`,
 """
 
 from collections.abc import Callable, Iterable
-from typing import Self, assert_never
+from typing import Protocol, Self, assert_never
 
 import msgspec
 
 from ..errors import ProtocolError
-from ..ids import DIRECTOR, PRESENCE, direct_users, gateway_of
+from ..ids import PRESENCE, direct_users, gateway_of
 from ..wire import protocol
 from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, read_event
 from ..wire.protocol import (
@@ -29,15 +29,11 @@ from ..wire.protocol import (
     Typing,
 )
 from . import mirror
-from .asking import question_of
 from .compose import compose, fingerprint
 from .effects import (
     Append,
-    Asked,
     Attachment,
     Behind,
-    BotSays,
-    BotTyping,
     Broadcast,
     DirectMessage,
     Effect,
@@ -45,14 +41,15 @@ from .effects import (
     Notify,
     Read,
     Repeat,
+    Says,
     Send,
     Subscribe,
     Touch,
+    Types,
     decode_notification,
     encode_notification,
 )
 from .history import History, Kept
-from .mentions import names_of
 from .ratelimit import UserRates
 from .rollcall import RollCall
 from .roster import Person, Roster
@@ -62,17 +59,27 @@ ACKS = 100
 ACKS_MS = 1_000
 
 
+class Earlier(Protocol):
+    """What was said in a room before the message that an ear hears."""
+
+    def latest(self, count: int) -> list[tuple[int, bytes]]:
+        """The newest `count` events that the room still has in its buffer with their
+        numbers, oldest first."""
+
+
+Ear = Callable[[ChatMessage, Earlier], Notify | None]
+"""What a guest wants told of a message that a socket said; None: nothing."""
+
+
 class RoomRules(msgspec.Struct, frozen=True, gc=False):
     """What an operator may change: rates as (count, seconds), count 0 = unlimited.
 
-    `bots`: id and display name of those who can be spoken to. `ears`: what guests want
-    told of each chat message once it is committed.
+    `ears`: what guests want told of chat messages, each once it is committed.
     """
 
     chat_rate: tuple[int, int] = (20, 10)
     nudge_rate: tuple[int, int] = (3, 10)
-    bots: tuple[tuple[str, str], ...] = ()
-    ears: tuple[Callable[[ChatMessage], Notify], ...] = ()
+    ears: tuple[Ear, ...] = ()
 
 
 class Room:
@@ -94,7 +101,6 @@ class Room:
         self.receipts_changed = False
         self._id = room_id
         self._direct = direct_users(room_id)
-        self._bots = names_of(rules.bots) if rules.bots else None
         self._ears = rules.ears
         self._timestamp = 0  # ms; nothing is dated before it
         self._history = History()
@@ -345,17 +351,15 @@ class Room:
         at, seq = self._time(now), self.seq + 1
         name = person.display_name
         event = compose(frame, own_id, self._id, sender_id, name, at, seq)
-        heard = self._bots is not None or self._ears
-        if not heard or not isinstance(event, ChatMessage):
+        if not self._ears or not isinstance(event, ChatMessage):
             return self._append(event)
-        asked = None
-        if self._bots is not None:
-            asked = question_of(event, self._bots, self._direct, self._history)
-        effects = self._append(event)
-        effects += [ear(event) for ear in self._ears]
-        if asked is not None:
-            effects.append(Notify(DIRECTOR, encode_notification(Asked(asked))))
-        return effects
+        # Heard before it joins the history, told once it is committed.
+        heard: list[Effect] = []
+        for ear in self._ears:
+            told = ear(event, self._history)
+            if told is not None:
+                heard.append(told)
+        return self._append(event) + heard
 
     def _repeat(self, conn: str, frame: DurableFrame, kept: Kept) -> list[Effect]:
         effects: list[Effect] = []
@@ -401,30 +405,30 @@ class Room:
         return [*effects, Broadcast(protocol.encode(told))]
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:
-        """The director tells what bots do here; nobody else tells rooms anything."""
+        """A guest tells what somebody without a socket does here."""
         try:
             told = decode_notification(notification)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []  # of another version; these are best effort
-        if isinstance(told, BotTyping):
-            bot, name = told.bot_id, told.display_name
+        if isinstance(told, Types):
+            who, name = told.user_id, told.display_name
             return self._show_typing(
-                self._typists.report(now, bot, name, "", told.is_typing)
+                self._typists.report(now, who, name, "", told.is_typing)
             )
-        if isinstance(told, BotSays):
+        if isinstance(told, Says):
             return self._answer(now, told)
         return []
 
-    def _answer(self, now: int, told: BotSays) -> list[Effect]:
-        bot, name, own_id = told.bot_id, told.display_name, f"re.{told.seq}"
-        effects = self._show_typing(self._typists.report(now, bot, name, "", False))
+    def _answer(self, now: int, told: Says) -> list[Effect]:
+        who, name, own_id = told.user_id, told.display_name, f"re.{told.seq}"
+        effects = self._show_typing(self._typists.report(now, who, name, "", False))
         self._history.forget(now)
-        if self._history.find(bot, own_id) is not None:
+        if self._history.find(who, own_id) is not None:
             return effects
         at, seq = self._time(now), self.seq + 1
         frame = Chat(told.content)
         return effects + self._append(
-            compose(frame, own_id, self._id, bot, name, at, seq)
+            compose(frame, own_id, self._id, who, name, at, seq)
         )
 
     # Typing.

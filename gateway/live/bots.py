@@ -23,7 +23,6 @@ from cfmessenger.bots.inbox import RotationDue
 from cfmessenger.chat.effects import Published, encode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey, pairs
 from cfmessenger.wire.protocol import Participant
@@ -128,7 +127,7 @@ class BotWatch:
         self._rested_until = now + ASK_EVERY_S
         self._asked_hour = hour
         payload = encode_notification(RotationDue())
-        asked = self._objects.object(DIRECTOR).notify(payload, once=False)
+        asked = self._objects.object(bots.DIRECTOR).notify(payload, once=False)
         asked.add_done_callback(self._asked)
 
     def _asked(self, asked: asyncio.Future[None]) -> None:

@@ -8,12 +8,12 @@ from actors.guests import all_kinds, arrive
 from actors.host_settings import HostSettings
 from actors.kinds import Machine
 from cfmessenger.accounts.users import Directory
-from cfmessenger.bots import NAME
+from cfmessenger.bots import DIRECTOR, NAME
 from cfmessenger.bots.director import Director
 from cfmessenger.chat.effects import Published, encode_notification
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room
-from cfmessenger.ids import DIRECTOR, PRESENCE
+from cfmessenger.ids import PRESENCE
 from cfmessenger.placement import Placement
 from cfmessenger.settings import Settings
 from cfmessenger.wire.protocol import Participant

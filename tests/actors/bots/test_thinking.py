@@ -11,8 +11,8 @@ from actors.bots.thinking import Bots, Mind, Thinking
 from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots.effects import Think
 from cfmessenger.bots.inbox import Answered, decode
-from cfmessenger.chat.effects import BotTyping, Effect, Notify, decode_notification
-from cfmessenger.chat.talk import Answer, Question
+from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.chat.effects import Effect, Notify, Types, decode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
@@ -97,8 +97,8 @@ class Desk:
     def show(self, effect: Effect) -> None:
         assert isinstance(effect, Notify)
         told = decode_notification(effect.payload)
-        assert isinstance(told, BotTyping)
-        assert (told.bot_id, told.display_name) == (BOT.id, BOT.display_name)
+        assert isinstance(told, Types)
+        assert (told.user_id, told.display_name) == (BOT.id, BOT.display_name)
         self.typing.append((effect.target, told.is_typing))
 
     def tell(self, notification: bytes) -> None:

@@ -17,13 +17,13 @@ from actors.guests import Guest, Invitation
 from actors.kinds import Kind, KindOf, Shell
 from cfmessenger.background import Background
 from cfmessenger.chat.effects import (
-    BotSays,
     Effect,
     GuestEffect,
     Notify,
+    Says,
     encode_notification,
 )
-from cfmessenger.chat.room import RoomRules
+from cfmessenger.chat.room import Earlier, RoomRules
 from cfmessenger.chat.socketless import Socketless
 from cfmessenger.ids import room_name
 from cfmessenger.wire.events import ChatMessage
@@ -88,7 +88,7 @@ class Tally(Socketless):
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         told = decode(notification)
         if isinstance(told, Worded):
-            says = BotSays("toy", "Toy", told.hour, told.words)
+            says = Says("toy", "Toy", told.hour, told.words)
             return [Notify(room_name(told.room), encode_notification(says))]
         self.counts[told.room] = self.counts.get(told.room, 0) + 1
         self._news.add(told.room)
@@ -157,5 +157,5 @@ class ToyGuest(Guest):
         return replace(rules, ears=(*rules.ears, self._hear))
 
     @staticmethod
-    def _hear(message: ChatMessage) -> Notify:
+    def _hear(message: ChatMessage, earlier: Earlier) -> Notify:
         return Notify(TALLY, msgspec.msgpack.encode(Said(message.room_id)))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.bots.effects import Active, Count, Spent, Think
 from cfmessenger.bots.floor import LINE, THINKING_MS
-from cfmessenger.bots.inbox import Answered, RotationDue
+from cfmessenger.bots.inbox import Answered, Asked, RotationDue
 from cfmessenger.bots.rotation import EXCUSES
+from cfmessenger.bots.talk import Answer, Question
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.effects import decode_notification, encode_notification
-from cfmessenger.chat.talk import Answer, Question
 from tests.effort import tries
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -35,7 +35,7 @@ class Stage:
         self.now = START
         self.thinking: list[Question] = []
         self.excuses: list[tuple[Question, Answer]] = []
-        self.said: list[tuple[str, fx.BotSays]] = []
+        self.said: list[tuple[str, fx.Says]] = []
         self.counts: Counter[str] = Counter()
         self.online: tuple[str, ...] = ()
         self.tell(RotationDue())
@@ -58,13 +58,13 @@ class Stage:
                 self.online = effect.bot_ids
             elif isinstance(effect, fx.Notify):
                 told = decode_notification(effect.payload)
-                if isinstance(told, fx.BotSays):
+                if isinstance(told, fx.Says):
                     self.said.append((effect.target, told))
         return effects
 
     def ask(self, seq: int, user: str = "user_1", room: str = "r", bot: int = 0) -> Any:
         question = Question(room, seq, f"bot_{bot}", user, user, "hi", self.now)
-        return self.tell(fx.Asked(question))
+        return self.tell(Asked(question))
 
     def answer(self, question: Question, text: str | None = "yo") -> Any:
         answer = Answer("", 0, "off") if text is None else Answer(text, 7)
@@ -160,7 +160,7 @@ def test_a_question_is_reserved_thought_about_and_answered_once() -> None:
     (question,) = there.thinking
     there.answer(question)
     there.answer(question)
-    assert there.said == [("room:r", fx.BotSays("bot_0", "Bot 0", 5, "yo"))]
+    assert there.said == [("room:r", fx.Says("bot_0", "Bot 0", 5, "yo"))]
     assert there.counts["mentions"] == there.counts["replies"] == 1
     assert there.counts["tokens"] == 7
     assert there.counts["latency_ms"] == 100

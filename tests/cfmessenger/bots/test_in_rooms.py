@@ -5,17 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from cfmessenger.bots import NAME
+from cfmessenger.bots import DIRECTOR, NAME, inbox
+from cfmessenger.bots.asking import ear_for
+from cfmessenger.bots.talk import Question, Utterance
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
-from cfmessenger.chat.talk import Question, Utterance
 from cfmessenger.wire.protocol import Participant
 from tests.cfmessenger.chat.audience import Audience
 
 DORIS = ("bot_dialup", "Dial-Up Doris")
 BOTS = (DORIS, ("bot_mixtape", "DJ Rewind"))
-RULES = RoomRules(chat_rate=(0, 1), bots=BOTS)
+RULES = RoomRules(chat_rate=(0, 1), ears=(ear_for(BOTS),))
 
 
 def active(bots: tuple[tuple[str, str], ...]) -> fx.Published:
@@ -32,7 +33,8 @@ def talking(room_id: str = "general", rules: RoomRules = RULES) -> Audience:
 
 
 def questions(there: Audience) -> list[Question]:
-    return [each.question for each in there.notified if isinstance(each, fx.Asked)]
+    told = [inbox.decode(e.payload) for e in there.notified if e.target == DIRECTOR]
+    return [each.question for each in told if isinstance(each, inbox.Asked)]
 
 
 def test_a_mention_asks_once_it_is_committed_and_brings_what_was_said_before() -> None:
@@ -50,6 +52,21 @@ def test_a_mention_asks_once_it_is_committed_and_brings_what_was_said_before() -
     said = [f"line {n}" for n in range(2, 14)]
     assert [line.text for line in asked.history] == said
     assert asked.history[0] == Utterance("user_2", "User 2", "line 2")
+
+
+def test_a_bot_is_shown_what_it_may_understand() -> None:
+    room = Room("general", RULES)
+    knock = (
+        b'{"type":"knock","id":"k-1","roomId":"general","senderId":"user_1",'
+        b'"displayName":"User 1","content":"knocks.","timestamp":1000000,"seq":1}'
+    )
+    room.replay(1_000_000, 1, 1, knock)
+    there = Audience(room)
+    there.enter("a.1", "user_1", since=1)
+    there.chat("a.1", "hello")
+    there.chat("a.1", "@dialup hello")
+    (asked,) = questions(there)
+    assert [line.text for line in asked.history] == ["hello"]
 
 
 def test_a_repeated_message_is_one_question() -> None:
@@ -90,8 +107,8 @@ def test_a_bot_types_and_answers_and_its_answer_asks_nobody() -> None:
     there = talking()
     there.chat("a.1", "@dialup", "m1")
     there.forget()
-    there.notify(fx.BotTyping(*DORIS, True))
-    says = fx.BotSays("bot_dialup", "Dial-Up Doris", 1, "Is it on? @mixtape knows.")
+    there.notify(fx.Types(*DORIS, True))
+    says = fx.Says("bot_dialup", "Dial-Up Doris", 1, "Is it on? @mixtape knows.")
     there.notify(says)
     for conn in ("a.1", "b.1"):
         on, off, said = there.take(conn)
@@ -112,7 +129,7 @@ def test_an_answer_that_comes_twice_is_said_once() -> None:
     there = talking()
     there.chat("a.1", "@dialup")
     for _ in range(2):
-        there.notify(fx.BotSays("bot_dialup", "Dial-Up Doris", 1, "yes"))
+        there.notify(fx.Says("bot_dialup", "Dial-Up Doris", 1, "yes"))
     assert [append.seq for append in there.appended] == [1, 2]
     # Also to a room that slept, and to one that died.
     room = there.machine
@@ -121,13 +138,13 @@ def test_an_answer_that_comes_twice_is_said_once() -> None:
     died = Room("general", RULES)
     for append in there.appended:
         died.replay(there.now, 1, append.seq, append.event)
-    again = fx.encode_notification(fx.BotSays("bot_dialup", "Doris", 1, "no"))
+    again = fx.encode_notification(fx.Says("bot_dialup", "Doris", 1, "no"))
     assert slept.notify(there.now, again) == died.notify(there.now, again) == []
 
 
 def test_typing_of_a_bot_ends_by_itself() -> None:
     there = talking()
-    there.notify(fx.BotTyping(*DORIS, True))
+    there.notify(fx.Types(*DORIS, True))
     there.wait(3_000)
     on, off = there.take("a.1")
     assert (on["isTyping"], off["isTyping"]) == (True, False)

@@ -17,9 +17,9 @@ from cfmessenger.bots.breaker import FAILURES, OPEN_S, Breaker
 from cfmessenger.bots.remote import Model, Remote
 from cfmessenger.bots.repliers import replier_for
 from cfmessenger.bots.scripted import Scripted
+from cfmessenger.bots.talk import Answer, Question, Utterance
 from cfmessenger.bots.voices import excuse_of
 from cfmessenger.bots.wording import messages, one_line, tidy
-from cfmessenger.chat.talk import Answer, Question, Utterance
 from tests.cfmessenger.bots.model_server import ModelServer, model_server
 from tests.patience import Stopwatch
 

@@ -11,8 +11,8 @@ from cfmessenger.accounts.users import Directory, Profile
 from cfmessenger.bots.quiz import cards
 from cfmessenger.bots.reading import called, read
 from cfmessenger.bots.scripted import MAX_REPLY, Scripted, answer_to
+from cfmessenger.bots.talk import Question, Utterance
 from cfmessenger.bots.voices import excuse_of
-from cfmessenger.chat.talk import Question, Utterance
 from tests.effort import tries
 
 BOTS = {bot.bot_archetype: bot for bot in Directory.load().bots}

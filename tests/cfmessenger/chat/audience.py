@@ -47,7 +47,7 @@ class Audience:
         self.subscribed: list[str] = []
         self.seen: dict[str, list[Frame]] = {}
         self.appended: list[fx.Append] = []
-        self.notified: list[fx.Notification] = []
+        self.notified: list[fx.Notify] = []
         self.records: list[tuple[str, str | None]] = []
         self.deliveries = 0
         self._n = 0
@@ -162,7 +162,7 @@ class Audience:
                 if effect.shown:
                     self._show(self._listeners(None), effect.event)
             elif isinstance(effect, fx.Notify):
-                self.notified.append(fx.decode_notification(effect.payload))
+                self.notified.append(effect)
             elif isinstance(effect, fx.Record):
                 status = effect.status if effect.here else None
                 self.records.append((effect.user_id, status))

@@ -1,5 +1,8 @@
 """Effects are values; notifications survive the way between objects."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -9,7 +12,9 @@ from cfmessenger.chat.effects import (
     Broadcast,
     DirectMessage,
     Notification,
+    Says,
     StatusChanged,
+    Types,
     decode_notification,
     encode_notification,
     newest,
@@ -46,7 +51,26 @@ def test_of_two_attachments_the_newer_name_and_the_newer_status_count() -> None:
         StatusChanged("user_1", "busy"),
         StatusChanged("user_1", "offline"),
         DirectMessage(("user_1", "user_2"), b'{"type":"chat"}'),
+        Types("user_9", "Nine", True),
+        Says("user_9", "Nine", 7, "hello"),
     ],
 )
 def test_notifications_round_trip(notification: Notification) -> None:
     assert decode_notification(encode_notification(notification)) == notification
+
+
+@pytest.mark.parametrize(
+    ("notification", "named"),
+    [
+        (Types("user_9", "Nine", True), {"type": "bot_typing", "is_typing": True}),
+        (
+            Says("user_9", "Nine", 7, "hello"),
+            {"type": "bot_says", "seq": 7, "content": "hello"},
+        ),
+    ],
+)
+def test_an_answer_survives_the_way_to_another_release(
+    notification: Notification, named: dict[str, Any]
+) -> None:
+    found = msgspec.msgpack.decode(encode_notification(notification))
+    assert found == {"bot_id": "user_9", "display_name": "Nine", **named}

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat import mirror
-from cfmessenger.chat.room import Room, RoomRules
+from cfmessenger.chat.room import Earlier, Room, RoomRules
+from cfmessenger.wire.events import ChatMessage
 from cfmessenger.wire.events import Event as DurableEvent
 
 from .audience import Audience, Frame
@@ -835,7 +836,9 @@ def test_a_direct_message_is_told_to_the_registry_and_touches_both() -> None:
     assert touch == fx.Touch(("user_1", "user_2"), there.now)
     assert read == fx.Read("user_1", 1)
     assert isinstance(notify, fx.Notify) and notify.target == "presence:global"
-    assert there.notified == [fx.DirectMessage(("user_1", "user_2"), append.event)]
+    (told,) = there.notified
+    message = fx.DirectMessage(("user_1", "user_2"), append.event)
+    assert fx.decode_notification(told.payload) == message
 
 
 def reads(effects: list[fx.Effect]) -> list[tuple[str, int]]:
@@ -1089,13 +1092,49 @@ def test_an_id_of_an_unknown_event_is_not_used_again() -> None:
     assert room.seq == 1
 
 
-def test_a_bot_is_shown_what_it_may_understand() -> None:
-    room = Room("general", RoomRules(bots=(("bot_1", "Bot"),)))
-    room.replay(1_000_000, 1, 1, KNOCK)
-    there = Audience(room)
-    there.enter("a.1", "user_1", since=1)
-    there.chat("a.1", "hello")
-    there.chat("a.1", "@Bot hello")
-    (asked,) = there.notified
-    assert isinstance(asked, fx.Asked)
-    assert [line.text for line in asked.question.history] == ["hello"]
+# Guests: what rooms tell them, and what they tell rooms.
+
+
+def test_an_ear_hears_each_chat_message_once_with_what_came_before_it() -> None:
+    heard: list[tuple[str, list[int]]] = []
+
+    def ear(message: ChatMessage, earlier: Earlier) -> fx.Notify | None:
+        heard.append((message.content, [seq for seq, _ in earlier.latest(2)]))
+        return fx.Notify("a:guest", b"") if message.content == "hey" else None
+
+    there = talking(rules=RoomRules(chat_rate=(0, 1), ears=(ear, ear)))
+    for n in range(3):
+        there.chat("a.1", f"line {n}")
+    for _ in range(2):
+        effects = there.chat("b.1", "hey", "m1")
+    there.say("a.1", {"type": "nudge"})
+    there.notify(fx.Says("user_9", "Nine", 4, "hey"))
+    assert heard[::2] == [
+        ("line 0", []),
+        ("line 1", [1]),
+        ("line 2", [1, 2]),
+        ("hey", [2, 3]),
+    ]
+    assert heard[::2] == heard[1::2], "both ears hear the same"
+    assert there.notified == [fx.Notify("a:guest", b"")] * 2
+    assert [type(effect) for effect in effects] == [fx.Repeat]
+
+
+def test_what_an_ear_wants_told_waits_for_the_commit() -> None:
+    told = fx.Notify("a:guest", b"")
+    there = talking(rules=RoomRules(ears=(lambda message, earlier: told,)))
+    append, notify = there.chat("a.1", "hello")
+    assert isinstance(append, fx.Append) and notify == told
+
+
+def test_somebody_without_a_socket_types_and_says_a_thing_once() -> None:
+    there = talking()
+    nine = ("user_9", "Nine")
+    there.notify(fx.Types(*nine, True))
+    for _ in range(2):
+        there.notify(fx.Says(*nine, 7, "hello"))
+    on, off, said = there.take("a.1")
+    assert (on["type"], on["senderId"], on["isTyping"]) == ("typing", "user_9", True)
+    assert (off["type"], off["isTyping"]) == ("typing", False)
+    assert (said["senderId"], said["displayName"]) == nine
+    assert (said["id"], said["content"]) == ("re.7", "hello")

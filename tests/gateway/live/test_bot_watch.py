@@ -7,12 +7,11 @@ import pytest
 import valkey
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.bots import inbox
+from cfmessenger.bots import DIRECTOR, inbox
 from cfmessenger.bots.inbox import RotationDue
 from cfmessenger.chat.effects import Published, decode_notification
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
-from cfmessenger.ids import DIRECTOR
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey
 from gateway.live import bots as bots_module

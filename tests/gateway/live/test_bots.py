@@ -20,8 +20,9 @@ import valkey
 from actors.bots import thinking
 from actors.bots.thinking import Bots
 from cfmessenger.accounts.users import Directory, Profile
-from cfmessenger.chat.talk import Answer, Question
-from cfmessenger.ids import DIRECTOR, PRESENCE, direct_room
+from cfmessenger.bots import DIRECTOR
+from cfmessenger.bots.talk import Answer, Question
+from cfmessenger.ids import PRESENCE, direct_room
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import pairs

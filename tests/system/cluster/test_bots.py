@@ -21,7 +21,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from cfmessenger.ids import DIRECTOR
+from cfmessenger.bots import DIRECTOR
 from cfmessenger.storage import keys
 from tests import patience
 from tests.effort import long_only

@@ -1,5 +1,5 @@
-"""What is said to a bot and what it says: the values that pass between room, director
-and replier.
+"""What is said to a bot and what it says: the values that pass between the bots' ear,
+director and replier.
 
 Must not know how any of them works.
 """

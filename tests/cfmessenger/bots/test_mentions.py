@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.chat.mentions import Names
+from cfmessenger.bots.mentions import Names
 
 BOTS = (
     ("bot_mixtape", "DJ Rewind"),

@@ -10,7 +10,6 @@ and others) may touch it: they make no longer word with it.
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 PREFIX = "bot_"
 
@@ -47,12 +46,6 @@ class Names:
                     if folded.startswith(name, start) and _ends(folded, start, name):
                         return bot_id
         return None
-
-
-@cache
-def names_of(bots: tuple[tuple[str, str], ...]) -> Names:
-    """One for all rooms of a process."""
-    return Names(bots)
 
 
 def _openings(chunk: str) -> Iterator[int]:
