@@ -18,12 +18,12 @@ from actors.attending import Attending
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import OutputGate, Step
 from actors.heat import Heat
-from actors.kinds import Machine
 from actors.loading import NOTHING, SeenBeyond, load, take
 from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from cfmessenger.background import Background
 from cfmessenger.chat import effects as fx
+from cfmessenger.chat.machine import BLANK, Life, Machine
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import is_room, process_of
 from cfmessenger.link import messages as link
@@ -72,7 +72,7 @@ class Activation:
         self._around = around
         self._kind = around.kinds.of(name)
         # Until it is loaded a blank one, with the epoch as soon as that is taken.
-        self._machine: Machine = self._kind.fresh()
+        self._machine: Machine = self._kind.fresh(BLANK)
         self._gate: OutputGate[Seat] = OutputGate()
         self._release = Release(self.seats, self._elsewhere)
         # What came while the input gate was shut: until it opens, a reset or the end.
@@ -138,7 +138,8 @@ class Activation:
             self.asked_at = loop.time()
             found = await take(self.name, loads, beyond)
             # From here on the host's looks compare it, however long the load takes.
-            self.taken_at, self._machine.epoch = loop.time(), found.epoch
+            self.taken_at = loop.time()
+            self._machine = self._kind.fresh(Life(found.epoch))
             clock = self._around.clock
             machine = await load(self.name, self._kind, loads, clock, found)
             dead = await self._dead(machine.gateways)
@@ -219,7 +220,7 @@ class Activation:
         self._waiting.clear()
         self._faulty = self._doubting = False
         self.state = State.STARTING
-        self._machine = self._kind.fresh()
+        self._machine = self._kind.fresh(BLANK)
         self._background.begin(self._start(pause_s))
 
     # The machine's faults.

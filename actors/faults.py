@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from actors.kinds import Machine
 from cfmessenger.backoff import doubled
 from cfmessenger.chat import effects as fx
+from cfmessenger.chat.machine import BLANK, Life, Machine
 from cfmessenger.errors import CloseCode, ProtocolError
 from cfmessenger.link import messages as link
 from cfmessenger.wire.decoding import frame_id
@@ -61,14 +61,17 @@ def answer(entry: link.Input) -> Sequence[fx.Effect]:
 
 
 def answer_attach(
-    fresh: Callable[[], Machine], now: int, gateway: str, sockets: list[fx.Attachment]
+    fresh: Callable[[Life], Machine],
+    now: int,
+    gateway: str,
+    sockets: list[fx.Attachment],
 ) -> Sequence[fx.Effect]:
     """Which sockets are closed when an attach failed: each one that makes a fresh
     machine fail when it comes alone; perhaps none."""
     guilty = []
     for each in sockets:
         try:
-            fresh().attach(now, gateway, [each])
+            fresh(BLANK).attach(now, gateway, [each])
         except Exception:
             guilty.append(_close(each.conn))
     return guilty

@@ -10,49 +10,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from cfmessenger.chat.effects import Attachment, Effect, GuestEffect
+from cfmessenger.chat.effects import Effect, GuestEffect
+from cfmessenger.chat.machine import Life, Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.clock import Clock
 from cfmessenger.ids import PRESENCE, room_id_of, room_name
-
-
-class Machine(Protocol):
-    """The verbs that all machines share. `now` is integer ms since 1970."""
-
-    epoch: int  # 0 until one is taken
-    previous_epoch: int  # of the life before this one; 0: none, or not loaded yet
-    crashed: bool  # that life did not end with a mirror
-    receipts_changed: bool  # since the last mirror
-    absent: set[str]  # gateways that the mirror names, less the dead
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def sockets(self) -> int: ...
-    @property
-    def alarm_at(self) -> int | None: ...
-    @property
-    def gateways(self) -> set[str]: ...
-    def connect(
-        self, now: int, attachment: Attachment, since: int | None, greeted: bool = False
-    ) -> list[Effect]: ...
-    def message(
-        self, now: int, conn: str, data: bytes, fresh_id: str
-    ) -> list[Effect]: ...
-    def close(self, now: int, conn: str) -> list[Effect]: ...
-    def attach(
-        self, now: int, gateway: str, attachments: list[Attachment]
-    ) -> list[Effect]: ...
-    def change(self, now: int, attachment: Attachment) -> list[Effect]: ...
-    def missed(self, gateway: str) -> None: ...
-    def detach(self, now: int, gateway: str) -> list[Effect]: ...
-    def notify(self, now: int, notification: bytes) -> list[Effect]: ...
-    def alarm(self, now: int) -> list[Effect]: ...
-    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None: ...
-    def skip(self, seq: int) -> None: ...
-    def events_after(self, seq: int) -> list[bytes] | None: ...
-    def snapshot(self) -> bytes: ...
 
 
 class Shell(Protocol):
@@ -93,14 +56,15 @@ Command = tuple[Any, ...]
 class Kind(NamedTuple):
     """One object's machine and what belongs to it.
 
-    `fresh` makes it from nothing, `restore(snapshot, clean)` from a snapshot: not clean
-    means that the object has lived since, so its roster is not to be believed.
+    `fresh(life)` makes it from nothing, `restore(life, snapshot, clean)` from a
+    snapshot: not clean means that the object has lived since, so its roster is not to
+    be believed.
     `derived`: what is written, best effort, for an effect of the machine's own; such
     an effect that is not here goes to the `attendant`.
     """
 
-    fresh: Callable[[], Machine]
-    restore: Callable[[bytes, bool], Machine]
+    fresh: Callable[[Life], Machine]
+    restore: Callable[[Life, bytes, bool], Machine]
     attendant: Callable[[Shell], Attendant] | None = None
     derived: Mapping[type[GuestEffect], Callable[[Any], Sequence[Command]]] = (
         MappingProxyType({})
@@ -133,13 +97,14 @@ def at_home(rules: RoomRules, sources: Collection[str]) -> dict[str, KindOf]:
     def room(name: str) -> Kind:
         room_id = room_id_of(name)
         return Kind(
-            lambda: Room(room_id, rules),
-            lambda data, clean: Room.restore(room_id, rules, data, clean=clean),
+            lambda life: Room(room_id, rules, life),
+            lambda life, data, clean: Room.restore(room_id, rules, data, clean, life),
         )
 
     def registry(name: str) -> Kind:
         return Kind(
-            Presence, lambda data, clean: Presence.restore(data, clean, sources)
+            Presence,
+            lambda life, data, clean: Presence.restore(data, clean, sources, life),
         )
 
     return {room_name(""): room, PRESENCE: registry}

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.kinds import Kind, Machine
+from actors.kinds import Kind
+from cfmessenger.chat.machine import Life, Machine
 from cfmessenger.clock import Clock
 from cfmessenger.storage.log import Activated, Entry, Fenced, Log
 
@@ -61,17 +62,22 @@ async def load(
     Raises `Fenced` or `Unavailable`.
     """
     now = clock.now()  # which has heard from storage what time it is
-    machine, clean = kind.fresh(), False
-    if (mirror := found.mirror) is not None:
-        clean = mirror.final and mirror.epoch == found.previous_epoch
-        machine = _restored(name, kind, mirror.data, clean)
+    mirror, previous = found.mirror, found.previous_epoch
+    clean = mirror is not None and mirror.final and mirror.epoch == previous
+    life = Life(found.epoch, previous, crashed=previous > 0 and not clean)
+    if mirror is None:
+        machine = kind.fresh(life)
+    else:
+        machine = _restored(name, kind, life, mirror.data, clean)
     entries = await _newer(name, log, machine.seq, found.seq, now)
     if entries and entries[-1].epoch > found.epoch:
         raise Fenced(name)  # a successor appends already: we did not read all
     if entries and entries[0].seq != machine.seq + 1:
         oldest = await log.after(name, 0, 1)
         if oldest[0].seq > machine.seq:
-            machine = kind.fresh()  # trimmed past the snapshot: the log alone is left
+            machine = kind.fresh(
+                life
+            )  # trimmed past the snapshot: the log alone is left
             machine.skip(entries[0].seq - 1)
     for entry in entries:
         _pass_over(name, machine, entry.seq - 1)
@@ -84,17 +90,15 @@ async def load(
         # Nothing is mirrored before it is confirmed, so the log did hold it.
         logger.error("%s lost events %d to %d", name, found.seq + 1, machine.seq)
     _pass_over(name, machine, found.numbered)
-    machine.epoch, machine.previous_epoch = found.epoch, found.previous_epoch
-    machine.crashed = found.previous_epoch > 0 and not clean
     return machine
 
 
-def _restored(name: str, kind: Kind, data: bytes, clean: bool) -> Machine:
+def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Machine:
     try:
-        return kind.restore(data, clean)
+        return kind.restore(life, data, clean)
     except Exception:
         logger.exception("the mirror of %s cannot be restored", name)
-        return kind.fresh()
+        return kind.fresh(life)
 
 
 def _pass_over(name: str, machine: Machine, seq: int) -> None:

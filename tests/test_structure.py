@@ -10,7 +10,7 @@ TESTED_BY = {
     "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
     "cfmessenger/bots/test_director": (
         "cfmessenger/bots/effects cfmessenger/bots/floor cfmessenger/bots/inbox "
-        "cfmessenger/bots/ledger cfmessenger/bots/rotation cfmessenger/chat/socketless"
+        "cfmessenger/bots/ledger cfmessenger/bots/rotation"
     ),
     "cfmessenger/bots/test_in_rooms": "cfmessenger/bots/asking cfmessenger/bots/talk",
     "cfmessenger/bots/test_remote": (

@@ -65,8 +65,10 @@ class BotsGuest(Guest):
         personas = [Persona(*names) for names in bots.names]
         budget = Budget(bots.active, bots.quota_day, bots.quota_user, bots.quota_room)
         return Kind(
-            lambda: Director(personas, budget),
-            lambda data, clean: Director.restore(personas, budget, data, clean=clean),
+            lambda life: Director(personas, budget, life),
+            lambda life, data, clean: Director.restore(
+                personas, budget, data, clean, life
+            ),
             attendant=lambda shell: Thinking(self._mind, shell),
             derived=DERIVED,
         )

@@ -2,8 +2,8 @@
 
 Owns who is in rotation and who may be answered: it reserves an answer durably before
 anybody thinks about it, lets one question of a room be thought about at a time, and
-says each answer once. Has the verbs of `Room`, so that one shell runs both; thinking
-itself is its attendant's (`effects.Think`). Parts: `rotation`, `ledger`, `floor`.
+says each answer once. Thinking itself is its attendant's (`effects.Think`). Parts:
+`rotation`, `ledger`, `floor`.
 
 Who is not answered is told why, but not each time. Such an excuse takes the way of an
 answer (`effects.Think`), only that no replier is asked: so it comes at the pace of an
@@ -19,7 +19,7 @@ from typing import Self
 import msgspec
 
 from ..chat.effects import Append, Effect, Notify, Says, encode_notification
-from ..chat.socketless import Socketless
+from ..chat.machine import BLANK, Life, Machine
 from ..ids import room_name
 from .effects import Active, Count, Spent, Think
 from .floor import Floor
@@ -104,15 +104,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
-class Director(Socketless):
-    """Attributes for the shell are those of `Room`. No sockets are held here.
+class Director(Machine):
+    """Rotation, budget and the floor. No sockets are held here."""
 
-    `now` is Unix ms everywhere.
-    """
-
-    def __init__(self, personas: Sequence[Persona], budget: Budget) -> None:
+    def __init__(
+        self, personas: Sequence[Persona], budget: Budget, life: Life = BLANK
+    ) -> None:
         """A director that remembers nothing. `personas` in the directory's order."""
-        super().__init__()
+        super().__init__(life)
         self._names = {each.id: each.display_name for each in personas}
         self._rotation = Rotation([each.id for each in personas], budget.active)
         self._ledger = Ledger(budget.day, budget.user)
@@ -294,14 +293,19 @@ class Director(Socketless):
 
     @classmethod
     def restore(
-        cls, personas: Sequence[Persona], budget: Budget, snapshot: bytes, clean: bool
+        cls,
+        personas: Sequence[Persona],
+        budget: Budget,
+        snapshot: bytes,
+        clean: bool,
+        life: Life = BLANK,
     ) -> Self:
         """The director as it was; `replay` brings what the log has above its `seq`.
 
         `clean`: the snapshot is a final mirror, so its gateways are still seated. A
         snapshot of another version gives a director that remembers nothing.
         """
-        director = cls(personas, budget)
+        director = cls(personas, budget, life)
         try:
             saved = _decode(snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -7,8 +7,7 @@ before it. Names are the user's row's, and come with the sockets. Changes within
 travel together, so that a storm of joins costs each socket one frame and not one for
 every other socket. It has no durable events: what it knows comes from the gateways.
 
-Has the verbs of `Room`, so that one shell runs both. Must not know a clock, sockets or
-storage.
+Must not know a clock, sockets or storage.
 """
 
 from collections.abc import Collection
@@ -34,6 +33,7 @@ from .effects import (
     Subscribe,
     decode_notification,
 )
+from .machine import BLANK, Life, Machine
 from .roster import Person, Roster
 
 COALESCE_MS = 50
@@ -68,19 +68,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
-class Presence:
-    """Everyone who is online, and the sockets that watch.
+class Presence(Machine):
+    """Everyone who is online, and the sockets that watch. `seq` stays 0."""
 
-    Attributes for the shell are those of `Room`; `seq` stays 0.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, life: Life = BLANK) -> None:
         """A registry that remembers nobody."""
-        self.epoch = self.previous_epoch = 0
-        self.crashed = False
-        self.seq = 0
-        self.gateways: set[str] = set()
-        self.receipts_changed = False
+        super().__init__(life)
         self._roster = Roster()
         # By user who has no socket: the latest choice, until a socket opens or `until`,
         # in whose order they are.
@@ -99,7 +92,6 @@ class Presence:
         # Gateways that slept through with the registry: they have missed nothing. From
         # a clean wake until each attaches or is dead, or changes are told.
         self._dormant: set[str] = set()
-        self.absent: set[str] = set()
         self._due: int | None = None  # the next tick, in ms; None: there is none
 
     @property
@@ -111,10 +103,6 @@ class Presence:
     def sockets(self) -> int:
         """How many connections are in the roster."""
         return len(self._roster.conns)
-
-    def events_after(self, seq: int) -> list[bytes] | None:
-        """There are no durable events."""
-        return []
 
     # Connections.
 
@@ -399,7 +387,11 @@ class Presence:
 
     @classmethod
     def restore(
-        cls, snapshot: bytes, clean: bool, sources: Collection[str] = ()
+        cls,
+        snapshot: bytes,
+        clean: bool,
+        sources: Collection[str] = (),
+        life: Life = BLANK,
     ) -> Self:
         """The registry as it was; after a crash (`clean=False`) choices and what guests
         published alone. Of guests that are not among `sources` nobody would send away
@@ -407,7 +399,7 @@ class Presence:
 
         A snapshot of another version gives a registry that remembers nobody.
         """
-        presence = cls()
+        presence = cls(life)
         try:
             saved = _decode(snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -434,12 +426,6 @@ class Presence:
                 presence._changed |= dict.fromkeys(strays)
                 presence._due = saved.due or 0
         return presence
-
-    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
-        """There are no durable events."""
-
-    def skip(self, seq: int) -> None:
-        """Nor can any be missing."""
 
 
 def _record(person: Person) -> Record:

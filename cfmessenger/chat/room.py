@@ -50,6 +50,7 @@ from .effects import (
     encode_notification,
 )
 from .history import History, Kept
+from .machine import BLANK, Life, Machine
 from .ratelimit import UserRates
 from .rollcall import RollCall
 from .roster import Person, Roster
@@ -82,23 +83,15 @@ class RoomRules(msgspec.Struct, frozen=True, gc=False):
     ears: tuple[Ear, ...] = ()
 
 
-class Room:
+class Room(Machine):
     """One room. Group or direct is in the id (`dm_…`), which must be canonical.
 
-    Attributes for the shell: it sets `epoch`, `previous_epoch` (of the life before, 0:
-    none) and `crashed` (that life left no final mirror) at the load. `seq` is the last
-    event's number. `gateways` are those attached or remembered, until each is dead.
-    `receipts_changed` is set by an ack, and cleared by the shell when it has mirrored
-    the room. `absent` are the snapshot's gateways; the shell takes out the dead.
+    `receipts_changed` is set by an ack.
     """
 
-    def __init__(self, room_id: str, rules: RoomRules) -> None:
+    def __init__(self, room_id: str, rules: RoomRules, life: Life = BLANK) -> None:
         """A room that remembers nothing: new, or about to be told by `replay`."""
-        self.epoch = self.previous_epoch = 0
-        self.crashed = False
-        self.seq = 0
-        self.gateways: set[str] = set()
-        self.receipts_changed = False
+        super().__init__(life)
         self._id = room_id
         self._direct = direct_users(room_id)
         self._ears = rules.ears
@@ -122,7 +115,6 @@ class Room:
         # Gateways that slept through with the room: they have missed nothing. From a
         # clean wake until each attaches or is dead, or all are told who is here.
         self._dormant: set[str] = set()
-        self.absent: set[str] = set()
 
     @property
     def alarm_at(self) -> int | None:
@@ -514,14 +506,19 @@ class Room:
 
     @classmethod
     def restore(
-        cls, room_id: str, rules: RoomRules, snapshot: bytes, clean: bool
+        cls,
+        room_id: str,
+        rules: RoomRules,
+        snapshot: bytes,
+        clean: bool,
+        life: Life = BLANK,
     ) -> Self:
         """The room as it was; `replay` brings what the log has above its `seq`.
 
         `clean` is false if the room has lived since: then its roster is not to be
         believed. A snapshot of another version gives a room that remembers nothing.
         """
-        room = cls(room_id, rules)
+        room = cls(room_id, rules, life)
         saved = mirror.decode(snapshot)
         if saved is None:
             return room
@@ -558,10 +555,6 @@ class Room:
         if not isinstance(found, UnknownEvent):
             # The writer's clock may have been ahead.
             self._rates[found.rate].record(sender_id, min(at, now))
-
-    def skip(self, seq: int) -> None:
-        """Events up to `seq` are missing, or left out: their numbers are used."""
-        self.seq = seq
 
 
 def _repeated(frame: DurableFrame, kept: Kept, room_id: str) -> Event:

@@ -6,6 +6,7 @@ from msgspec import msgpack
 
 from actors.guests import Guest, Invitation, all_kinds, arrive
 from actors.host_settings import HostSettings
+from cfmessenger.chat.machine import BLANK
 from tests.actors import toy_guest
 from tests.actors.scene import UNLIMITED
 from tests.actors.toy_guest import KEY, TALLY
@@ -41,7 +42,7 @@ def test_two_kinds_of_one_name_are_refused() -> None:
 
 
 def test_a_process_without_the_guest_knows_no_such_object() -> None:
-    assert all_kinds(UNLIMITED, arrive([toy_guest.invite(1)])).of(TALLY).fresh()
+    assert all_kinds(UNLIMITED, arrive([toy_guest.invite(1)])).of(TALLY).fresh(BLANK)
     with pytest.raises(ValueError):
         all_kinds(UNLIMITED, []).of(TALLY)
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import valkey
 
-from actors.kinds import Machine
 from actors.loading import load, take
 from cfmessenger.chat.effects import Effect, Send
+from cfmessenger.chat.machine import Machine
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.clock import Clock
 from cfmessenger.storage import keys
@@ -95,6 +95,18 @@ async def test_a_clean_mirror_is_the_object_as_it_was(log: ValkeyLog) -> None:
     machine = await loaded(name, log)
     assert (machine.epoch, machine.seq, machine.sockets) == (2, 3, 1)
     assert machine.gateways == {"g1"}
+    assert (machine.previous_epoch, machine.crashed) == (1, False)
+
+
+async def test_a_life_that_left_no_final_mirror_has_crashed(log: ValkeyLog) -> None:
+    name = fresh_room()
+    first = await loaded(name, log)
+    assert (first.epoch, first.previous_epoch, first.crashed) == (1, 0, False)
+    second = await loaded(name, log)
+    assert (second.epoch, second.previous_epoch, second.crashed) == (2, 1, True)
+    await log.save(name, 2, room_at(name, 0).snapshot(), final=False)
+    third = await loaded(name, log)
+    assert (third.epoch, third.previous_epoch, third.crashed) == (3, 2, True)
 
 
 def unknown(name: str, seq: int, at: int) -> bytes:

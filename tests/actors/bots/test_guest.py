@@ -6,11 +6,11 @@ import pytest
 from actors.bots.guest import invite
 from actors.guests import all_kinds, arrive
 from actors.host_settings import HostSettings
-from actors.kinds import Machine
 from cfmessenger.accounts.users import Directory
 from cfmessenger.bots import DIRECTOR, NAME
 from cfmessenger.bots.director import Director
 from cfmessenger.chat.effects import Published, encode_notification
+from cfmessenger.chat.machine import BLANK, Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room
 from cfmessenger.ids import PRESENCE
@@ -27,14 +27,12 @@ def settings(**more: str) -> Settings:
 
 
 def made(name: str, **more: str) -> Machine:
-    return all_kinds(UNLIMITED, arrive(invite(settings(**more)))).of(name).fresh()
+    return all_kinds(UNLIMITED, arrive(invite(settings(**more)))).of(name).fresh(BLANK)
 
 
 def test_a_node_with_bots_has_a_director_and_one_without_has_none() -> None:
     director = made(DIRECTOR)
     assert isinstance(director, Director)
-    verbs = [verb for verb in vars(Machine) if not verb.startswith("_")]
-    assert [verb for verb in verbs if not hasattr(director, verb)] == []
     assert invite(settings(CFM_BOTS_ACTIVE="0")) == ()
     with pytest.raises(ValueError):
         made(DIRECTOR, CFM_BOTS_ACTIVE="0")
@@ -58,7 +56,7 @@ def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> No
     before.alarm(1000)
     for active, there in (("1", True), ("0", False)):
         kinds = all_kinds(UNLIMITED, arrive(invite(settings(CFM_BOTS_ACTIVE=active))))
-        after = kinds.of(PRESENCE).restore(before.snapshot(), clean)
+        after = kinds.of(PRESENCE).restore(BLANK, before.snapshot(), clean)
         after.alarm(2000)
         after.connect(3000, attachment("g.1"), None)
         told = after.alarm(4000)

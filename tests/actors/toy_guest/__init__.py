@@ -23,8 +23,8 @@ from cfmessenger.chat.effects import (
     Says,
     encode_notification,
 )
+from cfmessenger.chat.machine import Life, Machine
 from cfmessenger.chat.room import Earlier, RoomRules
-from cfmessenger.chat.socketless import Socketless
 from cfmessenger.ids import room_name
 from cfmessenger.wire.events import ChatMessage
 
@@ -71,11 +71,11 @@ class Total(GuestEffect, frozen=True, gc=False):
     count: int
 
 
-class Tally(Socketless):
+class Tally(Machine):
     """By room how many messages, and which rooms are to be told at the next hour."""
 
-    def __init__(self, hour_ms: int, counts: dict[str, int]) -> None:
-        super().__init__()
+    def __init__(self, life: Life, hour_ms: int, counts: dict[str, int]) -> None:
+        super().__init__(life)
         self.counts = counts
         self._hour_ms = hour_ms
         self._news: set[str] = set()
@@ -142,12 +142,12 @@ class ToyGuest(Guest):
         return {TALLY: self._tally}
 
     def _tally(self, name: str) -> Kind:
-        def restored(data: bytes, clean: bool) -> Tally:
+        def restored(life: Life, data: bytes, clean: bool) -> Tally:
             counts = msgspec.msgpack.decode(data, type=dict[str, int])
-            return Tally(self._hour_ms, counts)
+            return Tally(life, self._hour_ms, counts)
 
         return Kind(
-            lambda: Tally(self._hour_ms, {}),
+            lambda life: Tally(life, self._hour_ms, {}),
             restored,
             attendant=Words,
             derived={Total: lambda told: [("SET", KEY, told.count)]},

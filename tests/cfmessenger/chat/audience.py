@@ -5,36 +5,16 @@ attachments), and turns the time by hand: `wait` rings every alarm at its moment
 """
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
+from cfmessenger.chat.machine import Machine
 from cfmessenger.ids import gateway_of
 
 Frame = dict[str, Any]
-
-
-class Machine(Protocol):
-    """What `Room` and `Presence` have in common and a test needs."""
-
-    @property
-    def alarm_at(self) -> int | None: ...
-    def connect(
-        self, now: int, attachment: fx.Attachment, since: int | None, greeted: bool
-    ) -> list[fx.Effect]: ...
-    def message(
-        self, now: int, conn: str, data: bytes, fresh_id: str
-    ) -> list[fx.Effect]: ...
-    def close(self, now: int, conn: str) -> list[fx.Effect]: ...
-    def attach(
-        self, now: int, gateway: str, attachments: list[fx.Attachment]
-    ) -> list[fx.Effect]: ...
-    def change(self, now: int, attachment: fx.Attachment) -> list[fx.Effect]: ...
-    def detach(self, now: int, gateway: str) -> list[fx.Effect]: ...
-    def notify(self, now: int, notification: bytes) -> list[fx.Effect]: ...
-    def alarm(self, now: int) -> list[fx.Effect]: ...
 
 
 class Audience:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
+from cfmessenger.chat.machine import BLANK, Life
 from cfmessenger.chat.presence import BURST, Presence
 from tests.effort import tries
 
@@ -205,9 +206,7 @@ def test_new_words_of_somebody_hidden_do_not_show_them() -> None:
 def test_a_choice_is_newer_than_those_of_earlier_lives() -> None:
     there = watching()
     choose(there, "a.1", "busy")
-    twin = restored(there, clean=False)
-    assert isinstance(twin.machine, Presence)
-    twin.machine.epoch = 7
+    twin = restored(there, clean=False, life=Life(7))
     del twin.attachments["a.1"]
     twin.notify(fx.StatusChanged("user_1", "away"))
     # An attachment of the life before comes back only now.
@@ -405,9 +404,9 @@ def test_who_is_unknown_is_not_heard() -> None:
 # Gateways.
 
 
-def restored(there: Audience, clean: bool = True) -> Audience:
-    assert isinstance(there.machine, Presence)
-    twin = Audience(Presence.restore(there.machine.snapshot(), clean), there.now)
+def restored(there: Audience, clean: bool = True, life: Life = BLANK) -> Audience:
+    again = Presence.restore(there.machine.snapshot(), clean, (), life)
+    twin = Audience(again, there.now)
     twin.attachments = dict(there.attachments)
     return twin
 
@@ -482,13 +481,6 @@ def test_what_is_untold_survives_the_snapshot() -> None:
 def test_a_snapshot_of_another_version_remembers_nobody() -> None:
     presence = Presence.restore(b"\xc0", clean=True)
     assert (presence.sockets, presence.gateways) == (0, set())
-
-
-def test_there_are_no_durable_events() -> None:
-    presence = Presence()
-    presence.replay(0, 1, 1, b"{}")
-    assert (presence.seq, presence.events_after(0)) == (0, [])
-    assert not presence.receipts_changed
 
 
 # Any life.

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmessenger.chat import effects as fx
+from cfmessenger.chat.machine import Life
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.wire.events import Event as DurableEvent
 from tests.effort import tries
@@ -17,6 +18,7 @@ from .audience import Audience
 decode_message = msgspec.json.Decoder(DurableEvent).decode
 
 RULES = RoomRules(chat_rate=(3, 10), nudge_rate=(2, 5))
+FIRST = Life(1)
 CONNS = {
     "a.1": "user_1",
     "b.1": "user_1",
@@ -88,9 +90,7 @@ def carry_out(there: Audience, step: Step) -> list[fx.Effect]:
 
 
 def fresh(room_id: str = "general") -> Audience:
-    room = Room(room_id, RULES)
-    room.epoch = 1
-    return Audience(room)
+    return Audience(Room(room_id, RULES, FIRST))
 
 
 def lived(steps: list[Step], room_id: str = "general") -> Audience:
@@ -259,8 +259,7 @@ def test_a_restored_room_behaves_as_the_room(
     settle(there)
     room = there.machine
     assert isinstance(room, Room)
-    twin_room = Room.restore(room_id, RULES, room.snapshot(), clean=True)
-    twin_room.epoch = 1
+    twin_room = Room.restore(room_id, RULES, room.snapshot(), True, FIRST)
     assert (twin_room.seq, twin_room.gateways) == (room.seq, room.gateways)
     twin = Audience(twin_room, there.now)
     twin.attachments = dict(there.attachments)
@@ -290,13 +289,12 @@ def test_a_room_rebuilt_from_its_log_behaves_as_the_room(
         if n == mirrored:
             snapshot = there.machine.snapshot()
         carry_out(there, step)
-    twin_room = Room(room_id, RULES)
+    twin_room = Room(room_id, RULES, FIRST)
     if snapshot is not None:
         # As after a crash: a mirror of some time ago, and the log above it.
-        twin_room = Room.restore(room_id, RULES, snapshot, clean=False)
+        twin_room = Room.restore(room_id, RULES, snapshot, False, FIRST)
     for append in there.appended[twin_room.seq :]:
         twin_room.replay(there.now, 1, append.seq, append.event)
-    twin_room.epoch = 1
     # The crash took everyone along.
     there.detach("a")
     there.detach("b")

@@ -1,0 +1,128 @@
+"""Machine: what the machines of all objects have in common.
+
+Owns the verbs by which a shell (`actors/activation.py`) drives them, with a safe
+default for each: an object in which nobody has a socket, and which logs nothing that it
+would need again, says only what it does beyond this. Must not know any kind of object.
+"""
+
+from typing import Final
+
+import msgspec
+
+from ..ids import gateway_of
+from .effects import Attachment, Effect
+
+
+class Life(msgspec.Struct, frozen=True, gc=False):
+    """Which life of its object a machine is, as it is told at its birth.
+
+    `epoch`: the fencing token; 0: none is taken. `previous_epoch`: of the life before;
+    0: there was none. `crashed`: that life left no final mirror.
+    """
+
+    epoch: int = 0
+    previous_epoch: int = 0
+    crashed: bool = False
+
+
+BLANK = Life()
+"""Of a machine that stands in until its object is loaded."""
+
+
+class Machine:
+    """One life of an object. `now` is integer ms since 1970.
+
+    Verbs return effects in the order in which they are to be seen.
+    """
+
+    def __init__(self, life: Life = BLANK) -> None:
+        self.epoch: Final = life.epoch
+        self.previous_epoch: Final = life.previous_epoch
+        self.crashed: Final = life.crashed
+        self.seq = 0  # of the last event; rises with each
+        # From a change that is worth a live mirror until the shell has made one.
+        self.receipts_changed = False
+        # From their attach, or remembered from a final mirror, until each is dead.
+        self.gateways: set[str] = set()
+        # Those that the mirror names, from the restore on, less the dead.
+        self.absent: set[str] = set()
+
+    @property
+    def sockets(self) -> int:
+        """How many connections are in its roster."""
+        return 0
+
+    @property
+    def alarm_at(self) -> int | None:
+        """When `alarm` wants to be called, in ms; None: no timer is running."""
+        return None
+
+    def events_after(self, seq: int) -> list[bytes] | None:
+        """The events after `seq` as they went into the log, to be shown; None if it no
+        longer has them all."""
+        return []
+
+    # What gateways tell.
+
+    def connect(
+        self,
+        now: int,
+        attachment: Attachment,
+        since: int | None,
+        greeted: bool = False,
+    ) -> list[Effect]:
+        """A socket opens. It was shown everything up to `since`; None: nothing. One
+        that comes again after a `Behind` was `greeted`."""
+        self.gateways.add(gateway_of(attachment.conn))
+        return []
+
+    def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:
+        """A socket sent `data`; `fresh_id` is its id if it brings none."""
+        return []
+
+    def close(self, now: int, conn: str) -> list[Effect]:
+        """A socket is gone."""
+        return []
+
+    def attach(
+        self, now: int, gateway: str, attachments: list[Attachment]
+    ) -> list[Effect]:
+        """A gateway tells which sockets it holds: `attachments` is its whole set."""
+        self.gateways.add(gateway)
+        return []
+
+    def change(self, now: int, attachment: Attachment) -> list[Effect]:
+        """A gateway has newer words of somebody, or a newer status."""
+        return []
+
+    def missed(self, gateway: str) -> None:
+        """A gateway did not hear the goodbye of the life before: it may have missed
+        something of it."""
+
+    def detach(self, now: int, gateway: str) -> list[Effect]:
+        """A gateway is dead, and so are its sockets."""
+        self.gateways.discard(gateway)
+        return []
+
+    def notify(self, now: int, notification: bytes) -> list[Effect]:
+        """Another object or a gateway tells something. What is not understood comes
+        from another release, and is passed over."""
+        return []
+
+    def alarm(self, now: int) -> list[Effect]:
+        """Do what is due. Early calls do nothing."""
+        return []
+
+    # The log, sleep and wake.
+
+    def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
+        """Take an event of the log above `seq`, in order, before any other verb."""
+        self.seq = seq
+
+    def skip(self, seq: int) -> None:
+        """Events up to `seq` are missing, or left out: their numbers are used."""
+        self.seq = seq
+
+    def snapshot(self) -> bytes:
+        """All that the next life is to know, at rest."""
+        return b""
