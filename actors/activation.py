@@ -164,7 +164,7 @@ class Activation:
         self._release.shown = machine.seq
         self.state = State.RUNNING
         waiting, self._waiting = self._waiting, []
-        machine.absent -= dead
+        machine.absent.difference_update(dead)
         self._release.call(machine.absent)
         for peer, message in waiting:
             self.receive(peer, message)

@@ -287,7 +287,7 @@ class Director(Machine):
                     tuple(rotation.excused),
                 ),
                 LedgerRow(ledger.day, ledger.total, ledger.by_user, told),
-                sorted(self.gateways),
+                self.holders.snapshot(),
             )
         )
 
@@ -316,7 +316,7 @@ class Director(Machine):
         ledger.day, ledger.total = kept.day, kept.total
         ledger.by_user, ledger.told = kept.by_user, set(kept.told)
         if clean:
-            director.gateways = set(saved.gateways)
+            director.holders.gateways.update(saved.gateways)  # and none is called
         return director
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ..ids import gateway_of
 from .effects import Attachment, Effect
+from .holders import Holders
 
 
 class Life(msgspec.Struct, frozen=True, gc=False):
@@ -42,10 +43,17 @@ class Machine:
         self.seq = 0  # of the last event; rises with each
         # From a change that is worth a live mirror until the shell has made one.
         self.receipts_changed = False
-        # From their attach, or remembered from a final mirror, until each is dead.
-        self.gateways: set[str] = set()
-        # Those that the mirror names, from the restore on, less the dead.
-        self.absent: set[str] = set()
+        self.holders = Holders()
+
+    @property
+    def gateways(self) -> set[str]:
+        """Whose sockets are in its roster, or were when it went to sleep."""
+        return self.holders.gateways
+
+    @property
+    def absent(self) -> set[str]:
+        """Gateways that the mirror names; the shell takes out the dead."""
+        return self.holders.absent
 
     @property
     def sockets(self) -> int:
@@ -88,7 +96,7 @@ class Machine:
         self, now: int, gateway: str, attachments: list[Attachment]
     ) -> list[Effect]:
         """A gateway tells which sockets it holds: `attachments` is its whole set."""
-        self.gateways.add(gateway)
+        self.holders.attach(gateway)
         return []
 
     def change(self, now: int, attachment: Attachment) -> list[Effect]:
@@ -98,10 +106,11 @@ class Machine:
     def missed(self, gateway: str) -> None:
         """A gateway did not hear the goodbye of the life before: it may have missed
         something of it."""
+        self.holders.missed(gateway)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead, and so are its sockets."""
-        self.gateways.discard(gateway)
+        self.holders.detach(gateway)
         return []
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:

@@ -89,9 +89,6 @@ class Presence(Machine):
         # that wait behind it, by connection.
         self._untold: dict[str, None] = {}
         self._held: list[tuple[str, bytes]] = []
-        # Gateways that slept through with the registry: they have missed nothing. From
-        # a clean wake until each attaches or is dead, or changes are told.
-        self._dormant: set[str] = set()
         self._due: int | None = None  # the next tick, in ms; None: there is none
 
     @property
@@ -156,9 +153,7 @@ class Presence(Machine):
         conns = self._roster.conns
         held = self._roster.held_by(gateway)
         still = {attachment.conn for attachment in attachments}
-        slept = gateway in self._dormant
-        self._dormant.discard(gateway)
-        self.gateways.add(gateway)
+        slept = self.holders.attach(gateway)
         effects: list[Effect] = []
         unchanged = []
         for attachment in attachments:
@@ -176,15 +171,9 @@ class Presence(Machine):
             effects.append(Subscribe(tuple(watching)))
         return effects
 
-    def missed(self, gateway: str) -> None:
-        """A gateway did not hear the goodbye of the life before: it may have missed
-        something of it."""
-        self._dormant.discard(gateway)
-
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets are gone."""
-        self.gateways.discard(gateway)
-        self._dormant.discard(gateway)
+        self.holders.detach(gateway)
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self.close(now, conn)
@@ -338,7 +327,7 @@ class Presence(Machine):
             changes.append((before, after))
         self._changed.clear()
         if changes:
-            self._dormant.clear()  # who comes later missed these
+            self.holders.told()
         if len(changes) > BURST:
             all_of_them = [after for _, after in changes]
             sync = protocol.PresenceFullSync(all_of_them, partial=True)
@@ -374,7 +363,7 @@ class Presence(Machine):
         return _encode(
             _Snapshot(
                 self._roster.snapshot(),
-                sorted(self.gateways),
+                self.holders.snapshot(),
                 self._chosen,
                 list(self._shown.values()),
                 list(self._changed),
@@ -412,11 +401,9 @@ class Presence(Machine):
         }
         known = [i for shown in presence._published.values() for i in shown]
         presence._changed = dict.fromkeys(known)
-        presence.absent = set(saved.gateways)
+        presence.holders.restore(saved.gateways, clean)
         if clean:
             presence._roster.restore(saved.roster)
-            presence.gateways = set(saved.gateways)
-            presence._dormant = set(saved.gateways)
             presence._shown = {shown.id: shown for shown in saved.shown}
             presence._changed = dict.fromkeys(saved.changed)
             presence._untold = dict.fromkeys(saved.untold)

@@ -112,9 +112,6 @@ class Room(Machine):
         self._remembers = False
         # Of an old snapshot, which held them; told as `Read` at the first attach.
         self._read_marks: dict[str, int] = {}
-        # Gateways that slept through with the room: they have missed nothing. From a
-        # clean wake until each attaches or is dead, or all are told who is here.
-        self._dormant: set[str] = set()
 
     @property
     def alarm_at(self) -> int | None:
@@ -193,7 +190,7 @@ class Room(Machine):
         if conns:
             effects.append(Subscribe(conns))
         held = self._roster.held_by(gateway)
-        self.gateways.add(gateway)
+        slept = self.holders.attach(gateway)
         for attachment in attachments:
             person = self._roster.conns.get(attachment.conn)
             if person is None:
@@ -201,13 +198,12 @@ class Room(Machine):
                 continue
             if person.learn(attachment):
                 effects += self._taught(now, person, attachment.conn)
-            elif gateway not in self._dormant:
+            elif not slept:
                 self._roll_call.one_soon(now, attachment.conn)
             if person.ahead_of(attachment):
                 effects.append(
                     KeepAttachment(self._attachment(person, attachment.conn))
                 )
-        self._dormant.discard(gateway)
         still = set(conns)
         for conn in held:
             if conn not in still:
@@ -232,15 +228,9 @@ class Room(Machine):
         others = [other for other in person.conns if other != conn]
         return [KeepAttachment(self._attachment(person, other)) for other in others]
 
-    def missed(self, gateway: str) -> None:
-        """A gateway did not hear the goodbye of the life before: it may have missed
-        something of it."""
-        self._dormant.discard(gateway)
-
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets leave."""
-        self.gateways.discard(gateway)
-        self._dormant.discard(gateway)
+        self.holders.detach(gateway)
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self._leave(now, conn)
@@ -483,7 +473,7 @@ class Room(Machine):
             effects += self._show_typing(self._typists.alarm(now))
         told = self._roll_call.alarm(now)
         if any(type(effect) is Broadcast for effect in told):
-            self._dormant.clear()  # who comes later missed this
+            self.holders.told()
         return effects + told
 
     # Sleep and wake.
@@ -499,7 +489,7 @@ class Room(Machine):
                 self._rates["nudge"].snapshot(),
                 {},
                 self._roster.snapshot(),
-                sorted(self.gateways),
+                self.holders.snapshot(),
                 self._roll_call.pending,
             )
         )
@@ -527,12 +517,10 @@ class Room(Machine):
         room._history.restore(saved.messages)
         room._rates["chat"].restore(saved.chats)
         room._rates["nudge"].restore(saved.nudges)
-        room.absent = set(saved.gateways)
+        room.holders.restore(saved.gateways, clean)
         if clean:
             room._roster.restore(saved.roster)
             room._remembers = True
-            room.gateways = set(saved.gateways)
-            room._dormant = set(saved.gateways)
             if saved.stale:
                 room._roll_call.everyone_soon(saved.timestamp)
         return room

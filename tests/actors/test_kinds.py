@@ -52,7 +52,10 @@ def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
 
 @pytest.mark.parametrize(
     ("name", "inherited"),
-    [("room:general", "skip"), (PRESENCE, "events_after replay skip")],
+    [
+        ("room:general", "gateways absent missed skip"),
+        (PRESENCE, "gateways absent events_after missed replay skip"),
+    ],
 )
 def test_no_verb_of_a_room_or_the_registry_is_forgotten(
     name: str, inherited: str
