@@ -20,6 +20,7 @@ TESTED_BY = {
         "cfmessenger/bots/quiz cfmessenger/bots/reading cfmessenger/bots/replier "
         "cfmessenger/bots/voices"
     ),
+    "cfmessenger/chat/test_presence": "cfmessenger/chat/watchers",
     "cfmessenger/cli/test_chat": (
         "cfmessenger/cli/lines cfmessenger/cli/screen cfmessenger/cli/visit"
     ),

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
-from cfmessenger.chat.machine import BLANK, Life
-from cfmessenger.chat.presence import BURST, Presence
+from cfmessenger.chat.machine import Life
+from cfmessenger.chat.presence import Presence
+from cfmessenger.chat.watchers import BURST
 from tests.effort import tries
 
 from .audience import Audience
@@ -206,8 +207,7 @@ def test_new_words_of_somebody_hidden_do_not_show_them() -> None:
 def test_a_choice_is_newer_than_those_of_earlier_lives() -> None:
     there = watching()
     choose(there, "a.1", "busy")
-    twin = restored(there, clean=False, life=Life(7))
-    del twin.attachments["a.1"]
+    twin = Audience(Presence(Life(7)), there.now)  # which knows nothing of it
     twin.notify(fx.StatusChanged("user_1", "away"))
     # An attachment of the life before comes back only now.
     twin.attachments["a.1"] = there.attachments["a.1"]
@@ -329,7 +329,7 @@ def test_choices_that_are_over_do_not_pile_up() -> None:
         there.wait(30_000)
     presence = there.machine
     assert isinstance(presence, Presence)
-    assert len(presence._chosen) == 3
+    assert len(presence._choices) == 3
 
 
 # Direct messages.
@@ -404,9 +404,8 @@ def test_who_is_unknown_is_not_heard() -> None:
 # Gateways.
 
 
-def restored(there: Audience, clean: bool = True, life: Life = BLANK) -> Audience:
-    again = Presence.restore(there.machine.snapshot(), clean, (), life)
-    twin = Audience(again, there.now)
+def restored(there: Audience, clean: bool = True) -> Audience:
+    twin = Audience(Presence.restore(there.machine.snapshot(), clean), there.now)
     twin.attachments = dict(there.attachments)
     return twin
 
