@@ -21,6 +21,10 @@ TESTED_BY = {
         "cfmessenger/bots/voices"
     ),
     "cfmessenger/chat/test_presence": "cfmessenger/chat/watchers",
+    "cfmessenger/chat/test_room": (
+        "cfmessenger/chat/members cfmessenger/chat/receipts cfmessenger/chat/room_time "
+        "cfmessenger/chat/typing_indicator"
+    ),
     "cfmessenger/cli/test_chat": (
         "cfmessenger/cli/lines cfmessenger/cli/screen cfmessenger/cli/visit"
     ),

@@ -6,11 +6,12 @@ be seen; client faults are effects, never exceptions. An answer to a durable eve
 ready at once, and it is the shell's output gate that shows it to nobody before the
 append is confirmed.
 
-Must not know a clock, sockets, storage or randomness. Its parts are `history`,
-`roster`, `rollcall`, `typists`, `ratelimit` and `compose`.
+Must not know a clock, sockets, storage or randomness. Its parts are `members` (who
+comes and goes), `typing_indicator`, `receipts`, `history`, `ratelimit`, `room_time` and
+`compose`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, Self, assert_never
 
 import msgspec
@@ -34,10 +35,8 @@ from .effects import (
     Append,
     Attachment,
     Behind,
-    Broadcast,
     DirectMessage,
     Effect,
-    KeepAttachment,
     Notify,
     Read,
     Repeat,
@@ -51,13 +50,12 @@ from .effects import (
 )
 from .history import History, Kept
 from .machine import BLANK, Life, Machine
+from .members import Members
 from .ratelimit import UserRates
-from .rollcall import RollCall
+from .receipts import Receipts
+from .room_time import RoomTime
 from .roster import Person, Roster
-from .typists import Typist, Typists
-
-ACKS = 100
-ACKS_MS = 1_000
+from .typing_indicator import TypingIndicator
 
 
 class Earlier(Protocol):
@@ -95,28 +93,25 @@ class Room(Machine):
         self._id = room_id
         self._direct = direct_users(room_id)
         self._ears = rules.ears
-        self._timestamp = 0  # ms; nothing is dated before it
+        self._time = RoomTime()
         self._history = History()
         self._roster = Roster()
-        # By connection: news of its own arrival, from `Behind` until it is subscribed
-        # or gone.
-        self._late: dict[str, list[Send]] = {}
-        self._roll_call = RollCall(room_id, self._roster)
-        self._typists = Typists()
+        direct = bool(self._direct)
+        self._typing = TypingIndicator(room_id, self._roster)
+        self._members = Members(
+            room_id, direct, self._roster, self.holders, self._typing, self._time
+        )
+        self._receipts = Receipts(room_id, direct, self._history, self._time)
         self._rates: dict[Rate, UserRates] = {
             "chat": _rates(rules.chat_rate),
             "nudge": _rates(rules.nudge_rate),
         }
-        self._acks = UserRates(ACKS, ACKS_MS)
-        # The roster was restored, so whoever is not in it joins; for this life.
-        self._remembers = False
-        # Of an old snapshot, which held them; told as `Read` at the first attach.
-        self._read_marks: dict[str, int] = {}
 
     @property
     def alarm_at(self) -> int | None:
         """When `alarm` wants to be called, in ms; None: no timer is running."""
-        typing_at, tell_at = self._typists.alarm_at, self._roll_call.alarm_at
+        typing_at = self._typing.typists.alarm_at
+        tell_at = self._members.roll_call.alarm_at
         if tell_at is None or (typing_at is not None and typing_at < tell_at):
             return typing_at
         return tell_at
@@ -153,132 +148,42 @@ class Room(Machine):
         conn, seq, history = attachment.conn, self.seq, self._history
         effects: list[Effect] = []
         if not greeted:
-            effects.append(Send((conn,), self._system(now, "Connected to ChatRoom")))
+            hello = self._members.line(now, "Connected to ChatRoom")
+            effects.append(Send((conn,), hello))
         if since is None:
             if len(history):
                 effects.append(Send((conn,), history.frame(self._id, seq)))
         elif not (greeted and since == seq) and history.reaches(since):
             effects.append(Send((conn,), history.frame(self._id, seq, since)))
         self.gateways.add(gateway_of(conn))
-        entered = self._enter(now, attachment, announce=True)
+        entered = self._members.enter(now, attachment)
         if since is None or history.reaches(since):
             effects.append(Subscribe((conn,)))
             # Its own "joined", which passed while it was still catching up.
-            effects += self._late.pop(conn, ())
+            effects += self._members.caught_up(conn)
         else:
             effects.append(Behind(conn, since, seq))
-            lines = [Send((conn,), e.frame) for e in entered if type(e) is Broadcast]
-            if lines:
-                self._late[conn] = lines
+            self._members.keep_for(conn, entered)
         return effects + entered
 
     def close(self, now: int, conn: str) -> list[Effect]:
         """A socket is gone."""
-        return self._leave(now, conn)
+        return self._members.leave(now, conn)
 
     def attach(
         self, now: int, gateway: str, attachments: list[Attachment]
     ) -> list[Effect]:
-        """A gateway tells which sockets it holds here; this is not joining.
-
-        `attachments` is its whole set. Only the difference to a remembered roster is
-        announced; after a crash there is none, and `participants` alone goes out.
-        """
-        announce = self._remembers or gateway in self.gateways
-        conns = tuple(attachment.conn for attachment in attachments)
-        effects: list[Effect] = []
-        if conns:
-            effects.append(Subscribe(conns))
-        held = self._roster.held_by(gateway)
-        slept = self.holders.attach(gateway)
-        for attachment in attachments:
-            person = self._roster.conns.get(attachment.conn)
-            if person is None:
-                effects += self._enter(now, attachment, announce)
-                continue
-            if person.learn(attachment):
-                effects += self._taught(now, person, attachment.conn)
-            elif not slept:
-                self._roll_call.one_soon(now, attachment.conn)
-            if person.ahead_of(attachment):
-                effects.append(
-                    KeepAttachment(self._attachment(person, attachment.conn))
-                )
-        still = set(conns)
-        for conn in held:
-            if conn not in still:
-                effects += self._leave(now, conn)
-        effects += self._silence(attachments)
-        effects += [Read(user_id, seq) for user_id, seq in self._read_marks.items()]
-        self._read_marks = {}
-        return effects
+        """A gateway tells which sockets it holds here; this is not joining."""
+        effects = self._members.attach(now, gateway, attachments)
+        return effects + self._receipts.old_marks()
 
     def change(self, now: int, attachment: Attachment) -> list[Effect]:
         """A gateway has newer words of somebody, or a newer status."""
-        person = self._roster.conns.get(attachment.conn)
-        if person is None or not person.learn(attachment):
-            return []
-        return self._taught(now, person, attachment.conn)
-
-    def _taught(self, now: int, person: Person, conn: str) -> list[Effect]:
-        """A socket has brought what is newer of its user: everybody here is told, and
-        so are the gateways of their other sockets. Those may hear of it from nobody
-        else, if whoever told the first one has died since."""
-        self._roll_call.everyone_soon(now)
-        others = [other for other in person.conns if other != conn]
-        return [KeepAttachment(self._attachment(person, other)) for other in others]
+        return self._members.change(now, attachment)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets leave."""
-        self.holders.detach(gateway)
-        effects: list[Effect] = []
-        for conn in self._roster.held_by(gateway):
-            effects += self._leave(now, conn)
-        return effects
-
-    def _enter(self, now: int, attachment: Attachment, announce: bool) -> list[Effect]:
-        effects: list[Effect] = []
-        person, arrived = self._roster.join(attachment)
-        learned = not arrived and person.learn(attachment)
-        known = person.attachment(attachment.conn, attachment.typing)
-        if known != attachment:
-            effects.append(KeepAttachment(known))
-        if arrived:
-            if announce:
-                effects += self._announce(now, person, "joined")
-            self._roll_call.everyone_soon(now)
-        elif learned:
-            effects += self._taught(now, person, attachment.conn)
-        else:
-            self._roll_call.one_soon(now, attachment.conn)
-        return effects
-
-    def _leave(self, now: int, conn: str) -> list[Effect]:
-        self._late.pop(conn, None)
-        left = self._roster.leave(conn)
-        if left is None:
-            return []
-        person, gone = left
-        effects = self._show_typing(self._typists.stop(now, person.user_id, conn))
-        if gone:
-            effects += self._announce(now, person, "left")
-            self._roll_call.everyone_soon(now)
-        return effects
-
-    def _announce(self, now: int, person: Person, did: str) -> list[Effect]:
-        if self._direct:
-            return []
-        line = f"{person.display_name} {did} the room."
-        return [Broadcast(self._system(now, line))]
-
-    def _system(self, now: int, content: str) -> bytes:
-        return protocol.encode(protocol.System(content, self._time(now), self._id))
-
-    def _time(self, now: int) -> int:
-        # "`timestamp` never goes backwards within a room", even if the clock does.
-        if now > self._timestamp:
-            self._timestamp = now
-        return self._timestamp
+        return self._members.detach(now, gateway)
 
     # Frames.
 
@@ -295,15 +200,17 @@ class Room(Machine):
             return self._say(now, conn, person, frame, fresh_id)
         match frame:
             case Ack():
-                return self._ack(now, person, frame)
+                effects, raised = self._receipts.ack(now, person.user_id, frame)
+                self.receipts_changed = self.receipts_changed or raised
+                return effects
             case Typing():
-                return self._type(now, conn, person, frame)
+                return self._typing.report(now, conn, person, frame.is_typing)
             case SetPresence():
                 # It only wakes us: the status comes from the registry and the name from
                 # the row, both as a `change`.
                 return []
             case Ping():
-                pong = protocol.Pong(self._time(now), frame.t)
+                pong = protocol.Pong(self._time.at(now), frame.t)
                 return [Send((conn,), protocol.encode(pong))]
             case _:
                 assert_never(frame)
@@ -330,7 +237,7 @@ class Room(Machine):
             )
             return [Send((conn,), protocol.error_frame(refused))]
         rates.record(sender_id, now)
-        at, seq = self._time(now), self.seq + 1
+        at, seq = self._time.at(now), self.seq + 1
         name = person.display_name
         event = compose(frame, own_id, self._id, sender_id, name, at, seq)
         if not self._ears or not isinstance(event, ChatMessage):
@@ -366,26 +273,6 @@ class Room(Machine):
             ]
         return effects
 
-    def _ack(self, now: int, person: Person, frame: Ack) -> list[Effect]:
-        user_id = person.user_id
-        # "Acks beyond 100 a second are dropped in silence."
-        if self._acks.check(user_id, now):
-            return []
-        self._acks.record(user_id, now)
-        kept = self._history.newest_for(user_id, frame.ack_id)
-        if kept is None:
-            return []
-        effects: list[Effect] = []
-        if self._direct and frame.status == "read":
-            effects.append(Read(user_id, kept.seq))
-        if not self._history.upgrade(kept, frame.status):
-            return effects
-        self.receipts_changed = True
-        told = protocol.DeliveryStatus(
-            self._id, frame.ack_id, frame.status, user_id, self._time(now)
-        )
-        return [*effects, Broadcast(protocol.encode(told))]
-
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         """A guest tells what somebody without a socket does here."""
         try:
@@ -394,87 +281,28 @@ class Room(Machine):
             return []  # of another version; these are best effort
         if isinstance(told, Types):
             who, name = told.user_id, told.display_name
-            return self._show_typing(
-                self._typists.report(now, who, name, "", told.is_typing)
-            )
+            return self._typing.report_socketless(now, who, name, told.is_typing)
         if isinstance(told, Says):
             return self._answer(now, told)
         return []
 
     def _answer(self, now: int, told: Says) -> list[Effect]:
         who, name, own_id = told.user_id, told.display_name, f"re.{told.seq}"
-        effects = self._show_typing(self._typists.report(now, who, name, "", False))
+        effects = self._typing.report_socketless(now, who, name, False)
         self._history.forget(now)
         if self._history.find(who, own_id) is not None:
             return effects
-        at, seq = self._time(now), self.seq + 1
+        at, seq = self._time.at(now), self.seq + 1
         frame = Chat(told.content)
         return effects + self._append(
             compose(frame, own_id, self._id, who, name, at, seq)
         )
 
-    # Typing.
-
-    def _type(self, now: int, conn: str, person: Person, frame: Typing) -> list[Effect]:
-        user_id, name = person.user_id, person.display_name
-        before = self._typists.get(user_id)
-        shown_on = before.conn if before is not None and before.shown else conn
-        changed = self._typists.report(now, user_id, name, conn, frame.is_typing)
-        effects = self._show_typing(changed)
-        if frame.is_typing and shown_on != conn:
-            moved = [shown_on, conn] if shown_on in person.conns else [conn]
-            effects += [KeepAttachment(self._attachment(person, c)) for c in moved]
-        return effects
-
-    def _show_typing(self, changed: Iterable[Typist]) -> list[Effect]:
-        effects: list[Effect] = []
-        for typist in changed:
-            user_id, conn = typist.user_id, typist.conn
-            state = protocol.TypingState(
-                self._id, user_id, typist.display_name, typist.shown
-            )
-            effects.append(Broadcast(protocol.encode(state), user_id))
-            person = self._roster.conns.get(conn)
-            if person is not None:
-                effects.append(KeepAttachment(person.attachment(conn, typist.shown)))
-        return effects
-
-    def _silence(self, attachments: list[Attachment]) -> list[Effect]:
-        # Who typed before a crash is still shown as typing; their timers are gone.
-        effects: list[Effect] = []
-        told: set[str] = set()
-        for attachment in attachments:
-            person = self._roster.conns[attachment.conn]
-            known = self._attachment(person, attachment.conn)
-            if not attachment.typing or known.typing:
-                continue
-            effects.append(KeepAttachment(known))
-            user_id = person.user_id
-            if self._typists.get(user_id) is None and user_id not in told:
-                told.add(user_id)
-                state = protocol.TypingState(
-                    self._id, user_id, person.display_name, False
-                )
-                effects.append(Broadcast(protocol.encode(state), user_id))
-        return effects
-
-    def _attachment(self, person: Person, conn: str) -> Attachment:
-        typist = self._typists.get(person.user_id)
-        typing = typist is not None and typist.shown and typist.conn == conn
-        return person.attachment(conn, typing)
-
     # The alarm.
 
     def alarm(self, now: int) -> list[Effect]:
         """Do what is due: stop typists, tell who is here. Early calls do nothing."""
-        effects: list[Effect] = []
-        typing_at = self._typists.alarm_at
-        if typing_at is not None and typing_at <= now:
-            effects += self._show_typing(self._typists.alarm(now))
-        told = self._roll_call.alarm(now)
-        if any(type(effect) is Broadcast for effect in told):
-            self.holders.told()
-        return effects + told
+        return self._typing.alarm(now) + self._members.alarm(now)
 
     # Sleep and wake.
 
@@ -483,14 +311,14 @@ class Room(Machine):
         return mirror.encode(
             mirror.RoomSnapshot(
                 self.seq,
-                self._timestamp,
+                self._time.latest,
                 self._history.snapshot(),
                 self._rates["chat"].snapshot(),
                 self._rates["nudge"].snapshot(),
                 {},
                 self._roster.snapshot(),
                 self.holders.snapshot(),
-                self._roll_call.pending,
+                self._members.roll_call.pending,
             )
         )
 
@@ -512,17 +340,14 @@ class Room(Machine):
         saved = mirror.decode(snapshot)
         if saved is None:
             return room
-        room.seq, room._timestamp = saved.seq, saved.timestamp
-        room._read_marks = dict(saved.read_marks)
+        room.seq, room._time.latest = saved.seq, saved.timestamp
+        room._receipts.restore(saved.read_marks)
         room._history.restore(saved.messages)
         room._rates["chat"].restore(saved.chats)
         room._rates["nudge"].restore(saved.nudges)
         room.holders.restore(saved.gateways, clean)
         if clean:
-            room._roster.restore(saved.roster)
-            room._remembers = True
-            if saved.stale:
-                room._roll_call.everyone_soon(saved.timestamp)
+            room._members.restore(saved.roster, saved.stale, saved.timestamp)
         return room
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
@@ -536,7 +361,7 @@ class Room(Machine):
         found, event = read_event(seq, event)
         sender_id, at = found.sender_id, found.timestamp
         self.seq = seq
-        self._time(at)
+        self._time.at(at)
         said = fingerprint(found)
         self._history.add(epoch, seq, sender_id, found.id, at, event, said)
         self._history.forget(now)
