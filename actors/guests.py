@@ -40,7 +40,7 @@ class Guest:
         return {}
 
     def rules(self, rules: RoomRules) -> RoomRules:
-        """The rules of rooms, with what those must know of it."""
+        """The rules of rooms, with its ears (`RoomRules.ears`)."""
         return rules
 
     async def aclose(self) -> None:

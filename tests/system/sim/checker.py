@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tests.system.sim.history import (
+    CHAT,
+    GUEST,
     LATER,
     MESSAGES,
     NUDGE,
@@ -121,7 +123,7 @@ def _unexpected(history: History) -> Iterator[str]:
         nudges[sent.user] += sent.kind == NUDGE
     for room, entry in _logged(history):
         message, user = entry.message, entry.message["senderId"]
-        if user == LATER:
+        if user in (LATER, GUEST):
             continue
         serial = serial_of(message)
         if serial is None:
@@ -155,7 +157,7 @@ def _rates(history: History) -> Iterator[str]:
     times: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
     for room, entry in _logged(history):
         message = entry.message
-        if message["senderId"] == LATER:
+        if message["senderId"] in (LATER, GUEST):
             continue
         key = (room, message["senderId"], message["type"] == NUDGE)
         times[key].append(message["timestamp"])
@@ -536,6 +538,25 @@ def _poison(history: History) -> Iterator[str]:
             yield f"{room} {entry.seq}: the room failed at this, and kept it"
 
 
+def _answers_of_guests(history: History) -> Iterator[str]:
+    """What a guest answers was said before, as it heard it, by somebody with a socket.
+
+    That it answers once is `_duplicates`'.
+    """
+    for room, entries in history.logs.items():
+        said = {entry.seq: entry.message for entry in entries}
+        for entry in entries:
+            if entry.message["senderId"] != GUEST:
+                continue
+            number = int(entry.message["id"].removeprefix("re."))
+            heard = said[number] if number in said and number < entry.seq else None
+            if heard is None or (heard["type"], entry.message["content"]) != (
+                CHAT,
+                f"{heard['senderId']} said {heard['id']}",
+            ):
+                yield f"{room} {entry.seq} answers {number}, which is not what it heard"
+
+
 def _failures(history: History) -> Iterator[str]:
     """[C11] Nothing fails in a way that nobody foresaw."""
     yield from history.failures
@@ -579,4 +600,5 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "roster": _roster,
     "agree": _agree,
     "poison": _poison,
+    "guest": _answers_of_guests,
 }

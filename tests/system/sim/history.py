@@ -18,13 +18,16 @@ MESSAGES = frozenset({CHAT, NUDGE, WINK, KNOCK})
 LATER = "later"
 """Whose messages are in some rooms' logs before anybody comes."""
 
+GUEST = "guest"
+"""Who answers in some worlds, and has no socket (`tests/system/sim/guest.py`)."""
+
 POISON = "poison"
 """A chat with this word is one at which rooms fail here (`processes.Bug`)."""
 
 
 def serial_of(message: Frame) -> int | None:
     """Which `Sent` a message is: clients put it into the text."""
-    if message["senderId"] == LATER:
+    if message["senderId"] in (LATER, GUEST):
         return None
     if message["type"] == CHAT:
         return int(message["content"].rpartition("#")[2])

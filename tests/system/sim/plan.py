@@ -80,6 +80,7 @@ class Plan:
     stale_p: float = 0.0
     poison_p: float = 0.0  # of what is said a room fails at so much
     rename_p: float = 0.0  # of what people do, they change words or status so often
+    guest: bool = False  # somebody without a socket answers what is said
     said_before: int = 0  # what a later release has left in each room's log
     chaos_s: float = 15.0
     every_s: float = 1.5
@@ -125,6 +126,8 @@ class Plan:
         later = Random(f"later {seed}")  # likewise
         if later.random() < 0.2:
             plan = replace(plan, said_before=later.choice((4, 12)))
+        guest = Random(f"guest {seed}")  # likewise
+        plan = replace(plan, guest=guest.random() < 0.15)
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
             plan = replace(plan, page=5)

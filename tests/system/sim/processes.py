@@ -37,6 +37,7 @@ from gateway.live.sockets import Sockets
 from gateway.server.handshake import CONNECTION
 from gateway.server.websocket_protocol import Listener
 from tests.system.sim.fake_valkey import URL
+from tests.system.sim.guest import INVITED
 from tests.system.sim.history import MESSAGES, POISON
 from tests.system.sim.names import SimStore, directory_of
 from tests.system.sim.sim_loop import Died, Process, SimClock
@@ -96,6 +97,7 @@ class HostProcess:
             actor=key,
             placement=placement,
             limits=plan.limits,
+            guests=(INVITED,) if plan.guest else (),
         )
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.system.sim.checker import RULES, check
 from tests.system.sim.history import (
+    GUEST,
     Frame,
     Heard,
     History,
@@ -413,6 +414,36 @@ def test_a_poison_that_is_kept(story: Story) -> None:
 def test_an_exception_that_nobody_caught(story: Story) -> None:
     story.history.failures.append("KeyError")
     flags(story, "failure")
+
+
+@pytest.mark.parametrize(
+    ("own_id", "content"),
+    [
+        ("re.3", "alice said m2"),  # other words than were said
+        ("re.6", "alice said m1"),  # nobody has said that yet
+        ("re.0", "alice said m0"),
+    ],
+)
+def test_a_guest_that_answers_what_was_not_said(
+    story: Story, own_id: str, content: str
+) -> None:
+    answer(story, 5, "re.2", "alice said m2")
+    assert check(story.history) == []
+    answer(story, 6, own_id, content)
+    flags(story, "guest")
+
+
+def test_a_guest_that_answers_twice(story: Story) -> None:
+    answer(story, 5, "re.2", "alice said m2")
+    answer(story, 6, "re.2", "alice said m2")
+    flags(story, "duplicate")
+
+
+def answer(story: Story, seq: int, own_id: str, content: str) -> None:
+    said = {**message(seq, GUEST, own_id, 0, float(seq)), "content": content}
+    story.log.append(Logged(1, seq, "h1", said))
+    for each in story.history.sockets:
+        each.heard.append(Heard(seq + 0.1, said))
 
 
 def test_every_rule_has_its_bad_history() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.effort import tries
+from tests.system.sim.history import CHAT, GUEST
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
 from tests.system.sim.sweep import RARE, SEEDS, report
 from tests.system.sim.world import run
@@ -67,6 +68,18 @@ def test_every_misfortune_strikes_within_ci() -> None:
     assert modes["auto"] > len(SEEDS) / 3
     assert min(modes["pooled"], modes["dedicated"]) > 25
     assert sum(Plan.of(seed).poison_p > 0 for seed in SEEDS) > 30
+    assert sum(Plan.of(seed).guest for seed in SEEDS) > 20
+
+
+def test_a_guest_answers_what_is_said_in_a_room_and_each_message_once() -> None:
+    result = run(1, plan=Plan(chaos_s=10.0, guest=True))
+    assert not result.violations
+    log = [entry.message for entry in result.history.logs["general"]]
+    chats = [said for said in log if said["type"] == CHAT]
+    asked = [f"re.{said['seq']}" for said in chats if said["senderId"] != GUEST]
+    answered = [said["id"] for said in chats if said["senderId"] == GUEST]
+    assert len(answered) > 30
+    assert sorted(answered) == sorted(asked)
 
 
 def test_a_room_that_fails_at_what_is_said_in_it_goes_on() -> None:
