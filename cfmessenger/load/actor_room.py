@@ -18,8 +18,7 @@ from cfmessenger.chat.effects import Attachment
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.ids import room_name
 from cfmessenger.link import messages as link
-from cfmessenger.link.audience import Audience
-from cfmessenger.link.uncovered import Uncovered
+from cfmessenger.link.half import Half
 
 from .actor_link import Link, Links
 
@@ -46,16 +45,11 @@ class ActorRoom:
         numbers: Iterator[int],
         turns: Iterator[int],
     ) -> None:
-        self._name = room_name(room_id)
+        self._half = Half[Member](room_name(room_id))
         self._links = links
         self._numbers = numbers
         self._turns = turns
-        self._epoch = 0  # the newest that was heard of; never falls
-        self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
-        self._turn = 0  # of the last attach
         self._link: Link | None = None  # while attached
-        self._pending = Uncovered()  # inputs, until covered
-        self._audience = Audience[Member]()  # the seats, and how far each has got
         # The last that reached out for the object; done: it got there, or was not
         # needed any more.
         self._reaching: asyncio.Task[None] | None = None
@@ -64,39 +58,38 @@ class ActorRoom:
 
     def open(self, attachment: Attachment, since: int | None, member: Member) -> None:
         """A seat comes in."""
-        self._audience.enter(member, since)
+        self._half.audience.enter(member, since)
         self._push(link.Opened(next(self._numbers), attachment, since, False))
 
     def say(self, conn: str, data: bytes) -> None:
         """A text frame of a seat."""
-        seen = self._audience.seen_by(conn)
+        seen = self._half.audience.seen_by(conn)
         self._push(link.Said(next(self._numbers), conn, data, seen))
 
     def close(self, conn: str) -> None:
         """A seat leaves."""
-        if self._audience.leave(conn):
+        if self._half.audience.leave(conn):
             self._push(link.Closed(next(self._numbers), conn))
 
     def _push(self, entry: link.Input) -> None:
-        self._pending.push(entry, 0.0)  # nothing expires here: a load test has limits
+        pending = self._half.pending
+        pending.push(entry, 0.0)  # nothing expires here: a load test has limits
         if self._link is None:
             self._reach()
-        elif self._pending.queue(entry):
+        elif pending.queue(entry):
             asyncio.get_running_loop().call_soon(self._send_queued)
 
     def _send_queued(self) -> None:
-        if self._link is None:
-            return  # the next attach brings everything
-        queued = self._pending.leaving()
-        if queued:
-            self._link.send(link.Inputs(self._name, queued, self._turn))
+        if self._link is not None:  # else the next attach brings everything
+            for message in self._half.queued():
+                self._link.send(message)
 
     def _cover(self, n: int) -> None:
-        for done in self._pending.cover(n):
+        for done in self._half.pending.cover(n):
             if isinstance(done.input, link.Opened):
-                self._audience.known(done.input.attachment)
+                self._half.audience.known(done.input.attachment)
             elif isinstance(done.input, link.Closed):
-                self._audience.unknown(done.input.conn)
+                self._half.audience.unknown(done.input.conn)
 
     # Getting there.
 
@@ -105,43 +98,28 @@ class ActorRoom:
             self._reaching = asyncio.create_task(self._attach())
 
     async def _attach(self) -> None:
-        backoff = Backoff(random.uniform, base_s=0.05, cap_s=2.0)
-        while self._link is None and (self._audience.held or self._pending):
+        half, backoff = self._half, Backoff(random.uniform, base_s=0.05, cap_s=2.0)
+        while self._link is None and half.needed:
             try:
-                to = await self._links.to(self._name)
+                to = await self._links.to(half.name)
             except Unreachable:
                 await asyncio.sleep(backoff.delay())
                 continue
             if to.lost:
                 continue
             self._link = to
-            to.riders[self._name] = self
-            seq, sockets = self._audience.arrive(self._pending.opened)
-            covered, replay = self._pending.covered, self._pending.sent
-            turn = self._turn = next(self._turns)
-            to.send(
-                link.Attach(
-                    self._name,
-                    self._epoch,
-                    seq,
-                    covered,
-                    replay,
-                    sockets,
-                    turn,
-                    self._rested,
-                )
-            )
-            entries = self._pending.again()
-            if entries:
-                to.send(link.Inputs(self._name, entries, turn))
+            to.riders[half.name] = self
+            for message in half.attach(next(self._turns)):
+                to.send(message)
 
     # What the room shows.
 
     def on_output(self, output: link.Output) -> None:
         """An older incarnation has nothing to say."""
-        if output.epoch < self._epoch or output.turn != self._turn:
+        half = self._half
+        if output.epoch < half.epoch or output.turn != half.turn:
             return
-        self._epoch, self._rested = output.epoch, 0
+        half.epoch, half.rested = output.epoch, 0
         for item in output.items:
             if type(item) is link.Fanout:
                 self._fan_out(item)
@@ -150,7 +128,7 @@ class ActorRoom:
         self._cover(output.covered)
 
     def _fan_out(self, item: link.Fanout) -> None:
-        audience = self._audience
+        audience = self._half.audience
         if 0 < item.seq <= audience.seq:
             return  # shown already, by an incarnation that came before
         for payload in payloads(item.blob):
@@ -160,17 +138,14 @@ class ActorRoom:
         audience.shown(item.seq)
 
     def _do(self, item: link.Item) -> None:
-        audience = self._audience
+        audience = self._half.audience
         if isinstance(item, link.ToSockets):
             for conn in item.conns:
                 if (member := audience.get(conn)) is not None:
                     for payload in payloads(item.blob):
                         member.receive(payload)
         elif isinstance(item, link.Subscribed):
-            for conn in item.conns:
-                if audience.let_in(conn):
-                    self._pending.entered(conn, item.seq)
-            audience.shown(item.seq)
+            self._half.let_in(item)
         elif isinstance(item, link.Kept):
             audience.keep(item.attachment)
         elif isinstance(item, link.Closing):
@@ -179,7 +154,7 @@ class ActorRoom:
             self._end(item.conn, BEHIND)
 
     def _end(self, conn: str, code: int) -> None:
-        member = self._audience.get(conn)
+        member = self._half.audience.get(conn)
         if member is not None:
             self.close(conn)
             member.lost(code)
@@ -188,20 +163,18 @@ class ActorRoom:
 
     def on_goodbye(self, goodbye: link.Goodbye) -> None:
         """It left, or wants us to attach anew."""
-        if goodbye.turn != self._turn:
+        half = self._half
+        if goodbye.turn != half.turn:
             return
-        if goodbye.epoch >= self._epoch:
-            self._epoch = goodbye.epoch
-            ended = goodbye.reason not in ("reset", "behind")
-            self._rested = goodbye.epoch if ended else 0
+        if half.ended(goodbye):
             self._cover(goodbye.covered)
         if self._link is not None:
-            self._link.riders.pop(self._name, None)
+            self._link.riders.pop(half.name, None)
             self._link = None
         if goodbye.reason == "behind":
-            for conn in list(self._audience.members):
+            for conn in list(half.audience.members):
                 self._end(conn, BEHIND)
-        elif self._pending or goodbye.reason not in ("idle", "shutting_down"):
+        elif half.pending or goodbye.reason not in ("idle", "shutting_down"):
             self._reach()
 
     def on_lost(self, lost: Link) -> None:

@@ -46,8 +46,8 @@ JITTER_S = 5.0
 class Notifiable(Protocol):
     """An object that can be told something: a `Stub`."""
 
-    epoch: int
-
+    @property
+    def epoch(self) -> int: ...
     def notify(self, payload: bytes, *, once: bool) -> asyncio.Future[None]: ...
 
 

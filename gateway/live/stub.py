@@ -21,8 +21,9 @@ from cfmessenger.backoff import doubled
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.link import messages as link
-from cfmessenger.link.audience import Audience, Phase
-from cfmessenger.link.uncovered import Echo, Payer, Pending, Uncovered
+from cfmessenger.link.audience import Phase
+from cfmessenger.link.half import Half
+from cfmessenger.link.uncovered import Echo, Payer, Pending
 from gateway.live.late import Found, Late
 from gateway.live.links import Link, Links
 
@@ -81,8 +82,6 @@ class Stub:
     ) -> None:
         self.name = name
         self.hint: str | None = None  # of the first session that came, then kept
-        self.epoch = 0  # the newest that was heard of; never falls
-        self._rested = 0  # the epoch whose goodbye was the last thing heard, else 0
         self.unsure = False  # from falling asleep until log tops are compared
         self._links = links
         self._forward = forward
@@ -91,14 +90,14 @@ class Stub:
         self._observe = covered
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        self._audience = Audience[Outlet]()  # the sockets, and how far each has got
+        self._half = Half[Outlet](name)
+        # Two of its parts, for every message goes through them.
+        self._audience, self._pending = self._half.audience, self._half.pending
         # Of all members; None from a change of them until the next fan-out.
         self._writers: list[Callable[[bytes], None]] | None = None
-        self._pending = Uncovered()  # inputs, until covered, settled or given up
         self._paging = False  # from `_turn_to_the_log` until `paged`
         self._next = links.next_input  # of the whole gateway, so never used twice
         self._link: Link | None = None  # while attached
-        self._turn = 0  # of the last attach; what answers another one is too late
         self._reviving: asyncio.Task[None] | None = None  # while it reaches out
         self._failures = 0  # to reach or keep the object, since its last output
         self._handshakes = 0  # under way: it must not be forgotten meanwhile
@@ -183,7 +182,7 @@ class Stub:
 
     def wake(self) -> None:
         """The object is awake elsewhere and wants its gateways back."""
-        if self._link is None and self._needed:
+        if self._link is None and self._half.needed:
             self._revive()
 
     async def reach(self) -> None:
@@ -199,22 +198,20 @@ class Stub:
 
         `names`: every open connection's former name to its new one.
         """
-        self._audience.rename(names)
-        self._pending.rename(names)
+        self._half.rename(names)
         self._link = None
-        self._rested = 0
-        if self._needed:
+        if self._half.needed:
             self._revive()
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch that was heard of; never falls."""
+        return self._half.epoch
 
     @property
     def seq(self) -> int:
         """The last event that the members were shown; never falls."""
         return self._audience.seq
-
-    @property
-    def _needed(self) -> bool:
-        """Somebody here is known to the object, or waits for it."""
-        return bool(self._audience.held or self._pending)
 
     @property
     def idle(self) -> bool:
@@ -242,11 +239,9 @@ class Stub:
             self._loop.call_soon(self._send_queued)
 
     def _send_queued(self) -> None:
-        if self._link is None:
-            return  # the next attach brings everything
-        queued = self._pending.leaving()
-        if queued:
-            self._link.send(link.Inputs(self.name, queued, self._turn))
+        if self._link is not None:  # else the next attach brings everything
+            for message in self._half.queued():
+                self._link.send(message)
 
     def _cover(self, n: int) -> None:
         now = self._loop.time()
@@ -366,7 +361,7 @@ class Stub:
             logger.error("%s cannot be revived", self.name, exc_info=task.exception())
 
     async def _reach_again(self) -> None:
-        while not (self._link or self._paging) and self._needed:
+        while not (self._link or self._paging) and self._half.needed:
             if self._failures:
                 # Full jitter: many gateways come back for one room.
                 longest = doubled(BACKOFF_S, BACKOFF_CAP_S, self._failures)
@@ -386,32 +381,22 @@ class Stub:
                 logger.exception("%s not reached", self.name)
 
     def _attach(self, to: Link) -> None:
-        """Say who is here, then everything that is not covered, in order."""
         if self._link is not None or to.lost or self._paging:
             return
         self._link = to
         to.riders[self.name] = self
-        seq, sockets = self._audience.arrive(self._pending.opened)
-        covered, replay = self._pending.covered, self._pending.sent
-        turn = self._turn = self._links.next_turn()
-        to.send(
-            link.Attach(
-                self.name, self.epoch, seq, covered, replay, sockets, turn, self._rested
-            )
-        )
-        entries = self._pending.again()
-        if entries:
-            to.send(link.Inputs(self.name, entries, turn))
+        for message in self._half.attach(self._links.next_turn()):
+            to.send(message)
 
     # What the object shows.
 
     def on_output(self, output: link.Output) -> None:
         """Do what the object wants; what is of an older epoch or another turn is
         dropped (design.md §3, Fencing)."""
-        if output.epoch < self.epoch or output.turn != self._turn:
+        half = self._half
+        if output.epoch < half.epoch or output.turn != half.turn:
             return
-        self.epoch = output.epoch
-        self._rested = 0
+        half.epoch, half.rested = output.epoch, 0
         for item in output.items:
             if type(item) is link.Fanout:
                 self._fan_out(item)
@@ -460,12 +445,8 @@ class Stub:
                 if outlet is not None and self._owed(conn, item.seq):
                     _safely(outlet, outlet.told, item.blob, item.fault)
         elif isinstance(item, link.Subscribed):
-            for conn in item.conns:
-                if audience.let_in(conn):
-                    self._pending.entered(conn, item.seq)
+            self._half.let_in(item)
             self._writers = None
-            # What they were shown on entering counts as seen, for the next attach.
-            audience.shown(item.seq)
         elif isinstance(item, link.Kept):
             audience.keep(item.attachment)
             if (outlet := audience.get(item.attachment.conn)) is not None:
@@ -504,12 +485,9 @@ class Stub:
 
         What it covers is done.
         """
-        if goodbye.turn != self._turn:
+        if goodbye.turn != self._half.turn:
             return
-        if goodbye.epoch >= self.epoch:
-            self.epoch = goodbye.epoch
-            ended = goodbye.reason not in link.AGAIN and goodbye.reason != "behind"
-            self._rested = goodbye.epoch if ended else 0
+        if self._half.ended(goodbye):
             self._cover(goodbye.covered)
         at, self._link = self._link, None
         if at is not None:
@@ -562,7 +540,7 @@ class Stub:
         self._link = None
         if lost.address.pooled and not self._pending and not self._audience.typing:
             self.unsure = True
-        elif self._needed:
+        elif self._half.needed:
             self._failures += 1
             self._revive()
 

@@ -215,10 +215,10 @@ def answers_to_another_attach_taken() -> contextlib.AbstractContextManager[Any]:
     goodbye, output = Stub.on_goodbye, Stub.on_output
 
     def any_goodbye(self: Stub, message: link.Goodbye) -> None:
-        goodbye(self, replace(message, turn=self._turn))
+        goodbye(self, replace(message, turn=self._half.turn))
 
     def any_output(self: Stub, message: link.Output) -> None:
-        output(self, replace(message, turn=self._turn))
+        output(self, replace(message, turn=self._half.turn))
 
     return mock.patch.multiple(Stub, on_goodbye=any_goodbye, on_output=any_output)
 

@@ -1,0 +1,77 @@
+"""A gateway's half of the link to one object: what it has to say there, and to whom.
+
+Owns the object's inputs (`Uncovered`) and sockets (`Audience`), and the numbers that
+tell lives and attaches apart (design.md §3, Fencing). It makes the messages to the
+object, in order. Pure: it sends none and writes to no socket. The gateway's stub and
+the load harness are its shells; `S` is what either takes for a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic
+
+from . import messages as link
+from .audience import Audience, S
+from .uncovered import Uncovered
+
+
+class Half(Generic[S]):
+    """What a gateway keeps of one object, whether or not it is attached to it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = 0  # the newest that was heard of; never falls
+        self.rested = 0  # the epoch whose goodbye was the last thing heard, else 0
+        self.turn = 0  # of the last attach; what answers another one is too late
+        self.audience = Audience[S]()  # the sockets, and how far each has got
+        self.pending = Uncovered()  # inputs, until covered, settled or given up
+
+    @property
+    def needed(self) -> bool:
+        """Somebody here is known to the object, or waits for it."""
+        return bool(self.audience.held or self.pending)
+
+    # What is to be sent.
+
+    def queued(self) -> list[link.ToActor]:
+        """What was queued for the object, which is attached: it leaves now."""
+        entries = self.pending.leaving()
+        return [link.Inputs(self.name, entries, self.turn)] if entries else []
+
+    def attach(self, turn: int) -> list[link.ToActor]:
+        """Who is here, then everything that is not covered: what was queued too."""
+        self.turn = turn
+        seq, sockets = self.audience.arrive(self.pending.opened)
+        covered, replay = self.pending.covered, self.pending.sent
+        attach = link.Attach(
+            self.name, self.epoch, seq, covered, replay, sockets, turn, self.rested
+        )
+        entries = self.pending.again()
+        return [attach, link.Inputs(self.name, entries, turn)] if entries else [attach]
+
+    # What was heard.
+
+    def let_in(self, subscribed: link.Subscribed) -> None:
+        """From here on these sockets are in the fan-out."""
+        for conn in subscribed.conns:
+            if self.audience.let_in(conn):
+                self.pending.entered(conn, subscribed.seq)
+        # What they were shown on entering counts as seen, for the next attach.
+        self.audience.shown(subscribed.seq)
+
+    def ended(self, goodbye: link.Goodbye) -> bool:
+        """The object left, or wants to be attached anew; what the goodbye covers is
+        done. False: an older life said it, and it covers nothing."""
+        if goodbye.epoch < self.epoch:
+            return False
+        self.epoch = goodbye.epoch
+        lives = goodbye.reason in link.AGAIN or goodbye.reason == "behind"
+        self.rested = 0 if lives else goodbye.epoch
+        return True
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """The gateway's connections have new names: former to new."""
+        self.audience.rename(names)
+        self.pending.rename(names)
+        self.rested = 0
