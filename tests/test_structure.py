@@ -78,6 +78,10 @@ TESTED_BY = {
         "gateway/api/hub gateway/api/rooms gateway/api/rotation"
     ),
     "gateway/live/test_bots": "cfmessenger/bots/figures",
+    "gateway/live/test_sockets": "gateway/live/paging",
+    "gateway/live/test_stub": (
+        "gateway/live/life gateway/live/outlet gateway/live/overdue"
+    ),
     "gateway/live/test_wire_presence": "gateway/live/own_words",
     "gateway/server/test_configuration": (
         "gateway/server/http_protocol gateway/server/refusals"

@@ -34,10 +34,10 @@ class Half(Generic[S]):
 
     # What is to be sent.
 
-    def queued(self) -> list[link.ToActor]:
+    def queued(self) -> link.Inputs | None:
         """What was queued for the object, which is attached: it leaves now."""
         entries = self.pending.leaving()
-        return [link.Inputs(self.name, entries, self.turn)] if entries else []
+        return link.Inputs(self.name, entries, self.turn) if entries else None
 
     def attach(self, turn: int) -> list[link.ToActor]:
         """Who is here, then everything that is not covered: what was queued too."""

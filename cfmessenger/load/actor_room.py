@@ -80,9 +80,11 @@ class ActorRoom:
             asyncio.get_running_loop().call_soon(self._send_queued)
 
     def _send_queued(self) -> None:
-        if self._link is not None:  # else the next attach brings everything
-            for message in self._half.queued():
-                self._link.send(message)
+        at = self._link
+        if at is not None:  # else the next attach brings everything
+            queued = self._half.queued()
+            if queued is not None:
+                at.send(queued)
 
     def _cover(self, n: int) -> None:
         for done in self._half.pending.cover(n):

@@ -28,20 +28,16 @@ from cfmessenger.accounts.login_rate import subject
 from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, StatusChanged, encode_notification
 from cfmessenger.errors import CloseCode, Unavailable
-from cfmessenger.ids import PRESENCE, connection_id, gateway_id, room_id_of, room_name
-from cfmessenger.link.messages import text_frame
+from cfmessenger.ids import PRESENCE, connection_id, gateway_id, room_name
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.wire.events import shown_event
 from cfmessenger.wire.protocol import (
-    HISTORY_FRAME,
     Status,
     UpdatePresence,
     Wish,
     encode,
-    with_gaps,
 )
 from gateway import metrics
 from gateway.api.admission import Admission, authorise_upgrade
@@ -53,7 +49,9 @@ from gateway.live.heartbeat import Heartbeat
 from gateway.live.late import Late, Looks
 from gateway.live.links import Links
 from gateway.live.logins import Logins
+from gateway.live.overdue import Overdue
 from gateway.live.own_words import OwnWords
+from gateway.live.paging import page
 from gateway.live.readiness import Readiness, Ready
 from gateway.live.stub import Stub
 from gateway.server.websocket_protocol import socket_of
@@ -200,7 +198,7 @@ class Sockets:
             await self._heartbeat.resign()
         await self._stop_work()
         for stub in self._stubs.values():
-            stub.end()
+            stub.life.end()
         await self.links.close()
         self.log.close()
 
@@ -251,14 +249,14 @@ class Sockets:
         name = room_name(admission.room_id) if admission.room_id else PRESENCE
         login_id = admission.session.login_id
         stub = self._stub(name)
-        with stub.wanted():
+        with stub.life.wanted():
             # Before the first wait, so that a crowd of handshakes counts too.
             self._count(address, login_id, 1)
             connection = None
             try:
                 self._check_capacity(address, login_id)
-                stub.hint = stub.hint or admission.session.location_hint
-                await stub.reach()
+                stub.life.hint = stub.life.hint or admission.session.location_hint
+                await stub.life.reach()
                 connection = await self._accept(admission, scope, send, stub, address)
             except Unavailable as problem:
                 await refuse(send, Refusal.from_error(problem))
@@ -381,7 +379,7 @@ class Sockets:
             for connection in self._by_user.get(user_id, ()):
                 connection.learn(self._worded(connection.conn, user_id))
         if not self._by_user.keys().isdisjoint(user_ids):
-            self._stub(PRESENCE).wake()
+            self._stub(PRESENCE).life.wake()
 
     def objects_of(self, connection: Connection) -> tuple[Stub, ...]:
         """Those that know this connection: its room, and the registry."""
@@ -422,46 +420,28 @@ class Sockets:
         # Best effort: nobody waits, so a failure is nobody's news.
         done.add_done_callback(lambda future: future.exception())
 
-    def _look(self, stub: Stub, late: list[Late]) -> None:
-        self._background.begin(self._looks.look(stub, late))
+    def _look(self, overdue: Overdue, late: list[Late]) -> None:
+        self._background.begin(self._looks.look(overdue, late))
 
     def _page(self, stub: Stub) -> None:
-        self._background.begin(self._page_for_all(stub))
-
-    async def _page_for_all(self, stub: Stub) -> None:
-        """Bring all members of a stub up to the log, then have it attach again."""
-        with contextlib.suppress(Unavailable):
-            while True:
-                since = stub.seq
-                entries = await self.log.after(stub.name, since, HISTORY_FRAME)
-                full = len(entries) == HISTORY_FRAME
-                if stub.seq != since:  # it went on by another way meanwhile
-                    entries = [each for each in entries if each.seq > stub.seq]
-                if entries:
-                    room_id, upto = room_id_of(stub.name), entries[-1].seq
-                    events = [(e.seq, shown_event(e.seq, e.event)) for e in entries]
-                    kept = [(seq, event) for seq, event in events if event is not None]
-                    shown = with_gaps(kept, room_id, stub.seq, upto)
-                    stub.caught_up(b"".join(map(text_frame, shown)), upto)
-                if not full:
-                    break
-        stub.paged()
+        self._background.begin(page(stub, self.log))
 
     def wake(self, name: str) -> None:
         """We are called: an object of sockets here woke and wants us back (design.md
         §3.8)."""
         stub = self._stubs.get(name)
         if stub is not None:
-            stub.wake()
+            stub.life.wake()
 
     async def compare_tops(self) -> None:
         """Compare the log tops of all sleeping objects: a channel that was away has
         forgotten its calls (design.md §3.8). Raises `Unavailable`."""
-        await self._compare([each for each in self._stubs.values() if each.asleep])
+        await self._compare([s for s in self._stubs.values() if s.life.asleep])
 
     async def _watch_sleepers(self) -> None:
         while True:
-            unsure = [s for s in self._stubs.values() if s.unsure and s.asleep]
+            lives = [(stub, stub.life) for stub in self._stubs.values()]
+            unsure = [stub for stub, life in lives if life.unsure and life.asleep]
             if unsure:
                 await self._compare(unsure)
             await asyncio.sleep(TICK_S)
@@ -472,9 +452,9 @@ class Sockets:
             stubs = asleep[start : start + COMPARED_AT_ONCE]
             tops = await self.log.tops([stub.name for stub in stubs])
             for stub, top in zip(stubs, tops, strict=True):
-                stub.unsure = False
+                stub.life.unsure = False
                 if top > (stub.epoch, stub.seq):
-                    stub.wake()
+                    stub.life.wake()
 
     def buried(self) -> None:
         """A gateway was given up: wake the registry, which lets its sockets leave."""
@@ -499,7 +479,7 @@ class Sockets:
             connection.rename(names[connection.conn])
         self._connections = {each.conn: each for each in self._connections.values()}
         for stub in self._stubs.values():
-            stub.rename(names)
+            stub.life.rename(names)
         self.links.rename(gateway)
 
     @property
@@ -513,8 +493,8 @@ class Sockets:
         now = self.loop.time()
         metrics.publish_traffic()
         for name, stub in list(self._stubs.items()):
-            stub.expire(now)
-            if stub.idle:
+            stub.overdue.expire(now)
+            if stub.life.idle:
                 del self._stubs[name]
 
     async def _watch_sockets(self) -> None:

@@ -579,7 +579,7 @@ async def test_settings_of_the_node_become_those_of_its_actors() -> None:
 
 
 class Socket:
-    """A client's socket at a gateway (`gateway.live.stub.Outlet`): sees, in order."""
+    """A client's socket at a gateway (`gateway.live.outlet.Outlet`): sees, in order."""
 
     full = False
     uncovered = 0
@@ -635,7 +635,7 @@ class Edge:
             self.links,
             forward=lambda target, payload: None,
             page=self._page,
-            look=lambda stub, late: None,
+            look=lambda overdue, late: None,
             covered=lambda seconds: None,
             traffic=Traffic(),
         )
@@ -735,7 +735,7 @@ async def _until_all_have_seen(edges: list[Edge]) -> None:
         while any(len(s.seen) < SAID for edge in edges for s in edge.sockets):
             # What a gateway is told on its channel, by whoever woke it.
             for edge in edges:
-                edge.stub.wake()
+                edge.stub.life.wake()
             await asyncio.sleep(0.01)
 
 

@@ -271,7 +271,7 @@ async def test_a_room_that_sleeps_is_not_woken_and_knows_when_it_wakes(
         await eventually(
             lambda: stub._audience.held[_conn(stub, user_id)].display_name == name
         )
-        assert (stub.asleep, stub.epoch) == (True, epoch)
+        assert (stub.life.asleep, stub.epoch) == (True, epoch)
         assert (await theirs.say("hello"))["displayName"] == name
         await witness.wait(
             "participants", lambda f: shows(f, user_id, **words_of(name))
@@ -700,7 +700,7 @@ async def test_a_sleeping_room_shows_a_status_when_it_wakes(
         await eventually(
             lambda: stub._audience.held[_conn(stub, user_id)].status == "busy"
         )
-        assert stub.asleep
+        assert stub.life.asleep
         await theirs.say("hello")
         await witness.wait("participants", lambda f: shows(f, user_id, status="busy"))
 

@@ -178,7 +178,9 @@ async def test_a_client_that_leaves_during_the_handshake_is_forgotten(
             port = node.gateways[0].port
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(upgrade(f"/api/ws/room/{new_room()}", token))
-            await eventually(lambda: any(s._handshakes for s in hub._stubs.values()))
+            await eventually(
+                lambda: any(s.life._handshakes for s in hub._stubs.values())
+            )
             writer.transport.abort()
             await asyncio.sleep(0.05)
         await served.wait()

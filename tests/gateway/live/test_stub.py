@@ -12,7 +12,7 @@ from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link import uncovered
-from gateway.live import stub as stubs
+from gateway.live import overdue
 from gateway.live.late import Found, Late
 from gateway.live.links import Links
 from gateway.live.stub import Stub
@@ -79,7 +79,7 @@ class Desk:
             links,
             forward=lambda target, payload: self.forwarded.append((target, payload)),
             page=self.paged.append,
-            look=lambda stub, late: self.late.extend(late),
+            look=lambda overdue, late: self.late.extend(late),
             covered=self.waits.append,
             traffic=self.traffic,
         )
@@ -101,14 +101,14 @@ class Desk:
     def expire(self, **found: int) -> None:
         """All is late now, and the log has these of the frames, as these events."""
         loop = asyncio.get_running_loop()
-        self.stub.expire(loop.time() + stubs.EXPIRE_AFTER_S + 0.1)
+        self.stub.overdue.expire(loop.time() + overdue.EXPIRE_AFTER_S + 0.1)
         late, self.late = self.late, []
         events = {
             each.said.n: Found(found[text], b"echo")
             for each in late
             if (text := each.said.data.decode()) in found
         }
-        self.stub.settle({each.said.n for each in late}, events)
+        self.stub.overdue.settle({each.said.n for each in late}, events)
 
     def _opened(self) -> list[link.Opened]:
         heard = [m for m in self.process.heard if isinstance(m, link.Inputs)]
@@ -142,7 +142,7 @@ async def desk() -> AsyncIterator[Desk]:
         try:
             yield here
         finally:
-            here.stub.end()
+            here.stub.life.end()
             await links.close()
 
 
@@ -294,8 +294,8 @@ async def test_asleep_it_waits_for_a_reason() -> None:
         await at.enter(one)
         await at.process.hears(link.Attach)
         at.process.says(link.Goodbye(NAME, 1, at.newest, "idle"))
-        await eventually(lambda: at.stub.asleep)
-        assert at.names.resolved == 1 and not at.stub.idle
+        await eventually(lambda: at.stub.life.asleep)
+        assert at.names.resolved == 1 and not at.stub.life.idle
         at.say(one, b"wake up")
         attach = await at.process.hears(link.Attach)
         assert attach.sockets == [one.attachment] and attach.seq == 0
@@ -309,8 +309,8 @@ async def test_called_back_it_attaches() -> None:
         await at.enter(one)
         await at.process.hears(link.Attach)
         at.process.says(link.Goodbye(NAME, 1, at.newest, "idle"))
-        await eventually(lambda: at.stub.asleep)
-        at.stub.wake()
+        await eventually(lambda: at.stub.life.asleep)
+        at.stub.life.wake()
         assert (await at.process.hears(link.Attach)).sockets == [one.attachment]
 
 
@@ -346,7 +346,7 @@ async def test_one_that_moved_sleeps_until_somebody_speaks() -> None:
         async with actor("2") as elsewhere:
             at.names.where = elsewhere.address
             at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
-            await eventually(lambda: at.stub.asleep)
+            await eventually(lambda: at.stub.life.asleep)
             assert at.names.resolved == 1
             at.say(one, b"anybody?")
             assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
@@ -381,9 +381,9 @@ async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:
         await at.process.hears(link.Attach)
         at.process.says(link.Goodbye(NAME, 1, at.newest, "behind"))
         await eventually(lambda: at.paged == [at.stub])
-        at.stub.wake()  # too early: it goes on where paging ends
+        at.stub.life.wake()  # too early: it goes on where paging ends
         at.stub.caught_up(b"1-300", 300)
-        at.stub.paged()
+        at.stub.life.paged()
         attach = await at.process.hears(link.Attach)
         assert attach.seq == 300 and one.got == [b"1-300"]
 
@@ -399,7 +399,7 @@ async def test_what_is_not_covered_in_time_is_answered() -> None:
         late = Outlet("g1.3")
         at.stub.open(late, late.attachment, None, False)
         now = asyncio.get_running_loop().time()
-        at.stub.expire(now + stubs.EXPIRE_AFTER_S - 0.5)
+        at.stub.overdue.expire(now + overdue.EXPIRE_AFTER_S - 0.5)
         assert one.got == [] and not told.done()
         at.expire()
         assert one.got == [("refused", b"old")] and gone.got == []
@@ -438,7 +438,7 @@ async def test_what_a_page_has_shown_since_is_not_refused() -> None:
         at.process.says(link.Goodbye(NAME, 1, 1, "behind"))
         await eventually(lambda: at.paged == [at.stub])
         at.stub.caught_up(b"1-300", 300)
-        at.stub.paged()  # and nobody knows where the object is
+        at.stub.life.paged()  # and nobody knows where the object is
         at.expire(said=299)
         assert one.got == [b"1-300"] and at.paged == [at.stub]
 
@@ -455,7 +455,7 @@ async def test_what_only_others_were_shown_comes_out_of_the_log(attached: bool) 
         if not attached:
             at.names.where = None
             at.process.drop()
-            await eventually(lambda: at.stub.asleep)
+            await eventually(lambda: at.stub.life.asleep)
         at.expire(said=2)
         assert one.got == [] and two.got == [("refused", b"not said")]
         assert at.paged == [at.stub]
@@ -464,7 +464,7 @@ async def test_what_only_others_were_shown_comes_out_of_the_log(attached: bool) 
         at.stub.caught_up(b"1", 1)
         at.stub.caught_up(b"2", 2)
         at.names.where = at.process.address
-        at.stub.paged()
+        at.stub.life.paged()
         attach = await at.process.hears(link.Attach)
         assert attach.seq == 2 and attach.epoch == 1
         assert one.got == [b"1", b"2"]
@@ -570,11 +570,13 @@ async def test_what_is_covered_while_the_log_is_asked_is_answered() -> None:
         at.say(one, b"said")
         at.say(gone, b"and left")
         await eventually(lambda: at.newest == 4)
-        at.stub.expire(asyncio.get_running_loop().time() + stubs.EXPIRE_AFTER_S + 0.1)
+        at.stub.overdue.expire(
+            asyncio.get_running_loop().time() + overdue.EXPIRE_AFTER_S + 0.1
+        )
         at.stub.close(gone)
         at.output([link.Fanout(b"1", 1, None)], covered=3)
         await eventually(lambda: one.got == [b"1"])
-        at.stub.settle({each.said.n for each in at.late}, {})
+        at.stub.overdue.settle({each.said.n for each in at.late}, {})
         assert one.got == [b"1"] and gone.got == []
         assert one.uncovered == at.stub._pending.size == 0
 
@@ -624,10 +626,10 @@ async def test_what_was_held_back_is_answered_as_late_as_the_rest() -> None:
         await at.enter(one)
         now = asyncio.get_running_loop().time()
         at.stub.say(one, b"young", now)
-        at.stub.say(one, b"held", now - stubs.EXPIRE_AFTER_S)
-        at.stub.expire(now)
+        at.stub.say(one, b"held", now - overdue.EXPIRE_AFTER_S)
+        at.stub.overdue.expire(now)
         assert [each.said.data for each in at.late] == [b"held"]
-        at.stub.settle({each.said.n for each in at.late}, {})
+        at.stub.overdue.settle({each.said.n for each in at.late}, {})
         assert one.got == [("refused", b"held")]
         assert one.uncovered == len(b"young") + uncovered.FRAME_COST
 
@@ -674,16 +676,16 @@ async def test_a_namespace_that_does_not_know_is_asked_again() -> None:
         at.stub.open(one, one.attachment, None, False)
         await eventually(lambda: at.names.resolved >= 3)
         with pytest.raises(Unavailable):
-            await at.stub.reach()
+            await at.stub.life.reach()
         at.names.where = where
         await at.process.hears(link.Inputs)
 
 
 async def test_nobody_needs_it_any_more() -> None:
     async with desk() as at:
-        assert at.stub.idle
-        with at.stub.wanted():
-            assert not at.stub.idle
+        assert at.stub.life.idle
+        with at.stub.life.wanted():
+            assert not at.stub.life.idle
         one = Outlet("g1.1")
         await at.enter(one)
         at.stub.close(one)
@@ -691,9 +693,9 @@ async def test_nobody_needs_it_any_more() -> None:
         await eventually(lambda: at.newest == 2)
         at.output([])
         await eventually(lambda: not at.stub._pending)
-        assert not at.stub.idle
+        assert not at.stub.life.idle
         at.process.says(link.Goodbye(NAME, 1, 2, "idle"))
-        await eventually(lambda: at.stub.idle)
+        await eventually(lambda: at.stub.life.idle)
 
 
 @pytest.mark.parametrize("but_user", [None, "user_9"], ids=["all", "others"])

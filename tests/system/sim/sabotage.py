@@ -56,6 +56,7 @@ from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.link.audience import Audience
+from cfmessenger.link.half import Half
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
@@ -226,15 +227,15 @@ def answers_to_another_attach_taken() -> contextlib.AbstractContextManager[Any]:
 @sabotage("unanswered")
 def uncovered_inputs_dropped() -> contextlib.AbstractContextManager[Any]:
     """What was sent is not sent again after a crash."""
-    attach = Stub._attach
+    attach = Half.attach
 
-    def forgetful(self: Stub, to: Any) -> None:
-        sent = self._pending.sent
-        said = [p for p in self._pending if type(p.input) is link.Said]
-        self._pending.take({each.n for each in said if each.n <= sent})
-        attach(self, to)
+    def forgetful(self: Half[Any], turn: int) -> Any:
+        sent = self.pending.sent
+        said = [p for p in self.pending if type(p.input) is link.Said]
+        self.pending.take({each.n for each in said if each.n <= sent})
+        return attach(self, turn)
 
-    return _instead(Stub, "_attach", forgetful)
+    return _instead(Half, "attach", forgetful)
 
 
 # What is shown.
@@ -496,7 +497,7 @@ def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[A
     change = Stub.change
 
     def only_awake(self: Stub, outlet: Any, told: Any) -> None:
-        if self._link is not None:
+        if self.life.link is not None:
             change(self, outlet, told)
 
     return _instead(Stub, "change", only_awake)

@@ -30,7 +30,7 @@ import actors.upkeep
 import cfmessenger.chat.history
 import cfmessenger.placement
 import gateway.live.connection
-import gateway.live.sockets
+import gateway.live.paging
 from actors.activation import Activation, State
 from actors.ownership import TRUST_S
 from cfmessenger.data.names import LOOK_AGAIN_S
@@ -516,7 +516,7 @@ def _tuned(plan: Plan) -> Iterator[None]:
         for where, name, value in (
             (cfmessenger.chat.history, "BUFFER", plan.buffer),
             (gateway.live.connection, "HISTORY_FRAME", plan.page),
-            (gateway.live.sockets, "HISTORY_FRAME", plan.page),
+            (gateway.live.paging, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
             (actors.host, "TICK_S", 0.5),  # a seed means the same in any suite
             (actors.own_rooms, "LIVED_S", plan.lived_s),
