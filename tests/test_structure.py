@@ -74,11 +74,14 @@ TESTED_BY = {
         "gateway/api/operations gateway/api/payloads"
     ),
     "gateway/api/test_admission": "gateway/envelope gateway/origin",
+    "gateway/api/test_names": "gateway/live/people",
     "gateway/api/test_endpoints": (
         "gateway/api/hub gateway/api/rooms gateway/api/rotation"
     ),
     "gateway/live/test_bots": "cfmessenger/bots/figures",
-    "gateway/live/test_sockets": "gateway/live/paging",
+    "gateway/live/test_sockets": (
+        "gateway/live/connections gateway/live/paging gateway/live/stubs"
+    ),
     "gateway/live/test_stub": (
         "gateway/live/life gateway/live/outlet gateway/live/overdue"
     ),

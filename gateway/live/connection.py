@@ -30,8 +30,8 @@ from gateway.live.stub import Stub
 from gateway.server.websocket_protocol import WebSocket
 
 if TYPE_CHECKING:
+    from gateway.live.connections import Connections
     from gateway.live.logins import Login
-    from gateway.live.sockets import Sockets
 
 logger = logging.getLogger("cfmessenger.socket")
 
@@ -50,9 +50,9 @@ class Connection:
         "_faults",
         "_held",
         "_held_at",
+        "_home",
         "_meter",
         "_slowed",
-        "_sockets",
         "_background",
         "address",
         "attachment",
@@ -70,7 +70,7 @@ class Connection:
 
     def __init__(
         self,
-        sockets: Sockets,
+        home: Connections,
         wire: WebSocket,
         login: Login,
         room: Stub,
@@ -84,7 +84,7 @@ class Connection:
         self.room = room  # the stub that its frames go to
         self.wire = wire
         self.write: Callable[[bytes], None] = wire.write
-        self.heard_at = sockets.loop.time()  # the last text frame, ping or pong
+        self.heard_at = home.loop.time()  # the last text frame, ping or pong
         self.ended: int | None = None  # from its end on: the close code
         self.address = address  # that it counts for
         self.uncovered = 0  # what it owes for its frames, as `full`: see `Payer`
@@ -95,7 +95,7 @@ class Connection:
         self._held: deque[bytes] | None = None
         self._held_at = 0.0
         self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
-        self._sockets = sockets
+        self._home = home
         self._faults: deque[float] | None = None  # when, the latest; None: none yet
         # Of what needs the log, while it runs; None: most sockets never need it.
         self._background: Background | None = None
@@ -119,7 +119,7 @@ class Connection:
 
     def on_text(self, data: bytes) -> None:
         """A message: to the stub, unless the gateway answers it or has to wait."""
-        self.heard_at = now = self._sockets.loop.time()
+        self.heard_at = now = self._home.loop.time()
         if self._held is None:
             self._take_frame(data, now)
         elif self.ended is None:
@@ -134,12 +134,12 @@ class Connection:
             return
         ours = protocol.for_gateway(data, self.room.name == PRESENCE)
         if isinstance(ours, protocol.Ping):
-            now = self._sockets.clock.now()
+            now = self._home.clock.now()
             self.answer(protocol.encode(protocol.Pong(now, ours.t)))
             return
         self.login.used = True
         if ours is not None:
-            self._sockets.want(self, ours, came)
+            self._home.people.want(self, ours, came)
         # To a room a status says nothing, but people there look: it is to be awake.
         if ours is None or self.room.name != PRESENCE:
             self.room.say(self, data, came)
@@ -148,14 +148,14 @@ class Connection:
 
     def _too_fast(self) -> bool:
         """Count a frame; True if the socket was closed for it."""
-        pause = self._meter.count(self._sockets.loop.time())
+        pause = self._meter.count(self._home.loop.time())
         if not pause:
             return False
         if pause == ABUSE:
             self.end(CloseCode.ABUSE, "too many frames")
             return True
         if self._slowed is None and self.ended is None:
-            self._slowed = self._sockets.loop.call_later(pause, self._slow_enough)
+            self._slowed = self._home.loop.call_later(pause, self._slow_enough)
             self._hold(self.heard_at)
         return False
 
@@ -186,7 +186,7 @@ class Connection:
 
     def on_alive(self) -> None:
         """A ping or pong: no silence, and a frame like any other."""
-        self.heard_at = self._sockets.loop.time()
+        self.heard_at = self._home.loop.time()
         self._too_fast()
 
     def on_slow(self) -> None:
@@ -213,7 +213,7 @@ class Connection:
         self.write(blob)
         if not fault:
             return
-        now = self._sockets.loop.time()
+        now = self._home.loop.time()
         faults = self._faults
         if faults is None:
             faults = self._faults = deque(maxlen=FAULTS)
@@ -254,7 +254,7 @@ class Connection:
         # At once: a transport that is closed must not be in anybody's fan-out.
         if self.ended is None:
             self.ended = code
-            self._sockets.leave(self)
+            self._home.leave(self)
             metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
         self._held = None
         if self._slowed is not None:
@@ -286,7 +286,7 @@ class Connection:
     async def _page(self, stub: Stub, since: int, seq: int) -> None:
         room_id = room_id_of(stub.name)
         while since < seq:
-            entries = await self._sockets.log.after(stub.name, since, HISTORY_FRAME)
+            entries = await self._home.log.after(stub.name, since, HISTORY_FRAME)
             upto = entries[-1].seq if entries else seq
             shown = [shown_event(each.seq, each.event) for each in entries]
             events = [event for event in shown if event is not None]
@@ -310,14 +310,15 @@ class Connection:
         known = self.attachment
         self.learn(attachment, stub)
         if self.attachment != known and stub.name != PRESENCE:
-            self._sockets.wake(PRESENCE)
+            self._home.stubs.wake(PRESENCE)
 
     def learn(self, told: Attachment, source: Stub | None = None) -> None:
         """Keep newer words or a newer status; its objects but `source` hear of them."""
         known = newest(self.attachment, told)
         if known != self.attachment:
             self.attachment = known
-            for stub in self._sockets.objects_of(self):
+            room, registry = self.room, self._home.stubs.registry
+            for stub in (room,) if room is registry else (room, registry):
                 if stub is not source:
                     stub.change(self, known)
 
@@ -326,7 +327,7 @@ class Connection:
         self._spawn(self._recall(stub, seq))
 
     async def _recall(self, stub: Stub, seq: int) -> None:
-        for entry in await self._sockets.log.after(stub.name, seq - 1, 1):
+        for entry in await self._home.log.after(stub.name, seq - 1, 1):
             event = shown_event(seq, entry.event)  # None too if it is another one
             if event is not None:
                 self.write(text_frame(event))

@@ -2,7 +2,7 @@
 
 A connection costs memory and a file descriptor before it has said who it is, so those
 that are not WebSockets (yet) are counted by the address they come from; sockets have
-limits of their own (gateway.live.sockets). A trusted proxy stands for many clients and
+limits of their own (gateway.live.capacity). A trusted proxy stands for many clients and
 is not counted. In all there are as many as the process may have files, less a reserve:
 a crowd must not keep the gateway from reaching Valkey and its actors. Counting alone;
 the refusing is http_protocol.py's.

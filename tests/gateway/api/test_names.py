@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-import gateway.live.sockets
+import gateway.live.people
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import PRESENCE
 from cfmessenger.placement import Placement
@@ -264,10 +264,10 @@ async def test_a_room_that_sleeps_is_not_woken_and_knows_when_it_wakes(
         witness = await node.enter(WITNESS, room)
         theirs = await node.enter(user_id, room, gateway=1)
         await node.asleep(f"room:{room}")
-        epoch = node.hub(1)._stubs[f"room:{room}"].epoch
+        epoch = node.hub(1).stubs.by_name[f"room:{room}"].epoch
         name = f"Name {next(_names)}"
         await way(node, user_id, name)
-        stub = node.hub(1)._stubs[f"room:{room}"]
+        stub = node.hub(1).stubs.by_name[f"room:{room}"]
         await eventually(
             lambda: stub._audience.held[_conn(stub, user_id)].display_name == name
         )
@@ -327,8 +327,8 @@ async def test_an_older_copy_does_not_come_back(node: Node, user_id: str) -> Non
     await witness.wait("participants", lambda f: shows(f, user_id, displayName=name))
     directory = node.gateways[1].services.directory
     await eventually(lambda: directory.person(user_id).display_name == name)
-    connection = node.hub(0)._by_user[user_id][0]
-    stale = node.hub(0)._worded(connection.conn, user_id)
+    connection = node.hub(0).people.by_user[user_id][0]
+    stale = node.hub(0).people.worded(connection.conn, user_id)
     connection.room.change(connection, replace(stale, display_name="Old", words_at=1))
     await witness.say("after that")
     await node.enter(user_id, room, gateway=1)
@@ -549,7 +549,7 @@ async def test_a_choice_survives_a_blip_whichever_socket_returns_first(
     watcher = await node.watch(WITNESS, gateway=1)
     async with node.visit() as again:
         for hub in (node.hub(0), node.hub(1)):
-            for connection in list(hub._by_user.get(user_id, ())):
+            for connection in list(hub.people.by_user.get(user_id, ())):
                 connection.wire.fail(1012, "a blip")
         for socket in sockets:
             await socket.closed()
@@ -624,7 +624,7 @@ async def test_a_choice_that_is_not_written_is_not_answered_with_yes(
 
     with monkeypatch.context() as patch:
         _at_a_write(node, patch, refused_write)
-        patch.setattr(gateway.live.sockets, "WRITTEN_WITHIN_S", 0.3)
+        patch.setattr(gateway.live.people, "WRITTEN_WITHIN_S", 0.3)
         async with node.gateways[0].client(await node.token(user_id)) as http:
             answer = await http.post("/api/presence", json={"status": "busy"})
         refused(answer, 503, "UNAVAILABLE")
@@ -660,7 +660,7 @@ async def test_a_choice_that_a_room_alone_remembers_reaches_the_registry(
         watcher = await node.watch(WITNESS, gateway=1)
         await node.asleep(PRESENCE)
         await theirs.say("I am awake")
-        connection = node.hub(0)._by_user[user_id][0]
+        connection = node.hub(0).people.by_user[user_id][0]
         known = connection.attachment
         status = "away" if known.status == "busy" else "busy"
         told = replace(known, status=status, status_at=known.status_at + 1)
@@ -696,7 +696,7 @@ async def test_a_sleeping_room_shows_a_status_when_it_wakes(
         theirs = await node.enter(user_id, room, gateway=1)
         await node.asleep(f"room:{room}")
         await choose_by_post(node, user_id, "busy")
-        stub = node.hub(1)._stubs[f"room:{room}"]
+        stub = node.hub(1).stubs.by_name[f"room:{room}"]
         await eventually(
             lambda: stub._audience.held[_conn(stub, user_id)].status == "busy"
         )

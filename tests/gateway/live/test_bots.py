@@ -333,7 +333,7 @@ async def test_an_answer_comes_though_whoever_asked_has_left(
         await node.asleep(f"room:{room}")
         await node.asleep(DIRECTOR)
         await eventually(
-            lambda: not node.hub()._stubs.keys() & {DIRECTOR, f"room:{room}"}
+            lambda: not node.hub().stubs.by_name.keys() & {DIRECTOR, f"room:{room}"}
         )
 
 

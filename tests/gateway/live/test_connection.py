@@ -191,7 +191,7 @@ async def test_a_bad_frame_with_a_close_behind_it_is_no_error_of_ours(
 async def test_a_client_that_answers_pings_is_alive(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.live.sockets.PING_EVERY_S", 1)
+    monkeypatch.setattr("gateway.live.connections.PING_EVERY_S", 1)
     monkeypatch.setattr(connections, "SILENCE_S", 1.5)
     tab = await node.enter("user_1", new_room())
     reader, writer = await raw(node, new_room())
@@ -206,9 +206,9 @@ async def test_a_client_that_answers_pings_is_alive(
 
 
 def test_the_times_are_the_wires() -> None:
-    from gateway.live import sockets
+    from gateway.live.connections import PING_EVERY_S
 
-    assert sockets.PING_EVERY_S == 20
+    assert PING_EVERY_S == 20
     assert connections.SILENCE_S == 90
     assert (connections.FAULTS, connections.FAULTS_S) == (20, 60)
 
@@ -430,10 +430,10 @@ async def test_leaving_while_paging_leaves_nothing_behind(
         await back.send("chat", content="0", id="c0")
         await eventually(lambda: len(asked) == 2)
     await back.close()
-    await eventually(lambda: len(free.hub()._connections) == 1)
+    await eventually(lambda: len(free.hub().connections.by_id) == 1)
     held.set()
     await talker.close()
-    await eventually(lambda: not free.hub()._connections)
+    await eventually(lambda: not free.hub().connections.by_id)
     listed = await free.enter("user_3", room)
     assert not answered, "it still reads for somebody who is gone"
     here = listed.of("participants")[-1]["participants"]

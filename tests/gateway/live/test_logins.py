@@ -133,11 +133,11 @@ async def test_a_login_is_forgotten_with_its_last_socket(node: Node) -> None:
     tabs = [await node.enter("user_1", room) for _ in range(2)]
     known = node.hub()._logins._logins
     [login_id] = known
-    assert node.hub()._per_login[login_id] == 2
+    assert node.hub().connections._capacity._logins[login_id] == 2
     for tab in tabs:
         await tab.close()
     await eventually(lambda: not known)
-    assert node.hub()._per_login[login_id] == 0
+    assert node.hub().connections._capacity._logins[login_id] == 0
 
 
 class NoSessions:
@@ -179,14 +179,14 @@ async def test_a_client_that_leaves_during_the_handshake_is_forgotten(
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(upgrade(f"/api/ws/room/{new_room()}", token))
             await eventually(
-                lambda: any(s.life._handshakes for s in hub._stubs.values())
+                lambda: any(s.life._handshakes for s in hub.stubs.by_name.values())
             )
             writer.transport.abort()
             await asyncio.sleep(0.05)
         await served.wait()
     finally:
         del hub.serve
-    assert not hub._connections
+    assert not hub.connections.by_id
     assert not hub._logins._logins
 
 

@@ -434,7 +434,7 @@ async def test_storage_that_goes_away_in_mid_handshake_is_a_503(
     async def away(user_id: str) -> str:
         raise Unavailable
 
-    monkeypatch.setattr(node.hub(), "_status_of", away)
+    monkeypatch.setattr(node.hub().people, "status_of", away)
     with pytest.raises(Refused) as caught:
         await node.enter("user_1", new_room())
     assert error_of(caught.value) == (503, "UNAVAILABLE")

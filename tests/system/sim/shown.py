@@ -43,11 +43,11 @@ def _of_gateway(process: GatewayProcess) -> Iterator[Shown]:
     for who in process.directory:
         words = who.display_name, who.personal_message
         yield Shown(who.id, "words", f"the directory of {name}", words)
-    for connection in sockets._connections.values():
+    for connection in sockets.connections.by_id.values():
         yield from _both(f"socket {connection.conn}", connection.attachment)
-    for stub in sockets._stubs.values():
+    for stub in sockets.stubs.by_name.values():
         for conn, attachment in stub._audience.held.items():
-            if conn in sockets._connections:
+            if conn in sockets.connections.by_id:
                 yield from _both(f"{name} for {stub.name}", attachment)
 
 

@@ -285,7 +285,7 @@ class World:
                 number = tab.socket.number if tab.socket else 0
                 found.append(f"socket {number} is at {tab.seen} of {top}")
         for each in self.living_gateways:
-            for stub in each.sockets._stubs.values() if each.sockets else ():
+            for stub in each.sockets.stubs.by_name.values() if each.sockets else ():
                 if stub._pending:
                     n = len(stub._pending)
                     found.append(f"{each.name} holds {n} inputs for {stub.name}")
