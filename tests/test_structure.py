@@ -56,9 +56,10 @@ TESTED_BY = {
     "cfmessenger/load/test_scenarios": (
         "cfmessenger/load/actor_link cfmessenger/load/actor_room "
         "cfmessenger/load/actor_target cfmessenger/load/crew cfmessenger/load/desk "
-        "cfmessenger/load/gateway_target cfmessenger/load/local_workers "
-        "cfmessenger/load/people cfmessenger/load/presence_seat cfmessenger/load/run "
-        "cfmessenger/load/seat cfmessenger/load/worker cfmessenger/load/scenario/churn "
+        "cfmessenger/load/gateway_target cfmessenger/load/lines "
+        "cfmessenger/load/local_workers cfmessenger/load/people "
+        "cfmessenger/load/presence_seat cfmessenger/load/run cfmessenger/load/seat "
+        "cfmessenger/load/talk cfmessenger/load/worker cfmessenger/load/scenario/churn "
         "cfmessenger/load/scenario/hot cfmessenger/load/scenario/idle "
         "cfmessenger/load/scenario/mixed cfmessenger/load/scenario/opening "
         "cfmessenger/load/scenario/presence cfmessenger/load/scenario/slow "

@@ -63,6 +63,16 @@ _TYPING_AGAIN_S = 2.0
 _FAREWELL_S = 2.0
 
 
+class _Owed:
+    """What is still to be shown before we leave: what was acknowledged, too."""
+
+    def __init__(self) -> None:
+        self.shown_seq = 0
+        self.acked_seq = 0
+        self.winks = 0  # that have come and do not play yet
+        self.progress = asyncio.Event()  # set at whatever may settle it
+
+
 class Visit:
     """From the first line to the last: `await visit.run(…)`."""
 
@@ -77,11 +87,7 @@ class Visit:
         self._said: OrderedDict[str, str] = OrderedDict()  # ours: id to text
         self._played: OrderedDict[str, None] = OrderedDict()  # playback keys
         self._sends = Background()  # each until it is answered, or we leave
-        # What was acknowledged is also shown before we leave.
-        self._shown_seq = 0
-        self._acked_seq = 0
-        self._winks_due = 0
-        self._progress = asyncio.Event()
+        self._owed = _Owed()
         self._typing_told = -math.inf
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "nudge": self._nudge,
@@ -129,7 +135,7 @@ class Visit:
     async def _listen(self) -> None:
         async for event in self.room:
             self._show_event(event)
-            self._progress.set()
+            self._owed.progress.set()
 
     def _show_event(self, event: object) -> None:
         match event:
@@ -169,14 +175,14 @@ class Visit:
         elif message.playback_key not in self._played:  # "plays a key once"
             _remember(self._played, message.playback_key, None)
             delay_s = self.room.delay_until(message.play_at)
-            self._winks_due += 1
+            self._owed.winks += 1
             asyncio.get_running_loop().call_later(delay_s, self._play, message)
         self._receipt(message)
 
     def _play(self, message: WinkMessage) -> None:
         self.screen.wink(message)
-        self._winks_due -= 1
-        self._progress.set()
+        self._owed.winks -= 1
+        self._owed.progress.set()
 
     def _caught_up(self, recap: Recap) -> None:
         for message in recap.messages:
@@ -186,7 +192,7 @@ class Visit:
             self._receipt(message)
 
     def _note(self, message: Message) -> None:
-        self._shown_seq = max(self._shown_seq, message.seq)
+        self._owed.shown_seq = max(self._owed.shown_seq, message.seq)
         if self._oldest is None or message.seq < self._oldest:
             self._oldest = message.seq
         if message.sender_id == self.session.user.id:
@@ -242,9 +248,10 @@ class Visit:
     async def _settled(self) -> None:
         """Every send is answered, and what was acknowledged is on the screen."""
         await self._sends.settle()
-        while self._shown_seq < self._acked_seq or self._winks_due:
-            self._progress.clear()
-            await self._progress.wait()
+        owed = self._owed
+        while owed.shown_seq < owed.acked_seq or owed.winks:
+            owed.progress.clear()
+            await owed.progress.wait()
 
     def _line_changed(self, line: str) -> None:
         """The others see a person type; re-armed before their server forgets it."""
@@ -280,7 +287,8 @@ class Visit:
     async def _sent(self, send: Callable[[], Coroutine[Any, Any, Message]]) -> None:
         for left in reversed(range(_RATE_RETRIES)):
             try:
-                self._acked_seq = max(self._acked_seq, (await send()).seq)
+                seq = (await send()).seq
+                self._owed.acked_seq = max(self._owed.acked_seq, seq)
                 return
             except RateLimited as limit:
                 if self.screen.interactive or not left:

@@ -30,7 +30,7 @@ RENEW_EVERY_S = 1.0
 
 
 class ActorConnection:
-    """`crew.Connection` of a seat: leaving is a message like any other."""
+    """`lines.Connection` of a seat: leaving is a message like any other."""
 
     def __init__(self, room: ActorRoom, conn: str, lost: Callable[[int], None]) -> None:
         self._room = room
@@ -48,7 +48,7 @@ class ActorConnection:
 
 
 class ActorCarrier:
-    """`crew.Carrier` over links; `gateway` is what the worker calls itself."""
+    """`lines.Carrier` over links; `gateway` is what the worker calls itself."""
 
     def __init__(
         self, gateway: str, namespace: str, namespace_key: str, valkey_url: str

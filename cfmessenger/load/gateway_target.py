@@ -135,7 +135,7 @@ def _small(_: object) -> socket.socket:
 
 
 class GatewayCarrier:
-    """`crew.Carrier` over WebSockets; each user's sockets share one session.
+    """`lines.Carrier` over WebSockets; each user's sockets share one session.
 
     `elsewhere`: another gateway's URL by room, for rooms that are to be entered there.
     """

@@ -1,23 +1,20 @@
-"""What a worker counts and times, second by second, and how well it kept up itself.
+"""What a worker counts and times, second by second.
 
-Owns the counts, the latencies and the judgement of the generator's own health. Hot
-paths put microseconds into a plain dict (`Tally`); once a second those become
+Owns the counts and the latencies; how well the worker kept up itself is its `Strain`.
+Hot paths put microseconds into a plain dict (`Tally`); once a second those become
 histograms. What happens before `begin` is the warm-up and is thrown away.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
-from .result import Health, Histogram, Second, Share
+from .result import Histogram, Second, Share
+from .strain import Strain
 from .ticker import now
 
 Tally = dict[int, int]
 """Microseconds: how often."""
-
-CPU_LIMIT = 0.9
-"""Of one core: above it a worker's own queue is part of what it measures."""
 
 
 def count_in(tally: Tally, seconds: float) -> None:
@@ -43,13 +40,8 @@ class Meter:
         self.series: list[Second] = []
         self.acks: dict[int, str] = {}
         self.sockets = 0
-        self._max_lag_s = max_lag_s
-        self._lag = Histogram()
-        self._loop_lag = Histogram()
-        self._lag_us = 0
-        self._before: Counter[str] = Counter()
-        self._cpu_began = time.process_time()
-        self.cpu_share = 0.0
+        self.strain = Strain(max_lag_s)
+        self._before: Counter[str] = Counter()  # the counts when the last second closed
 
     def begin(self) -> None:
         """The warm-up is over: from here on everything counts."""
@@ -66,13 +58,7 @@ class Meter:
             if name in ("connect", "first")
         }
         self._before = Counter(self.counts)
-        self._lag, self._loop_lag, self._lag_us = Histogram(), Histogram(), 0
-        self._cpu_began = time.process_time()
-
-    def end(self) -> None:
-        """Nothing is sent any more: the generator's own health is known."""
-        wall = now() - self.began
-        self.cpu_share = (time.process_time() - self._cpu_began) / max(wall, 1e-3)
+        self.strain.begin()
 
     def record(self, name: str, seconds: float) -> None:
         """One latency of a kind that is rare enough for a histogram of its own."""
@@ -82,16 +68,6 @@ class Meter:
         """The server refused something."""
         self.counts[f"error.{code}"] += 1
         self.counts["errors"] += 1
-
-    def late(self, seconds: float) -> None:
-        """Something was sent so long after it was due."""
-        us = int(seconds * 1e6)
-        self._lag.record(us)
-        self._lag_us = max(self._lag_us, us)
-
-    def loop_late(self, seconds: float) -> None:
-        """The worker's loop came round so late."""
-        self._loop_lag.record(int(seconds * 1e6))
 
     def second(self, t: int, *, last: bool = False) -> tuple[Second, str | None]:
         """Closes a second; its figures, and its acks' latencies, encoded.
@@ -124,9 +100,8 @@ class Meter:
             joined=new["joined"] + new["reconnected"],
             left=new["left"],
             sockets=self.sockets,
-            lag_us=self._lag_us,
+            lag_us=self.strain.worst(),
         )
-        self._lag_us = 0
         encoded = None
         if acks.count:
             second.p50_us, second.p99_us = acks.quantiles(0.5, 0.99)
@@ -137,31 +112,6 @@ class Meter:
             if encoded is not None:
                 self.acks[t] = encoded
         return second, encoded
-
-    def health(self, more: list[str]) -> Health:
-        """Whether the figures are about the server; `more` reasons why not."""
-        reasons = list(more)
-        late, limit = self._lag.quantile(0.99), self._max_lag_s * 1e6
-        if late > limit:
-            reasons.append(
-                f"1 % of messages left {late / 1000:.1f} ms late or more (p99; "
-                f"{limit / 1000:g} is the limit)"
-            )
-        loop = self._loop_lag.quantile(0.99)
-        if loop > 2 * limit:
-            reasons.append(f"the generator's loop hung for {loop / 1000:.1f} ms (p99)")
-        if self.cpu_share > CPU_LIMIT:
-            reasons.append(
-                f"the generator used {self.cpu_share:.0%} of a core; more --workers "
-                "spread it"
-            )
-        return Health(
-            valid=not reasons,
-            reasons=reasons,
-            max_lag_us=self._lag.max,
-            cpu_share=round(self.cpu_share, 3),
-            loop_lag_us=self._loop_lag.max,
-        )
 
     def share(self, worker: int) -> Share:
         """Everything but the verdicts."""

@@ -95,7 +95,7 @@ class Chair:
         """All that a connection begins with has come."""
         if not self.in_room:
             self.in_room = True
-            self.crew.entered(self)
+            self.crew.lines.entered(self)
 
 
 class Seat(Chair):
@@ -204,7 +204,7 @@ class Seat(Chair):
             return None
         shown = room.find(named.seq, named.id)
         if shown is None:
-            shown, repeated = self.crew.recognise(named.id, named.seq, body)
+            shown, repeated = self.crew.talk.recognise(named.id, named.seq, body)
             if named.seq > room.pruned:
                 room.add(shown, repeated=repeated)
         if track.see(named.seq):
@@ -253,10 +253,10 @@ class Seat(Chair):
         for event in events:
             match event:
                 case Acknowledged(id=message_id):
-                    self.crew.answered(message_id)
+                    self.crew.talk.answered(message_id)
                 case Rejected(id=message_id, error=error):
                     meter.error(error.code)
-                    self.crew.refused(message_id, error.code)
+                    self.crew.talk.refused(message_id, error.code)
                 case ErrorFrame(code=code):
                     meter.error(code)
 

@@ -21,8 +21,9 @@ from cfmessenger.client.errors import ApiError, Unreachable
 from cfmessenger.link.framing import read_frame
 
 from . import desk
-from .crew import Carrier, Crew, hint
+from .crew import Crew, hint
 from .gateway_target import GatewayCarrier
+from .lines import Carrier
 from .oracle import judge
 from .result import Phase, Progress
 from .scenario import find
@@ -62,7 +63,7 @@ async def work(channel: Channel) -> None:
         text = f"bug in the load harness: {error!r}"
         await _fail(channel, desk.Failed(text, unreachable=False))
     finally:
-        await worker.crew.aclose()
+        await worker.crew.lines.aclose()
 
 
 async def _fail(channel: Channel, failed: desk.Failed) -> None:
@@ -117,18 +118,18 @@ class Worker:
         allow_files(len(self.part.places))
         crew = self.crew
         scenario = find(self.plan.scenario)
-        await crew.carrier.start()
+        await crew.lines.carrier.start()
         await scenario.connect(crew)
         await self._channel.send(desk.Ready(os.getpid()))
         await self._expect(desk.Go)
         times = Times(self.plan, now())
-        crew.measure_at = times.measure_at
+        crew.talk.measure_at = times.measure_at
         self._enter("warm-up", self.plan.warmup_s)
         await scenario.run(crew, times)
         times.measure(crew)
-        crew.meter.end()
+        crew.meter.strain.end()
         self._enter("draining", 0.0)
-        await self._quiet(lambda: not crew.unanswered())
+        await self._quiet(lambda: not crew.talk.unanswered())
         measured_s = self._measured_s(times)
         tops = {room.name: room.top for room in crew.rooms.values()}
         await self._channel.send(desk.Stopped(tops))
@@ -148,7 +149,7 @@ class Worker:
         while True:
             due = now() + BEAT_S
             await asyncio.sleep(BEAT_S)
-            self.crew.meter.loop_late(max(0.0, now() - due))
+            self.crew.meter.strain.loop_late(max(0.0, now() - due))
 
     async def _report(self) -> None:
         meter, due = self.crew.meter, now()
@@ -210,7 +211,7 @@ class Worker:
         return sum(map(len, tallies)) + meter.counts["delivered"]
 
     def _measured_s(self, times: Times) -> float:
-        end = times.stopped_at if self.crew.unanswered() else now()
+        end = times.stopped_at if self.crew.talk.unanswered() else now()
         return max(1e-3, end - self.crew.meter.began)
 
     def _home(self, tops: dict[str, int], measured_s: float) -> desk.Home:
@@ -218,14 +219,14 @@ class Worker:
         crew.meter.second(self._seconds, last=True)
         share = crew.meter.share(self.part.worker)
         share.oracle = judge(rooms, tops)
-        silent = [sent for sent in crew.unanswered() if sent.seat.in_room]
+        silent = [sent for sent in crew.talk.unanswered() if sent.seat.in_room]
         if silent:
             share.oracle.lost += len(silent)
             share.oracle.examples.append(
                 f"{silent[0].seat.room.name}: {len(silent)} messages were neither "
                 "echoed nor refused"
             )
-        share.health = crew.meter.health(self._reasons)
+        share.health = crew.meter.strain.health(self._reasons)
         return desk.Home(share, [room.evidence() for room in rooms], measured_s)
 
 

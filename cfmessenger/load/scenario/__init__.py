@@ -44,5 +44,5 @@ def find(scenario: Scenario) -> Script:
 
 
 async def _everybody(crew: Crew) -> None:
-    await crew.connect(crew.slow, slow=True)
-    await crew.connect(crew.seats)
+    await crew.lines.connect(crew.slow, slow=True)
+    await crew.lines.connect(crew.seats)

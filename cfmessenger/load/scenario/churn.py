@@ -21,15 +21,15 @@ async def run(crew: Crew, times: Times) -> None:
         pace(
             crew,
             times,
-            lambda due: crew.speak(next(speakers), due),
+            lambda due: crew.talk.speak(next(speakers), due),
             crew.plan.rate,
         ),
         pace(
             crew,
             times,
-            lambda due: crew.drop(next(droppers)),
+            lambda due: crew.lines.drop(next(droppers)),
             crew.plan.churn_rate,
         ),
     )
     times.stopped_at = now()
-    await crew.everybody_back()
+    await crew.lines.everybody_back()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 
-from cfmessenger.load.crew import Crew, Sent
+from cfmessenger.load.crew import Crew
 from cfmessenger.load.seat import Seat
+from cfmessenger.load.talk import Sent
 from cfmessenger.load.ticker import now
 
 from .steady import round_robin
@@ -23,7 +24,7 @@ async def run(crew: Crew, times: Times) -> None:
     calm = [seat for seat in crew.seats if seat.room.name != plan.hot_room]
     later = Times(plan, times.start)
     later.start = times.measure_at + plan.hot_at_s
-    crew.on_answered = _Listener(crew, later.start).answered
+    crew.talk.on_answered = _Listener(crew, later.start).answered
     # `pace` takes a worker's share of all sockets; here there are two kinds of them.
     calm_rate = plan.rate * total / (total - plan.hot_sockets)
     hot_rate = plan.hot_rate * total / plan.hot_sockets
@@ -43,14 +44,14 @@ async def _talk(crew: Crew, times: Times, seats: list[Seat], rate: float) -> Non
         await times.until(times.end)
         return
     speakers = round_robin(seats)
-    await pace(crew, times, lambda due: crew.speak(next(speakers), due), rate)
+    await pace(crew, times, lambda due: crew.talk.speak(next(speakers), due), rate)
 
 
 class _Listener:
     def __init__(self, crew: Crew, hot_at: float) -> None:
         self._meter = crew.meter
         self._hot_room = crew.plan.hot_room
-        self._measure_at = crew.measure_at
+        self._measure_at = crew.talk.measure_at
         self._hot_at = hot_at
         self._settled_at = hot_at + crew.plan.settle_s
 

@@ -40,21 +40,21 @@ class _Crowd:
         crew, what = self._crew, self._crew.random.randrange(100)
         seat = crew.random.choice(self._here)
         if what < TYPING:
-            crew.typing(seat, seat not in self._typing)
+            crew.talk.typing(seat, seat not in self._typing)
             self._typing ^= {seat}
         elif what < TYPING + NUDGES:
-            crew.nudge(seat, due)
+            crew.talk.nudge(seat, due)
         elif what < TYPING + NUDGES + LEAVES and len(self._here) > 1:
             self._replace(seat)
         else:
-            crew.speak(seat, due)
+            crew.talk.speak(seat, due)
 
     def _replace(self, seat: Seat) -> None:
         # One leaves, another comes: the rooms keep their sizes.
         crew = self._crew
         self._here.remove(seat)
         self._typing.discard(seat)
-        crew.leave(seat)
+        crew.lines.leave(seat)
         number = next(self._numbers)
         person = crew.people[number % len(crew.people)]
         come = self._come(crew.seated(number, seat.room.name, person.user_id))
@@ -62,7 +62,7 @@ class _Crowd:
 
     async def _come(self, seat: Seat) -> None:
         try:
-            await self._crew.join(seat)
+            await self._crew.lines.join(seat)
         except (ApiError, Unreachable) as error:
             self._crew.meter.error(error.code)
             return

@@ -24,7 +24,7 @@ async def connect(crew: Crew) -> None:
 
 
 async def run(crew: Crew, times: Times) -> None:
-    crew.measure_at = times.start
+    crew.talk.measure_at = times.start
     times.measure(crew)
     await asyncio.gather(*(_open(crew, times, seat) for seat in crew.seats))
     times.stopped_at = now()
@@ -34,17 +34,17 @@ async def _open(crew: Crew, times: Times, seat: Seat) -> None:
     plan = crew.plan
     due = times.start + plan.within_s * seat.number / plan.sockets
     await times.until(due)
-    crew.meter.late(max(0.0, now() - due))
+    crew.meter.strain.late(max(0.0, now() - due))
     try:
-        entered = await crew.dial(seat)
-        answer = crew.answer(seat)
-        crew.speak(seat, now())
+        entered = await crew.lines.dial(seat)
+        answer = crew.talk.answer(seat)
+        crew.talk.speak(seat, now())
         async with asyncio.timeout(ANSWER_S):
             await answer
             crew.meter.record("first", now() - due)
             await entered
     except (ApiError, Unreachable) as error:
         crew.meter.error(error.code)
-        crew.leave(seat)
+        crew.lines.leave(seat)
     except TimeoutError:
         crew.meter.error("NO_ANSWER")

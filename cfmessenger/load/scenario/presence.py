@@ -33,7 +33,7 @@ class _Change(msgspec.Struct):
 
 
 async def connect(crew: Crew) -> None:
-    await crew.connect(crew.watchers)
+    await crew.lines.connect(crew.watchers)
 
 
 async def run(crew: Crew, times: Times) -> None:
@@ -63,7 +63,7 @@ class _Storm:
             return
         seat = next(self._turns)
         status = next(self._statuses[seat])
-        measured = due >= self._crew.measure_at
+        measured = due >= self._crew.talk.measure_at
         self._latest[seat.user_id] = _Change(seat, status, due, measured)
         self._crew.meter.counts["sent"] += 1
         seat.say(status)

@@ -16,11 +16,13 @@ from .times import Times, pace
 
 async def run(crew: Crew, times: Times) -> None:
     speakers = round_robin(crew.seats)
-    found = [crew.connection(seat) for seat in crew.slow]
+    found = [crew.lines.connection(seat) for seat in crew.slow]
     connections = [each for each in found if each is not None]
     for connection in connections:
         connection.pause()
-    await pace(crew, times, lambda due: crew.speak(next(speakers), due), crew.plan.rate)
+    await pace(
+        crew, times, lambda due: crew.talk.speak(next(speakers), due), crew.plan.rate
+    )
     times.stopped_at = now()
     for connection in connections:
         connection.resume()

@@ -46,7 +46,7 @@ def round_robin(seats: list[Seat]) -> Iterator[Seat]:
 
 
 def _speak(crew: Crew, speakers: Iterator[Seat], due: float) -> None:
-    crew.speak(next(speakers), due)
+    crew.talk.speak(next(speakers), due)
 
 
 async def _in_flight(
@@ -72,7 +72,7 @@ async def _in_flight(
         if at >= times.measure_at:
             times.measure(crew)
             done += 1
-        flight.add(crew.speak(next(speakers), at))
+        flight.add(crew.talk.speak(next(speakers), at))
         while len(flight) >= window and now() < times.end:
             await _landing(landed, times.end)
     while flight and now() < times.end:

@@ -61,7 +61,7 @@ async def pace(
             if due >= times.measure_at:
                 times.measure(crew)
                 done += 1
-            meter.late(max(0.0, now() - due))
+            meter.strain.late(max(0.0, now() - due))
             act(due)
     if not (limit and done >= limit):
         await times.until(times.end)

@@ -23,7 +23,7 @@ async def connect(crew: Crew) -> None:
     """Instead of everybody at once: dial and speak, and time both together."""
     for seat in crew.seats:
         began = now()
-        entered = await crew.dial(seat)
+        entered = await crew.lines.dial(seat)
         await _speak(crew, seat)  # before the room has said who is there
         crew.meter.record("first", now() - began)
         await entered
@@ -31,7 +31,7 @@ async def connect(crew: Crew) -> None:
 
 async def run(crew: Crew, times: Times) -> None:
     await asyncio.sleep(crew.plan.sleep_s)
-    crew.measure_at = now()
+    crew.talk.measure_at = now()
     times.measure(crew)
     for seat in crew.seats:
         began = now()
@@ -41,8 +41,8 @@ async def run(crew: Crew, times: Times) -> None:
 
 
 async def _speak(crew: Crew, seat: Seat) -> None:
-    answer = crew.answer(seat)
-    crew.speak(seat, now())
+    answer = crew.talk.answer(seat)
+    crew.talk.speak(seat, now())
     try:
         async with asyncio.timeout(ANSWER_S):
             await answer

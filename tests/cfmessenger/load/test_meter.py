@@ -1,8 +1,6 @@
-"""A worker's figures, and its judgement of itself."""
+"""A worker's figures."""
 
 from __future__ import annotations
-
-import time
 
 from cfmessenger.load.meter import Meter, count_in
 from cfmessenger.load.result import Histogram
@@ -34,7 +32,7 @@ def test_seconds_add_up_to_the_whole() -> None:
             count_in(meter.ack, us / 1e6)
             count_in(meter.delivery, us / 1e6)
         meter.foreign[0] = 4
-        meter.late(0.001 * t)
+        meter.strain.late(0.001 * t)
         second, acks = meter.second(t)
         assert (second.t, second.sent, second.acked, second.delivered) == (t, 2, 3, 7)
         assert second.p50_us == 1000 and second.p99_us == 2000
@@ -63,53 +61,3 @@ def test_what_others_sent_counts_from_before_our_own_beginning() -> None:
     meter.second(0)
     meter.begin()
     assert meter.second(0)[0].delivered == 1
-
-
-def test_a_generator_that_kept_up_is_valid() -> None:
-    meter = Meter(0.02)
-    meter.begin()
-    for _ in range(1000):
-        meter.late(0.001)
-        meter.loop_late(0.001)
-    health = meter.health([])
-    assert health.valid and health.reasons == []
-    assert health.max_lag_us == 1000
-
-
-def test_sending_late_makes_a_run_invalid_but_one_hiccup_does_not() -> None:
-    meter = Meter(0.02)
-    meter.begin()
-    for _ in range(990):
-        meter.late(0.001)
-    for _ in range(10):
-        meter.late(0.5)
-    assert meter.health([]).valid
-    for _ in range(10):
-        meter.late(0.5)
-    health = meter.health([])
-    assert not health.valid
-    assert "late" in health.reasons[0]
-
-
-def test_a_loop_that_hangs_makes_a_run_invalid() -> None:
-    meter = Meter(0.02)
-    meter.begin()
-    for _ in range(20):
-        meter.loop_late(0.1)
-    assert "loop" in meter.health([]).reasons[0]
-
-
-def test_a_core_that_is_used_up_makes_a_run_invalid() -> None:
-    meter = Meter(0.02)
-    meter.begin()
-    end = time.process_time() + 0.05
-    while time.process_time() < end:
-        pass
-    meter.end()
-    assert meter.cpu_share > 0
-    meter.cpu_share = 0.95
-    assert "core" in meter.health([]).reasons[0]
-
-
-def test_reasons_from_elsewhere_count_too() -> None:
-    assert Meter(0.02).health(["it was raining"]).reasons == ["it was raining"]
