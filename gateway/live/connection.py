@@ -44,7 +44,11 @@ DRAIN_PAGE_S = 30.0
 
 
 class Connection:
-    """A socket in a room or on the presence registry; an `Outlet` of its stubs."""
+    """A socket in a room or on the presence registry; an `Outlet` of its stubs.
+
+    So many attributes, and no part of its own for some of them: a gateway holds tens of
+    thousands of these, nearly all silent, and each object more costs memory for all.
+    """
 
     __slots__ = (
         "_faults",
