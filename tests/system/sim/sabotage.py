@@ -57,6 +57,7 @@ from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.link.audience import Audience
 from cfmessenger.link.half import Half
+from cfmessenger.link.uncovered import Uncovered
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
@@ -507,3 +508,33 @@ def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[A
 def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
     """A socket believes whatever it is told last, however old it is."""
     return _instead(gateway.live.connection, "newest", lambda kept, told: told)
+
+
+# A gateway's half.
+
+
+@sabotage("unanswered")
+def attach_forgets_the_newest_input() -> contextlib.AbstractContextManager[Any]:
+    """Of what waited for the object, what was said last is not brought to it."""
+    again = Uncovered.again
+
+    def forgetful(self: Uncovered) -> list[link.Input]:
+        entries = again(self)
+        said = [each for each in entries if type(each) is link.Said]
+        return [each for each in entries if each not in said[-1:]]
+
+    return _instead(Uncovered, "again", forgetful)
+
+
+@sabotage("stream", "twice", seeds=(10,))
+def shown_while_behind() -> contextlib.AbstractContextManager[Any]:
+    """Who pages what it missed from the log is shown what is new all the same."""
+    falls_behind = Audience.falls_behind
+
+    def eager(self: Audience[Any], conn: str, since: int) -> None:
+        socket = self.get(conn)
+        falls_behind(self, conn, since)
+        if socket is not None:
+            self._members[conn] = socket
+
+    return _instead(Audience, "falls_behind", eager)
