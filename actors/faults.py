@@ -28,6 +28,7 @@ class Faults:
     """The faults of one object, which outlast its resets. Seconds are the loop's."""
 
     def __init__(self) -> None:
+        self.recovering = False  # from `count` until the object has begun anew
         self._row = 0  # up to the last one, with less than CALM_S between them
         self._last_at = float("-inf")  # loop time of the last one
 
@@ -35,6 +36,7 @@ class Faults:
         """Count one more."""
         self._row = self._row + 1 if now - self._last_at < CALM_S else 1
         self._last_at = now
+        self.recovering = True
 
     @property
     def too_many(self) -> bool:

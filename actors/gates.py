@@ -6,11 +6,10 @@ while one append is in flight everything that arrives becomes the next one, so b
 is by what is already waiting and never by a timer (group commit).
 
 *Input gate*: an activation that is still loading, or is being reset, takes no events;
-they wait, and the gateways keep what is not covered (design.md §3.3). It is the
-activation's `state`.
+they wait, and the gateways keep what is not covered (design.md §3.3).
 
 This module is pure: it never waits and knows no storage, so the simulation runs the
-very gate that the actors run.
+very gates that the actors run.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from cfmessenger.chat.effects import Append
 
 Origin = TypeVar("Origin")
+Sender = TypeVar("Sender")
+Message = TypeVar("Message")
 
 
 class Step(NamedTuple, Generic[Origin]):
@@ -89,3 +90,35 @@ class OutputGate(Generic[Origin]):
     def drop(self) -> None:
         """Forget everything unconfirmed: the object is reset (design.md §3.5)."""
         self._held, self._flying = [], None
+
+
+class InputGate(Generic[Sender, Message]):
+    """Opens once in each life, when the object is loaded; what comes while it is shut
+    is kept in order."""
+
+    def __init__(self) -> None:
+        self.open = False  # from `begin` until `shut`
+        # What came while it was shut: until `begin` or `drop`.
+        self.waiting: list[tuple[Sender, Message]] = []
+
+    def keep(self, sender: Sender, message: Message) -> None:
+        """It waits until the gate opens."""
+        self.waiting.append((sender, message))
+
+    def begin(self) -> list[tuple[Sender, Message]]:
+        """Open, and hand over what was kept."""
+        self.open = True
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def shut(self) -> None:
+        """Nothing more in this life."""
+        self.open = False
+
+    def forget(self, sender: Sender) -> None:
+        """Nothing of this sender waits any more."""
+        self.waiting = [entry for entry in self.waiting if entry[0] is not sender]
+
+    def drop(self) -> None:
+        """Shut, and forget all that waits: everybody was told to come again."""
+        self.open, self.waiting = False, []

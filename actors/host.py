@@ -22,7 +22,7 @@ from actors.guests import all_kinds, arrive
 from actors.host_settings import HostSettings
 from actors.memory import Slack
 from actors.own_rooms import Look, OwnRooms
-from actors.ownership import Ownership
+from actors.ownership import Lived, Ownership
 from actors.peer import HELLO_TIMEOUT_S, Peer
 from actors.surroundings import Surroundings
 from cfmessenger.clock import Clock
@@ -257,7 +257,7 @@ class Host(Surroundings):
             if self._reached == int(times or 1):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def trusted(self, activation: Activation) -> bool:
+    def trusted(self, activation: Lived) -> bool:
         return self._ownership.trusted(activation)
 
     async def _tick(self) -> None:
@@ -320,7 +320,7 @@ class Host(Surroundings):
             else:
                 activation.call_absent()
                 if activation.receipts_due(now):
-                    due.append(activation.mirror_receipts())
+                    due.append(activation.mirror_receipts(now))
             if len(due) == AT_ONCE:
                 break  # the others at the next look
         await asyncio.gather(*due)

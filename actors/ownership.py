@@ -30,9 +30,10 @@ class Lived(Protocol):
     """What of an activation this needs; epoch 0: it has none yet. Loop times: when it
     was asked for, and when it was here."""
 
-    asked_at: float
-    taken_at: float
-
+    @property
+    def asked_at(self) -> float: ...
+    @property
+    def taken_at(self) -> float: ...
     @property
     def epoch(self) -> int: ...
 

@@ -13,6 +13,7 @@ from cfmessenger.storage.log import Log
 
 if TYPE_CHECKING:
     from actors.activation import Activation
+    from actors.ownership import Lived
 
 
 class Surroundings:
@@ -35,7 +36,7 @@ class Surroundings:
         self.committer = Committer(log)
         self.loop = asyncio.get_running_loop()
 
-    def trusted(self, activation: Activation) -> bool:
+    def trusted(self, activation: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over."""
         return True
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from actors import activation as activation_module
 from actors.activation import Activation, State
+from actors.mirrors import LIVE_MIRROR_EVERY_S
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
@@ -230,7 +230,7 @@ async def test_the_outcome_of_an_earlier_incarnation_is_nobodys(
     await proxy.until_kept()
     old = Commit(name, 1, [(1, b"of the one before")])
     for outcome in (None, Unavailable(), Fenced()):
-        room._committed(old, outcome)
+        room._flow._committed(old, outcome)
     assert (room.state, a.chats("gA.1")) == (State.RUNNING, [])
     proxy.flow()
     await a.until_covered()
@@ -772,20 +772,20 @@ async def test_the_gateways_of_the_mirror_are_called(
 
 
 async def test_receipts_are_mirrored_now_and_then(
-    scene: Scene, a: Visitor, name: str, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, a: Visitor, name: str
 ) -> None:
     room = await scene.live(name, a, "gA.1", "gA.2")
     say(room, a, a.chat("gA.1", "1", "id-1"))
     say(room, a, a.said("gA.2", b'{"type":"ack","ackId":"id-1","status":"read"}'))
     await a.until_covered()
     await settled(room)
-    await room.mirror_receipts()
+    now = scene.loop.time()
+    await room.mirror_receipts(now)
     assert await scene.aside.mirror(name) is None, "not so soon"
-    monkeypatch.setattr(activation_module, "LIVE_MIRROR_EVERY_S", 0.0)
-    await room.mirror_receipts()
+    await room.mirror_receipts(now + LIVE_MIRROR_EVERY_S)
     first = await scene.aside.mirror(name)
     assert first is not None
-    await room.mirror_receipts()
+    await room.mirror_receipts(now + 2 * LIVE_MIRROR_EVERY_S)
     (length,) = await scene.aside.execute([("XINFO", "STREAM", keys.mirror(name))])
     assert length[length.index(b"entries-added") + 1] == 1, "only if they changed"
     room.vanish()
@@ -797,7 +797,7 @@ async def test_receipts_are_mirrored_now_and_then(
 
 
 async def test_a_live_mirror_of_a_loser_ends_it(
-    scene: Scene, a: Visitor, name: str, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, a: Visitor, name: str
 ) -> None:
     room = await scene.live(name, a, "gA.1", "gA.2")
     say(room, a, a.chat("gA.1", "1", "id-1"))
@@ -805,8 +805,7 @@ async def test_a_live_mirror_of_a_loser_ends_it(
     await a.until_covered()
     await settled(room)
     await scene.aside.save(name, 2, b"of a winner", final=True)
-    monkeypatch.setattr(activation_module, "LIVE_MIRROR_EVERY_S", 0.0)
-    await room.mirror_receipts()
+    await room.mirror_receipts(scene.loop.time() + LIVE_MIRROR_EVERY_S)
     assert scene.reasons(room) == ["duplicate_activation"]
 
 

@@ -334,8 +334,7 @@ async def test_receipts_that_cannot_be_mirrored_disturb_nobody(
     bug("snapshot")
     at = scene.loop.time() + 60
     assert a.activation.receipts_due(at)
-    a.activation._mirrored_at = -60.0  # the last one is long ago
-    await a.activation.mirror_receipts()
+    await a.activation.mirror_receipts(at)
     assert not a.activation.receipts_due(at)
     assert a.activation.state is State.RUNNING
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.gates import OutputGate, Step
+from actors.gates import InputGate, OutputGate, Step
 from cfmessenger.chat.effects import Append, Broadcast, Effect
 
 
@@ -99,3 +99,24 @@ def test_steps_come_out_once_in_order_and_after_their_appends(ops: list[str]) ->
             held, flying = [], None
         assert gate.idle == (not held and flying is None)
         assert gate.flying == (flying is not None)
+
+
+def test_what_comes_before_the_input_gate_opens_waits_in_order() -> None:
+    gate: InputGate[str, int] = InputGate()
+    assert not gate.open
+    for sender, message in (("a", 1), ("b", 2), ("a", 3)):
+        gate.keep(sender, message)
+    gate.forget("b")
+    assert gate.begin() == [("a", 1), ("a", 3)]
+    assert gate.open
+    assert gate.waiting == []
+
+
+def test_a_shut_gate_keeps_what_waits_and_a_dropped_one_does_not() -> None:
+    gate: InputGate[str, int] = InputGate()
+    gate.begin()
+    gate.keep("a", 1)
+    gate.shut()
+    assert (gate.open, gate.waiting) == (False, [("a", 1)])
+    gate.drop()
+    assert (gate.open, gate.waiting) == (False, [])

@@ -17,7 +17,7 @@ from unittest import mock
 
 import msgspec
 
-import actors.activation
+import actors.flow
 import actors.host
 from actors.activation import Activation
 from actors.host import Host
@@ -363,7 +363,7 @@ def replaced() -> Iterator[None]:
         for where, name, what in (
             # Nothing takes time, unless a fault says that it does.
             (actors.host, "perf_counter", lambda: 0.0),
-            (actors.activation, "perf_counter", lambda: 0.0),
+            (actors.flow, "perf_counter", lambda: 0.0),
             (actors.host, "Clock", SimClock),
             (actors.host, "Peer", Peer),
             (Room, "message", _with_a_bug(Room.message)),

@@ -41,12 +41,13 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-import actors.activation
+import actors.flow
 import actors.loading
 import actors.release
 import gateway.live.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
+from actors.flow import Flow
 from actors.host import Host
 from actors.ownership import Ownership
 from actors.release import Recipient
@@ -143,16 +144,16 @@ def refused_append_swallowed() -> contextlib.AbstractContextManager[Any]:
 @sabotage("unanswered")
 def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
     """The gateway is told that an input is covered when it is taken."""
-    take = Activation._take_inputs
+    take = Flow._take_inputs
 
-    def hasty(self: Activation, peer: Recipient, message: link.Inputs) -> None:
+    def hasty(self: Flow, peer: Recipient, message: link.Inputs) -> None:
         take(self, peer, message)
         seat = self.seats.get(peer.gateway)
         if seat is not None and seat.seated:
-            n = message.inputs[-1].n
-            peer.send(link.Output(self.name, self.epoch, n, [], seat.turn))
+            n, epoch = message.inputs[-1].n, self.machine.epoch
+            peer.send(link.Output(message.object, epoch, n, [], seat.turn))
 
-    return _instead(Activation, "_take_inputs", hasty)
+    return _instead(Flow, "_take_inputs", hasty)
 
 
 # The epoch.
@@ -200,9 +201,7 @@ def deduplication_off() -> contextlib.AbstractContextManager[Any]:
 def id_made_anew_for_a_repeat() -> contextlib.AbstractContextManager[Any]:
     """A message without an id gets another one when it is sent again."""
     numbers = itertools.count(1)
-    return _instead(
-        actors.activation, "process_of", lambda gateway: f"g{next(numbers)}"
-    )
+    return _instead(actors.flow, "process_of", lambda gateway: f"g{next(numbers)}")
 
 
 @sabotage("twice", "stream", seeds=(26,))
@@ -343,34 +342,34 @@ def answer_given_twice() -> contextlib.AbstractContextManager[Any]:
 def fault_reaches_the_link() -> contextlib.AbstractContextManager[Any]:
     """What a machine raises is let through."""
 
-    def bare(self: Activation, answer: Any, what: str) -> None:
+    def bare(self: Flow, answer: Any, what: str) -> None:
         raise
 
-    return _instead(Activation, "_fault", bare)
+    return _instead(Flow, "_fault", bare)
 
 
 @sabotage("poison")
 def fault_answered_and_not_covered() -> contextlib.AbstractContextManager[Any]:
     """The input at which a machine failed comes again."""
-    fault = Activation._fault
+    fault = Flow._fault
 
-    def forgetful(self: Activation, answer: Any, what: str) -> None:
+    def forgetful(self: Flow, answer: Any, what: str) -> None:
         covered = answer.origin.covered if answer.origin is not None else 0
         fault(self, answer._replace(n=covered), what)
 
-    return _instead(Activation, "_fault", forgetful)
+    return _instead(Flow, "_fault", forgetful)
 
 
 @sabotage("unanswered", "poison")
 def fault_covers_what_came_before_it() -> contextlib.AbstractContextManager[Any]:
     """The object begins anew before what it was given is confirmed and shown."""
-    fault = Activation._fault
+    fault = Flow._fault
 
-    def hasty(self: Activation, answer: Any, what: str) -> None:
+    def hasty(self: Flow, answer: Any, what: str) -> None:
         self._gate.drop()
         fault(self, answer, what)
 
-    return _instead(Activation, "_fault", hasty)
+    return _instead(Flow, "_fault", hasty)
 
 
 @sabotage("hole")
@@ -378,12 +377,11 @@ def machine_kept_after_a_fault() -> contextlib.AbstractContextManager[Any]:
     """Whatever it has half done, it goes on."""
 
     def careless(self: Activation) -> None:
-        self._faulty = False
-        waiting, self._waiting = self._waiting, []
-        for peer, message in waiting:
+        self._flow.faults.recovering = False
+        for peer, message in self._flow.entrance.begin():
             self.receive(peer, message)
 
-    return _instead(Activation, "_recover", careless)
+    return _instead(Activation, "recover", careless)
 
 
 # Pools.

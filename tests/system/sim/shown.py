@@ -29,7 +29,7 @@ def shown(world: World) -> Iterator[Shown]:
 def _of_objects(process: HostProcess) -> Iterator[Shown]:
     """Rooms and the registry."""
     for activation in process.host.objects.values() if process.host else ():
-        roster = getattr(activation._machine, "_roster", ())
+        roster = getattr(activation._flow.machine, "_roster", ())
         if activation.awake:
             for person in roster:
                 yield from _both(activation.name, person)

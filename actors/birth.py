@@ -1,0 +1,90 @@
+"""How an object comes to life, and again after each reset: epoch, load, calls.
+
+It takes an epoch, loads the machine, finds out which of its gateways have died, and
+calls those that have not come back (design.md §3.1, §3.8). What the shell does with
+what is born is its business (activation.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from actors.kinds import Kind, Machine
+from actors.loading import NOTHING, load, take
+from actors.surroundings import Surroundings
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.log import Activated
+
+CALLS = 6
+"""Rounds of `call` after a load: five calls, and in the sixth what was kept for
+gateways that did not come is dropped (design.md §3.8)."""
+
+
+class Born(NamedTuple):
+    """A loaded machine. `dead`: those of its gateways that were given up while it
+    slept; `lost`: after a crash all that live, for nobody knows who held sockets."""
+
+    machine: Machine
+    dead: set[str]
+    lost: set[str]
+
+
+class Birth:
+    """One for each activation, for all its lives. Times are the loop's, in seconds."""
+
+    def __init__(self, name: str, kind: Kind, around: Surroundings) -> None:
+        # When its epoch was asked for, and when it was here: until a look has begun
+        # after that, the asking is what shows that nobody lives later.
+        self.asked_at = self.taken_at = 0.0
+        self.loaded_at = 0.0  # the last load
+        self.beyond = NOTHING  # what the next load is told; from a doubt until then
+        self._calls_left = 0  # CALLS after a load
+        self._name = name
+        self._kind = kind
+        self._around = around
+
+    async def take(self) -> Activated:
+        """Take an epoch. Raises `Fenced` or `Unavailable`."""
+        beyond, self.beyond = self.beyond, NOTHING
+        loop = self._around.loop
+        self.asked_at = loop.time()
+        found = await take(self._name, self._around.loads, beyond)
+        self.taken_at = loop.time()
+        return found
+
+    async def load(self, found: Activated) -> Born:
+        """Load what was found with the epoch. Raises `Fenced` or `Unavailable`."""
+        around = self._around
+        machine = await load(self._name, self._kind, around.loads, around.clock, found)
+        dead = await self._dead(machine.gateways)
+        lost = await around.derived.everyone() if machine.crashed else set()
+        self.loaded_at, self._calls_left = around.loop.time(), CALLS
+        return Born(machine, dead, lost)
+
+    async def _dead(self, gateways: set[str]) -> set[str]:
+        try:
+            return gateways - await self._around.derived.living(gateways)
+        except Unavailable:
+            return set()  # the next look will tell
+
+    @property
+    def calling(self) -> bool:
+        """There are rounds of `call` left."""
+        return self._calls_left > 0
+
+    def call(self, absent: set[str]) -> bool:
+        """One more round, at a load and then twice a second: a channel forgets.
+
+        False: nobody is missing, or whoever is will not come.
+        """
+        self._calls_left -= 1
+        if absent and self._calls_left:
+            self._around.derived.call_gateways(absent, self._name)
+            return True
+        self._calls_left = 0
+        return False
+
+    def call_once(self, gateways: set[str]) -> None:
+        """Call these too, but wait for none of them."""
+        if gateways:
+            self._around.derived.call_gateways(gateways, self._name)
