@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -23,7 +22,7 @@ from actors.host_settings import HostSettings
 from actors.memory import Slack
 from actors.own_rooms import Look, OwnRooms
 from actors.ownership import Lived, Ownership
-from actors.peer import HELLO_TIMEOUT_S, Peer
+from actors.peer import HELLO_TIMEOUT_S, LinkServer, Peer
 from actors.surroundings import Surroundings
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
@@ -57,29 +56,23 @@ class Host(Surroundings):
         ended: Callable[[str], None] | None = None,
         memory: Callable[[], Memory] = memory,
     ) -> None:
-        self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
-        self.peers: set[Peer] = set()  # from accept to connection_lost
+        self.links = LinkServer(self)
         self.objects: dict[str, Activation] = {}  # by name, from Attach to their end
-        self.closed = False  # true from `close` on
         self._settings = settings
         actor = settings.actor
         self._dedicated = actor is not None and not is_pool(actor)
         self._slack = Slack()
         self._ended = ended  # called at the very end, with the reason
-        self._server: asyncio.Server | None = None  # from `start` on, as the next two
-        self._ticker: asyncio.Task[None] | None = None
-        self._port = 0
+        self._ticker: asyncio.Task[None] | None = None  # from `start` on
         self._leaving: asyncio.Task[None] | None = None  # from `_leave` on, for good
         self._reached = 0  # how often the point of `crash_at` was reached
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
         clock = Clock()
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
-        self._generation = Generation(self._aside)
-        self._exceptions = OwnRooms(actor, settings.limits, self._generation, memory)
-        self._ownership = Ownership(
-            actor, settings.placement, self._aside, self._generation
-        )
+        generation = Generation(self._aside)
+        self._exceptions = OwnRooms(actor, settings.limits, generation, memory)
+        self._ownership = Ownership(actor, settings.placement, self._aside, generation)
         self._guests = arrive(settings.guests)
         super().__init__(
             self._log,
@@ -96,11 +89,7 @@ class Host(Surroundings):
         superseded (design.md §4). Raises `Fenced` or `Unavailable`.
         """
         await self._ownership.take()
-        self._server = await self.loop.create_server(
-            lambda: Peer(self), self._settings.listen, 0, start_serving=False
-        )
-        await self._server.start_serving()
-        self._port = self._server.sockets[0].getsockname()[1]
+        await self.links.listen(self._settings.listen)
         await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
 
@@ -118,8 +107,8 @@ class Host(Surroundings):
         """Where gateways link to, and the key they need."""
         return Address(
             self._settings.listen,
-            self._port,
-            self.key,
+            self.links.port,
+            self.links.key,
             actor_id,
             os.getpid(),
             self._settings.actor or "",
@@ -184,7 +173,6 @@ class Host(Surroundings):
 
     def lost(self, peer: Peer) -> None:
         """A link is gone; its objects keep their rosters (design.md §3.2)."""
-        self.peers.discard(peer)
         if peer.gateway:
             for activation in self.objects.values():
                 activation.leave(peer)
@@ -203,11 +191,7 @@ class Host(Surroundings):
     async def _linger(self, reason: str) -> None:
         """End the links once read to the end, then the process."""
         try:
-            for peer in tuple(self.peers):
-                peer.finish()
-            end = self.loop.time() + LINGER_S
-            while self.peers and self.loop.time() < end:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await self.links.finish(LINGER_S)
             with contextlib.suppress(Unavailable):
                 # If that fails its exception stays for a while, without a process.
                 now = self.clock.now()
@@ -237,13 +221,9 @@ class Host(Surroundings):
 
     async def close(self) -> None:
         """Stop listening and drop links and connections."""
-        self.closed = True
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._server is not None:
-            self._server.close()
-        for peer in tuple(self.peers):
-            peer.abort()
+        self.links.close()
         for guest in self._guests:
             await guest.aclose()
         await self.derived.flush()

@@ -1,5 +1,5 @@
-"""A host's end of a gateway's link (design.md §3): frames in, one write out for
-each iteration of the event loop."""
+"""A host's end of gateways' links (design.md §3): where they link to, and each link:
+frames in, one write out for each iteration of the event loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import logging
 import os
+import secrets
 from typing import Protocol, cast
 
 from cfmessenger.link import messages as link
@@ -21,20 +22,59 @@ MAX_HELLO = 4096
 class Served(Protocol):
     """What of the host this needs."""
 
-    key: str
-    peers: set[Peer]
-    closed: bool
-
     def deliver(self, peer: Peer, message: link.Attach | link.Inputs) -> None: ...
     def lost(self, peer: Peer) -> None: ...
+
+
+class LinkServer:
+    """Where gateways link to, for as long as a host lives."""
+
+    def __init__(self, served: Served, hello_s: float = HELLO_TIMEOUT_S) -> None:
+        self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
+        self.peers: set[Peer] = set()  # from accept to connection_lost
+        self.closed = False  # true from `close` on
+        self.port = 0  # once it listens
+        self.hello_s = hello_s
+        self.served = served
+        self._server: asyncio.Server | None = None  # from `listen` on
+
+    async def listen(self, address: str) -> None:
+        """Serve on a free port of this address."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Peer(self), address, 0, start_serving=False
+        )
+        await self._server.start_serving()
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def lost(self, peer: Peer) -> None:
+        """A link is gone."""
+        self.peers.discard(peer)
+        self.served.lost(peer)
+
+    async def finish(self, within_s: float) -> None:
+        """End the links once they are read to the end, or so long after."""
+        for peer in tuple(self.peers):
+            peer.finish()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        while self.peers and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        """Listen no more, and drop all links at once."""
+        self.closed = True
+        if self._server is not None:
+            self._server.close()
+        for peer in tuple(self.peers):
+            peer.abort()
 
 
 class Peer(asyncio.Protocol):
     """One gateway's link: cuts frames, checks the hello, batches what goes out."""
 
-    def __init__(self, host: Served) -> None:
+    def __init__(self, server: LinkServer) -> None:
         self.gateway = ""  # its name, from an accepted hello on
-        self._host = host
+        self._server = server
         self._reader = link.actor_reader()
         self._transport: asyncio.Transport | None = None  # once it is connected
         self._outgoing: list[bytes] = []  # frames, until the `flush` of this iteration
@@ -44,12 +84,12 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._host.closed:  # accepted before, told only now
+        if self._server.closed:  # accepted before, told only now
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(HELLO_TIMEOUT_S, self.abort)
-        self._host.peers.add(self)
+        self._deadline = loop.call_later(self._server.hello_s, self.abort)
+        self._server.peers.add(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -72,10 +112,10 @@ class Peer(asyncio.Protocol):
             raise link.BrokenLink("no hello")
         else:
             assert isinstance(message, link.Attach | link.Inputs)
-            self._host.deliver(self, message)
+            self._server.served.deliver(self, message)
 
     def _greet(self, hello: link.Hello) -> None:
-        good = hmac.compare_digest(hello.key.encode(), self._host.key.encode())
+        good = hmac.compare_digest(hello.key.encode(), self._server.key.encode())
         if hello.version != link.VERSION or not good or not hello.gateway:
             raise link.BrokenLink("wrong version or key")
         if self.gateway:
@@ -119,4 +159,4 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._host.lost(self)
+        self._server.lost(self)

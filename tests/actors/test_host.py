@@ -77,15 +77,15 @@ async def test_a_good_hello_is_welcomed(launch: Launch) -> None:
     caller = await Caller.open(host.address("x"))
     assert caller.welcome is not None
     assert caller.welcome.version == link.VERSION
-    assert len(host.peers) == 1
+    assert len(host.links.peers) == 1
     caller.close()
 
 
 async def test_every_host_has_a_key_of_its_own(launch: Launch) -> None:
     one, two = await launch(), await launch()
-    assert one.key != two.key
-    assert len(one.key) == 64
-    caller = await Caller.open(one.address("x"), key=two.key)
+    assert one.links.key != two.links.key
+    assert len(one.links.key) == 64
+    caller = await Caller.open(one.address("x"), key=two.links.key)
     await caller.until_ended()
     assert caller.last == []
 
@@ -93,9 +93,9 @@ async def test_every_host_has_a_key_of_its_own(launch: Launch) -> None:
 async def test_one_link_is_one_gateway_for_good(launch: Launch) -> None:
     host = await launch()
     caller = await Caller.open(host.address("x"))
-    caller.say(link.Hello(link.VERSION, host.key, "gB"))
+    caller.say(link.Hello(link.VERSION, host.links.key, "gB"))
     await caller.until_ended()
-    assert not [each for each in host.peers if each.gateway == "gB"]
+    assert not [each for each in host.links.peers if each.gateway == "gB"]
 
 
 async def test_before_the_hello_little_is_read_in_however_small_pieces(
@@ -131,13 +131,13 @@ async def test_whoever_says_no_good_hello_is_not_listened_to(
 ) -> None:
     host = await launch()
     if isinstance(hello, link.Hello) and hello.key == "KEY":
-        hello = msgspec.structs.replace(hello, key=host.key)
+        hello = msgspec.structs.replace(hello, key=host.links.key)
     caller = await Caller.silent(host.address("x"))
     caller.say(hello, link.Attach("room:after", 0, None, 0, 0, []))
     await caller.until_ended()
     assert caller.last == []
     assert host.objects == {}
-    assert host.peers == set()
+    assert host.links.peers == set()
 
 
 async def test_silence_is_cut_off(
@@ -235,7 +235,7 @@ async def test_a_gateway_that_does_not_read_loses_its_link(
     stuck = await Caller.open(host.address("x"), "gA")
     stuck.enter(name, "gA.1")
     await stuck.visitor.until_covered()
-    (peer,) = [each for each in host.peers if each.gateway == "gA"]
+    (peer,) = [each for each in host.links.peers if each.gateway == "gA"]
     stuck.transport.pause_reading()
     largest = 0
     for _ in range(400):
@@ -245,9 +245,9 @@ async def test_a_gateway_that_does_not_read_loses_its_link(
         await reading.visitor.until_covered()
         assert peer._transport is not None
         largest = max(largest, peer._transport.get_write_buffer_size())
-        if peer not in host.peers:
+        if peer not in host.links.peers:
             break
-    assert peer not in host.peers
+    assert peer not in host.links.peers
     # At most one turn's frames over the mark.
     assert largest < 2 * 2**18
     chats = reading.visitor.chats("gB.1")
@@ -261,7 +261,7 @@ async def test_a_frame_leaves_in_one_write_with_all_of_its_turn(launch: Launch) 
     host = await launch()
     caller = await Caller.open(host.address("x"))
     chunks: list[bytes] = []
-    (peer,) = host.peers
+    (peer,) = host.links.peers
     assert peer._transport is not None
 
     class Spy:
@@ -418,7 +418,7 @@ async def test_a_broken_link_leaves_the_roster_as_it_is(launch: Launch) -> None:
     await caller.visitor.until_covered()
     caller.close()
     async with patience.within(5):
-        while host.peers:  # noqa: ASYNC110
+        while host.links.peers:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert host.objects[name].sockets == 1
     assert host.objects[name].seats == {}
@@ -746,4 +746,4 @@ async def test_a_name_leads_to_the_address_of_its_host(launch: Launch) -> None:
     address = host.address("me")
     assert isinstance(address, Address)
     assert (address.host, address.actor_id) == ("127.0.0.1", "me")
-    assert address.key == host.key
+    assert address.key == host.links.key

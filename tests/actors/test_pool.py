@@ -150,7 +150,7 @@ async def test_the_second_of_a_name_supersedes_the_first(
     assert {each.object for each in goodbyes} == set(names)
     assert {each.reason for each in goodbyes} == {"duplicate_activation"}
     assert [await log.mirror(name) for name in names] == [None] * 5
-    assert first.closed
+    assert first.links.closed
 
 
 async def test_its_look_is_one_read_however_many_rooms(

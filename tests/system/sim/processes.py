@@ -19,6 +19,7 @@ import msgspec
 
 import actors.flow
 import actors.host
+import actors.peer
 from actors.activation import Activation
 from actors.host import Host
 from actors.host_settings import HostSettings
@@ -350,10 +351,10 @@ def replaced() -> Iterator[None]:
     """What of the product is played while a world runs."""
     numbers = itertools.count(1)
 
-    class Peer(actors.host.Peer):
+    class Peer(actors.peer.Peer):
         # The order of a set of peers must not depend on where they lie in memory.
-        def __init__(self, host: Host) -> None:
-            super().__init__(host)
+        def __init__(self, server: actors.peer.LinkServer) -> None:
+            super().__init__(server)
             self._number = next(numbers)
 
         def __hash__(self) -> int:
@@ -365,7 +366,7 @@ def replaced() -> Iterator[None]:
             (actors.host, "perf_counter", lambda: 0.0),
             (actors.flow, "perf_counter", lambda: 0.0),
             (actors.host, "Clock", SimClock),
-            (actors.host, "Peer", Peer),
+            (actors.peer, "Peer", Peer),
             (Room, "message", _with_a_bug(Room.message)),
         ):
             stack.enter_context(mock.patch.object(where, name, what))
