@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from actors.kinds import Kind, Machine
+from actors.kinds import Kind
 from actors.loading import NOTHING, load, take
 from actors.surroundings import Surroundings
+from cfmessenger.chat.machine import Machine
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Activated
 

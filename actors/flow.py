@@ -18,13 +18,13 @@ from actors.attending import Attending
 from actors.faults import Faults, answer, answer_attach
 from actors.gates import InputGate, OutputGate, Step
 from actors.heat import Heat
-from actors.kinds import Kind, Machine
+from actors.kinds import Kind
 from actors.loading import SeenBeyond
 from actors.ownership import Lived
 from actors.release import Recipient, Release, Seat, Seating
 from actors.surroundings import Surroundings
 from cfmessenger.chat import effects as fx
-from cfmessenger.chat.machine import Machine
+from cfmessenger.chat.machine import BLANK, Machine
 from cfmessenger.ids import process_of
 from cfmessenger.link import messages as link
 from cfmessenger.storage.log import Commit
@@ -58,7 +58,7 @@ class Flow:
 
     def __init__(self, life: Life, kind: Kind, around: Surroundings) -> None:
         # Until it is loaded a blank one, with the epoch as soon as that is taken.
-        self.machine: Machine = kind.fresh()
+        self.machine: Machine = kind.fresh(BLANK)
         self.entrance: InputGate[Recipient, FromGateway] = InputGate()
         # By gateway: from its attach until its link breaks, it is dead, or a reset.
         self.seats: dict[str, Seat] = {}

@@ -22,7 +22,7 @@ from actors.host_settings import HostSettings
 from actors.memory import Slack
 from actors.own_rooms import Look, OwnRooms
 from actors.ownership import Lived, Ownership
-from actors.peer import HELLO_TIMEOUT_S, LinkServer, Peer
+from actors.peer import LinkServer, Peer
 from actors.surroundings import Surroundings
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
@@ -36,15 +36,11 @@ from cfmessenger.storage.log import ValkeyLog
 
 logger = logging.getLogger("cfmessenger.host")
 
-TICK_S = 0.5
 GIVE_UP_S = 6.0
 """After so long without a look at storage the objects are let go, so that a host that
 can reach it may take them (design.md §3, Fencing)."""
 
 LINGER_S = 2.0
-
-AT_ONCE = 500
-"""Objects that go to sleep together, so that their mirrors share a flush to disk."""
 
 
 class Host(Surroundings):
@@ -56,7 +52,7 @@ class Host(Surroundings):
         ended: Callable[[str], None] | None = None,
         memory: Callable[[], Memory] = memory,
     ) -> None:
-        self.links = LinkServer(self)
+        self.links = LinkServer(self, settings.pace.hello_s)
         self.objects: dict[str, Activation] = {}  # by name, from Attach to their end
         self._settings = settings
         actor = settings.actor
@@ -71,7 +67,9 @@ class Host(Surroundings):
         clock = Clock()
         self._aside = ValkeyLog(settings.valkey_url, settings.log_length, clock)
         generation = Generation(self._aside)
-        self._exceptions = OwnRooms(actor, settings.limits, generation, memory)
+        self._exceptions = OwnRooms(
+            actor, settings.limits, generation, memory, settings.pace
+        )
         self._ownership = Ownership(actor, settings.placement, self._aside, generation)
         self._guests = arrive(settings.guests)
         super().__init__(
@@ -243,7 +241,7 @@ class Host(Surroundings):
     async def _tick(self) -> None:
         empty_since = self.loop.time()
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._settings.pace.tick_s)
             now = self.loop.time()
             try:
                 await self._look(now)
@@ -282,7 +280,7 @@ class Host(Surroundings):
 
     @property
     def _idle_s(self) -> float:
-        return max(self._settings.hibernate_after, HELLO_TIMEOUT_S)
+        return max(self._settings.hibernate_after, self._settings.pace.hello_s)
 
     async def _put_to_sleep(self, now: float) -> None:
         due: list[Awaitable[object]] = []
@@ -301,7 +299,7 @@ class Host(Surroundings):
                 activation.call_absent()
                 if activation.receipts_due(now):
                     due.append(activation.mirror_receipts(now))
-            if len(due) == AT_ONCE:
+            if len(due) == self._settings.pace.at_once:
                 break  # the others at the next look
         await asyncio.gather(*due)
         self._slack.look(len(self.objects))

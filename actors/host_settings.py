@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from actors.guests import Invitation
 from actors.heat import Limits
+from actors.pace import USUAL, Pace
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.placement import Placement
 from cfmessenger.settings import Settings
@@ -27,6 +28,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     actor: str | None = None  # its own name; None: any object may live here
     placement: Placement = Placement()  # to begin with, where no generation is kept
     limits: Limits = Limits()
+    pace: Pace = USUAL  # another one in tests
     guests: tuple[Invitation, ...] = ()
 
     @classmethod

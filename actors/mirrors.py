@@ -6,8 +6,8 @@ machine's epoch (design.md §3.7, §5). What follows when it cannot be is the sh
 
 from __future__ import annotations
 
-from actors.kinds import Machine
 from actors.surroundings import Surroundings
+from cfmessenger.chat.machine import Machine
 from cfmessenger.ids import is_room
 
 LIVE_MIRROR_EVERY_S = 5.0

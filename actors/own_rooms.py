@@ -15,28 +15,16 @@ from typing import NamedTuple
 
 from actors.activation import Activation
 from actors.heat import Limits
+from actors.pace import USUAL, Pace
 from cfmessenger.memory import Memory, memory
 from cfmessenger.placement import Placement, Why, is_pool
 from cfmessenger.storage.generation import Generation
 
 logger = logging.getLogger("cfmessenger.host")
 
-LIVED_S = 60.0
-"""A room that is awake with sockets for so long lives."""
-
-ONE_IN_MS = 3_000
-"""Rooms that merely live are moved one after another: each is a process to start."""
-
 SPARE_MEMORY = 0.12
 """While a smaller share of it is available no room gets a process. It is more than
 `upkeep.SHORT_OF_MEMORY`, or rooms would come and go (design.md §4)."""
-
-SAY_EVERY_S = 2.0
-UP_WITHIN_S = 15.0
-"""A new actor that is not there by then will not come: its room stays."""
-
-ORPHAN_MS = 30_000
-"""An exception older than this that says no load has no process: it goes first."""
 
 
 class Look(NamedTuple):
@@ -60,8 +48,10 @@ class OwnRooms:
         limits: Limits,
         generation: Generation,
         memory: Callable[[], Memory] = memory,
+        pace: Pace = USUAL,
     ) -> None:
         self._memory = memory
+        self._pace = pace
         self._actor = actor or ""
         self._limits = limits
         self._generation = generation
@@ -99,10 +89,10 @@ class OwnRooms:
             # Rooms that merely live never take each other's place: with more of them
             # than there is room for, that would never end.
             newest = max((placement.own[name].since for name in measured), default=0)
-            if full or now_ms - newest < ONE_IN_MS:
+            if full or now_ms - newest < self._pace.one_in_ms:
                 return None
             why = "lived"
-            candidates = [a for a in rooms if a.lived_s(at.now_s) >= LIVED_S]
+            candidates = [a for a in rooms if a.lived_s(at.now_s) >= self._pace.lived_s]
             if not candidates:
                 return None
         if self._memory().share < SPARE_MEMORY:
@@ -129,7 +119,10 @@ class OwnRooms:
         measured = placement.measured()
         loads = await self._generation.loads(measured)
         for name in measured:
-            if name not in loads and now_ms - placement.own[name].since > ORPHAN_MS:
+            if (
+                name not in loads
+                and now_ms - placement.own[name].since > self._pace.orphan_ms
+            ):
                 return name
         calmest = min(loads, key=loads.__getitem__, default=None)
         return calmest if calmest is not None and loads[calmest] < share / 2 else None
@@ -140,14 +133,14 @@ class OwnRooms:
         """Which of these rooms may leave now, and the generation if it was changed.
 
         A room that goes to a pool may leave at once; one that goes to an actor of its
-        own, when that actor is up. If it is not up within `UP_WITHIN_S`, an exception
+        own, when that actor is up. If it is not up within `up_within_s`, an exception
         by measure is withdrawn, and the room stays; a public or pinned room leaves all
         the same, and whoever needs it starts its actor.
         """
         moving = set(moving)
         own = {name for name in moving if placement.why(name) is not None}
         up = set(await self._generation.loads(own))
-        since = now_ms - int(UP_WITHIN_S * 1000)
+        since = now_ms - int(self._pace.up_within_s * 1000)
         old = {name for name in own - up if placement.own[name].since <= since}
         late = old.intersection(placement.measured())
         for name in late:
@@ -160,7 +153,7 @@ class OwnRooms:
     async def _speak(self, at: Look) -> Placement | None:
         placement, now_s, now_ms = at.placement, at.now_s, at.now_ms
         room = next(iter(at.objects), None)
-        if now_s - self._said_at >= SAY_EVERY_S:
+        if now_s - self._said_at >= self._pace.say_every_s:
             share = room.heat.share if room is not None else 0.0
             await self._generation.say_load(self._actor, share)
             self._said_at = now_s

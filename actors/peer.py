@@ -14,7 +14,6 @@ from cfmessenger.link import messages as link
 
 logger = logging.getLogger("cfmessenger.host")
 
-HELLO_TIMEOUT_S = 5.0
 MAX_HELLO = 4096
 """Bytes that may come at once before the hello is accepted."""
 
@@ -29,12 +28,12 @@ class Served(Protocol):
 class LinkServer:
     """Where gateways link to, for as long as a host lives."""
 
-    def __init__(self, served: Served, hello_s: float = HELLO_TIMEOUT_S) -> None:
+    def __init__(self, served: Served, hello_s: float) -> None:
         self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
         self.peers: set[Peer] = set()  # from accept to connection_lost
         self.closed = False  # true from `close` on
         self.port = 0  # once it listens
-        self.hello_s = hello_s
+        self.hello_s = hello_s  # in which a link must say who it is
         self.served = served
         self._server: asyncio.Server | None = None  # from `listen` on
 

@@ -46,7 +46,7 @@ class Actors(Protocol):
 
 
 class Upkeep:
-    """Looks once a second, and when `news` is set: a new generation."""
+    """Looks every `look_every_s`, and when `news` is set: a new generation."""
 
     def __init__(
         self,
@@ -54,6 +54,9 @@ class Upkeep:
         generation: Generation,
         clock: Clock,
         memory: Callable[[], Memory] = memory,
+        look_every_s: float = LOOK_EVERY_S,
+        give_back_every_s: float = GIVE_BACK_EVERY_S,
+        new_ms: int = NEW_MS,
     ) -> None:
         self.news = asyncio.Event()  # from a new generation until the next look
         self._memory = memory
@@ -62,6 +65,9 @@ class Upkeep:
         self._actors = actors
         self._generation = generation
         self._clock = clock
+        self._look_every_s = look_every_s
+        self._give_back_every_s = give_back_every_s
+        self._new_ms = new_ms
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -77,7 +83,7 @@ class Upkeep:
             except Exception:
                 logger.exception("what is kept ready")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout(self._look_every_s):
                     await self.news.wait()
             self.news.clear()
 
@@ -94,12 +100,13 @@ class Upkeep:
         for name in placement.measured():
             if name in there:
                 continue
-            if now - placement.own[name].since < NEW_MS:
+            if now - placement.own[name].since < self._new_ms:
                 await self._actors.start(name)  # one after another
             else:
                 orphans.append(name)
         for name, own in placement.own.items():
-            if own.why == "pinned" and name not in there and now - own.since < NEW_MS:
+            new = now - own.since < self._new_ms
+            if new and own.why == "pinned" and name not in there:
                 await self._actors.start(name)
         # One that was just killed has said how busy it is, and may come back.
         heard = await self._generation.loads(orphans)
@@ -112,7 +119,8 @@ class Upkeep:
     async def _make_room(self, placement: Placement, now_ms: int) -> None:
         """Where memory is short, the calmest exception goes, one after another."""
         now, free = asyncio.get_running_loop().time(), self._memory().share
-        if free >= SHORT_OF_MEMORY or now - self._gave_back_at < GIVE_BACK_EVERY_S:
+        since = now - self._gave_back_at
+        if free >= SHORT_OF_MEMORY or since < self._give_back_every_s:
             return
         loads = await self._generation.loads(placement.measured())
         if loads:

@@ -6,7 +6,7 @@ from tests.structure import PACKAGES, ROOT, arrows, circles, graph, rooms
 
 TESTED_BY = {
     "actors/test_activation": "actors/birth actors/flow",
-    "actors/test_host": "actors/host_settings actors/peer",
+    "actors/test_host": "actors/host_settings actors/pace actors/peer",
     "actors/bots/test_guest": "actors/attending",
     "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
     "cfmessenger/bots/test_director": (

@@ -29,9 +29,9 @@ from tests.actors.scene import (
     register,
     settled,
 )
-from tests.actors.test_host import Launch, launch, log, quick
+from tests.actors.test_host import Launch, launch, log
 
-__all__ = ["launch", "log", "quick"]  # fixtures
+__all__ = ["launch", "log"]  # fixtures
 A, B = "gA", "gB"
 
 Bug = Callable[..., None]

@@ -8,12 +8,12 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from actors import host as host_module
 from actors import ownership
 from actors import peer as peer_module
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
+from actors.pace import Pace
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
@@ -31,16 +31,13 @@ from tests.valkey_proxy import Proxy, proxied
 
 Launch = Callable[..., Awaitable[Host]]
 
+QUICK = Pace(tick_s=0.01)
+"""A host that looks around more often than once in half a second."""
+
 
 def settings(url: str, **more: object) -> HostSettings:
-    base = HostSettings(url, 10_000, 3600.0, (0, 1), (0, 1))
+    base = HostSettings(url, 10_000, 3600.0, (0, 1), (0, 1), pace=QUICK)
     return msgspec.structs.replace(base, **more)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that looks around more often than once in half a second."""
-    monkeypatch.setattr(host_module, "TICK_S", 0.01)
 
 
 @pytest.fixture
@@ -140,11 +137,8 @@ async def test_whoever_says_no_good_hello_is_not_listened_to(
     assert host.links.peers == set()
 
 
-async def test_silence_is_cut_off(
-    launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peer_module, "HELLO_TIMEOUT_S", 0.05)
-    host = await launch()
+async def test_silence_is_cut_off(launch: Launch) -> None:
+    host = await launch(pace=Pace(hello_s=0.05))
     silent = await Caller.silent(host.address("x"))
     good = await Caller.open(host.address("x"), "gB")
     await silent.until_ended()
@@ -285,9 +279,7 @@ async def test_a_frame_leaves_in_one_write_with_all_of_its_turn(launch: Launch) 
 # Objects in it.
 
 
-async def test_many_objects_live_and_sleep_one_by_one(
-    launch: Launch, quick: None
-) -> None:
+async def test_many_objects_live_and_sleep_one_by_one(launch: Launch) -> None:
     host = await launch(hibernate_after=0.2)
     names = [fresh_room() for _ in range(30)]
     caller = await Caller.open(host.address("x"))
@@ -311,9 +303,7 @@ async def test_many_objects_live_and_sleep_one_by_one(
     caller.close()
 
 
-async def test_an_object_with_events_does_not_sleep(
-    launch: Launch, quick: None
-) -> None:
+async def test_an_object_with_events_does_not_sleep(launch: Launch) -> None:
     """However long the machine stalls in between: it sleeps so long after the last."""
     idle_s = 0.3
     host, name = await launch(hibernate_after=idle_s), fresh_room()
@@ -333,7 +323,7 @@ async def test_an_object_with_events_does_not_sleep(
 
 
 async def test_a_superseded_object_finds_out_by_itself(
-    launch: Launch, quick: None, log: ValkeyLog
+    launch: Launch, log: ValkeyLog
 ) -> None:
     host, name, other = await launch(), fresh_room(), fresh_room()
     caller = await Caller.open(host.address("x"))
@@ -349,7 +339,7 @@ async def test_a_superseded_object_finds_out_by_itself(
 
 
 async def test_a_tick_survives_a_valkey_that_is_away(
-    launch: Launch, quick: None, valkey_url: str, log: ValkeyLog
+    launch: Launch, valkey_url: str, log: ValkeyLog
 ) -> None:
     async with proxied(valkey_url) as proxy:
         host, name = await launch(url=proxy.url), fresh_room()
@@ -366,7 +356,7 @@ async def test_a_tick_survives_a_valkey_that_is_away(
 
 
 async def test_a_gateway_that_was_given_up_leaves(
-    launch: Launch, quick: None, log: ValkeyLog
+    launch: Launch, log: ValkeyLog
 ) -> None:
     host, name = await launch(), fresh_room()
     caller, dead = (
@@ -388,7 +378,7 @@ async def test_a_gateway_that_was_given_up_leaves(
 
 
 async def test_a_host_that_cannot_look_shows_nothing_until_it_can(
-    launch: Launch, quick: None, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership, "TRUST_S", 0.1)
     async with proxied(valkey_url) as proxy:
@@ -428,7 +418,7 @@ async def test_a_broken_link_leaves_the_roster_as_it_is(launch: Launch) -> None:
 
 
 async def test_dedicated_it_ends_with_its_object_and_says_so_last(
-    launch: Launch, quick: None, log: ValkeyLog
+    launch: Launch, log: ValkeyLog
 ) -> None:
     name, news = fresh_room(), asyncio.Event()
     reasons: list[str] = []
@@ -456,12 +446,10 @@ async def test_dedicated_it_is_only_for_its_object(launch: Launch) -> None:
     caller.close()
 
 
-async def test_dedicated_and_never_asked_it_ends(
-    launch: Launch, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(host_module, "HELLO_TIMEOUT_S", 0.05)
+async def test_dedicated_and_never_asked_it_ends(launch: Launch) -> None:
     over = asyncio.get_running_loop().create_future()
-    await launch(over.set_result, actor=fresh_room(), hibernate_after=0.05)
+    pace = Pace(tick_s=0.01, hello_s=0.05)
+    await launch(over.set_result, actor=fresh_room(), hibernate_after=0.05, pace=pace)
     async with patience.within(5):
         assert await over == "idle"
 

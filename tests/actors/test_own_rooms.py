@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from actors import host as host_module
-from actors import own_rooms as own_rooms_module
 from actors.heat import Limits
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.own_rooms import Look
+from actors.pace import Pace
 from cfmessenger.memory import Memory
 from cfmessenger.placement import Placement
 from cfmessenger.storage import generation as generation_module
@@ -27,14 +26,9 @@ HOT = Limits(hot_share=1e-9, hot_hold_s=10.0, calm_after_s=3600.0)
 
 LIVING = Limits(hot_share=1.0, hot_hold_s=10.0, own_rooms=2)
 
+QUICK = Pace(tick_s=0.02, say_every_s=0.02, one_in_ms=0)
+
 Launch = Callable[..., Awaitable[Host]]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "TICK_S", 0.02)
-    monkeypatch.setattr(own_rooms_module, "SAY_EVERY_S", 0.02)
-    monkeypatch.setattr(own_rooms_module, "ONE_IN_MS", 0)
 
 
 @pytest.fixture
@@ -63,9 +57,10 @@ async def launch(valkey_url: str, generation: Generation) -> AsyncIterator[Launc
         limits: Limits = HOT,
         hibernate_after: float = 3600.0,
         memory: Callable[[], Memory] = lambda: Memory(1, 1),
+        pace: Pace = QUICK,
     ) -> Host:
         plain = HostSettings(valkey_url, 10_000, hibernate_after, (0, 1), (0, 1))
-        chosen = replace(plain, actor=actor, limits=limits)
+        chosen = replace(plain, actor=actor, limits=limits, pace=pace)
         host = Host(chosen, lambda reason: None, memory)
         hosts.append(host)
         await host.start()
@@ -128,11 +123,10 @@ async def test_a_hot_room_leaves_when_its_own_actor_is_up(
 
 
 async def test_a_room_whose_own_actor_does_not_come_stays(
-    launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, generation: Generation
 ) -> None:
-    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 0.1)
     name = fresh_room()
-    pool = await launch("rooms:0")
+    pool = await launch("rooms:0", pace=replace(QUICK, up_within_s=0.1))
     caller = await talked_in(pool, name)
     await talking(caller, name, lambda: name in pool.placement.ended)
     assert pool.placement.own == {}
@@ -143,12 +137,11 @@ async def test_a_room_whose_own_actor_does_not_come_stays(
 
 
 async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
-    launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, generation: Generation
 ) -> None:
-    monkeypatch.setattr(own_rooms_module, "LIVED_S", 0.2)
-    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 3600.0)
     names = [fresh_room() for _ in range(4)]
-    pool = await launch("rooms:0", LIVING)
+    pace = replace(QUICK, lived_s=0.2, up_within_s=3600.0)
+    pool = await launch("rooms:0", LIVING, pace=pace)
     callers = [await talked_in(pool, name) for name in names]
     full = await found(generation, lambda now: len(now.measured()) == 2)
     await talking(callers[0], names[0], lambda: pool.trusted(pool.objects[names[0]]))
@@ -160,16 +153,15 @@ async def test_rooms_that_live_go_one_by_one_as_far_as_there_is_room(
 
 
 async def test_who_merely_lives_takes_nobodys_place(
-    launch: Launch, generation: Generation, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, generation: Generation
 ) -> None:
     """Else rooms more than there is room for would change places for ever."""
-    monkeypatch.setattr(own_rooms_module, "LIVED_S", 0.0)
-    monkeypatch.setattr(own_rooms_module, "UP_WITHIN_S", 3600.0)
     calm, name = [fresh_room(), fresh_room()], fresh_room()
     for each in calm:
         await generation.promote(each, "lived", 0)
         await generation.say_load(each, 0.0)
-    pool = await launch("rooms:0", LIVING)
+    pace = replace(QUICK, lived_s=0.0, up_within_s=3600.0)
+    pool = await launch("rooms:0", LIVING, pace=pace)
     caller = await talked_in(pool, name)
     end = pool.loop.time() + 0.4  # some twenty looks
     await talking(caller, name, lambda: pool.loop.time() > end)

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors import host as host_module
 from actors import ownership
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.ownership import TRUST_S, Ownership
+from actors.pace import Pace
 from cfmessenger.ids import room_id_of
 from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import Generation
@@ -82,9 +82,9 @@ async def test_a_room_that_is_taken_over_while_it_loads_never_speaks(
             await go.wait()
         return await newest(self, of, count, before)
 
-    monkeypatch.setattr(host_module, "TICK_S", 0.01)
     monkeypatch.setattr(ValkeyLog, "newest", held)
-    host = Host(HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1)))
+    quick = Pace(tick_s=0.01)
+    host = Host(HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1), pace=quick))
     await host.start()
     caller = await Caller.open(host.address("x"))
     caller.enter(name, "gA.1")

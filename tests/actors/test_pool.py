@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from actors import host as host_module
 from actors import ownership
 from actors.host import Host
 from actors.host_settings import HostSettings
+from actors.pace import Pace
 from cfmessenger.link import messages as link
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
@@ -31,11 +31,8 @@ POOL = Placement("pooled", 2, 10**6)
 
 Launch = Callable[..., Awaitable[Host]]
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that looks around more often than once in half a second."""
-    monkeypatch.setattr(host_module, "TICK_S", 0.01)
+QUICK = Pace(tick_s=0.01)
+"""A host that looks around more often than once in half a second."""
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ async def launch(valkey_url: str, log: ValkeyLog, ends: Ends) -> AsyncIterator[L
     hosts: list[Host] = []
 
     async def launch(actor: str, placement: Placement = POOL, **more: object) -> Host:
-        plain = HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1))
+        plain = HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1), pace=QUICK)
         settings = msgspec.structs.replace(
             plain, actor=actor, placement=placement, **more
         )
@@ -349,9 +346,8 @@ async def test_whoever_has_just_come_is_told_who_is_there_before_it_moves(
 async def test_they_go_in_batches(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "AT_ONCE", 4)
     after = next_of(POOL, 1, "dedicated")
-    host = await launch("rooms:0")
+    host = await launch("rooms:0", pace=Pace(tick_s=0.01, at_once=4))
     names = [room_of(POOL, "rooms:0") for _ in range(10)]
     caller = await entered(host, "gA", *names)
     left: list[int] = []

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors import upkeep as upkeep_module
-from actors.upkeep import SHORT_OF_MEMORY, Upkeep
+from actors.upkeep import GIVE_BACK_EVERY_S, SHORT_OF_MEMORY, Upkeep
 from cfmessenger.clock import Clock
 from cfmessenger.ids import PRESENCE
 from cfmessenger.memory import Memory
@@ -67,12 +66,21 @@ class Ray:
 
 
 @pytest.fixture
-async def ray(
-    generation: Generation, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ray]:
-    monkeypatch.setattr(upkeep_module, "LOOK_EVERY_S", 0.01)
+def give_back_every_s() -> float:
+    return GIVE_BACK_EVERY_S
+
+
+@pytest.fixture
+async def ray(generation: Generation, give_back_every_s: float) -> AsyncIterator[Ray]:
     ray = Ray(generation)
-    upkeep = Upkeep(ray, generation, Clock(), lambda: ray.memory)
+    upkeep = Upkeep(
+        ray,
+        generation,
+        Clock(),
+        lambda: ray.memory,
+        look_every_s=0.01,
+        give_back_every_s=give_back_every_s,
+    )
     running = asyncio.create_task(upkeep.run())
     yield ray
     running.cancel()
@@ -113,10 +121,10 @@ async def test_short_of_memory_the_calmest_goes_back_and_says_so(
     assert f"7 % is left: {calm} goes back to a pool" in caplog.text
 
 
+@pytest.mark.parametrize("give_back_every_s", [0.0])
 async def test_still_short_the_next_goes_and_never_a_pinned_one(
-    ray: Ray, generation: Generation, monkeypatch: pytest.MonkeyPatch
+    ray: Ray, generation: Generation
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "GIVE_BACK_EVERY_S", 0.0)
     names = await own_rooms(generation, 0.2, 0.1)
     pinned = fresh_room()
     await generation.pin(pinned)

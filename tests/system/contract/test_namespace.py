@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from actors import host as host_module
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
+from actors.pace import Pace
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address, Described, Namespace, NamespaceClient
@@ -109,7 +109,6 @@ async def world(
     request: pytest.FixtureRequest,
     valkey_url: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
     real = request.param.startswith("ray")
     if real:
@@ -130,9 +129,9 @@ async def world(
         yield world
         await world.close()
         return
-    monkeypatch.setattr(host_module, "TICK_S", 0.05)
+    pace = Pace(tick_s=0.05)
     backend = LocalNamespace(
-        HostSettings(valkey_url, 10_000, 0.4, (0, 1), (0, 1)),
+        HostSettings(valkey_url, 10_000, 0.4, (0, 1), (0, 1), pace=pace),
         Placement("pooled", 2, 1) if request.param == "local pool" else None,
     )
     if request.param != "served":

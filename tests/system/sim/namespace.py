@@ -27,6 +27,7 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 from tests.system.sim.fake_valkey import URL
+from tests.system.sim.plan import NEW_MS
 from tests.system.sim.processes import HostProcess
 from tests.system.sim.sim_loop import Process, SimClock
 
@@ -53,7 +54,9 @@ class NamespaceServer:
     def _begin(self) -> None:
         clock, plan = SimClock(), self.world.plan.placement
         self.generation = Generation(ValkeyLog(URL, 0, clock))
-        self._upkeep = Upkeep(self, self.generation, clock, lambda: self.world.memory)
+        self._upkeep = Upkeep(
+            self, self.generation, clock, lambda: self.world.memory, new_ms=NEW_MS
+        )
         seed = Seed(plan.mode, plan.size)
         self.following = Following(self.generation, seed, self._adopted)
         create = asyncio.get_running_loop().create_task

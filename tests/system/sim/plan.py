@@ -52,6 +52,10 @@ DEDICATED = Placement("dedicated", 1, 1)
 POOL = Placement("pooled", 2, 1)
 HOT_SHARE = 0.1
 
+NEW_MS = 10_000
+UP_WITHIN_S = 6.0
+"""Shorter than they are, so that a short run gets to their ends."""
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -23,6 +23,7 @@ import actors.peer
 from actors.activation import Activation
 from actors.host import Host
 from actors.host_settings import HostSettings
+from actors.pace import Pace
 from cfmessenger.accounts.sessions import Session
 from cfmessenger.chat.room import Room
 from cfmessenger.data.names import Names
@@ -41,6 +42,7 @@ from tests.system.sim.fake_valkey import URL
 from tests.system.sim.guest import INVITED
 from tests.system.sim.history import MESSAGES, POISON
 from tests.system.sim.names import SimStore, directory_of
+from tests.system.sim.plan import NEW_MS, UP_WITHIN_S
 from tests.system.sim.sim_loop import Died, Process, SimClock
 from tests.system.sim.workload import split_frame
 
@@ -99,6 +101,7 @@ class HostProcess:
             placement=placement,
             limits=plan.limits,
             guests=(INVITED,) if plan.guest else (),
+            pace=Pace(lived_s=plan.lived_s, up_within_s=UP_WITHIN_S, orphan_ms=NEW_MS),
         )
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
 

@@ -23,10 +23,7 @@ from unittest import mock
 
 import msgspec
 
-import actors.host
 import actors.loading
-import actors.own_rooms
-import actors.upkeep
 import cfmessenger.chat.history
 import cfmessenger.placement
 import gateway.live.connection
@@ -43,7 +40,7 @@ from tests.system.sim.history import CHAT, KNOCK, LATER, Heard, History, Logged,
 from tests.system.sim.names import Rows
 from tests.system.sim.namespace import FakeNamespace, NamespaceServer
 from tests.system.sim.network import Network
-from tests.system.sim.plan import Plan
+from tests.system.sim.plan import UP_WITHIN_S, Plan
 from tests.system.sim.processes import (
     PLENTY,
     Bug,
@@ -76,10 +73,6 @@ and it is no new one any more (`NEW_MS`)."""
 
 LOADED_S = 20.0
 """A long log without a mirror, a few entries at a time and over a slow network."""
-
-NEW_MS = 10_000
-UP_WITHIN_S = 6.0
-"""Shorter than they are, so that a short run gets to their ends."""
 
 AWAKE_EVERY_S = 0.15
 SPEAKS_S = 0.1
@@ -518,11 +511,6 @@ def _tuned(plan: Plan) -> Iterator[None]:
             (gateway.live.connection, "HISTORY_FRAME", plan.page),
             (gateway.live.paging, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
-            (actors.host, "TICK_S", 0.5),  # a seed means the same in any suite
-            (actors.own_rooms, "LIVED_S", plan.lived_s),
-            (actors.own_rooms, "UP_WITHIN_S", UP_WITHIN_S),
-            (actors.own_rooms, "ORPHAN_MS", NEW_MS),
-            (actors.upkeep, "NEW_MS", NEW_MS),
             (cfmessenger.placement, "REST_MS", plan.rest_ms),
         ):
             stack.enter_context(mock.patch.object(where, name, value))
