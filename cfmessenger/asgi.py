@@ -19,8 +19,9 @@ from starlette.applications import Starlette
 from cfmessenger.accounts.users import Directory
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
+from cfmessenger.environment import SettingsError
 from cfmessenger.link.namespace import Namespace, NamespaceClient
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey import Valkey
 from gateway.api.hub import Data

@@ -2,37 +2,32 @@
 
 Owns names, defaults, what people are told of them, and the rules between settings: a
 field of `Settings` is all that there is to write of one. It must not read `os.environ`
-by itself, look at the network or import anything heavy. A field is the variable's name
-in lower case without `CFM_`, with no exceptions (durations are seconds whether or not
-the name ends in `_s`). An unknown name, a bad value or a forbidden combination is a
-`SettingsError` of one line which names the variable and never repeats a value, because
-values hold passwords. An empty value counts as not set, as compose files write it.
+by itself, look at the network or import anything heavy. Durations are seconds whether
+or not the name ends in `_s`. How text is read, and what is said of a bad one, is in
+`environment.py`.
 """
 
-import ipaddress
-import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    Self,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
-from urllib.parse import parse_qsl, urlsplit
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
+from cfmessenger import addresses
+from cfmessenger.environment import (
+    About,
+    SettingsError,
+    about,
+    made,
+    path,
+    read,
+    text_of,
+    variable,
+)
 from cfmessenger.memory import memory
 from cfmessenger.placement import Mode
-
-PREFIX = "CFM_"
 
 ROOM_BYTES = 60 * 2**20
 """What an actor process of one awake room is taken to need."""
@@ -45,18 +40,6 @@ TURNSTILE_TEST_SECRETS = {
     "3x0000000000000000000000000000000AA": "already spent",
 }
 """Cloudflare's published test secrets and their documented outcomes."""
-
-VALKEY_PARAMETERS = frozenset(
-    "username password db ssl_ca_certs ssl_ca_data ssl_cert_reqs ssl_certfile "
-    "ssl_check_hostname ssl_ciphers ssl_keyfile".split()
-)
-"""What may stand behind the `?` of a Valkey URL."""
-
-_OF_LIBRARIES = frozenset(
-    "protocol client_name lib_name lib_version socket_timeout socket_connect_timeout "
-    "socket_keepalive timeout max_connections health_check_interval retry "
-    "retry_on_timeout retry_on_error decode_responses encoding".split()
-)
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -71,10 +54,6 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000_000)]
 SessionSeconds = Annotated[float, msgspec.Meta(ge=1, le=12 * 3600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Hint = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")]
-
-
-class SettingsError(ValueError):
-    """A variable that cannot be used, as one line; the CLI prints it and exits 3."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -111,107 +90,6 @@ def _own_rooms() -> int:
     return min(8 * _cores(), memory().total // 4 // ROOM_BYTES)
 
 
-class About(NamedTuple):
-    """What is to know of a setting beside its name, type and value.
-
-    Without `help` it is for tests, and no flag. `default` is for people, where the
-    value cannot say it. `read` is for text that needs more than its type. `hides`:
-    the value as a whole, which has no flag then, or the password that it may hold; no
-    repr shows either. `section` stands at the first setting of one.
-    """
-
-    help: str = ""
-    default: str = ""
-    read: Callable[[str], object] | None = None
-    hides: Literal["", "whole", "password"] = ""
-    section: str = ""
-
-
-def _plain(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("expected text without control characters")
-    return text
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,255}", text):
-        raise ValueError("expected an address or host name without port or brackets")
-    return text
-
-
-def _items(text: str) -> list[str]:
-    return [item for part in text.split(",") if (item := part.strip())]
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        try:
-            if urlsplit(_plain(text)).scheme in schemes:
-                return text
-        except ValueError:
-            pass  # urlsplit has its own words
-        raise ValueError(f"expected a URL that starts with {' or '.join(schemes)}")
-
-    return read
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    return tuple(_origin(item) for item in _items(text))
-
-
-def _origin(text: str) -> str:
-    """As browsers send it: lower case, no path, no default port."""
-    found = re.fullmatch(
-        r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", text.lower()
-    )
-    if found is None:
-        raise ValueError("expected origins like https://example.org, comma-separated")
-    scheme, host, port = found.groups()
-    default = {"http": ":80", "https": ":443"}[scheme]
-    return f"{scheme}://{host}" + ("" if port in (None, default) else port)
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(
-            str(ipaddress.ip_network(item, strict=False)) for item in _items(text)
-        )
-    except ValueError:
-        raise ValueError(
-            "expected IP addresses or networks like 10.0.0.0/8, comma-separated"
-        ) from None
-
-
-def _hostnames(text: str) -> tuple[str, ...]:
-    return tuple(item.lower() for item in _items(_plain(text)))
-
-
-def valkey_parameters(url: str) -> dict[str, str]:
-    """What a Valkey URL says behind its `?`. Raises ValueError for a parameter that is
-    not honoured, and so would be missed, or refused by the server at each connection.
-
-    Only a name that a client library has is repeated: a `?` may be a password's.
-    """
-    parameters = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-    if parameters.get("protocol") == "2":
-        del parameters["protocol"]  # which we speak
-    for name in sorted(parameters.keys() - VALKEY_PARAMETERS):
-        which = f"parameter {name}" if name in _OF_LIBRARIES else "parameter"
-        known = ", ".join(sorted(VALKEY_PARAMETERS))
-        raise ValueError(f"the {which} cannot be used in this URL; these can: {known}")
-    return parameters
-
-
-def _valkey_url(text: str) -> str:
-    found = _url("valkey", "valkeys", "redis", "rediss", "unix")(text)
-    valkey_parameters(found)
-    return found
-
-
-_http_url = _url("http", "https")
-_database_url = _url("postgresql", "postgres", "sqlite")
-
-
 class Settings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
 ):
@@ -225,7 +103,7 @@ class Settings(
         str,
         About(
             "Address to listen on; other than loopback needs a Turnstile secret.",
-            read=_host,
+            read=addresses.host,
             section="Edge",
         ),
     ] = DEFAULT_HOST
@@ -233,12 +111,16 @@ class Settings(
     gateways: Annotated[Positive, About("Gateway processes that share the port.")] = 1
     allowed_origins: Annotated[
         tuple[str, ...],
-        About("Further origins that may use the API, and their hosts.", read=_origins),
+        About(
+            "Further origins that may use the API, and their hosts.",
+            read=addresses.origins,
+        ),
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
         About(
-            "Whose X-Forwarded-* counts: name a proxy that ends TLS.", read=_networks
+            "Whose X-Forwarded-* counts: name a proxy that ends TLS.",
+            read=addresses.networks,
         ),
     ] = ()
     max_sockets_per_session: Annotated[
@@ -265,7 +147,7 @@ class Settings(
         About(
             "A Valkey (9 or newer) to use.",
             "embedded",
-            read=_valkey_url,
+            read=addresses.valkey_url,
             hides="password",
         ),
     ] = None
@@ -274,7 +156,7 @@ class Settings(
         About(
             "Where open sockets' sessions are checked again.",
             "the primary",
-            read=_valkey_url,
+            read=addresses.valkey_url,
             hides="password",
         ),
     ] = None
@@ -287,7 +169,7 @@ class Settings(
         About(
             "`postgresql://…` or `sqlite:///path`, for users and orders.",
             "SQLite in the data folder",
-            read=_database_url,
+            read=addresses.database_url,
             hides="password",
         ),
     ] = None
@@ -383,11 +265,11 @@ class Settings(
         About("Checks what they solved; no flag, as it is secret.", hides="whole"),
     ] = None
     turnstile_url: Annotated[
-        str, About("Where it is checked.", "Cloudflare's", read=_http_url)
+        str, About("Where it is checked.", "Cloudflare's", read=addresses.http_url)
     ] = TURNSTILE_URL
     turnstile_hostnames: Annotated[
         tuple[str, ...],
-        About("Host names a solution may be for; none: any.", read=_hostnames),
+        About("Host names a solution may be for; none: any.", read=addresses.hostnames),
     ] = ()
 
     bots_active: Annotated[
@@ -403,7 +285,7 @@ class Settings(
         About(
             "An OpenAI-compatible server that answers for the bots.",
             "none: scripted",
-            read=_http_url,
+            read=addresses.http_url,
             hides="password",
         ),
     ] = None
@@ -430,23 +312,20 @@ class Settings(
         Names without the prefix are ignored. Relative paths are taken from the current
         directory now, so that children which run elsewhere mean the same files.
         """
-        values = _read(env, cls.__struct_fields__)
-        if is_loopback(values.get("host", DEFAULT_HOST)):
+        values = read(env, cls)
+        if addresses.is_loopback(values.get("host", DEFAULT_HOST)):
             # Everybody has the same address there, and load tests few sessions.
             values.setdefault("max_sockets_per_session", 0)
             values.setdefault("max_sockets_per_address", 0)
-        values.setdefault("data_dir", _path("./.cfmessenger"))
-        try:
-            settings = msgspec.convert(values, cls, strict=False, dec_hook=_as_is)
-        except msgspec.ValidationError as error:
-            raise SettingsError(_one_line(error)) from None
+        values.setdefault("data_dir", path("./.cfmessenger"))
+        settings = made(values, cls)
         settings._check()
         return settings
 
     def to_env(self) -> dict[str, str]:
         """The variables from which `load` makes an equal struct, secrets included."""
         return {
-            variable(field): _text(value)
+            variable(field): text_of(value)
             for field in self.__struct_fields__
             if (value := getattr(self, field)) is not None and value != ()
         }
@@ -454,7 +333,7 @@ class Settings(
     @property
     def loopback(self) -> bool:
         """Only this machine can reach the bound address."""
-        return is_loopback(self.host)
+        return addresses.is_loopback(self.host)
 
     def _check(self) -> None:
         if self.ray_address and not self.valkey_url:
@@ -481,7 +360,7 @@ class Settings(
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [
-            (field, "(hidden)" if value and ABOUT[field].hides else value)
+            (field, "(hidden)" if value and about(type(self))[field].hides else value)
             for field in self.__struct_fields__
             for value in (getattr(self, field),)
         ]
@@ -491,124 +370,5 @@ class Settings(
         return f"Settings({', '.join(shown)})"
 
 
-def is_loopback(host: str) -> bool:
-    """True for `localhost` and the loopback addresses, an IPv4-mapped one included."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
-def _read(env: Mapping[str, str], fields: tuple[str, ...]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in sorted(env.items()):
-        if not name.startswith(PREFIX):
-            continue
-        field = name.removeprefix(PREFIX).lower()
-        if name != variable(field) or field not in fields:
-            raise SettingsError(_unknown(name, fields))
-        if text := text.strip():
-            try:
-                values[field] = _READERS[field](text)
-            except ValueError as error:
-                raise SettingsError(f"{name}: {error}") from None
-    return values
-
-
-def _unknown(name: str, fields: tuple[str, ...]) -> str:
-    import difflib  # only for this message
-
-    near = difflib.get_close_matches(name.upper(), map(variable, fields), 1, 0.8)
-    hint = f", did you mean {near[0]}?" if near else ""
-    return f"{ascii(name)[1:-1]}: expected one of our settings{hint}"
-
-
-def variable(field: str) -> str:
-    """The variable of a setting: `CFM_PORT` of `port`."""
-    return PREFIX + field.upper()
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return str(value)
-
-
-def _one_line(error: msgspec.ValidationError) -> str:
-    expected, _, where = str(error).partition(" - at `$.")
-    field = re.match(r"\w+", where)
-    assert field is not None, error
-    expected = expected.removesuffix(", got `str`")
-    return f"{variable(field[0])}: {expected[0].lower()}{expected[1:]}"
-
-
-def _as_is(kind: type, value: object) -> object:
-    assert isinstance(value, kind)
-    return value
-
-
-def _choice(kind: Any) -> Callable[[str], str]:
-    choices = get_args(kind)
-
-    def read(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError(f"expected {' or '.join(choices)}")
-        return text.lower()
-
-    return read
-
-
-def _flag(text: str) -> bool:
-    try:
-        return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
-    except KeyError:
-        raise ValueError("expected 1 or 0") from None
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("expected a number of seconds")
-    return number
-
-
-def _path(text: str) -> Path:
-    try:
-        return Path(_plain(text)).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("expected a path whose ~ is somebody's home") from None
-
-
-_OF_A_TYPE: dict[object, Callable[[str], object]] = {
-    bool: _flag,
-    float: _number,
-    Path: _path,
-    Rate: Rate.parse,
-}
-
-
-def _reader(kind: Any) -> Callable[[str], object]:
-    """Of a field's type; what it leaves as text msgspec converts."""
-    for each in (kind, *get_args(kind)):
-        if get_origin(each) is Literal:
-            return _choice(each)
-        if each in _OF_A_TYPE:
-            return _OF_A_TYPE[each]
-    return _plain
-
-
-ABOUT: dict[str, About] = {}
+ABOUT = about(Settings)
 """What is to know of each setting, in the struct's order."""
-_READERS: dict[str, Callable[[str], object]] = {}
-
-for _field, _hint in get_type_hints(Settings, include_extras=True).items():
-    _kind, *_, _about = get_args(_hint)
-    ABOUT[_field] = _about
-    _READERS[_field] = _about.read or _reader(_kind)

@@ -15,8 +15,9 @@ from typing import NamedTuple, get_args
 
 import pytest
 
+from cfmessenger.environment import variable
 from cfmessenger.errors import ERRORS, CloseCode, Where, codes
-from cfmessenger.settings import Settings, variable
+from cfmessenger.settings import Settings
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import Event
 from gateway.api.operations import OPERATIONS

@@ -48,7 +48,8 @@ MAY_IMPORT = {
 }
 
 GROUND = (
-    "backoff background clock errors flights ids log_format memory placement settings"
+    "addresses backoff background clock environment errors flights ids log_format "
+    "memory placement settings"
 ).split()
 """Modules directly in `cfmessenger`: any folder may use them; they use no folder."""
 

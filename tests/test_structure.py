@@ -67,6 +67,7 @@ TESTED_BY = {
         "cfmessenger/load/scenario/steady cfmessenger/load/scenario/times "
         "cfmessenger/load/scenario/wake"
     ),
+    "cfmessenger/test_settings": "cfmessenger/addresses cfmessenger/environment",
     "cfmessenger/wire/test_visible": "cfmessenger/wire/ignorable",
     "gateway/api/docs/test_asyncapi": (
         "gateway/api/docs/examples gateway/api/docs/schema"

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, Self
 
 import msgspec
 
-from cfmessenger.settings import SettingsError
+from cfmessenger.environment import SettingsError
 from cfmessenger.wire.complaint import UNREADABLE
 from cfmessenger.wire.protocol import Status, User
 from cfmessenger.wire.visible import shows

@@ -20,8 +20,9 @@ from cfmessenger.bots.rotation import SLOT_MS
 from cfmessenger.cli.flags import with_settings
 from cfmessenger.cli.running import valkey_of
 from cfmessenger.cli.tables import show
+from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey, pairs
 

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import click
 
 from cfmessenger.cli.settings_help import default_of
-from cfmessenger.settings import ABOUT, Settings, SettingsError, variable
+from cfmessenger.environment import SettingsError, variable
+from cfmessenger.settings import ABOUT, Settings
 
 EXIT_SETTINGS = 3
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cfmessenger.cli.runtime import DataFolder, open_log, private_folder, told
 from cfmessenger.cli.service import Launch, Service
-from cfmessenger.settings import PREFIX
+from cfmessenger.environment import PREFIX
 
 log = logging.getLogger("cfmessenger.up")
 

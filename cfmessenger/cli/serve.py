@@ -31,9 +31,10 @@ from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
 from cfmessenger.cli.service import EXIT_LOST
 from cfmessenger.cli.voice import Voice
+from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.settings import Settings
 from cfmessenger.storage.valkey import TooOld
 from gateway.api.rooms import PUBLIC_ROOMS
 from gateway.live.sockets import Sockets

@@ -5,7 +5,8 @@ Prints what `settings.py` says of each; the tests compare.
 
 from __future__ import annotations
 
-from cfmessenger.settings import ABOUT, Settings, variable
+from cfmessenger.environment import variable
+from cfmessenger.settings import ABOUT, Settings
 
 
 def default_of(field: str) -> str:

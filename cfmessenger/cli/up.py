@@ -44,7 +44,8 @@ from cfmessenger.cli.runtime import (
 from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.environment import SettingsError
+from cfmessenger.settings import Settings
 
 log = logging.getLogger("cfmessenger.up")
 

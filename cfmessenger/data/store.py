@@ -39,8 +39,9 @@ from cfmessenger.data.query import Query
 from cfmessenger.data.quota import UNLIMITED, Quota, count
 from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
+from cfmessenger.environment import SettingsError
 from cfmessenger.errors import ProtocolError
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.settings import Settings
 
 PING_S = 2.0
 """Whoever asks whether we are ready does not wait for long."""

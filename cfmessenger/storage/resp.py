@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
+from cfmessenger.addresses import valkey_parameters
 from cfmessenger.errors import Unavailable
-from cfmessenger.settings import valkey_parameters
 
 __all__ = [
     "Command",

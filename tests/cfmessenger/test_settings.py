@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cfmessenger.settings import Rate, Settings, SettingsError, is_loopback
+from cfmessenger.addresses import is_loopback
+from cfmessenger.environment import SettingsError
+from cfmessenger.settings import Rate, Settings
 
 EVERYTHING = {
     "CFM_HOST": "0.0.0.0",

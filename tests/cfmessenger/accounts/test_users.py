@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.settings import SettingsError
+from cfmessenger.environment import SettingsError
 
 ROOM_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

@@ -12,7 +12,8 @@ import pytest
 
 from cfmessenger.cli import world
 from cfmessenger.cli.world import ADVICE, Absent, check, place
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.environment import SettingsError
+from cfmessenger.settings import Settings
 from tests.gateway.node import OwnValkey, own_valkey
 
 SECRET = "s3cr3t"

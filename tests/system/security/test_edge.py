@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cfmessenger.settings import SettingsError
+from cfmessenger.environment import SettingsError
 from gateway import origin
 from gateway.server.door import (
     RESERVED_FILES,

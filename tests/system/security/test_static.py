@@ -9,7 +9,7 @@ import pytest
 import valkey
 
 from cfmessenger.cli.embedded_valkey import COMMANDS
-from cfmessenger.settings import SettingsError
+from cfmessenger.environment import SettingsError
 from tests.gateway.edge import settings_for
 
 ROOT = Path(__file__).parents[3]
