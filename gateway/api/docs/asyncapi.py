@@ -138,7 +138,6 @@ _OF_A_HANDSHAKE = Where.BELOW | Where.SOCKET | Where.SESSION | Where.ROOM | Wher
 
 def document() -> JSON:
     """The AsyncAPI document, as JSON's types."""
-    messages = _messages()
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -149,77 +148,94 @@ def document() -> JSON:
             "externalDocs": {"description": "For people", "url": "/docs"},
         },
         "defaultContentType": "application/json",
-        "servers": {
-            "gateway": {
-                "host": "{host}",
-                "protocol": "ws",
-                "description": "Any gateway; `wss` behind a proxy that ends TLS.",
-                "variables": {"host": {"default": "localhost:8000"}},
-                "security": [
-                    {"$ref": f"#/components/securitySchemes/{name}"}
-                    for name in _SECURITY
-                ],
-            }
-        },
-        "channels": {
-            "room": {
-                "address": "/api/ws/room/{id}",
-                "title": "Room",
-                "description": "One room: its messages, who is there, who types.",
-                "parameters": {"id": _PARAMETER_ID},
-                "messages": _references("room"),
-                "bindings": _binding(
-                    ticket=_TICKET, sessionId=_SESSION_ID, since=_SINCE
-                ),
-            },
-            "presence": {
-                "address": "/api/ws/presence",
-                "title": "Presence",
-                "description": (
-                    "Who is online, and notifications of direct messages. A user is "
-                    "online while any of their sockets is open."
-                ),
-                "messages": _references("presence"),
-                "bindings": _binding(ticket=_TICKET, sessionId=_SESSION_ID),
-            },
-        },
+        "servers": _servers(),
+        "channels": _channels(),
         "operations": {
             **_operations("room", "Room"),
             **_operations("presence", "Presence"),
         },
         "components": {
-            "messages": messages,
+            "messages": _messages(),
             "schemas": events()
             | components(
                 *map(type, examples.FROM_CLIENT), *map(type, examples.FROM_SERVER)
             ),
             "securitySchemes": _SECURITY,
         },
-        "x-close-codes": [
-            {
-                "code": int(code),
-                "name": code.name,
-                "description": code.description,
-                "reconnect": code.reconnect,
-            }
-            for code in CloseCode
-        ],
-        "x-error-codes": {
-            code: {
-                "description": ERRORS[code].message,
-                "retryable": ERRORS[code].retryable,
-            }
-            for code in codes(Where.FRAME)
-        },
-        "x-handshake-errors": [
-            {
-                "status": ERRORS[code].status,
-                "code": code,
-                "description": ERRORS[code].message,
-            }
-            for code in codes(_OF_A_HANDSHAKE)
-        ],
+        "x-close-codes": _close_codes(),
+        "x-error-codes": _error_codes(),
+        "x-handshake-errors": _handshake_errors(),
     }
+
+
+def _servers() -> JSON:
+    return {
+        "gateway": {
+            "host": "{host}",
+            "protocol": "ws",
+            "description": "Any gateway; `wss` behind a proxy that ends TLS.",
+            "variables": {"host": {"default": "localhost:8000"}},
+            "security": [
+                {"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY
+            ],
+        }
+    }
+
+
+def _channels() -> JSON:
+    return {
+        "room": {
+            "address": "/api/ws/room/{id}",
+            "title": "Room",
+            "description": "One room: its messages, who is there, who types.",
+            "parameters": {"id": _PARAMETER_ID},
+            "messages": _references("room"),
+            "bindings": _binding(ticket=_TICKET, sessionId=_SESSION_ID, since=_SINCE),
+        },
+        "presence": {
+            "address": "/api/ws/presence",
+            "title": "Presence",
+            "description": (
+                "Who is online, and notifications of direct messages. A user is "
+                "online while any of their sockets is open."
+            ),
+            "messages": _references("presence"),
+            "bindings": _binding(ticket=_TICKET, sessionId=_SESSION_ID),
+        },
+    }
+
+
+def _close_codes() -> list[JSON]:
+    return [
+        {
+            "code": int(code),
+            "name": code.name,
+            "description": code.description,
+            "reconnect": code.reconnect,
+        }
+        for code in CloseCode
+    ]
+
+
+def _error_codes() -> JSON:
+    return {
+        code: {
+            "description": ERRORS[code].message,
+            "retryable": ERRORS[code].retryable,
+        }
+        for code in codes(Where.FRAME)
+    }
+
+
+def _handshake_errors() -> list[JSON]:
+    return [
+        {
+            "status": ERRORS[code].status,
+            "code": code,
+            "description": ERRORS[code].message,
+        }
+        for code in codes(_OF_A_HANDSHAKE)
+    ]
 
 
 def _messages() -> dict[str, JSON]:

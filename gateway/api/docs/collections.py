@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.api import data
 from gateway.api.docs.examples import ROWS
-from gateway.api.docs.operation import MAX_15_DIGITS, Endpoint, Operation, Parameter
+from gateway.api.docs.operation import MAX_15_DIGITS, Operation, Parameter
 from gateway.api.docs.schema import JSON, schema_of
 
 if TYPE_CHECKING:
@@ -58,43 +58,61 @@ CURSOR = Parameter(
 
 def on_collections(collections: Mapping[str, Collection]) -> list[Operation]:
     """The operations of each collection; the router knows them by two generic paths."""
-    return [one for each in collections.values() for one in _on_collection(each)]
+    return [one for each in collections.values() for one in _Of(each).operations()]
 
 
-def _on_collection(each: Collection) -> list[Operation]:
-    one, many = each.row.__name__.removesuffix("Row"), each.name.title()
-    path, row = f"/api/data/{each.name}", ROWS.get(each.name)
-    whose = "" if each.public else " of one's own"
-    row_id = _row_id(row)
-    base: dict[str, Any] = {"auth": "session", "tag": "Data"}
-    of_a_row = base | {
-        "path": f"{path}/{{id}}",
-        "endpoint": data.row,
-        "data": each.row,
-        "example": row,
-    }
-    return [
-        Operation(
-            **base,
+class _Of:
+    """One collection, and an operation for each method at each of its two paths."""
+
+    def __init__(self, each: Collection) -> None:
+        self.each = each
+        self.one, self.many = each.row.__name__.removesuffix("Row"), each.name.title()
+        self.example = ROWS.get(each.name)
+        self.row_id = _row_id(self.example)
+        path = f"/api/data/{each.name}"
+        base: dict[str, Any] = {"auth": "session", "tag": "Data"}
+        self.rows = base | {"path": path, "endpoint": data.rows}
+        self.row = base | {"path": f"{path}/{{id}}", "endpoint": data.row}
+        self.of_a_row = self.row | {"data": each.row, "example": self.example}
+
+    def operations(self) -> list[Operation]:
+        each, one = self.each, self.one
+        row = self.row | {"parameters": (_row_id(None),)}
+        return [
+            self._list(),
+            self._create()
+            if each.creates
+            else _never(self.rows, "POST", f"create{one}Row"),
+            self._get(),
+            self._change() if each.changes else _never(row, "PATCH", f"change{one}Row"),
+            self._delete()
+            if each.deletes
+            else _never(row, "DELETE", f"delete{one}Row"),
+        ]
+
+    def _list(self) -> Operation:
+        each, row = self.each, self.example
+        whose = "" if each.public else " of one's own"
+        return Operation(
+            **self.rows,
             method="GET",
-            path=path,
-            endpoint=data.rows,
-            name=f"list{many}Rows",
-            summary=f"{many}{whose}, a page at a time",
+            name=f"list{self.many}Rows",
+            summary=f"{self.many}{whose}, a page at a time",
             description=(
                 "Filter by any scalar field. `nextCursor` is there when there is more: "
                 "pass it as `cursor`, everything else as before."
             ),
             parameters=_query_of(each),
-            data=_page_of(many, each.row),
+            data=_page_of(self.many, each.row),
             example={"items": [] if row is None else [row]},
             errors=("VALIDATION_ERROR", "COLLECTION_NOT_FOUND"),
-        ),
-        Operation(
-            **base,
+        )
+
+    def _create(self) -> Operation:
+        each, one = self.each, self.one
+        return Operation(
+            **self.rows,
             method="POST",
-            path=path,
-            endpoint=data.rows,
             name=f"create{one}Row",
             summary=f"A new row of {each.name}",
             description=(
@@ -103,9 +121,9 @@ def _on_collection(each: Collection) -> list[Operation]:
             ),
             parameters=(IDEMPOTENCY_KEY,),
             request=each.new,
-            request_example=_only(row, each, each.creates),
+            request_example=_only(self.example, each, each.creates),
             data=each.row,
-            example=row,
+            example=self.example,
             status=201,
             headers=("ETag", "Location"),
             errors=(
@@ -119,26 +137,29 @@ def _on_collection(each: Collection) -> list[Operation]:
                 for verb in ("get", "change", "delete")
             ),
         )
-        if each.creates
-        else _never(base, "POST", path, data.rows, f"create{one}Row"),
-        Operation(
-            **of_a_row,
+
+    def _get(self) -> Operation:
+        return Operation(
+            **self.of_a_row,
             method="GET",
-            name=f"get{one}Row",
-            summary=f"One row of {each.name}",
-            parameters=(row_id, IF_MATCH, IF_NONE_MATCH),
+            name=f"get{self.one}Row",
+            summary=f"One row of {self.each.name}",
+            parameters=(self.row_id, IF_MATCH, IF_NONE_MATCH),
             headers=("ETag",),
             errors=("COLLECTION_NOT_FOUND", "PRECONDITION_FAILED"),
-        ),
-        Operation(
-            **of_a_row,
+        )
+
+    def _change(self) -> Operation:
+        each = self.each
+        return Operation(
+            **self.of_a_row,
             method="PATCH",
-            name=f"change{one}Row",
+            name=f"change{self.one}Row",
             summary=f"Change a row of {each.name}",
             description="Only the fields that are given change.",
-            parameters=(row_id, IF_MATCH),
+            parameters=(self.row_id, IF_MATCH),
             request=each.change,
-            request_example=_only(row, each, each.changes),
+            request_example=_only(self.example, each, each.changes),
             headers=("ETag",),
             errors=(
                 "COLLECTION_NOT_FOUND",
@@ -149,15 +170,15 @@ def _on_collection(each: Collection) -> list[Operation]:
                 *(("QUOTA_EXCEEDED",) if each.creates else ()),
             ),
         )
-        if each.changes
-        else _never(base, "PATCH", f"{path}/{{id}}", data.row, f"change{one}Row"),
-        Operation(
-            **of_a_row,
+
+    def _delete(self) -> Operation:
+        return Operation(
+            **self.of_a_row,
             method="DELETE",
-            name=f"delete{one}Row",
-            summary=f"Delete a row of {each.name}",
+            name=f"delete{self.one}Row",
+            summary=f"Delete a row of {self.each.name}",
             description="Answered with the row that is no more.",
-            parameters=(row_id, IF_MATCH),
+            parameters=(self.row_id, IF_MATCH),
             errors=(
                 "COLLECTION_NOT_FOUND",
                 "FORBIDDEN",
@@ -165,25 +186,14 @@ def _on_collection(each: Collection) -> list[Operation]:
                 "RATE_LIMITED",
             ),
         )
-        if each.deletes
-        else _never(base, "DELETE", f"{path}/{{id}}", data.row, f"delete{one}Row"),
-    ]
 
 
-def _never(
-    base: dict[str, Any], method: Any, path: str, endpoint: Endpoint, name: str
-) -> Operation:
-    parameters: tuple[Parameter, ...] = ()
-    if path.endswith("{id}"):
-        parameters = (_row_id(None),)
+def _never(at: dict[str, Any], method: Any, name: str) -> Operation:
     return Operation(
-        **base,
+        **at,
         method=method,
-        path=path,
-        endpoint=endpoint,
         name=name,
         summary="Never allowed here",
-        parameters=parameters,
         errors=("FORBIDDEN", "COLLECTION_NOT_FOUND"),
     )
 
