@@ -7,9 +7,7 @@ which does not know it, opens the room that the copy left.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,10 +24,7 @@ def walked(
 ) -> tuple[str, list[str]]:
     """The room that the copy left, and its log."""
     copy, room = tree.grow(tmp_path_factory.mktemp("tree")), new_room()
-    command = [sys.executable, "-m", "tests.system.added_type.walk", valkey_url, room]
-    # As the copy's own, whatever is installed.
-    place = os.environ | {"PYTHONPATH": str(copy)}
-    ran = subprocess.run(command, cwd=copy, env=place, capture_output=True, text=True)
+    ran = tree.run(copy, "-m", "tests.system.added_type.walk", valkey_url, room)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return room, json.loads(ran.stdout.splitlines()[-1])
 

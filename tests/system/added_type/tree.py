@@ -7,8 +7,13 @@ that is kept by hand.
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[3]
 PARTS = ("cfmessenger", "gateway", "actors", "tests")
@@ -81,18 +86,35 @@ EDITS: dict[str, list[tuple[str, str]]] = {
 }
 
 
-def grow(folder: Path) -> Path:
-    """The copy, in this folder."""
+def grow(
+    folder: Path,
+    edits: Mapping[str, list[tuple[str, str]]] = EDITS,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """The copy, in this folder, with these edits and these files more."""
     for part in PARTS:
         shutil.copytree(
             ROOT / part,
             folder / part,
             ignore=shutil.ignore_patterns("__pycache__", "vendor"),
         )
-    for path, edits in EDITS.items():
+    for path, text in more.items():
+        (folder / path).write_text(text)
+    for path, changes in edits.items():
         text = (folder / path).read_text()
-        for old, new in edits:
+        for old, new in changes:
             assert text.count(old) == 1, f"{path} has no longer one {old!r}"
             text = text.replace(old, new)
         (folder / path).write_text(text)
     return folder
+
+
+def run(copy: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python <command>` as the copy's own, whatever is installed."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)} | env,
+        capture_output=True,
+        text=True,
+    )

@@ -1,0 +1,1 @@
+"""A copy of this code that has one collection more."""
