@@ -1,7 +1,7 @@
 """One client's WebSocket: what it says goes to its stub, what it is told goes out.
 
 Owns what belongs to a socket and not to a room: pings, size, abuse (wire.md §6, 4508),
-catching up from the log before it enters, and how it ends. Knows no actor; of its
+and how it ends. Knows no actor; of its
 connection it is the `Listener`.
 """
 
@@ -18,13 +18,12 @@ from msgspec.structs import replace
 from cfmessenger.background import Background
 from cfmessenger.chat.effects import Attachment, newest
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable
-from cfmessenger.ids import PRESENCE, room_id_of
+from cfmessenger.ids import PRESENCE
 from cfmessenger.link.messages import text_frame
 from cfmessenger.wire import protocol
 from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
-from cfmessenger.wire.events import shown_event
-from cfmessenger.wire.protocol import HISTORY_FRAME
 from gateway import metrics
+from gateway.live import paging
 from gateway.live.meter import ABUSE, Meter
 from gateway.live.stub import Stub
 from gateway.server.websocket_protocol import WebSocket
@@ -39,8 +38,6 @@ FAULTS, FAULTS_S = 20, 60.0
 """So many answers to abuse in so many seconds; one more is 4508 (wire.md §6)."""
 SILENCE_S = 90.0
 """Without a frame of any kind: 4400 (wire.md §6)."""
-DRAIN_PAGE_S = 30.0
-"""What a client may take to read a page of what it missed; then it is slow: 1013."""
 
 
 class Connection:
@@ -280,28 +277,8 @@ class Connection:
     # What only the log still has.
 
     def catch_up(self, stub: Stub, since: int, seq: int) -> None:
-        """Page `(since, seq]` from the log to the client, then enter again.
-
-        Each frame of at most 100 waits until the one before was drained (design.md
-        §3.6).
-        """
-        self._spawn(self._page(stub, since, seq))
-
-    async def _page(self, stub: Stub, since: int, seq: int) -> None:
-        room_id = room_id_of(stub.name)
-        while since < seq:
-            entries = await self._home.log.after(stub.name, since, HISTORY_FRAME)
-            upto = entries[-1].seq if entries else seq
-            shown = [shown_event(each.seq, each.event) for each in entries]
-            events = [event for event in shown if event is not None]
-            gap = len(events) != upto - since
-            since = upto
-            seq = max(seq, since)  # a page may go beyond what there was to catch up
-            self.write(text_frame(protocol.history_frame(events, room_id, seq, gap)))
-            if not await self.wire.drained(DRAIN_PAGE_S):
-                self.on_slow()
-                return
-        stub.open(self, self.attachment, since, greeted=True)
+        """Page `(since, seq]` from the log to the client, then enter again."""
+        self._spawn(paging.catch_up(self, stub, self._home.log, since, seq))
 
     # What its user is called and shown as.
 
@@ -328,13 +305,7 @@ class Connection:
 
     def recall(self, stub: Stub, seq: int) -> None:
         """Send event `seq`, which has left the buffer: the echo of a repeat."""
-        self._spawn(self._recall(stub, seq))
-
-    async def _recall(self, stub: Stub, seq: int) -> None:
-        for entry in await self._home.log.after(stub.name, seq - 1, 1):
-            event = shown_event(seq, entry.event)  # None too if it is another one
-            if event is not None:
-                self.write(text_frame(event))
+        self._spawn(paging.recall(self, stub, self._home.log, seq))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._background is None:

@@ -26,7 +26,6 @@ import msgspec
 import actors.loading
 import cfmessenger.chat.history
 import cfmessenger.placement
-import gateway.live.connection
 import gateway.live.paging
 from actors.activation import Activation, State
 from actors.ownership import TRUST_S
@@ -508,7 +507,6 @@ def _tuned(plan: Plan) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for where, name, value in (
             (cfmessenger.chat.history, "BUFFER", plan.buffer),
-            (gateway.live.connection, "HISTORY_FRAME", plan.page),
             (gateway.live.paging, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
             (cfmessenger.placement, "REST_MS", plan.rest_ms),
