@@ -477,7 +477,7 @@ def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager
     return _instead(ValkeyLog, "epochs", partly)
 
 
-@sabotage("shown_then_refused", seeds=(111,))
+@sabotage("shown_then_refused", seeds=(50,))
 def refused_without_a_look() -> contextlib.AbstractContextManager[Any]:
     """What was not covered in time is refused, whatever the log has."""
 
