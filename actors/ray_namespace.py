@@ -12,16 +12,23 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable
-from typing import Any
 
 import msgspec
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+import psutil  # type: ignore[import-untyped]
+from ray.exceptions import (
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+)
 
 from actors.following import Following, Seed
 from actors.host_settings import HostSettings
-from actors.location import LABEL, Location, Nowhere
+from actors.location import Location, Nowhere
+from actors.membership import Membership
+from actors.nodes import Nodes
 from actors.object_actor import ObjectActor, placement_of
 from actors.ray_driver import Node, RayDriver, outcomes
+from actors.raylet import Raylet
 from actors.upkeep import Upkeep
 from actors.wake_proof import WakeProof
 from actors.wake_trial import WakeTrial
@@ -43,6 +50,10 @@ RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 KILL_EVERY_S = 10.0
+ANSWER_S = 1.0
+"""An actor that has not answered by then may be on a node that is gone."""
+AT_ONCE = 20
+"""Actors that end together when the node leaves: their successors start elsewhere."""
 MAX_POOL = 1000
 
 ROOMS_PER_CORE = 101
@@ -60,6 +71,8 @@ class RayNamespace:
     `location` is the hint for objects that nobody gives one; None: hints mean nothing.
     `seed`: what the generation is made of where there is none; None: dedicated rooms.
     `front` is where gateways reach the server before it; empty: there is none.
+    `membership`: this node's in its cluster; None: any node of Ray's will do.
+    `raylet`: this node's; None: `drain` is of all that Ray knows.
     """
 
     def __init__(
@@ -73,6 +86,8 @@ class RayNamespace:
         strict: bool = False,
         seed: Seed | None = None,
         front: str = "",
+        membership: Membership | None = None,
+        raylet: Raylet | None = None,
         actor_class: type[ObjectActor] = ObjectActor,
     ) -> None:
         self._settings = settings
@@ -84,7 +99,8 @@ class RayNamespace:
         # Actor → loop time: killed in the last KILL_EVERY_S, or being looked at.
         self._killed: dict[str, float] = {}
         self._pings = Flights[list[str]]()  # while one is under way
-        self._location: Location | None = None
+        self._membership = membership
+        self._raylet = raylet
         self._seed = seed or Seed()
         clock = Clock()
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
@@ -99,9 +115,11 @@ class RayNamespace:
             lambda: (self._settings_of(""), log_level),
         )
         self._proof = WakeProof(trial.look, trial.wake)
+        found = None
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
-            self._location = Location(log, location, strict)
+            found = Location(log, location, strict)
+        self._nodes = Nodes(found, membership)
 
     async def lost(self) -> None:
         """Returns once Ray is gone for good; until then keeps the workers warm and
@@ -139,10 +157,12 @@ class RayNamespace:
         return made
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
         placement = await (self._following.newest() if moved else self.placement())
+        if lost:
+            await self.kill(placement.actor_of(name), lost)
         try:
             return await self._reach(placement.actor_of(name), hint)
         except _Elsewhere:
@@ -192,22 +212,37 @@ class RayNamespace:
     async def _find_or_make(self, name: str, hint: str | None) -> bytes:
         found = await self._ray.call(name, "address")
         if found is not None:
-            return await found
-        nodes, names = await self._ray.cluster()
-        self._check_capacity(name, nodes, names)
+            return await self._answer(name, found)
+        cluster = await self._ray.cluster()
+        self._check_capacity(name, cluster.nodes, cluster.names)
         if is_room(name) and (await self._following.newest()).actor_of(name) != name:
             raise _Elsewhere  # it gave its actor back, which is not to be made again
         self._making.add(name)
         try:
-            where = await self._where(name, hint, nodes)
+            node, where = await self._nodes.place(name, hint, cluster)
             with self._warm.creation():
                 settings = self._settings_of(name)
                 made = await self._ray.make(name, where, settings, self._log_level)
-                answer = await made
+                try:
+                    answer = await made
+                except (RayError, asyncio.CancelledError):
+                    self._nodes.failed(node)
+                    raise
                 self._proof.woke()
                 return answer
         finally:
             self._making.discard(name)
+
+    async def _answer(self, name: str, call: asyncio.Future[bytes]) -> bytes:
+        """What the actor says; if it does not, and its node has left the cluster, it is
+        ended: Ray's own verdict may take longer than people wait."""
+        done, _ = await asyncio.wait((call,), timeout=ANSWER_S)
+        if not done:
+            where = (await self._ray.where()).get(name)
+            if where is not None and self._nodes.left(where):
+                logger.warning("%s is on a node that is gone: ended", name)
+                await self._ray.end(name)
+        return await call
 
     def _settings_of(self, actor: str) -> bytes:
         placement = self._following.known or Placement()
@@ -230,20 +265,12 @@ class RayNamespace:
             logger.warning("%s may not wake: %d rooms are awake", name, awake)
             raise Unavailable("AT_CAPACITY", "Too many rooms are awake right now.")
 
-    async def _where(
-        self, name: str, hint: str | None, nodes: list[Node]
-    ) -> dict[str, Any]:
-        if self._location is None:
-            return {}
-        regions = [each["Labels"].get(LABEL) for each in nodes]
-        return await self._location.options(name, hint, regions)
-
     async def _give_up_nowhere(self, name: str, hint: str | None) -> None:
         """An actor that waits for a node of its location must not wait in silence."""
-        if self._location is None or not self._location.strict:
+        if not self._nodes.strict:
             return
         try:
-            await self._where(name, hint, await self._ray.nodes())
+            await self._nodes.place(name, hint, await self._ray.cluster())
         except Nowhere:
             await self._ray.end(name)
             raise
@@ -301,11 +328,29 @@ class RayNamespace:
         self._proof.check()
 
     async def drain(self, timeout_s: float) -> None:
-        """Put every object to sleep, for a shutdown of the whole node."""
-        await outcomes((await self._ray.call_all("drain")).values(), timeout_s)
+        """Put every object of this node to sleep; nothing new comes here."""
+        if self._membership is not None:
+            await self._membership.leave()
+        if self._raylet is None:
+            calls = await self._ray.call_all("drain")
+            await outcomes(calls.values(), timeout_s)
+            return
+        # By signals: it works while Ray's control store is away, too.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while (left := self._raylet.actors()) and loop.time() < end:
+            batch = left[:AT_ONCE]
+            await asyncio.to_thread(_end_in_order, batch, end - loop.time())
 
 
 def _room(name: str) -> str:
     if not is_room(name):
         raise Unavailable("VALIDATION_ERROR", "name: a room's, `room:<id>`.")
     return name
+
+
+def _end_in_order(processes: list[psutil.Process], timeout_s: float) -> None:
+    for each in processes:
+        with contextlib.suppress(psutil.Error):
+            each.terminate()
+    psutil.wait_procs(processes, timeout=max(timeout_s, 0.1))

@@ -100,7 +100,8 @@ class Rate(msgspec.Struct, frozen=True):
         return f"{self.count}/{self.seconds}" if self.count else "0"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -108,7 +109,7 @@ def _cores() -> int:
 
 def _own_rooms() -> int:
     """Eight a core, in no more than a quarter of the memory."""
-    return min(8 * _cores(), memory().total // 4 // ROOM_BYTES)
+    return min(8 * cores(), memory().total // 4 // ROOM_BYTES)
 
 
 class About(NamedTuple):
@@ -208,6 +209,12 @@ def _valkey_url(text: str) -> str:
     return found
 
 
+def _store_url(text: str) -> str:
+    return (
+        text if text == "none" else _url("valkey", "valkeys", "redis", "rediss")(text)
+    )
+
+
 _http_url = _url("http", "https")
 _database_url = _url("postgresql", "postgres", "sqlite")
 
@@ -304,12 +311,35 @@ class Settings(
             section="Actors",
         ),
     ] = None
+    ray_port: Annotated[
+        Port, About("Of the head: where Ray's control store listens.")
+    ] = 6380
+    ray_store_url: Annotated[
+        str | None,
+        About(
+            "A Valkey in which the head keeps what Ray knows; `none`: nowhere.",
+            "CFM_VALKEY_URL",
+            read=_store_url,
+            hides="password",
+        ),
+    ] = None
+    node_address: Annotated[
+        str | None,
+        About(
+            "IP address of this machine, for the others of its cluster.",
+            "the one that reaches CFM_VALKEY_URL",
+            read=_host,
+        ),
+    ] = None
+    namespace_port: Annotated[
+        Port, About("Of a node: where gateways of other machines ask; 0: any.")
+    ] = 6390
     placement: Annotated[
         Mode, About("`auto`; `dedicated`: a process a room; `pooled`: all share some.")
     ] = "auto"
     pool_size: Annotated[
         Positive, About("Actor processes that rooms share.", "cores")
-    ] = msgspec.field(default_factory=_cores)
+    ] = msgspec.field(default_factory=cores)
     own_rooms: Annotated[
         Count,
         About(

@@ -36,10 +36,11 @@ class Absent(Exception):
     """Something does not answer as it must; the text is the whole sentence."""
 
 
-async def check(settings: Settings) -> None:
-    """Raises `Absent`, or `SettingsError` for a file of theirs that cannot be used."""
+async def check(settings: Settings, whole: bool = True) -> None:
+    """Raises `Absent`, or `SettingsError` for a file of theirs that cannot be used.
+    `whole`: it is to be a messenger by itself."""
     Directory.load(settings.users)
-    if settings.ray_address is None:
+    if whole and settings.ray_address is None:
         _loopback()
     if settings.valkey_url is not None:
         await _valkey("CFM_VALKEY_URL", settings.valkey_url, writes=True)
