@@ -225,7 +225,10 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         raylet=raylet,
     )
     key = os.environ.get(asgi.NAMESPACE_KEY, "")
-    servers = [NamespaceServer(backend, each, key) for each in (url, public) if each]
+    # Whoever may open the Unix socket needs no key.
+    servers = [NamespaceServer(backend, url, "" if public else key)]
+    if public:
+        servers.append(NamespaceServer(backend, public, key))
     if url.startswith("unix:"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))
