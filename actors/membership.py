@@ -26,6 +26,11 @@ from cfmessenger.storage.members import (
 logger = logging.getLogger("cfmessenger.namespace")
 
 SAY_EVERY_S = 1.0
+STEADY_S = 5.0
+"""After it joined, and after each pool that it took over, a node takes none for so
+long."""
+STAYS_MS = 60_000
+"""The cores of a node count for the size of the pool once it was there for so long."""
 SUSPECT_S = 5.0
 """A node on which an actor had to be ended, or could not be made, gets none for so
 long."""
@@ -55,6 +60,8 @@ class Membership:
         self._lease = members.owner(owner)
         self._agreed = agreed
         self._suspect: dict[str, float] = {}  # node → loop time until which it is
+        self._now = 0  # ms, of Valkey's clock when this node last said it was there
+        self._steady_at = float("inf")  # loop time from which it may take over a pool
 
     async def join(self, take_over: bool = False) -> None:
         """Returns when this node is one. Waits for a lease that may yet end.
@@ -69,6 +76,7 @@ class Membership:
             raise Disagreement("; ".join(wrong))
         self.node = replace(self.node, since=await self._members.now())
         await self._say()
+        self.moved()
 
     async def _claim(self) -> None:
         loop = asyncio.get_running_loop()
@@ -118,6 +126,22 @@ class Membership:
     async def _say(self) -> None:
         await self._members.say(self.node)
         self.nodes = await self._members.nodes()
+        self._now = await self._members.now()
+
+    def moved(self) -> None:
+        """It has a pool more than before, or is new."""
+        self._steady_at = asyncio.get_running_loop().time() + STEADY_S
+
+    @property
+    def steady(self) -> bool:
+        """It may take over a pool."""
+        return asyncio.get_running_loop().time() >= self._steady_at
+
+    @property
+    def cores(self) -> int:
+        """Of the nodes that have come to stay."""
+        found = self.nodes.values()
+        return sum(e.cores for e in found if self._now - e.since >= STAYS_MS)
 
     async def look(self) -> None:
         """Read anew who is there. Raises `Unavailable`."""

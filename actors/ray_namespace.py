@@ -21,6 +21,7 @@ from ray.exceptions import (
     RayError,
 )
 
+from actors import spread
 from actors.following import Following, Seed
 from actors.host_settings import HostSettings
 from actors.location import Location, Nowhere
@@ -72,7 +73,8 @@ class RayNamespace:
     `seed`: what the generation is made of where there is none; None: dedicated rooms.
     `front` is where gateways reach the server before it; empty: there is none.
     `membership`: this node's in its cluster; None: any node of Ray's will do.
-    `raylet`: this node's; None: `drain` is of all that Ray knows.
+    `raylet`: this node's; None: `drain` is of all that Ray knows. `grows`: the pool
+    does with the cluster.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class RayNamespace:
         front: str = "",
         membership: Membership | None = None,
         raylet: Raylet | None = None,
+        grows: bool = False,
         actor_class: type[ObjectActor] = ObjectActor,
     ) -> None:
         self._settings = settings
@@ -101,6 +104,7 @@ class RayNamespace:
         self._pings = Flights[list[str]]()  # while one is under way
         self._membership = membership
         self._raylet = raylet
+        self._grows = grows
         self._seed = seed or Seed()
         clock = Clock()
         self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
@@ -181,6 +185,32 @@ class RayNamespace:
     async def actors(self) -> set[str]:
         """The names that Ray knows. Raises `Unavailable`."""
         return set(await self._ray.names())
+
+    async def even_out(self) -> None:
+        """Take one pool over from a node that has more than its share. Raises
+        `Unavailable`."""
+        member = self._membership
+        if member is None or member.node.state != "up" or not member.steady:
+            return
+        here = member.node.id
+        nodes = [n for n, each in member.nodes.items() if each.state == "up"]
+        pool = spread.uneven(here, nodes, await self._ray.where())
+        if pool is None:
+            return
+        logger.info("%s moves here, to even out", pool)
+        call = await self._ray.call(pool, "drain")
+        if call is not None:
+            await outcomes([call], DESCRIBE_TIMEOUT_S)
+        member.moved()
+
+    async def grow(self, placement: Placement) -> None:
+        """A pool's process for every core of the nodes that have come to stay, unless
+        somebody has said how many. Raises `Unavailable`."""
+        if self._membership is None or not self._grows:
+            return
+        cores = self._membership.cores
+        if cores > placement.size:
+            await self.place(placement.mode, min(cores, MAX_POOL))
 
     async def _resolve(self, name: str, hint: str | None) -> Address:
         """Tries again for `RESOLVE_DEADLINE_S`: for a moment a name may mean an actor

@@ -47,7 +47,7 @@ from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
 from cfmessenger.errors import Unavailable
-from cfmessenger.settings import Settings, SettingsError
+from cfmessenger.settings import Settings, SettingsError, cores
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -56,6 +56,7 @@ LISTEN_FD = "CFMX_LISTEN_FD"
 NAMESPACE_ADDRESS = "CFMX_NAMESPACE"
 OWNER = "CFMX_OWNER"
 TAKE_OVER = "CFMX_TAKE_OVER"
+POOL_SIZE = "CFMX_POOL_SIZE"
 RAY_ADDRESS = "CFMX_RAY_ADDRESS"
 GATEWAY_NUMBER = "CFMX_GATEWAY"
 PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
@@ -271,6 +272,8 @@ class Machine:
         }
         if self._role.namespace:
             env[NAMESPACE_ADDRESS] = f"unix:{self._namespace}"
+        if "CFM_POOL_SIZE" in os.environ or self._settings.pool_size != cores():
+            env[POOL_SIZE] = "1"  # somebody has said it
         if self._take_over:
             env[TAKE_OVER] = "1"
         if self._cluster is not None:

@@ -42,6 +42,7 @@ from gateway.server.door import raise_file_limit
 
 logger = logging.getLogger("cfmessenger.namespace")
 
+POOL_SIZE = "CFMX_POOL_SIZE"
 CONNECT_S = 20.0
 SILENT = "Ray does not answer"
 
@@ -223,6 +224,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         front=url,
         membership=membership,
         raylet=raylet,
+        grows=bool(public) and not os.environ.get(POOL_SIZE),
     )
     key = os.environ.get(asgi.NAMESPACE_KEY, "")
     # Whoever may open the Unix socket needs no key.
