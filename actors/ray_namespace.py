@@ -125,15 +125,16 @@ class RayNamespace:
             found = Location(log, location, strict)
         self._nodes = Nodes(found, membership)
 
-    async def lost(self) -> None:
+    async def lost(self, whole: bool = True) -> None:
         """Returns once Ray is gone for good; until then keeps the workers warm and
-        follows the generation."""
+        follows the generation. `whole`: all of Ray is on this machine; else its control
+        store is another's, and may come back."""
         working = [
             asyncio.create_task(each)
             for each in (self._warm.run(), self._following.run(), self._upkeep.run())
         ]
         try:
-            await self._ray.lost()
+            await (self._ray.lost() if whole else asyncio.Event().wait())
         finally:
             for each in working:
                 each.cancel()

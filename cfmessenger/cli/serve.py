@@ -238,7 +238,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         await server.start()
     living = asyncio.create_task(voice.live())
     taken = asyncio.create_task(membership.run())
-    waits = (asked.wait(), backend.lost(), raylet.ended())
+    waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
     ends = [taken, *(asyncio.create_task(each) for each in waits)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not asked.is_set() and not taken.done():
