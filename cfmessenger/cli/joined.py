@@ -114,6 +114,8 @@ class Joined:
         found = await lease.read()
         if found is None or found.address == self._head:
             return
+        if not await _listens(found.address):
+            return  # it has said where it will be
         mine = Holder(secrets.token_hex(8), socket.gethostname())
         turn = self._members.rejoining(mine)
         if (await turn.hold()).id != mine.id:
@@ -180,6 +182,17 @@ def reaching(url: str) -> str:
         raise Refused(
             f"CFM_NODE_ADDRESS: no way to {parts.hostname} is known: {error.strerror}"
         ) from None
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(LOOK_EVERY_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:  # and the TimeoutError of the line above
+        return False
+    writer.close()
+    return True
 
 
 async def _renewed(lease: Lease) -> None:
