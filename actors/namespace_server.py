@@ -17,16 +17,15 @@ import msgspec
 from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.link.framing import read_frame
-from cfmessenger.link.namespace import (
+from cfmessenger.link.calls import (
     MAX_FRAME,
-    Address,
     Answer,
-    Namespace,
     Request,
     frame,
     serve_stream,
 )
+from cfmessenger.link.framing import read_frame
+from cfmessenger.link.namespace import Address, Namespace
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -107,6 +106,8 @@ class NamespaceServer:
                 return await self._backend.kill(actor, actor_id)
             case "describe", []:
                 return await self._backend.describe()
+            case "alive", []:
+                return True
             case "ping", []:
                 return await self._backend.ping()
             case "wakes", []:

@@ -9,15 +9,8 @@ import pytest
 from actors import namespace_server as module
 from actors.namespace_server import NamespaceServer
 from cfmessenger.errors import Unavailable
-from cfmessenger.link.namespace import (
-    Address,
-    Described,
-    NamespaceClient,
-    Request,
-    encode,
-    frame,
-    open_stream,
-)
+from cfmessenger.link.calls import Request, encode, frame, open_stream
+from cfmessenger.link.namespace import Address, Described, NamespaceClient
 from cfmessenger.placement import Mode, Placement
 from tests import patience
 
@@ -176,7 +169,7 @@ async def test_a_bug_is_an_internal_error_that_says_nothing(
 async def test_an_answer_that_is_too_long_costs_nobody_the_connection(
     client: NamespaceClient, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfmessenger.link.namespace.MAX_FRAME", 100)
+    monkeypatch.setattr("cfmessenger.link.calls.MAX_FRAME", 100)
     long = client.resolve("room:" + "a" * 50)
     with pytest.raises(Unavailable) as problem:
         await long
