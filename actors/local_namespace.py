@@ -36,7 +36,7 @@ class LocalNamespace:
         self._making = asyncio.Lock()  # while a host is made, or all are closed
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         async with self._making:
             actor = self._actor_of(name)

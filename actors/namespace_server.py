@@ -25,7 +25,7 @@ from cfmessenger.link.calls import (
     serve_stream,
 )
 from cfmessenger.link.framing import read_frame
-from cfmessenger.link.namespace import Address, Namespace
+from cfmessenger.link.namespace import MOVED, Address, Namespace
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -44,7 +44,7 @@ class NamespaceServer:
         self._server: asyncio.Server | None = None  # from `start` on
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
-        # By name and `moved`: many gateways ask for one room at once.
+        # By name, `moved` and `lost`: many gateways ask for one room at once.
         self._resolving = Flights[Address]()
 
     async def start(self) -> None:
@@ -98,10 +98,10 @@ class NamespaceServer:
 
     async def _call(self, verb: str, args: list[str | None]) -> object:
         match verb, args:
-            case "resolve", [str(name), hint, *moved]:
-                newest = moved == ["moved"]
-                attempt = partial(self._backend.resolve, name, hint, newest)
-                return await self._resolving.join((name, newest), attempt)
+            case "resolve", [str(name), hint, *more]:
+                moved, lost = more[:1] == [MOVED], (more[1:2] or [None])[0] or ""
+                attempt = partial(self._backend.resolve, name, hint, moved, lost)
+                return await self._resolving.join((name, moved, lost), attempt)
             case "kill", [str(actor), str(actor_id)]:
                 return await self._backend.kill(actor, actor_id)
             case "describe", []:

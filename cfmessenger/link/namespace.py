@@ -17,6 +17,7 @@ from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
+MOVED = "moved"
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Address(msgspec.Struct, frozen=True):
     pid: int
     actor: str = ""
     generation: int = 0
+    node: str = ""  # where it lives; empty: nobody said
 
     @property
     def pooled(self) -> bool:
@@ -54,16 +56,19 @@ class Described(msgspec.Struct, frozen=True):
     load: float = 0.0  # share of its process's time, over the last seconds
     why: str = ""  # the reason of a room's exception; empty: it is none
     since: int = 0  # ms since 1970, of `why`
+    node: str = ""  # where it lives; empty: nobody said
 
 
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         """Get or create the actor of this name. `hint`: location, first time only;
-        `moved`: a host has said so, so what is known of the placement is too old.
+        `moved`: a host has said so, so what is known of the placement is too old;
+        `lost`: the id of an actor that could not be linked to, or whose link went
+        silent, which is evidence that it is gone.
 
         Raises `Unavailable` AT_CAPACITY when no more actors may be made.
         """
@@ -122,9 +127,14 @@ class NamespaceClient:
         return self._caller.unreachable_since
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
-        args = [name, hint, *(["moved"] if moved else [])]
+        # What an older server does not know stands last, and it takes no notice. With
+        # both it does not notice `moved` either, and learns of that by itself.
+        more = [MOVED if moved else None, lost or None]
+        while more and more[-1] is None:
+            more.pop()
+        args = [name, hint, *more]
         raw = await self._call("resolve", args, RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Address)
 

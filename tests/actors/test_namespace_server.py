@@ -20,6 +20,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None]] = []
+        self.told: list[tuple[bool, str]] = []  # `moved` and `lost` of each resolve
         self.killed: list[tuple[str, str]] = []
         self.go = asyncio.Event()
         self.go.set()
@@ -27,9 +28,10 @@ class Backend:
         self.problem: Exception | None = None
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         self.asked.append((name, hint))
+        self.told.append((moved, lost))
         self.news.set()
         await self.go.wait()
         if self.problem is not None:
@@ -120,6 +122,47 @@ async def test_one_name_is_one_flight_over_all_connections(
     assert len(set(found)) == 2
     for client in clients:
         await client.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "moved", "lost"),
+    [
+        # As a gateway of before says it, and as one does now.
+        ([], False, ""),
+        (["moved"], True, ""),
+        ([None, "a1"], False, "a1"),
+        (["moved", "a1"], True, "a1"),
+        # And as a later one may.
+        ([None, None, "what"], False, ""),
+        (["moved", "a1", "what"], True, "a1"),
+    ],
+)
+async def test_gateways_of_other_releases_are_understood(
+    client: NamespaceClient,
+    backend: Backend,
+    more: list[str | None],
+    moved: bool,
+    lost: str,
+) -> None:
+    await client._call("resolve", ["room:a", None, *more], 5.0)
+    assert backend.told == [(moved, lost)]
+
+
+async def test_who_has_evidence_does_not_share_the_flight_of_who_has_none(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    backend.go.clear()
+    calls = [
+        asyncio.create_task(client.resolve("room:a", lost=lost))
+        for lost in ("", "a1", "a1", "a2")
+    ]
+    async with patience.within(5):
+        while len(backend.told) < 3:
+            backend.news.clear()
+            await backend.news.wait()
+    backend.go.set()
+    await asyncio.gather(*calls)
+    assert backend.told == [(False, ""), (False, "a1"), (False, "a2")]
 
 
 async def test_the_next_flight_starts_anew(

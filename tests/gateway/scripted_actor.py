@@ -117,12 +117,14 @@ class Names:
         self.known = Placement()
         self.resolved = 0
         self.killed: list[tuple[str, str]] = []
+        self.lost: list[str] = []  # what was said to be, by each resolve
         self.asked = asyncio.Event()
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         self.resolved += 1
+        self.lost.append(lost)
         self.asked.set()
         if self.where is None:
             raise Unavailable(message="Nobody knows.")

@@ -9,7 +9,7 @@ import pytest
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import namespace
-from cfmessenger.link.calls import TRIES
+from cfmessenger.link.calls import TRIES, Request
 from cfmessenger.link.namespace import Address, Described, NamespaceClient
 from tests.cfmessenger.link.scripted_server import Script, answer, scripted
 
@@ -56,6 +56,16 @@ async def test_every_verb_says_what_it_wants(
             ("resolve", ["room:a", None, "moved"]),
             HERE,
         ),
+        (
+            client.resolve("room:a", None, lost="a1"),
+            ("resolve", ["room:a", None, None, "a1"]),
+            HERE,
+        ),
+        (
+            client.resolve("room:a", "uk", moved=True, lost="a1"),
+            ("resolve", ["room:a", "uk", "moved", "a1"]),
+            HERE,
+        ),
         (client.kill("room:a", "ff"), ("kill", ["room:a", "ff"]), True),
         (client.describe(), ("describe", []), described),
         (client.ping(), ("ping", []), False),
@@ -66,6 +76,29 @@ async def test_every_verb_says_what_it_wants(
         assert (request.verb, request.args, request.key) == (verb, args, "secret")
         writer.write(answer(request, result))
         assert await asking == result
+
+
+async def test_a_server_of_before_answers_and_takes_no_notice(
+    client: NamespaceClient, script: Script
+) -> None:
+    def of_before(request: Request) -> bool:
+        """Whether it looks for the newest placement, as it read its arguments."""
+        match request.args:
+            case [str(_), _, *moved]:
+                return moved == ["moved"]
+        raise AssertionError("refused")
+
+    for lost, moved, newest in [("a1", False, False), ("", True, True)]:
+        asking = asyncio.create_task(client.resolve("room:a", None, moved, lost))
+        request, writer = await script.requests.get()
+        assert of_before(request) is newest
+        before = {
+            name: getattr(HERE, name)
+            for name in HERE.__struct_fields__
+            if name not in ("node", "generation")
+        }
+        writer.write(answer(request, before))
+        assert await asking == HERE
 
 
 async def test_answers_may_come_in_any_order(

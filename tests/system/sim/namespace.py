@@ -161,7 +161,7 @@ class FakeNamespace:
         return await self._known(moved=False)
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
