@@ -157,6 +157,8 @@ async def join(
         await joined.be_head()
     elif part == "node":
         await joined.be_node()
+    else:
+        joined.env["CFMX_NAMESPACE"] = "cluster"
     return joined
 
 

@@ -8,12 +8,15 @@ makes that safe.
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey
 
@@ -151,6 +154,34 @@ class Members:
         """Valkey's clock, in ms since 1970."""
         seconds, micros = await self._kv.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
+
+
+class Finder:
+    """Where the namespace servers of a cluster are, for who asks them. `here`: this
+    machine's address in it."""
+
+    def __init__(self, members: Members, here: str = "") -> None:
+        self._members = members
+        self._here = here
+        self._known: list[str] = []  # as last found
+
+    async def find(self) -> list[str]:
+        """Their addresses: this machine's first, then the others', those of nodes that
+        leave at the end. As last known while Valkey is away. Raises `Unavailable` if
+        none was ever known."""
+        try:
+            nodes = list((await self._members.nodes()).values())
+        except Unavailable:
+            if not self._known:
+                raise
+            return self._known
+        random.shuffle(nodes)  # not all gateways to the same one
+        nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
+        self._known = [each.address for each in nodes if each.address] or self._known
+        return self._known
+
+    def _near(self, node: Node) -> bool:
+        return urlsplit(node.address).hostname == self._here
 
 
 def differences(mine: Mapping[str, str], agreed: Mapping[str, str]) -> list[str]:
