@@ -209,6 +209,10 @@ def _valkey_url(text: str) -> str:
     return found
 
 
+def _cluster_url(text: str) -> str:
+    return _url("tcp", "valkey", "valkeys", "redis", "rediss", "unix")(text)
+
+
 def _store_url(text: str) -> str:
     return (
         text if text == "none" else _url("valkey", "valkeys", "redis", "rediss")(text)
@@ -320,6 +324,15 @@ class Settings(
             "A Valkey in which the head keeps what Ray knows; `none`: nowhere.",
             "CFM_VALKEY_URL",
             read=_store_url,
+            hides="password",
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        About(
+            "For commands: which one to ask, by its Valkey's URL or tcp://host:port.",
+            "what runs here",
+            read=_cluster_url,
             hides="password",
         ),
     ] = None

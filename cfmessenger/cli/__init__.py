@@ -26,6 +26,11 @@ _COMMANDS = {
     "head": _Entry("cfmessenger.cli.up:head", "Be the head of a cluster."),
     "node": _Entry("cfmessenger.cli.up:node", "Be a node of it: rooms live here."),
     "gateway": _Entry("cfmessenger.cli.up:gateway", "Be a gateway of it."),
+    "drain": _Entry(
+        "cfmessenger.cli.drain:drain", "Move this node's rooms to other nodes."
+    ),
+    "status": _Entry("cfmessenger.cli.status:status", "Show a cluster's machines."),
+    "doctor": _Entry("cfmessenger.cli.doctor:doctor", "Say what is not as it should."),
     "chat": _Entry("cfmessenger.cli.chat:chat", "Talk in a room or to a person."),
     "rooms": _Entry("cfmessenger.cli.rooms:rooms", "List the rooms that are awake."),
     "placement": _Entry(

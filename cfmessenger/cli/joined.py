@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import secrets
 import socket
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cfmessenger.cli import local_ray
 from cfmessenger.cli.local_ray import Place
+from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
 from cfmessenger.cli.runtime import Refused
 from cfmessenger.cli.supervisor import Supervisor
 from cfmessenger.errors import Unavailable
@@ -41,7 +41,7 @@ class Joined:
         self.place: Place | None = None
         self.namespace = f"tcp://{_bracketed(address)}:{settings.namespace_port}"
         self.env = {
-            "CFMX_NAMESPACE_KEY": namespace_key(secret),
+            NAMESPACE_KEY: namespace_key(secret),
             "CFMX_NAMESPACE_TCP": self.namespace,
             "CFMX_NODE_ADDRESS": address,
         }
@@ -160,11 +160,6 @@ async def join(
     else:
         joined.env["CFMX_NAMESPACE"] = "cluster"
     return joined
-
-
-def namespace_key(secret: str) -> str:
-    """What gateways show to namespace servers; made of the cluster's secret."""
-    return hmac.digest(secret.encode(), b"namespace", "sha256").hex()
 
 
 def reaching(url: str) -> str:

@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 
 from cfmessenger import asgi, log_format, memory
 from cfmessenger.cli import world
+from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
 from cfmessenger.cli.service import EXIT_LOST
@@ -181,7 +182,6 @@ def namespace() -> None:
 
 
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
-    from actors.agreed import agreed
     from actors.bots.guest import invite
     from actors.following import Seed
     from actors.host_settings import HostSettings

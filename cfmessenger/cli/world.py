@@ -49,7 +49,7 @@ async def check(settings: Settings, whole: bool = True) -> None:
     if settings.ray_address is not None:
         await _listens("CFM_RAY_ADDRESS", settings.ray_address)
     if settings.database_url is not None:
-        await _database(settings)
+        await database(settings)
 
 
 def place(url: str) -> str:
@@ -130,7 +130,8 @@ async def _listens(name: str, address: str) -> None:
         raise Absent(f"{name}: {address} does not answer: {why} ({ADVICE})") from None
 
 
-async def _database(settings: Settings) -> None:
+async def database(settings: Settings) -> None:
+    """Raises `Absent` unless the database answers."""
     store = Store.of(settings)
     try:
         await store.ping()
