@@ -53,6 +53,8 @@ PING_TIMEOUT_S = 2.0
 KILL_EVERY_S = 10.0
 ANSWER_S = 1.0
 """An actor that has not answered by then may be on a node that is gone."""
+DRAINING_EVERY_S = 1.0
+DRAIN_S = 30.0
 AT_ONCE = 20
 """Actors that end together when the node leaves: their successors start elsewhere."""
 MAX_POOL = 1000
@@ -358,20 +360,34 @@ class RayNamespace:
         """As the port says; and the first look, when what is kept has started."""
         self._proof.check()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Put every object of this node to sleep; nothing new comes here."""
+    async def told_to_leave(self) -> None:
+        """Returns once Ray is about to end this node."""
+        if self._membership is None:
+            await asyncio.Event().wait()
+            return
+        here = self._membership.node.id
+        while True:
+            with contextlib.suppress(Unavailable):
+                if here in await self._ray.draining():
+                    return
+            await asyncio.sleep(DRAINING_EVERY_S)
+
+    async def drain(self, timeout_s: float = DRAIN_S) -> int:
+        """Put every object of this node to sleep; nothing new comes here. How many
+        actors are left."""
         if self._membership is not None:
             await self._membership.leave()
         if self._raylet is None:
             calls = await self._ray.call_all("drain")
             await outcomes(calls.values(), timeout_s)
-            return
+            return 0
         # By signals: it works while Ray's control store is away, too.
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         while (left := self._raylet.actors()) and loop.time() < end:
             batch = left[:AT_ONCE]
             await asyncio.to_thread(_end_in_order, batch, end - loop.time())
+        return len(left)
 
 
 def _room(name: str) -> str:

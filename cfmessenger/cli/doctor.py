@@ -1,4 +1,4 @@
-"""`cfmessenger doctor`: looks at what a machine or a cluster needs, and says what to do.
+"""`cfmessenger doctor`: looks at what a machine or a cluster needs; says what to do.
 
 Each check is one line: what was looked at, what was found, and advice where it is not
 as it should be. It changes nothing.
@@ -133,9 +133,7 @@ async def _valkey(kv: Valkey, url: str) -> list[Finding]:
     if replication.get("role") != "master":
         found.append(Finding("bad", what, "is a replica: name its primary"))
     replicas = int(replication.get("connected_slaves", 0))
-    said = (
-        f"{replicas} replicas" if replicas else "no replica: the disk is all there is"
-    )
+    said = f"{replicas} replicas" if replicas else "no replica: its disk is all"
     found.append(Finding("ok" if replicas else "note", what, said))
     if (await kv.info("persistence")).get("aof_enabled") != "1":
         found.append(Finding("bad", what, "keeps nothing on disk: appendonly yes"))

@@ -25,7 +25,7 @@ NAMESPACE_SOCKET = "namespace.sock"
 NAMESPACE_KEY = "CFMX_NAMESPACE_KEY"
 
 FOLDERS = ("", "node", "gateway", "head")
-"""Below the data folder: `up`, and the roles of a cluster, which may share a machine."""
+"""Below the data folder: `up`'s, and the roles', which may share a machine."""
 
 
 async def namespace_of(settings: Settings) -> NamespaceClient:

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import uvicorn
@@ -40,6 +40,9 @@ from gateway.api.rooms import PUBLIC_ROOMS
 from gateway.live.sockets import Sockets
 from gateway.server.configuration import server_config
 from gateway.server.door import raise_file_limit
+
+if TYPE_CHECKING:
+    from actors.ray_namespace import RayNamespace
 
 logger = logging.getLogger("cfmessenger.namespace")
 
@@ -181,6 +184,14 @@ def namespace() -> None:
         _give_up(voice, f"{type(error).__name__}: {error}")
 
 
+async def _leave_when_told(backend: RayNamespace) -> None:
+    """Whoever ends Ray's nodes need not know of us. The process goes with its raylet."""
+    await backend.told_to_leave()
+    logger.warning("Ray ends this node: its rooms go elsewhere")
+    with contextlib.suppress(Unavailable):
+        await backend.drain()
+
+
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     from actors.bots.guest import invite
     from actors.following import Seed
@@ -240,7 +251,9 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     taken = asyncio.create_task(membership.run())
     waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
     ends = [taken, *(asyncio.create_task(each) for each in waits)]
+    leaving = asyncio.create_task(_leave_when_told(backend))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
     if not asked.is_set() and not taken.done():
         # The rooms may well be alive; whoever starts us again finds them, unless the
         # Ray is ours to replace: then the supervisor does that.
