@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from actors.host import Host
 from actors.host_settings import HostSettings
-from cfmessenger.link.namespace import Address, Described
+from cfmessenger.link.namespace import Address, Described, Status
 from cfmessenger.placement import Mode, Placement
 
 ANY = "*"
@@ -82,6 +82,12 @@ class LocalNamespace:
         return [host for host, _ in self._hosts.values()]
 
     async def ping(self) -> bool:
+        return True
+
+    async def status(self) -> Status:
+        return Status()
+
+    async def stored(self) -> bool:
         return True
 
     async def wakes(self) -> None:

@@ -38,7 +38,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.ids import is_room
-from cfmessenger.link.namespace import Address, Described
+from cfmessenger.link.namespace import Address, Described, Status
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.settings import ROOM_BYTES
 from cfmessenger.storage.generation import Generation
@@ -109,7 +109,8 @@ class RayNamespace:
         self._grows = grows
         self._seed = seed or Seed()
         clock = Clock()
-        self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
+        self._log = ValkeyLog(settings.valkey_url, 0, clock)
+        self._generation = Generation(self._log)
         self._upkeep = Upkeep(self, self._generation, clock)
         self._following = Following(self._generation, self._seed, self._upkeep.news.set)
         self._flights = Flights[Address]()  # `_resolve`, by actor
@@ -350,6 +351,13 @@ class RayNamespace:
             elif call.exception() is None:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)
+
+    async def status(self) -> Status:
+        return Status()
+
+    async def stored(self) -> bool:
+        await self._log.writable()
+        return True
 
     async def ping(self) -> bool:
         """Whether Ray's control store answers; one call for all who ask meanwhile."""

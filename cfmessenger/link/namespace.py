@@ -9,15 +9,20 @@ be stale by the time it is used, so callers resolve again when a link breaks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
+from cfmessenger.errors import Unavailable
 from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
 MOVED = "moved"
+PAGE = 1000
+"""Rows of a description in one answer, which must stay below `calls.MAX_FRAME`."""
+
+NodeState = Literal["up", "draining", "suspect", "lost"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -59,6 +64,28 @@ class Described(msgspec.Struct, frozen=True):
     node: str = ""  # where it lives; empty: nobody said
 
 
+class NodeStatus(msgspec.Struct, frozen=True):
+    """One machine of the cluster. `address`: where its namespace server is reached."""
+
+    id: str
+    host: str
+    role: str
+    state: NodeState
+    actors: int = 0
+    rooms: int = 0
+    address: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The cluster, for people. `owner`: whose its storage is; `storage`: what that
+    says of itself; `generation`: the placement's number."""
+
+    nodes: list[NodeStatus] = []
+    owner: str = ""
+    generation: int = 0
+    storage: str = ""
+
+
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
@@ -77,7 +104,13 @@ class Namespace(Protocol):
         """End this very actor, if it is hung; never one that replaced it."""
 
     async def describe(self) -> list[Described]:
-        """What is awake now."""
+        """What is awake now, by name."""
+
+    async def status(self) -> Status:
+        """The cluster as it is now."""
+
+    async def stored(self) -> bool:
+        """Whether storage would take an append of the namespace's."""
 
     async def ping(self) -> bool:
         """Whether names can be resolved now."""
@@ -143,8 +176,28 @@ class NamespaceClient:
         return msgspec.msgpack.decode(raw, type=bool)
 
     async def describe(self) -> list[Described]:
-        raw = await self._call("describe", [], RESOLVE_TIMEOUT_S)
+        """As the port says, however many they are; from an older server what fits into
+        one answer."""
+        try:
+            found = page = await self._rows("", str(PAGE))
+        except Unavailable:
+            return await self._rows()
+        while page:
+            page = await self._rows(found[-1].name, str(PAGE))
+            found = found + page
+        return found
+
+    async def _rows(self, *args: str) -> list[Described]:
+        raw = await self._call("describe", [*args], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=list[Described])
+
+    async def status(self) -> Status:
+        raw = await self._call("status", [], RESOLVE_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=Status)
+
+    async def stored(self) -> bool:
+        raw = await self._call("storage", [], 2.0)
+        return msgspec.msgpack.decode(raw, type=bool)
 
     async def ping(self) -> bool:
         """Whether the namespace server, and the Ray behind it, answer."""

@@ -143,6 +143,9 @@ class Names:
     async def wakes(self) -> None:
         """Nobody asks."""
 
+    async def stored(self) -> bool:
+        return True
+
     async def ping(self) -> bool:
         return True
 

@@ -47,7 +47,6 @@ async def test_a_stream_may_be_a_unix_socket_or_tcp(url: str) -> None:
 async def test_every_verb_says_what_it_wants(
     client: NamespaceClient, script: Script
 ) -> None:
-    described = [Described("room:a", "dedicated", 9, 1, 2, 3)]
     calls = [
         (client.resolve("room:a", "uk"), ("resolve", ["room:a", "uk"]), HERE),
         (client.resolve("room:a"), ("resolve", ["room:a", None]), HERE),
@@ -67,7 +66,7 @@ async def test_every_verb_says_what_it_wants(
             HERE,
         ),
         (client.kill("room:a", "ff"), ("kill", ["room:a", "ff"]), True),
-        (client.describe(), ("describe", []), described),
+        (client.stored(), ("storage", []), True),
         (client.ping(), ("ping", []), False),
     ]
     for call, (verb, args), result in calls:
@@ -99,6 +98,20 @@ async def test_a_server_of_before_answers_and_takes_no_notice(
         }
         writer.write(answer(request, before))
         assert await asking == HERE
+
+
+async def test_a_server_of_before_describes_what_it_can(
+    client: NamespaceClient, script: Script
+) -> None:
+    described = [Described("room:a", "dedicated", 9, 1, 2, 3)]
+    asking = asyncio.create_task(client.describe())
+    request, writer = await script.requests.get()
+    assert (request.verb, request.args) == ("describe", ["", "1000"])
+    writer.write(answer(request, None, "UNAVAILABLE"))
+    request, writer = await script.requests.get()
+    assert (request.verb, request.args) == ("describe", [])
+    writer.write(answer(request, described))
+    assert await asking == described
 
 
 async def test_answers_may_come_in_any_order(

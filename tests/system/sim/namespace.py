@@ -234,6 +234,9 @@ class FakeNamespace:
     async def wakes(self) -> None:
         """Nobody asks."""
 
+    async def stored(self) -> bool:
+        raise Unavailable
+
     async def ping(self) -> bool:
         if self.away:
             raise Unavailable
