@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from actors.host import Host
 from actors.host_settings import HostSettings
-from cfmessenger.link.namespace import Address, Described, Status
+from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 
 ANY = "*"
@@ -84,11 +84,11 @@ class LocalNamespace:
     async def ping(self) -> bool:
         return True
 
-    async def status(self) -> Status:
-        return Status()
-
     async def stored(self) -> bool:
         return True
+
+    async def drain(self) -> int:
+        return 0  # nobody else could take what lives here
 
     async def wakes(self) -> None:
         """They do, as long as this process lives."""

@@ -75,6 +75,7 @@ class NamespaceServer:
         # By name, `moved` and `lost`: many gateways ask for one room at once.
         self._resolving = Flights[Address]()
         self._storing = Flights[bool]()
+        self._draining = Flights[int]()
         self._rows: list[Described] = []  # the last description
         self._described_at = -math.inf  # when it was asked for
 
@@ -150,10 +151,10 @@ class NamespaceServer:
                 return await self._page("", sys.maxsize)
             case "describe", [str(after), str(limit)]:
                 return await self._page(after, min(_number("limit", limit), PAGE))
-            case "status", []:
-                return await self._backend.status()
             case "storage", []:
                 return await self._storing.join("storage", self._backend.stored)
+            case "drain", []:
+                return await self._draining.join("drain", self._backend.drain)
             case "alive", []:
                 return True
             case "ping", []:

@@ -38,7 +38,7 @@ from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.ids import is_room
-from cfmessenger.link.namespace import Address, Described, Status
+from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.settings import ROOM_BYTES
 from cfmessenger.storage.generation import Generation
@@ -351,9 +351,6 @@ class RayNamespace:
             elif call.exception() is None:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)
-
-    async def status(self) -> Status:
-        return Status()
 
     async def stored(self) -> bool:
         await self._log.writable()

@@ -185,7 +185,7 @@ def namespace() -> None:
 
 
 async def _leave_when_told(backend: RayNamespace) -> None:
-    """Whoever ends Ray's nodes need not know of us. The process goes with its raylet."""
+    """Whoever ends Ray's nodes need not know of us; we go with the raylet."""
     await backend.told_to_leave()
     logger.warning("Ray ends this node: its rooms go elsewhere")
     with contextlib.suppress(Unavailable):

@@ -9,7 +9,7 @@ be stale by the time it is used, so callers resolve again when a link breaks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,11 +18,10 @@ from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
 
 RESOLVE_TIMEOUT_S = 10.0
+DRAIN_TIMEOUT_S = 60.0
 MOVED = "moved"
 PAGE = 1000
 """Rows of a description in one answer, which must stay below `calls.MAX_FRAME`."""
-
-NodeState = Literal["up", "draining", "suspect", "lost"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -64,28 +63,6 @@ class Described(msgspec.Struct, frozen=True):
     node: str = ""  # where it lives; empty: nobody said
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
-    """One machine of the cluster. `address`: where its namespace server is reached."""
-
-    id: str
-    host: str
-    role: str
-    state: NodeState
-    actors: int = 0
-    rooms: int = 0
-    address: str = ""
-
-
-class Status(msgspec.Struct, frozen=True):
-    """The cluster, for people. `owner`: whose its storage is; `storage`: what that
-    says of itself; `generation`: the placement's number."""
-
-    nodes: list[NodeStatus] = []
-    owner: str = ""
-    generation: int = 0
-    storage: str = ""
-
-
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
@@ -106,11 +83,12 @@ class Namespace(Protocol):
     async def describe(self) -> list[Described]:
         """What is awake now, by name."""
 
-    async def status(self) -> Status:
-        """The cluster as it is now."""
-
     async def stored(self) -> bool:
         """Whether storage would take an append of the namespace's."""
+
+    async def drain(self) -> int:
+        """Have the objects of the server's node go to sleep, and none come there; how
+        many actors are left."""
 
     async def ping(self) -> bool:
         """Whether names can be resolved now."""
@@ -191,13 +169,13 @@ class NamespaceClient:
         raw = await self._call("describe", [*args], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=list[Described])
 
-    async def status(self) -> Status:
-        raw = await self._call("status", [], RESOLVE_TIMEOUT_S)
-        return msgspec.msgpack.decode(raw, type=Status)
-
     async def stored(self) -> bool:
         raw = await self._call("storage", [], 2.0)
         return msgspec.msgpack.decode(raw, type=bool)
+
+    async def drain(self) -> int:
+        raw = await self._call("drain", [], DRAIN_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=int)
 
     async def ping(self) -> bool:
         """Whether the namespace server, and the Ray behind it, answer."""

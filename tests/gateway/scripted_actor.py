@@ -143,6 +143,9 @@ class Names:
     async def wakes(self) -> None:
         """Nobody asks."""
 
+    async def drain(self) -> int:
+        return 0
+
     async def stored(self) -> bool:
         return True
 

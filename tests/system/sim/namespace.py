@@ -234,6 +234,9 @@ class FakeNamespace:
     async def wakes(self) -> None:
         """Nobody asks."""
 
+    async def drain(self) -> int:
+        return 0
+
     async def stored(self) -> bool:
         raise Unavailable
 
