@@ -1,5 +1,5 @@
 """This node as a member of its cluster: it joins, says each second that it is there,
-knows who else is, and leaves (design.md §6).
+knows who else is, and leaves (design.md §13).
 
 What it knows is some seconds old at most; what it does not know is `Unavailable` and
 changes nothing.

@@ -1,4 +1,4 @@
-"""The nodes on which an actor may be made, and which of them it is (design.md §6).
+"""The nodes on which an actor may be made, and which of them it is (design.md §13).
 
 Those that are members, are not leaving and are not suspected; of these, those of its
 location if there are any; of these, the one that has least.

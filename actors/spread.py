@@ -1,4 +1,4 @@
-"""On which node a new actor is made: the one that has least (design.md §6).
+"""On which node a new actor is made: the one that has least (design.md §13).
 
 Pure. A pool hosts many rooms and stays, so pools are counted for themselves: rooms are
 spread evenly over pools, hence over nodes. All others count alike.

@@ -4,7 +4,7 @@ The pools, all the time, so that no first message waits for a Python to start, a
 one has died; the registry, once, at the start; and the new process of a room that is to
 have its own, one after another. It takes back exceptions whose process is gone, and,
 when the machine is short of memory, the calmest (design.md §4). In a cluster it takes
-this node's share of the pools (design.md §6).
+this node's share of the pools (design.md §13).
 """
 
 from __future__ import annotations

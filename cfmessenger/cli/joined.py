@@ -1,4 +1,4 @@
-"""What a machine knows of the cluster that it is a part of (design.md §6).
+"""What a machine knows of the cluster that it is a part of (design.md §13).
 
 Everything comes out of Valkey: the secret that all machines share, where the head is,
 and under which address this machine is reached. `keep` runs for as long as the machine

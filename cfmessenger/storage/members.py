@@ -1,7 +1,7 @@
 """The cluster, as its machines tell each other of it: who owns it, who is there.
 
 Everything is a lease in Valkey, said again each second and void soon after the last
-time, so nothing has to be tidied up after a machine that is gone (design.md §6).
+time, so nothing has to be tidied up after a machine that is gone (design.md §13).
 Whoever reads it may act on what is some seconds old: the epoch of each object is what
 makes that safe.
 """
