@@ -36,7 +36,7 @@ class LocalNamespace:
         self._making = asyncio.Lock()  # while a host is made, or all are closed
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         async with self._making:
             actor = self._actor_of(name)
@@ -83,6 +83,12 @@ class LocalNamespace:
 
     async def ping(self) -> bool:
         return True
+
+    async def stored(self) -> bool:
+        return True
+
+    async def drain(self) -> int:
+        return 0  # nobody else could take what lives here
 
     async def wakes(self) -> None:
         """They do, as long as this process lives."""

@@ -1,4 +1,4 @@
-"""Where an object wants to live: its location hint, and what Ray makes of it.
+"""Where an object wants to live: its location hint, and the nodes that are there.
 
 A hint is taken at an object's first activation and remembered in Valkey, so that later
 activations use that one whoever asks (design.md §4). It is placement, never
@@ -9,8 +9,7 @@ way round: better nowhere than elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
@@ -37,28 +36,23 @@ class Location:
         self._default = default
         self.strict = strict
 
-    async def options(
-        self, name: str, hint: str | None, regions: Sequence[str | None]
-    ) -> dict[str, Any]:
-        """Ray's options for a new actor; `regions` has each living node's label.
+    async def among(
+        self, name: str, hint: str | None, nodes: Mapping[str, str | None]
+    ) -> list[str]:
+        """Those of these nodes (id → its label) that are in the object's location, or
+        all if none is.
 
         Remembers the hint if it is the object's first. Strict raises `Nowhere` when no
-        node is there, for which Ray would wait for ever and without a word, and
-        `Unavailable` when the hint cannot be read.
+        node is there, and `Unavailable` when the hint cannot be read.
         """
         hint = hint or self._default
-        region = await self._first(name, hint, not self.strict or hint in regions)
-        if region in regions:
-            selector = {"label_selector": {LABEL: region}}
-            if self.strict:
-                return selector
-            if any(each != region for each in regions):
-                others = {"label_selector": {LABEL: f"!{region}"}}
-                return {**selector, "fallback_strategy": [others]}
-        elif self.strict:
+        remember = not self.strict or hint in nodes.values()
+        region = await self._first(name, hint, remember)
+        there = [node for node, label in nodes.items() if label == region]
+        if not there and self.strict:
             logger.warning("%s: no node in %s", name, region)
             raise Nowhere
-        return {}
+        return there or list(nodes)
 
     async def _first(self, name: str, hint: str, remember: bool) -> str:
         key = keys.hint(name)

@@ -10,43 +10,74 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
+import sys
+from bisect import bisect_right
 from functools import partial
+from itertools import islice
 
 import msgspec
 
 from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.link.framing import read_frame
-from cfmessenger.link.namespace import (
+from cfmessenger.link.calls import (
     MAX_FRAME,
-    Address,
     Answer,
-    Namespace,
     Request,
     frame,
     serve_stream,
 )
+from cfmessenger.link.framing import read_frame
+from cfmessenger.link.namespace import MOVED, PAGE, Address, Described, Namespace
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
 
 MAX_CALLS = 1000
 """Calls under way on one connection; a gateway asks once per name, so this is ample."""
+HELLO_S, HELLO_BYTES = 5.0, 4096
+"""For the first call of a connection, which shows the key, and for its frame."""
+MOST_CALLERS = 1000
+"""Open connections. Beyond gateways only people's commands make any."""
+WARN_EVERY_S = 60.0
+PAGE_BYTES = MAX_FRAME - 4096
+ROWS_KEPT_S = 10.0
+"""A description whose first page was asked for; its next pages are of the same look."""
 
 
 class NamespaceServer:
-    """Serves one backend on `unix:<path>` or `tcp://host:port` (which needs a key)."""
+    """Serves one backend on `unix:<path>` or `tcp://host:port` (which needs a key).
 
-    def __init__(self, backend: Namespace, url: str, key: str = "") -> None:
+    Strangers cost little: who does not show the key in its first frame, which is small
+    and soon there, is hung up on, and so is who comes when `most_callers` are there.
+    """
+
+    def __init__(
+        self,
+        backend: Namespace,
+        url: str,
+        key: str = "",
+        *,
+        hello_s: float = HELLO_S,
+        most_callers: int = MOST_CALLERS,
+    ) -> None:
         self._backend = backend
         self._url = url
         self._key = key
+        self._hello_s = hello_s
+        self._most_callers = most_callers
+        self._strangers = _Seldom("%d callers of the namespace had the wrong key")
+        self._refused = _Seldom("%d connections to the namespace were too many")
         self._server: asyncio.Server | None = None  # from `start` on
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
-        # By name and `moved`: many gateways ask for one room at once.
+        # By name, `moved` and `lost`: many gateways ask for one room at once.
         self._resolving = Flights[Address]()
+        self._storing = Flights[bool]()
+        self._draining = Flights[int]()
+        self._rows: list[Described] = []  # the last description
+        self._described_at = -math.inf  # when it was asked for
 
     async def start(self) -> None:
         """Listen. Raises ValueError for an open TCP port without a key."""
@@ -65,23 +96,34 @@ class NamespaceServer:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if len(self._callers) >= self._most_callers:
+            self._refused.happened()
+            writer.close()
+            return
         room = asyncio.Semaphore(MAX_CALLS)
         self._callers.add(writer)
         try:
-            while True:
-                body = await read_frame(reader, MAX_FRAME)
-                request = msgspec.msgpack.decode(body, type=Request)
-                if not hmac.compare_digest(request.key.encode(), self._key.encode()):
-                    logger.warning("a caller of the namespace had the wrong key")
-                    break
+            async with asyncio.timeout(self._hello_s):
+                request = await self._request(reader, HELLO_BYTES)
+            while request is not None:
                 await room.acquire()
                 task = self._answering.begin(self._answer(request, writer))
                 task.add_done_callback(lambda _: room.release())
-        except (EOFError, *UNREADABLE):
+                request = await self._request(reader, MAX_FRAME)
+        except (EOFError, TimeoutError, *UNREADABLE):
             pass
         finally:
             self._callers.discard(writer)
             writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader, most: int) -> Request | None:
+        """The next one; None if it has the wrong key."""
+        body = await read_frame(reader, most)
+        request = msgspec.msgpack.decode(body, type=Request)
+        if hmac.compare_digest(request.key.encode(), self._key.encode()):
+            return request
+        self._strangers.happened()
+        return None
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nothing = msgspec.Raw(msgspec.msgpack.encode(None))
@@ -99,14 +141,22 @@ class NamespaceServer:
 
     async def _call(self, verb: str, args: list[str | None]) -> object:
         match verb, args:
-            case "resolve", [str(name), hint, *moved]:
-                newest = moved == ["moved"]
-                attempt = partial(self._backend.resolve, name, hint, newest)
-                return await self._resolving.join((name, newest), attempt)
+            case "resolve", [str(name), hint, *more]:
+                moved, lost = more[:1] == [MOVED], (more[1:2] or [None])[0] or ""
+                attempt = partial(self._backend.resolve, name, hint, moved, lost)
+                return await self._resolving.join((name, moved, lost), attempt)
             case "kill", [str(actor), str(actor_id)]:
                 return await self._backend.kill(actor, actor_id)
-            case "describe", []:
-                return await self._backend.describe()
+            case "describe", []:  # a client of before knows no pages
+                return await self._page("", sys.maxsize)
+            case "describe", [str(after), str(limit)]:
+                return await self._page(after, min(_number("limit", limit), PAGE))
+            case "storage", []:
+                return await self._storing.join("storage", self._backend.stored)
+            case "drain", []:
+                return await self._draining.join("drain", self._backend.drain)
+            case "alive", []:
+                return True
             case "ping", []:
                 return await self._backend.ping()
             case "wakes", []:
@@ -121,6 +171,41 @@ class NamespaceServer:
             case "unpin", [str(name)]:
                 return await self._backend.unpin(name)
         raise Unavailable(message="The namespace does not know this call.")
+
+    async def _page(self, after: str, limit: int) -> list[Described]:
+        """The first rows above `after`: no more than `limit`, and than fit."""
+        now = asyncio.get_running_loop().time()
+        if not after or now - self._described_at > ROWS_KEPT_S:
+            rows = await self._backend.describe()
+            self._rows, self._described_at = sorted(rows, key=_name), now
+        first, left, page = bisect_right(self._rows, after, key=_name), PAGE_BYTES, []
+        for row in islice(self._rows, first, first + limit):
+            left -= len(msgspec.msgpack.encode(row))
+            if left < 0:
+                break
+            page.append(row)
+        return page
+
+
+class _Seldom:
+    """A warning of what strangers can make happen as often as they like: it comes once
+    in `WARN_EVERY_S` at most, and says how often it would have."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._times = 0  # since it was said
+        self._said_at = -math.inf
+
+    def happened(self) -> None:
+        self._times += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._said_at >= WARN_EVERY_S:
+            logger.warning(self._text, self._times)
+            self._times, self._said_at = 0, now
+
+
+def _name(row: Described) -> str:
+    return row.name
 
 
 def _number(name: str, text: str) -> int:

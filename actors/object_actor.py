@@ -21,6 +21,8 @@ from cfmessenger.memory import settled
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.storage.log import ValkeyLog
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 class ObjectActor:
     """The Ray actor around a host. Its methods are control calls, never messages.
@@ -68,8 +70,9 @@ class ObjectActor:
                 settled()
         if self._host.leaving:
             return b""
-        actor_id = ray.get_runtime_context().get_actor_id() or ""
-        return msgspec.msgpack.encode(self._host.address(actor_id))
+        context = ray.get_runtime_context()
+        found = self._host.address(context.get_actor_id() or "")
+        return _encode(msgspec.structs.replace(found, node=context.get_node_id()))
 
     async def prove(self) -> bytes:
         """As `address`, once storage is seen to take what is written from here."""
@@ -83,7 +86,8 @@ class ObjectActor:
     async def describe(self) -> bytes:
         """What lives here now, as msgpack of a list of `Described`."""
         found = self._host.describe(self._placement) if self._host else []
-        return msgspec.msgpack.encode(found)
+        node = ray.get_runtime_context().get_node_id()
+        return _encode([msgspec.structs.replace(each, node=node) for each in found])
 
     async def place(self, placement: bytes) -> None:
         """Follow a new generation at once; it would be noticed half a second later."""

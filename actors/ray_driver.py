@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import ray
+from ray._private.state import state
 from ray.exceptions import RayError
 
 from actors.object_actor import ObjectActor
@@ -47,10 +48,21 @@ Node = dict[str, Any]
 
 
 class Cluster(NamedTuple):
-    """The living nodes, and the names of the actors that there are."""
+    """The living nodes, the names of the actors that there are, and on which node each
+    is that has started."""
 
     nodes: list[Node]
     names: list[str]
+    where: dict[str, str]
+
+
+class Here(NamedTuple):
+    """Where a driver is: its node's id, the socket of its raylet, and the id of the
+    cluster, which outlives a head that keeps its state."""
+
+    node: str
+    raylet: str
+    cluster: str
 
 
 class _RayWords(io.TextIOBase):
@@ -72,11 +84,13 @@ class RayDriver:
         self._threads = ThreadPoolExecutor(THREADS, "ray")
 
     @staticmethod
-    def connect(address: str) -> None:
-        """Become a driver, on the main thread. Raises `Unavailable`."""
+    def connect(address: str, node: str | None = None) -> None:
+        """Become a driver, on the main thread, of the node with this address (None: of
+        one on this machine that Ray finds). Raises `Unavailable`."""
         try:
             ray.init(
                 address=address,
+                _node_ip_address=node,
                 namespace=RAY_NAMESPACE,
                 log_to_driver=False,
                 configure_logging=False,
@@ -85,6 +99,14 @@ class RayDriver:
             sys.stdout = sys.stderr = _RayWords()
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise Unavailable(message=f"Ray cannot be reached: {error}") from error
+
+    @staticmethod
+    async def here() -> Here:
+        """This process's place in the cluster. Raises `Unavailable`."""
+        try:
+            return await asyncio.to_thread(_here)
+        except (RayError, StopIteration) as error:
+            raise Unavailable(message="Ray does not answer in time.") from error
 
     async def lost(self) -> None:
         """Returns once Ray is gone for good."""
@@ -106,7 +128,15 @@ class RayDriver:
         return await self._run(_nodes, timeout_s)
 
     async def cluster(self) -> Cluster:
-        return await self._run(lambda: Cluster(_nodes(), _names()))
+        return await self._run(lambda: Cluster(_nodes(), _names(), _where()))
+
+    async def where(self) -> dict[str, str]:
+        """On which node each named actor is that has started."""
+        return await self._run(_where)
+
+    async def draining(self) -> set[str]:
+        """The nodes that Ray is about to end."""
+        return await self._run(_draining)
 
     async def sockets(self) -> tuple[str, str]:
         """Where new workers of this node find the raylet, as a URL, and the object
@@ -191,9 +221,37 @@ def _nodes() -> list[Node]:
     return [each for each in nodes if each["Alive"]]
 
 
-def _sockets() -> tuple[str, str]:
+def _where() -> dict[str, str]:
+    names = set(_names())
+    table = state.actor_table(None, actor_state_name="ALIVE").values()
+    return {
+        each["Name"]: each["Address"]["NodeID"]
+        for each in table
+        if each["Name"] in names
+    }
+
+
+def _draining() -> set[str]:
+    return set(state.get_draining_nodes())
+
+
+def _here() -> Here:
+    node = _my_node()
+    worker: Any = ray._private.worker.global_worker
+    return Here(
+        node["NodeID"],
+        node["RayletSocketName"],
+        worker.gcs_client.cluster_id.hex(),
+    )
+
+
+def _my_node() -> Node:
     mine = ray.get_runtime_context().get_node_id()
-    node = next(each for each in _nodes() if each["NodeID"] == mine)
+    return next(each for each in _nodes() if each["NodeID"] == mine)
+
+
+def _sockets() -> tuple[str, str]:
+    node = _my_node()
     raylet, store = node["RayletSocketName"], node["ObjectStoreSocketName"]
     return (f"unix:{raylet}", store) if raylet.startswith("/") else ("", "")
 

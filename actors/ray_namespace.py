@@ -12,16 +12,24 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable
-from typing import Any
 
 import msgspec
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+import psutil  # type: ignore[import-untyped]
+from ray.exceptions import (
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+)
 
+from actors import spread
 from actors.following import Following, Seed
 from actors.host_settings import HostSettings
-from actors.location import LABEL, Location, Nowhere
+from actors.location import Location, Nowhere
+from actors.membership import Membership
+from actors.nodes import Nodes
 from actors.object_actor import ObjectActor, placement_of
 from actors.ray_driver import Node, RayDriver, outcomes
+from actors.raylet import Raylet
 from actors.upkeep import Upkeep
 from actors.wake_proof import WakeProof
 from actors.wake_trial import WakeTrial
@@ -43,6 +51,12 @@ RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 KILL_EVERY_S = 10.0
+ANSWER_S = 1.0
+"""An actor that has not answered by then may be on a node that is gone."""
+DRAINING_EVERY_S = 1.0
+DRAIN_S = 30.0
+AT_ONCE = 20
+"""Actors that end together when the node leaves: their successors start elsewhere."""
 MAX_POOL = 1000
 
 ROOMS_PER_CORE = 101
@@ -60,6 +74,9 @@ class RayNamespace:
     `location` is the hint for objects that nobody gives one; None: hints mean nothing.
     `seed`: what the generation is made of where there is none; None: dedicated rooms.
     `front` is where gateways reach the server before it; empty: there is none.
+    `membership`: this node's in its cluster; None: any node of Ray's will do.
+    `raylet`: this node's; None: `drain` is of all that Ray knows. `grows`: the pool
+    does with the cluster.
     """
 
     def __init__(
@@ -73,6 +90,9 @@ class RayNamespace:
         strict: bool = False,
         seed: Seed | None = None,
         front: str = "",
+        membership: Membership | None = None,
+        raylet: Raylet | None = None,
+        grows: bool = False,
         actor_class: type[ObjectActor] = ObjectActor,
     ) -> None:
         self._settings = settings
@@ -84,10 +104,13 @@ class RayNamespace:
         # Actor → loop time: killed in the last KILL_EVERY_S, or being looked at.
         self._killed: dict[str, float] = {}
         self._pings = Flights[list[str]]()  # while one is under way
-        self._location: Location | None = None
+        self._membership = membership
+        self._raylet = raylet
+        self._grows = grows
         self._seed = seed or Seed()
         clock = Clock()
-        self._generation = Generation(ValkeyLog(settings.valkey_url, 0, clock))
+        self._log = ValkeyLog(settings.valkey_url, 0, clock)
+        self._generation = Generation(self._log)
         self._upkeep = Upkeep(self, self._generation, clock)
         self._following = Following(self._generation, self._seed, self._upkeep.news.set)
         self._flights = Flights[Address]()  # `_resolve`, by actor
@@ -99,19 +122,22 @@ class RayNamespace:
             lambda: (self._settings_of(""), log_level),
         )
         self._proof = WakeProof(trial.look, trial.wake)
+        found = None
         if location is not None:
             log = ValkeyLog(settings.valkey_url, settings.log_length)
-            self._location = Location(log, location, strict)
+            found = Location(log, location, strict)
+        self._nodes = Nodes(found, membership)
 
-    async def lost(self) -> None:
+    async def lost(self, whole: bool = True) -> None:
         """Returns once Ray is gone for good; until then keeps the workers warm and
-        follows the generation."""
+        follows the generation. `whole`: all of Ray is on this machine; else its control
+        store is another's, and may come back."""
         working = [
             asyncio.create_task(each)
             for each in (self._warm.run(), self._following.run(), self._upkeep.run())
         ]
         try:
-            await self._ray.lost()
+            await (self._ray.lost() if whole else asyncio.Event().wait())
         finally:
             for each in working:
                 each.cancel()
@@ -139,10 +165,12 @@ class RayNamespace:
         return made
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
         placement = await (self._following.newest() if moved else self.placement())
+        if lost:
+            await self.kill(placement.actor_of(name), lost)
         try:
             return await self._reach(placement.actor_of(name), hint)
         except _Elsewhere:
@@ -161,6 +189,32 @@ class RayNamespace:
     async def actors(self) -> set[str]:
         """The names that Ray knows. Raises `Unavailable`."""
         return set(await self._ray.names())
+
+    async def even_out(self) -> None:
+        """Take one pool over from a node that has more than its share. Raises
+        `Unavailable`."""
+        member = self._membership
+        if member is None or member.node.state != "up" or not member.steady:
+            return
+        here = member.node.id
+        nodes = [n for n, each in member.nodes.items() if each.state == "up"]
+        pool = spread.uneven(here, nodes, await self._ray.where())
+        if pool is None:
+            return
+        logger.info("%s moves here, to even out", pool)
+        call = await self._ray.call(pool, "drain")
+        if call is not None:
+            await outcomes([call], DESCRIBE_TIMEOUT_S)
+        member.moved()
+
+    async def grow(self, placement: Placement) -> None:
+        """A pool's process for every core of the nodes that have come to stay, unless
+        somebody has said how many. Raises `Unavailable`."""
+        if self._membership is None or not self._grows:
+            return
+        cores = self._membership.cores
+        if cores > placement.size:
+            await self.place(placement.mode, min(cores, MAX_POOL))
 
     async def _resolve(self, name: str, hint: str | None) -> Address:
         """Tries again for `RESOLVE_DEADLINE_S`: for a moment a name may mean an actor
@@ -192,22 +246,37 @@ class RayNamespace:
     async def _find_or_make(self, name: str, hint: str | None) -> bytes:
         found = await self._ray.call(name, "address")
         if found is not None:
-            return await found
-        nodes, names = await self._ray.cluster()
-        self._check_capacity(name, nodes, names)
+            return await self._answer(name, found)
+        cluster = await self._ray.cluster()
+        self._check_capacity(name, cluster.nodes, cluster.names)
         if is_room(name) and (await self._following.newest()).actor_of(name) != name:
             raise _Elsewhere  # it gave its actor back, which is not to be made again
         self._making.add(name)
         try:
-            where = await self._where(name, hint, nodes)
+            node, where = await self._nodes.place(name, hint, cluster)
             with self._warm.creation():
                 settings = self._settings_of(name)
                 made = await self._ray.make(name, where, settings, self._log_level)
-                answer = await made
+                try:
+                    answer = await made
+                except (RayError, asyncio.CancelledError):
+                    self._nodes.failed(node)
+                    raise
                 self._proof.woke()
                 return answer
         finally:
             self._making.discard(name)
+
+    async def _answer(self, name: str, call: asyncio.Future[bytes]) -> bytes:
+        """What the actor says; if it does not, and its node has left the cluster, it is
+        ended: Ray's own verdict may take longer than people wait."""
+        done, _ = await asyncio.wait((call,), timeout=ANSWER_S)
+        if not done:
+            where = (await self._ray.where()).get(name)
+            if where is not None and self._nodes.left(where):
+                logger.warning("%s is on a node that is gone: ended", name)
+                await self._ray.end(name)
+        return await call
 
     def _settings_of(self, actor: str) -> bytes:
         placement = self._following.known or Placement()
@@ -230,20 +299,12 @@ class RayNamespace:
             logger.warning("%s may not wake: %d rooms are awake", name, awake)
             raise Unavailable("AT_CAPACITY", "Too many rooms are awake right now.")
 
-    async def _where(
-        self, name: str, hint: str | None, nodes: list[Node]
-    ) -> dict[str, Any]:
-        if self._location is None:
-            return {}
-        regions = [each["Labels"].get(LABEL) for each in nodes]
-        return await self._location.options(name, hint, regions)
-
     async def _give_up_nowhere(self, name: str, hint: str | None) -> None:
         """An actor that waits for a node of its location must not wait in silence."""
-        if self._location is None or not self._location.strict:
+        if not self._nodes.strict:
             return
         try:
-            await self._where(name, hint, await self._ray.nodes())
+            await self._nodes.place(name, hint, await self._ray.cluster())
         except Nowhere:
             await self._ray.end(name)
             raise
@@ -291,6 +352,10 @@ class RayNamespace:
                 found += msgspec.msgpack.decode(call.result(), type=list[Described])
         return sorted(found, key=lambda each: each.name)
 
+    async def stored(self) -> bool:
+        await self._log.writable()
+        return True
+
     async def ping(self) -> bool:
         """Whether Ray's control store answers; one call for all who ask meanwhile."""
         await self._pings.join("ping", lambda: self._ray.names(PING_TIMEOUT_S))
@@ -300,12 +365,44 @@ class RayNamespace:
         """As the port says; and the first look, when what is kept has started."""
         self._proof.check()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Put every object to sleep, for a shutdown of the whole node."""
-        await outcomes((await self._ray.call_all("drain")).values(), timeout_s)
+    async def told_to_leave(self) -> None:
+        """Returns once Ray is about to end this node."""
+        if self._membership is None:
+            await asyncio.Event().wait()
+            return
+        here = self._membership.node.id
+        while True:
+            with contextlib.suppress(Unavailable):
+                if here in await self._ray.draining():
+                    return
+            await asyncio.sleep(DRAINING_EVERY_S)
+
+    async def drain(self, timeout_s: float = DRAIN_S) -> int:
+        """Put every object of this node to sleep; nothing new comes here. How many
+        actors are left."""
+        if self._membership is not None:
+            await self._membership.leave()
+        if self._raylet is None:
+            calls = await self._ray.call_all("drain")
+            await outcomes(calls.values(), timeout_s)
+            return 0
+        # By signals: it works while Ray's control store is away, too.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while (left := self._raylet.actors()) and loop.time() < end:
+            batch = left[:AT_ONCE]
+            await asyncio.to_thread(_end_in_order, batch, end - loop.time())
+        return len(left)
 
 
 def _room(name: str) -> str:
     if not is_room(name):
         raise Unavailable("VALIDATION_ERROR", "name: a room's, `room:<id>`.")
     return name
+
+
+def _end_in_order(processes: list[psutil.Process], timeout_s: float) -> None:
+    for each in processes:
+        with contextlib.suppress(psutil.Error):
+            each.terminate()
+    psutil.wait_procs(processes, timeout=max(timeout_s, 0.1))

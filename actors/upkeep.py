@@ -3,7 +3,8 @@
 The pools, all the time, so that no first message waits for a Python to start, also when
 one has died; the registry, once, at the start; and the new process of a room that is to
 have its own, one after another. It takes back exceptions whose process is gone, and,
-when the machine is short of memory, the calmest (design.md §4).
+when the machine is short of memory, the calmest (design.md §4). In a cluster it takes
+this node's share of the pools (design.md §13).
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Actors(Protocol):
     async def start(self, actor: str) -> None: ...
     async def actors(self) -> set[str]: ...
     async def wakes(self) -> None: ...
+    async def even_out(self) -> None: ...
+    async def grow(self, placement: Placement) -> None: ...
 
 
 class Upkeep:
@@ -94,6 +97,9 @@ class Upkeep:
         await asyncio.gather(*map(self._actors.start, missing))
         if placement.mode == "auto":
             await self._exceptions(placement, there)
+        if placement.mode != "dedicated" and not missing:
+            await self._actors.grow(placement)
+            await self._actors.even_out()
 
     async def _exceptions(self, placement: Placement, there: set[str]) -> None:
         now, orphans = self._clock.now(), []

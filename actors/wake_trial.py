@@ -13,7 +13,8 @@ from actors.ray_driver import RayDriver, future, outcomes
 from actors.warm_pool import WarmPool
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
-from cfmessenger.link.namespace import Address, open_stream
+from cfmessenger.link.calls import open_stream
+from cfmessenger.link.namespace import Address
 from cfmessenger.storage.log import ValkeyLog
 
 FILL_S = 3.0

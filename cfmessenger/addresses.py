@@ -106,6 +106,13 @@ def valkey_url(text: str) -> str:
     return found
 
 
+def store_url(text: str) -> str:
+    """Where a Valkey is, for Ray; or `none`."""
+    return text if text == "none" else _tcp(text)
+
+
+_tcp = url_of("valkey", "valkeys", "redis", "rediss")
+cluster_url = url_of("tcp", "valkey", "valkeys", "redis", "rediss", "unix")
 http_url = url_of("http", "https")
 database_url = url_of("postgresql", "postgres", "sqlite")
 

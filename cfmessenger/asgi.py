@@ -2,8 +2,8 @@
 cfmessenger.asgi:app`.
 
 The composition root of a gateway process: settings from the environment, the namespace
-server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` with its key
-in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
+server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` or `cluster`
+with their key in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
 (gateway.server.configuration); under a bare uvicorn the application is the same and the
 edge is uvicorn's own, but for sockets: they need
 `--ws gateway.server.websocket_protocol:WebSocket`.
@@ -19,10 +19,11 @@ from starlette.applications import Starlette
 from cfmessenger.accounts.users import Directory
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
-from cfmessenger.environment import SettingsError
+from cfmessenger.environment import SettingsError, variable
 from cfmessenger.link.namespace import Namespace, NamespaceClient
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.members import Finder, Members
 from cfmessenger.storage.valkey import Valkey
 from gateway.api.hub import Data
 from gateway.app import create_app
@@ -30,6 +31,8 @@ from gateway.live.sockets import Sockets
 
 NAMESPACE = "CFMX_NAMESPACE"
 NAMESPACE_KEY = "CFMX_NAMESPACE_KEY"
+CLUSTER = "cluster"
+NODE_ADDRESS = "CFMX_NODE_ADDRESS"
 
 
 def app() -> Starlette:
@@ -41,11 +44,20 @@ def app() -> Starlette:
 
 
 def namespace_from(env: Mapping[str, str]) -> NamespaceClient:
-    """The namespace server that the environment names. Raises `SettingsError`."""
+    """The namespace servers that the environment names, or with `cluster` those that
+    Valkey does. Raises `SettingsError`."""
     url = env.get(NAMESPACE)
     if not url:
         raise SettingsError(f"{NAMESPACE}: a gateway by itself needs it")
-    return NamespaceClient(url, env.get(NAMESPACE_KEY, ""))
+    key = env.get(NAMESPACE_KEY, "")
+    if url != CLUSTER:
+        return NamespaceClient(url, key)
+    valkey = env.get(variable("valkey_url"))
+    if not valkey:
+        raise SettingsError(f"{variable('valkey_url')}: a gateway by itself needs it")
+    return NamespaceClient(
+        Finder(Members(Valkey(valkey)), env.get(NODE_ADDRESS, "")).find, key
+    )
 
 
 def build(settings: Settings, namespace: Namespace) -> Starlette:

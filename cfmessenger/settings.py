@@ -79,7 +79,8 @@ class Rate(msgspec.Struct, frozen=True):
         return f"{self.count}/{self.seconds}" if self.count else "0"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -87,7 +88,7 @@ def _cores() -> int:
 
 def _own_rooms() -> int:
     """Eight a core, in no more than a quarter of the memory."""
-    return min(8 * _cores(), memory().total // 4 // ROOM_BYTES)
+    return min(8 * cores(), memory().total // 4 // ROOM_BYTES)
 
 
 class Settings(
@@ -186,12 +187,44 @@ class Settings(
             section="Actors",
         ),
     ] = None
+    ray_port: Annotated[
+        Port, About("Of the head: where Ray's control store listens.")
+    ] = 6380
+    ray_store_url: Annotated[
+        str | None,
+        About(
+            "A Valkey in which the head keeps what Ray knows; `none`: nowhere.",
+            "CFM_VALKEY_URL",
+            read=addresses.store_url,
+            hides="password",
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        About(
+            "For commands: which one to ask, by its Valkey's URL or tcp://host:port.",
+            "what runs here",
+            read=addresses.cluster_url,
+            hides="password",
+        ),
+    ] = None
+    node_address: Annotated[
+        str | None,
+        About(
+            "IP address of this machine, for the others of its cluster.",
+            "the one that reaches CFM_VALKEY_URL",
+            read=addresses.host,
+        ),
+    ] = None
+    namespace_port: Annotated[
+        Port, About("Of a node: where gateways of other machines ask; 0: any.")
+    ] = 6390
     placement: Annotated[
         Mode, About("`auto`; `dedicated`: a process a room; `pooled`: all share some.")
     ] = "auto"
     pool_size: Annotated[
         Positive, About("Actor processes that rooms share.", "cores")
-    ] = msgspec.field(default_factory=_cores)
+    ] = msgspec.field(default_factory=cores)
     own_rooms: Annotated[
         Count,
         About(

@@ -69,7 +69,7 @@ class RayCluster:
         reads, writes = os.pipe()
         log = self._folder.logs / f"{url.rpartition('/')[2]}.log"
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        command = [sys.executable, "-m", "cfmessenger", "namespace"]
+        command = [sys.executable, "-m", "cfmessenger", "namespace-process"]
         more = {NAMESPACE: url, "CFMX_READY_FD": str(writes)}
         self._spawn(command, env | more, output, writes)
         os.close(writes)

@@ -23,6 +23,14 @@ class _Entry(NamedTuple):
 
 _COMMANDS = {
     "up": _Entry("cfmessenger.cli.up:up", "Start everything on this machine."),
+    "head": _Entry("cfmessenger.cli.up:head", "Be the head of a cluster."),
+    "node": _Entry("cfmessenger.cli.up:node", "Be a node of it: rooms live here."),
+    "gateway": _Entry("cfmessenger.cli.up:gateway", "Be a gateway of it."),
+    "drain": _Entry(
+        "cfmessenger.cli.drain:drain", "Move this node's rooms to other nodes."
+    ),
+    "status": _Entry("cfmessenger.cli.status:status", "Show a cluster's machines."),
+    "doctor": _Entry("cfmessenger.cli.doctor:doctor", "Say what is not as it should."),
     "chat": _Entry("cfmessenger.cli.chat:chat", "Talk in a room or to a person."),
     "rooms": _Entry("cfmessenger.cli.rooms:rooms", "List the rooms that are awake."),
     "placement": _Entry(
@@ -32,9 +40,9 @@ _COMMANDS = {
         "cfmessenger.cli.bots:bots", "Show the bots, or switch them off and on."
     ),
     "load": _Entry("cfmessenger.cli.load:load", "Make load on it, and check it."),
-    # Processes which `up` starts and supervises.
-    "gateway": _Entry("cfmessenger.cli.serve:gateway", "", hidden=True),
-    "namespace": _Entry("cfmessenger.cli.serve:namespace", "", hidden=True),
+    # Processes which these start and supervise.
+    "gateway-process": _Entry("cfmessenger.cli.serve:gateway", "", hidden=True),
+    "namespace-process": _Entry("cfmessenger.cli.serve:namespace", "", hidden=True),
 }
 
 

@@ -58,7 +58,9 @@ class Today(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("switch", required=False, type=click.Choice(["on", "off"]))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a persona.")
-@with_settings("data_dir", "valkey_url", "users", "bots_active", "bot_quota_day")
+@with_settings(
+    "data_dir", "cluster", "valkey_url", "users", "bots_active", "bot_quota_day"
+)
 def bots(
     settings: Settings, switch: Literal["on", "off"] | None, as_json: bool
 ) -> None:

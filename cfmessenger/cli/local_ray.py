@@ -1,20 +1,24 @@
-"""The Ray node that `up` runs when no cluster was named (design.md §2, §5).
+"""The Ray node that this machine runs: `up` its whole Ray, `head` and `node` their part
+of a cluster's (design.md §2, §5, §6).
 
 Owns how Ray is started and stopped: its own command line as a child, never `import ray`
 and never `ray stop`, which kills by name. What the product does not use is off: the
 dashboard's server, the autoscaler, the log monitor, usage statistics, metrics, task
-events. Everything listens on loopback, and even there only with a token.
+events. With `up` everything listens on loopback; whoever comes needs a token.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from cfmessenger.cli.runtime import DataFolder, open_log, private_folder, told
 from cfmessenger.cli.service import Launch, Service
@@ -52,10 +56,15 @@ def without_ray(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith(_RAY)}
 
 
+_STORE_PASSWORD = "CFMX_STORE_PASSWORD"
+
 # Where grpc can be imported, `ray start` also starts the Ray Client's server, on a
 # fixed port, and has no switch against it. Ray itself does without that package.
+# And a password given as an argument is put there where `ps` does not see it.
 _COMMAND = (
-    "import sys; sys.modules['grpc'] = None; "
+    "import os, sys; sys.modules['grpc'] = None; "
+    f"secret = os.environ.pop('{_STORE_PASSWORD}', ''); "
+    "sys.argv += ['--redis-password=' + secret] if secret else []; "
     "from ray.scripts.scripts import main; main()"
 )
 
@@ -84,8 +93,26 @@ _NODE_ENV = {
 }
 
 
+class Place(NamedTuple):
+    """This machine's part in a Ray of several.
+
+    `address`: under which the others reach it. `head`: where the control store is,
+    asked anew before each start; None: here, on `port`, and what it knows is kept at
+    `store` (a Valkey's URL; None: nowhere). `secret`: what all machines share.
+    """
+
+    address: str
+    secret: str
+    head: Callable[[], str] | None = None
+    port: int = 0
+    store: str | None = None
+
+
 class LocalRay:
-    """One head node for this machine, with its files in the runtime folder."""
+    """One node on this machine, with its files in the runtime folder.
+
+    `place` None: it is the whole Ray, and on loopback.
+    """
 
     def __init__(
         self,
@@ -93,23 +120,26 @@ class LocalRay:
         runtime: Path,
         warm_workers: int,
         env: Mapping[str, str],
+        place: Place | None = None,
     ) -> None:
+        self._place = place
         self._runtime = runtime
         self._folder = runtime / "ray"
         self._session_logs = self._folder / "session_latest" / "logs"
         self._logs = data.logs / "ray"  # while it runs a link to the above
         self._log = data.logs / "ray.log"  # what its command says
-        self._token = data.secret("ray.token")
+        self._token = data.secret("ray.token") if place is None else None
         self._warm_workers = warm_workers
         self._env = env
 
     @property
     def driver_env(self) -> dict[str, str]:
         """What a process needs to connect to it, besides the address."""
-        return {
-            "RAY_AUTH_MODE": "token",
+        env = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+        if self._place is not None:
+            return env | {"RAY_AUTH_TOKEN": _token(self._place.secret)}
+        return env | {
             "RAY_AUTH_TOKEN_PATH": str(self._token),
-            "RAY_USAGE_STATS_ENABLED": "0",
             # The switch's name is about other systems; what it does is keep every
             # listener and address of Ray on 127.0.0.1.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -185,6 +215,8 @@ class LocalRay:
             if not name.startswith(PREFIX)
         }
         env |= _NODE_ENV | self.driver_env
+        if self._place is not None and self._place.store is not None:
+            env |= _kept_at(self._place.store)
         env["RAY_preload_python_modules"] = PRELOADED
         # As many workers at once as are kept warm, not as many as there are cores.
         env["RAY_worker_maximum_startup_concurrency"] = str(startup)
@@ -199,16 +231,12 @@ class LocalRay:
 
     def _flags(self) -> list[str]:
         return [
-            "--head",
+            *self._part(),
             "--block",
-            "--port=0",
-            "--dashboard-port=0",
             "--dashboard-agent-listen-port=0",
             "--min-worker-port=0",
             "--max-worker-port=0",
-            "--include-dashboard=false",
             "--include-log-monitor=false",
-            "--no-monitor",
             "--disable-usage-stats",
             # Logical: how many idle workers are started and kept. Rooms reserve none.
             f"--num-cpus={self._warm_workers}",
@@ -216,6 +244,17 @@ class LocalRay:
             *self._labels(),
             f"--temp-dir={self._folder}",
         ]
+
+    def _part(self) -> list[str]:
+        """Head or not, and where it listens."""
+        head = ["--head", "--dashboard-port=0", "--include-dashboard=false"]
+        head += ["--no-monitor"]
+        if self._place is None:
+            return [*head, "--port=0"]
+        mine = f"--node-ip-address={self._place.address}"
+        if self._place.head is None:
+            return [*head, mine, f"--port={self._place.port}"]
+        return [mine, f"--address={self._place.head()}"]
 
     def _labels(self) -> list[str]:
         """This node is where its objects want to live, as far as Ray can spell it."""
@@ -252,3 +291,19 @@ class LocalRay:
             return ""
         said = [line.strip() for line in lines if line.strip()]
         return f"{said[-1][:300]} (see {self._log})" if code > 0 and said else ""
+
+
+def _token(secret: str) -> str:
+    """Ray's, made of the cluster's secret, which it does not give away."""
+    return hmac.digest(secret.encode(), b"ray", "sha256").hex()
+
+
+def _kept_at(url: str) -> dict[str, str]:
+    """What makes a control store keep in a Valkey what it knows."""
+    parts = urlsplit(url)
+    scheme = "rediss://" if parts.scheme in ("valkeys", "rediss") else ""
+    return {
+        "RAY_REDIS_ADDRESS": f"{scheme}{parts.hostname}:{parts.port or 6379}",
+        "RAY_external_storage_namespace": "cfm",
+        **({_STORE_PASSWORD: unquote(parts.password)} if parts.password else {}),
+    }

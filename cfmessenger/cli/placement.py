@@ -9,7 +9,7 @@ import time
 import click
 
 from cfmessenger.cli.flags import with_settings
-from cfmessenger.cli.running import namespace_at
+from cfmessenger.cli.running import namespace_of
 from cfmessenger.cli.tables import age, percent, show
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import parse_room_id, room_id_of, room_name
@@ -24,7 +24,7 @@ _ACTS = (*MODES, "pin", "unpin")
 @click.argument("act", required=False, type=click.Choice(_ACTS))
 @click.argument("room", required=False)
 @click.option("--size", type=click.IntRange(1, 1000), help="Actors of the pool.")
-@with_settings("data_dir", "pool_size")
+@with_settings("data_dir", "cluster", "pool_size")
 def placement(
     settings: Settings, act: str | None, room: str | None, size: int | None
 ) -> None:
@@ -50,7 +50,7 @@ def placement(
 
 
 async def _act(settings: Settings, act: str | None, room: str, size: int) -> None:
-    client = NamespaceClient(namespace_at(settings))
+    client = await namespace_of(settings)
     try:
         match act:
             case None:

@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from cfmessenger.cli.flags import with_settings
-from cfmessenger.cli.running import namespace_at
+from cfmessenger.cli.running import namespace_of
 from cfmessenger.cli.tables import age, percent, show
 from cfmessenger.errors import Unavailable
-from cfmessenger.link.namespace import Described, NamespaceClient
+from cfmessenger.link.namespace import Described
 from cfmessenger.settings import Settings
 
 _COLUMNS = (
@@ -24,7 +24,7 @@ _COLUMNS = (
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@with_settings("data_dir")
+@with_settings("data_dir", "cluster")
 def rooms(settings: Settings, as_json: bool) -> None:
     """List the rooms that are awake, and the presence registry.
 
@@ -54,7 +54,7 @@ def _row(each: Described, now: float) -> tuple[object, ...]:
 
 
 async def _describe(settings: Settings) -> list[Described]:
-    client = NamespaceClient(namespace_at(settings))
+    client = await namespace_of(settings)
     try:
         return await client.describe()
     finally:

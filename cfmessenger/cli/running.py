@@ -1,43 +1,74 @@
-"""How a command finds the messenger that runs on this machine.
+"""How a command finds the messenger: the one that runs on this machine, or a cluster.
 
-Owns the names of what `up` leaves in its runtime folder for other commands, and what is
-said when nothing is there. Must not start anything.
+Owns the names of what a start leaves in its runtime folder for other commands, what
+`--cluster` means, and what is said when nothing is there. Must not start anything.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 from pathlib import Path
 
 from cfmessenger.cli.flags import settings_or_exit
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.settings import Settings
+from cfmessenger.storage.members import Finder, Members
+from cfmessenger.storage.valkey import Valkey
 
 SERVER_FILE = "server.url"
 VALKEY_FILE = "valkey.url"
 NAMESPACE_SOCKET = "namespace.sock"
+NAMESPACE_KEY = "CFMX_NAMESPACE_KEY"
+
+FOLDERS = ("", "node", "gateway", "head")
+"""Below the data folder: `up`'s, and the roles', which may share a machine."""
+
+
+async def namespace_of(settings: Settings) -> NamespaceClient:
+    """A client of the cluster that `--cluster` names, by one of its servers or by its
+    Valkey; else of the messenger or the node on the data folder; else of the cluster of
+    `CFM_VALKEY_URL`. Raises `Unavailable` if there is none."""
+    url = settings.cluster
+    if url is not None and url.startswith("tcp://"):
+        key = os.environ.get(NAMESPACE_KEY, "")
+        if not key:
+            raise Unavailable(message=f"{NAMESPACE_KEY}: a server by TCP needs its key")
+        return NamespaceClient(url, key)
+    if url is None:
+        with contextlib.suppress(Unavailable):
+            return NamespaceClient(namespace_at(settings))
+        url = settings.valkey_url
+    if url is None:
+        raise _nothing(settings)
+    members = Members(Valkey(url))
+    secret = await members.secret()
+    return NamespaceClient(Finder(members).find, namespace_key(secret))
 
 
 def namespace_at(settings: Settings) -> str:
     """Address of the namespace server of the messenger on the data folder. Raises
     `Unavailable` if none runs there."""
-    socket = _runtime(settings) / NAMESPACE_SOCKET
-    if not socket.exists():
-        raise _nothing(settings)
-    return f"unix:{socket}"
+    for runtime in _runtimes(settings):
+        if (socket := runtime / NAMESPACE_SOCKET).exists():
+            return f"unix:{socket}"
+    raise _nothing(settings)
 
 
 def valkey_of(settings: Settings) -> str:
-    """The Valkey of these settings, or the embedded one of the messenger on the data
-    folder. Raises `Unavailable` if none runs there."""
+    """The Valkey of the cluster that is named, or of these settings, or the embedded
+    one of the messenger on the data folder. Raises `Unavailable` if none runs there."""
+    if settings.cluster is not None and not settings.cluster.startswith("tcp://"):
+        return settings.cluster
     if settings.valkey_url is not None:
         return settings.valkey_url
-    try:
-        return (_runtime(settings) / VALKEY_FILE).read_text().strip()
-    except OSError:
-        raise _nothing(settings) from None
+    for runtime in _runtimes(settings):
+        with contextlib.suppress(OSError):
+            return (runtime / VALKEY_FILE).read_text().strip()
+    raise _nothing(settings)
 
 
 def server_url() -> str:
@@ -45,8 +76,9 @@ def server_url() -> str:
     listens; else where one would."""
     settings = settings_or_exit()
     if not (os.environ.get("CFM_HOST") or os.environ.get("CFM_PORT")):
-        with contextlib.suppress(OSError):
-            return (_runtime(settings) / SERVER_FILE).read_text().strip()
+        for runtime in _runtimes(settings):
+            with contextlib.suppress(OSError):
+                return (runtime / SERVER_FILE).read_text().strip()
     return url_of(settings.host, settings.port)
 
 
@@ -56,9 +88,17 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _runtime(settings: Settings) -> Path:
-    return RuntimeFolder(settings.data_dir).path
+def namespace_key(secret: str) -> str:
+    """What gateways show to namespace servers; made of the cluster's secret."""
+    return hmac.digest(secret.encode(), b"namespace", "sha256").hex()
+
+
+def _runtimes(settings: Settings) -> list[Path]:
+    return [RuntimeFolder(settings.data_dir / each).path for each in FOLDERS]
 
 
 def _nothing(settings: Settings) -> Unavailable:
-    return Unavailable(message=f"No messenger runs on {settings.data_dir}.")
+    return Unavailable(
+        message=f"No messenger runs on {settings.data_dir}; --cluster names one "
+        "elsewhere, by its Valkey's URL."
+    )

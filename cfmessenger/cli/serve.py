@@ -1,5 +1,4 @@
-"""`cfmessenger gateway` and `cfmessenger namespace`: the processes that `up`
-supervises.
+"""`cfmessenger gateway-process` and `namespace-process`: what the roles supervise.
 
 Each tells `up` that it is ready, that it lives and why it cannot go on (cli/voice.py),
 and ends in good order on SIGTERM: a gateway turns new sockets away, closes its own in
@@ -18,7 +17,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import uvicorn
@@ -27,6 +26,7 @@ from starlette.applications import Starlette
 
 from cfmessenger import asgi, log_format, memory
 from cfmessenger.cli import world
+from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
 from cfmessenger.cli.service import EXIT_LOST
@@ -34,15 +34,20 @@ from cfmessenger.cli.voice import Voice
 from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
-from cfmessenger.settings import Settings
-from cfmessenger.storage.valkey import TooOld
+from cfmessenger.settings import Settings, cores
+from cfmessenger.storage.members import Holder, Members, Node
+from cfmessenger.storage.valkey import TooOld, Valkey
 from gateway.api.rooms import PUBLIC_ROOMS
 from gateway.live.sockets import Sockets
 from gateway.server.configuration import server_config
 from gateway.server.door import raise_file_limit
 
+if TYPE_CHECKING:
+    from actors.ray_namespace import RayNamespace
+
 logger = logging.getLogger("cfmessenger.namespace")
 
+POOL_SIZE = "CFMX_POOL_SIZE"
 CONNECT_S = 20.0
 SILENT = "Ray does not answer"
 
@@ -166,7 +171,7 @@ def namespace() -> None:
     patience.start()
     try:
         # On the main thread, before our own signal handlers: Ray sets its own.
-        RayDriver.connect(address)
+        RayDriver.connect(address, os.environ.get("CFMX_NODE_ADDRESS"))
         patience.cancel()
         asyncio.run(_serve_namespace(settings, url, voice))
     except SettingsError as error:
@@ -180,17 +185,41 @@ def namespace() -> None:
         _give_up(voice, f"{type(error).__name__}: {error}")
 
 
+async def _leave_when_told(backend: RayNamespace) -> None:
+    """Whoever ends Ray's nodes need not know of us; we go with the raylet."""
+    await backend.told_to_leave()
+    logger.warning("Ray ends this node: its rooms go elsewhere")
+    with contextlib.suppress(Unavailable):
+        await backend.drain()
+
+
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     from actors.bots.guest import invite
     from actors.following import Seed
     from actors.host_settings import HostSettings
+    from actors.membership import Disagreement, Membership, Owned
     from actors.namespace_server import NamespaceServer
+    from actors.ray_driver import RayDriver
     from actors.ray_namespace import RayNamespace
+    from actors.raylet import Raylet
 
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    here = await RayDriver.here()
+    raylet = Raylet(here.raylet)
+    public = os.environ.get("CFMX_NAMESPACE_TCP", "")
+    membership = Membership(
+        Members(Valkey(settings.valkey_url or "")),
+        Holder(os.environ.get("CFMX_OWNER") or here.cluster, socket.gethostname()),
+        Node(here.node, socket.gethostname(), public, cores=cores()),
+        agreed(settings),
+    )
+    try:
+        await membership.join(bool(os.environ.get("CFMX_TAKE_OVER")))
+    except (Owned, Disagreement) as error:
+        _give_up(voice, str(error), EXIT_SETTINGS)
     backend = RayNamespace(
         HostSettings.of(settings, invite(settings)),
         settings.log_level,
@@ -205,21 +234,38 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             tuple(map(room_name, PUBLIC_ROOMS)),
         ),
         front=url,
+        membership=membership,
+        raylet=raylet,
+        grows=bool(public) and not os.environ.get(POOL_SIZE),
     )
-    server = NamespaceServer(backend, url, os.environ.get(asgi.NAMESPACE_KEY, ""))
+    key = os.environ.get(asgi.NAMESPACE_KEY, "")
+    # Whoever may open the Unix socket needs no key.
+    servers = [NamespaceServer(backend, url, "" if public else key)]
+    if public:
+        servers.append(NamespaceServer(backend, public, key))
     if url.startswith("unix:"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))
-    await server.start()
+    for server in servers:
+        await server.start()
     living = asyncio.create_task(voice.live())
-    ends = [asyncio.create_task(each) for each in (asked.wait(), backend.lost())]
+    taken = asyncio.create_task(membership.run())
+    waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
+    ends = [taken, *(asyncio.create_task(each) for each in waits)]
+    leaving = asyncio.create_task(_leave_when_told(backend))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if not asked.is_set():
+    leaving.cancel()
+    if not asked.is_set() and not taken.done():
         # The rooms may well be alive; whoever starts us again finds them, unless the
-        # Ray is ours to replace: then `up` does that.
+        # Ray is ours to replace: then the supervisor does that.
+        await membership.gone(alone=False)
         _give_up(voice, SILENT, EXIT_LOST)
-    await server.close()
     with contextlib.suppress(Unavailable):
         await backend.drain(DRAIN_ROOMS_S)
+    for server in servers:
+        await server.close()
+    await membership.gone(alone=len(membership.nodes) <= 1)
+    if taken.done():
+        _give_up(voice, "another cluster uses this Valkey now")
     living.cancel()
     os._exit(0)  # Ray's threads may wait for a control store that is gone

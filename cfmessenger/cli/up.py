@@ -1,72 +1,15 @@
 """`cfmessenger up`: the whole messenger on this machine, one process to start and stop.
 
-Owns which processes there are, what each is told, and the order in which they start and
-stop: Valkey and Ray together, then the namespace server, then the gateways; back the
-same way, with everything gone in ten seconds. Must not serve anything itself. One line
-on stdout when clients can connect; the rest goes to stderr.
+And `head`, `node`, `gateway`: the roles of a cluster of several (docs/cluster.md).
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import secrets
-import shutil
-import signal
-import socket
-import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-
 import click
 
-from cfmessenger import log_format
-from cfmessenger.cli import embedded_valkey, local_ray, world
-from cfmessenger.cli.embedded_valkey import EmbeddedValkey
-from cfmessenger.cli.flags import EXIT_SETTINGS, flags_but, with_settings
-from cfmessenger.cli.local_ray import LocalRay
-from cfmessenger.cli.running import NAMESPACE_SOCKET, SERVER_FILE, url_of
-from cfmessenger.cli.runtime import (
-    MARKER,
-    DataFolder,
-    InUse,
-    Refused,
-    RuntimeFolder,
-    end_leftovers,
-    private_folder,
-    require_linux,
-    told,
-    write_private,
-)
-from cfmessenger.cli.service import Launch, Service
-from cfmessenger.cli.supervisor import StartFailed, Supervisor
-from cfmessenger.cli.world import Absent
-from cfmessenger.environment import SettingsError
+from cfmessenger.cli.flags import flags_but, with_settings
+from cfmessenger.cli.machine import GATEWAY, HEAD, NODE, UP, run_role
 from cfmessenger.settings import Settings
-
-log = logging.getLogger("cfmessenger.up")
-
-NAMESPACE = "namespace"
-LISTEN_FD = "CFMX_LISTEN_FD"
-NAMESPACE_ADDRESS = "CFMX_NAMESPACE"
-RAY_ADDRESS = "CFMX_RAY_ADDRESS"
-GATEWAY_NUMBER = "CFMX_GATEWAY"
-PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
-
-BACKLOG = 2048
-TIDY_S = 60.0
-
-# Seconds after the signal at which each of these is killed if it has not gone by then.
-# The rooms get what the gateways leave, and at least 2 s.
-LONGEST_DRAIN_S = 4.5
-GATEWAYS_GONE_S = 5.0
-NAMESPACE_GONE_S = 7.2
-RAY_GONE_S = 8.8
-VALKEY_GONE_S = 9.5
-
 
 # What somebody who starts it for the first time may want to say; `--help-all` has all.
 _TOLD = (
@@ -74,213 +17,62 @@ _TOLD = (
     *("placement", "hibernate_after", "open_rooms", "users", "bots_active"),
     *("ai_base_url", "ai_model", "log_format", "log_level"),
 )
+_HEAD = ("valkey_url", "node_address", "ray_port", "ray_store_url", "data_dir")
+_NODE = (
+    *("valkey_url", "node_address", "namespace_port", "ray_address", "placement"),
+    *("pool_size", "hibernate_after", "data_dir"),
+)
+_GATEWAY = ("valkey_url", "database_url", "host", "port", "gateways", "data_dir")
+
+_take_over = click.option(
+    "--take-over",
+    is_flag=True,
+    help="Use this Valkey although another cluster does; that one ends.",
+)
 
 
 @click.command()
+@_take_over
 @with_settings(*_TOLD, hidden=flags_but(*_TOLD))
-def up(settings: Settings) -> None:
+def up(settings: Settings, take_over: bool) -> None:
     """Start everything on this machine and keep it running until Ctrl-C.
 
     Starts Valkey and Ray (unless CFM_VALKEY_URL, CFM_RAY_ADDRESS name some), the
     namespace server and the gateways. One per data folder.
     """
-    log_format.configure(settings.log_level, settings.log_format)
-    try:
-        require_linux()
-        with DataFolder(settings.data_dir) as data:
-            asyncio.run(Up(settings, data).run())
-    except (SettingsError, StartFailed, InUse, Refused, Absent) as error:
-        click.echo(f"cfmessenger: {error}", err=True)
-        code = error.code if isinstance(error, StartFailed) else 1
-        sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else code)
-    except OSError as error:
-        log.debug("what could not be done", exc_info=True)
-        click.echo(f"cfmessenger: {told(error)}", err=True)
-        sys.exit(1)
+    run_role(UP, settings, take_over)
 
 
-class Up:
-    """One run of the messenger on a data folder that is locked."""
+@click.command()
+@with_settings(*_HEAD, hidden=flags_but(*_HEAD))
+def head(settings: Settings) -> None:
+    """Be the head of a cluster: Ray's control store. No room lives here.
 
-    def __init__(self, settings: Settings, data: DataFolder) -> None:
-        self._settings = settings
-        self._data = data
-        self._runtime = RuntimeFolder(data.path)
-        self._supervisor = Supervisor()
-        self._valkey: EmbeddedValkey | None = None
-        self._ray: LocalRay | None = None
-        self._gateways = [f"gateway-{n}" for n in range(settings.gateways)]
-        self._metrics = self._runtime.path / "metrics"
-        self._namespace = self._runtime.path / NAMESPACE_SOCKET
-        self._url = ""  # known once it listens
-        self._env = self._common_env()
-
-    async def run(self) -> None:
-        """Start, report, wait for SIGINT or SIGTERM, stop. Raises what up() reports."""
-        began = time.monotonic()
-        await world.check(self._settings)
-        if left := end_leftovers(self._runtime.path):
-            log.warning("ended what an earlier start left: %s", ", ".join(left))
-        with _listen(self._settings.host, self._settings.port) as listener:
-            self._url = url_of(*listener.getsockname()[:2])
-            self._runtime.open()
-            stopping = _on_signals(self._supervisor.kill_all)
-            try:
-                self._share_metrics()
-                self._supervisor.open()
-                self._start(listener)
-                ready = asyncio.ensure_future(self._supervisor.ready())
-                await asyncio.wait(
-                    (ready, stopping), return_when=asyncio.FIRST_COMPLETED
-                )
-                if ready.done():
-                    ready.result()
-                    log.info("started in %.1f s", time.monotonic() - began)
-                    click.echo(f"CF Messenger is ready at {self._url}")
-                    await self._tidy_until(stopping)
-                ready.cancel()
-            finally:
-                listener.close()
-                await self._stop()
-                self._runtime.remove()
-
-    def _start(self, listener: socket.socket) -> None:
-        settings, supervisor = self._settings, self._supervisor
-        needs: list[str] = []
-        if settings.valkey_url is None:
-            self._valkey = EmbeddedValkey(
-                self._data, self._runtime.path, settings.fsync
-            )
-            self._env["CFM_VALKEY_URL"] = self._valkey.url
-            # We are the whole system, so each start follows the settings anew.
-            self._env[PLACEMENT_SEED] = secrets.token_hex(8)
-            supervisor.start(self._valkey.service)
-            needs.append(embedded_valkey.NAME)
-        if settings.ray_address is None:
-            self._ray = LocalRay(
-                self._data, self._runtime.path, settings.warm_workers, self._env
-            )
-            supervisor.start(self._ray.service)
-            needs.append(local_ray.NAME)
-        supervisor.start(
-            Service(
-                NAMESPACE,
-                self._launch_namespace,
-                needs=tuple(needs),
-                # A Ray driver does not outlive its cluster.
-                follows=local_ray.NAME if self._ray else None,
-                reached=lambda: os.path.exists(self._namespace),
-            )
-        )
-        for number, name in enumerate(self._gateways):
-            supervisor.start(
-                Service(
-                    name,
-                    partial(self._launch_gateway, listener, number),
-                    needs=(NAMESPACE,),
-                    ended=self._forget_metrics,
-                )
-            )
-
-    async def _tidy_until(self, stopping: asyncio.Future[None]) -> None:
-        while not stopping.done():
-            if self._ray is not None:
-                self._ray.prune_logs()
-            with suppress(OSError):  # deleted meanwhile: the supervisor notices too
-                self._runtime.keep()
-            await asyncio.wait((stopping,), timeout=TIDY_S)
-
-    async def _stop(self) -> None:
-        supervisor, loop = self._supervisor, asyncio.get_running_loop()
-        began = loop.time()
-        log.info("stopping")
-        await supervisor.stop(self._gateways, began + GATEWAYS_GONE_S)
-        await supervisor.stop([NAMESPACE], began + NAMESPACE_GONE_S)
-        await supervisor.stop([local_ray.NAME], began + RAY_GONE_S)
-        await supervisor.stop([embedded_valkey.NAME], began + VALKEY_GONE_S)
-        await supervisor.close()
-        if self._ray is not None:
-            self._ray.keep_logs()
-        log.info("stopped in %.1f s", loop.time() - began)
-
-    def _common_env(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            **self._settings.to_env(),
-            "CFM_DRAIN_S": str(min(self._settings.drain_s, LONGEST_DRAIN_S)),
-            MARKER: str(self._runtime.path),
-            NAMESPACE_ADDRESS: f"unix:{self._namespace}",
-        }
-
-    def _share_metrics(self) -> None:
-        """Lets /metrics of any gateway sum all of them (prometheus-client's way)."""
-        shutil.rmtree(self._metrics, ignore_errors=True)
-        if len(self._gateways) > 1:
-            self._env["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics)
-
-    def _forget_metrics(self, pid: int) -> None:
-        # What mark_process_dead() does, without importing the library here.
-        for gauge in self._metrics.glob(f"gauge_live*_{pid}.db"):
-            gauge.unlink(missing_ok=True)
-
-    def _make_folders(self) -> None:
-        private_folder(self._runtime.path)
-        private_folder(self._metrics)
-        with suppress(OSError):  # a full disk is no reason not to start
-            write_private(self._runtime.path / SERVER_FILE, self._url)
-
-    def _launch_namespace(self) -> Launch:
-        self._make_folders()
-        env = dict(self._env)
-        if self._ray is not None:
-            env = local_ray.without_ray(env) | self._ray.driver_env
-            env[RAY_ADDRESS] = self._ray.address
-        elif self._settings.ray_address is not None:
-            env[RAY_ADDRESS] = self._settings.ray_address
-        return Launch(_ourselves("namespace"), env)
-
-    def _launch_gateway(self, listener: socket.socket, number: int) -> Launch:
-        self._make_folders()
-        fd = listener.fileno()
-        env = {**self._env, LISTEN_FD: str(fd), GATEWAY_NUMBER: str(number)}
-        return Launch(_ourselves("gateway"), env, inherit=(fd,))
+    What it knows is kept in Valkey, so that it may end and start again, here or
+    elsewhere. One per cluster; needs CFM_VALKEY_URL.
+    """
+    run_role(HEAD, settings)
 
 
-def _ourselves(command: str) -> list[str]:
-    return [sys.executable, "-m", "cfmessenger", command]
+@click.command()
+@_take_over
+@with_settings(*_NODE, hidden=flags_but(*_NODE))
+def node(settings: Settings, take_over: bool) -> None:
+    """Be a node of a cluster: rooms live here.
+
+    Starts a Ray node, which joins the head that Valkey names (or CFM_RAY_ADDRESS), and
+    a namespace server. On SIGTERM its rooms go to other nodes first. Needs
+    CFM_VALKEY_URL.
+    """
+    run_role(NODE, settings, take_over)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """The socket every gateway accepts from. Raises `Refused` if it cannot be had."""
-    try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise Refused(f"cannot listen on {host}:{port}: {told(error)}") from None
-    return listener
+@click.command()
+@with_settings(*_GATEWAY, hidden=flags_but(*_GATEWAY))
+def gateway(settings: Settings) -> None:
+    """Serve clients: HTTP and WebSockets, as many gateways as --gateways says.
 
-
-def _on_signals(again: Callable[[], None]) -> asyncio.Future[None]:
-    """Done at the first SIGINT, SIGTERM or SIGHUP; `again` is called at each later."""
-    loop = asyncio.get_running_loop()
-    asked: asyncio.Future[None] = loop.create_future()
-
-    def received() -> None:
-        if asked.done():
-            again()
-        else:
-            asked.set_result(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, received)
-    return asked
+    Finds the nodes in Valkey. Needs CFM_VALKEY_URL, and PostgreSQL in
+    CFM_DATABASE_URL, since every gateway must see the same users and orders.
+    """
+    run_role(GATEWAY, settings)

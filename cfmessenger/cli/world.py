@@ -36,10 +36,11 @@ class Absent(Exception):
     """Something does not answer as it must; the text is the whole sentence."""
 
 
-async def check(settings: Settings) -> None:
-    """Raises `Absent`, or `SettingsError` for a file of theirs that cannot be used."""
+async def check(settings: Settings, whole: bool = True) -> None:
+    """Raises `Absent`, or `SettingsError` for a file of theirs that cannot be used.
+    `whole`: it is to be a messenger by itself."""
     Directory.load(settings.users)
-    if settings.ray_address is None:
+    if whole and settings.ray_address is None:
         _loopback()
     if settings.valkey_url is not None:
         await _valkey("CFM_VALKEY_URL", settings.valkey_url, writes=True)
@@ -48,7 +49,7 @@ async def check(settings: Settings) -> None:
     if settings.ray_address is not None:
         await _listens("CFM_RAY_ADDRESS", settings.ray_address)
     if settings.database_url is not None:
-        await _database(settings)
+        await database(settings)
 
 
 def place(url: str) -> str:
@@ -129,7 +130,8 @@ async def _listens(name: str, address: str) -> None:
         raise Absent(f"{name}: {address} does not answer: {why} ({ADVICE})") from None
 
 
-async def _database(settings: Settings) -> None:
+async def database(settings: Settings) -> None:
+    """Raises `Absent` unless the database answers."""
     store = Store.of(settings)
     try:
         await store.ping()

@@ -1,29 +1,27 @@
 """The namespace: from an object's name to the actor process it lives in.
 
-Owns the port that gateways call and its client; the server is
-`actors.namespace_server`, beside the node's one Ray driver. A name gives an address
-whether or not the object is awake: asking is what wakes it. Every answer may be stale
-by the time it is used, so callers resolve again when a link breaks.
+Owns the port that gateways call and its client (how that reaches a server: `calls`);
+the server is `actors.namespace_server`, beside the node's one Ray driver. A name gives
+an address whether or not the object is awake: asking is what wakes it. Every answer may
+be stale by the time it is used, so callers resolve again when a link breaks.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from cfmessenger.errors import Unavailable
-from cfmessenger.link.framing import framed, read_frame
+from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
-from cfmessenger.wire.complaint import UNREADABLE
 
 RESOLVE_TIMEOUT_S = 10.0
-MAX_FRAME = 2**20
-"""Bytes of one frame; a longer one ends the connection."""
+DRAIN_TIMEOUT_S = 60.0
+MOVED = "moved"
+PAGE = 1000
+"""Rows of a description in one answer, which must stay below `calls.MAX_FRAME`."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -40,6 +38,7 @@ class Address(msgspec.Struct, frozen=True):
     pid: int
     actor: str = ""
     generation: int = 0
+    node: str = ""  # where it lives; empty: nobody said
 
     @property
     def pooled(self) -> bool:
@@ -61,16 +60,19 @@ class Described(msgspec.Struct, frozen=True):
     load: float = 0.0  # share of its process's time, over the last seconds
     why: str = ""  # the reason of a room's exception; empty: it is none
     since: int = 0  # ms since 1970, of `why`
+    node: str = ""  # where it lives; empty: nobody said
 
 
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         """Get or create the actor of this name. `hint`: location, first time only;
-        `moved`: a host has said so, so what is known of the placement is too old.
+        `moved`: a host has said so, so what is known of the placement is too old;
+        `lost`: the id of an actor that could not be linked to, or whose link went
+        silent, which is evidence that it is gone.
 
         Raises `Unavailable` AT_CAPACITY when no more actors may be made.
         """
@@ -79,7 +81,14 @@ class Namespace(Protocol):
         """End this very actor, if it is hung; never one that replaced it."""
 
     async def describe(self) -> list[Described]:
-        """What is awake now."""
+        """What is awake now, by name."""
+
+    async def stored(self) -> bool:
+        """Whether storage would take an append of the namespace's."""
+
+    async def drain(self) -> int:
+        """Have the objects of the server's node go to sleep, and none come there; how
+        many actors are left."""
 
     async def ping(self) -> bool:
         """Whether names can be resolved now."""
@@ -103,50 +112,40 @@ class Namespace(Protocol):
         """Let a room live where its load puts it."""
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True):
-    """One call: `id` comes back in the answer."""
-
-    id: int
-    verb: str
-    args: list[str | None]
-    key: str
-
-
-class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """Its outcome: `error` is a code of errors.py, or None."""
-
-    id: int
-    error: str | None
-    message: str | None
-    result: msgspec.Raw
-
-
-encode = msgspec.msgpack.Encoder().encode
-
-
-def frame(message: Request | Answer) -> bytes:
-    """One message as bytes for the wire. Raises `framing.TooLong`."""
-    return framed(encode(message), MAX_FRAME)
-
-
 class NamespaceClient:
-    """`Namespace` over `unix:<path>` or `tcp://host:port`, one connection, many
-    calls."""
+    """`Namespace` at whichever of several servers answers.
 
-    def __init__(self, url: str, key: str = "") -> None:
-        self._url = url
-        self._key = key
-        self._calls: dict[int, asyncio.Future[Answer]] = {}  # by id, while under way
-        self._next = 0  # the id of the last call
-        # The newest connection and what reads from it, from the first call on.
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._connecting = asyncio.Lock()
+    `find` is asked each time one is to be dialled; `unix:<path>`, `tcp://host:port` or
+    several of them may stand for it. All verbs may be asked twice, and are when a
+    connection breaks: to get or create, or to end what has ended, changes nothing the
+    second time, and a placement that is as it should be begins no new generation.
+    """
+
+    def __init__(
+        self,
+        find: Find | Sequence[str],
+        key: str = "",
+        *,
+        ping_every_s: float = PING_EVERY_S,
+    ) -> None:
+        self._caller = Caller(_finding(find), key, ping_every_s)
+        self._call = self._caller.call
+        self.close = self._caller.close
+
+    @property
+    def unreachable_since(self) -> float | None:
+        """Loop time since when no server answers; None: one does."""
+        return self._caller.unreachable_since
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
-        args = [name, hint, *(["moved"] if moved else [])]
+        # What an older server does not know stands last, and it takes no notice. With
+        # both it does not notice `moved` either, and learns of that by itself.
+        more = [MOVED if moved else None, lost or None]
+        while more and more[-1] is None:
+            more.pop()
+        args = [name, hint, *more]
         raw = await self._call("resolve", args, RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Address)
 
@@ -155,8 +154,28 @@ class NamespaceClient:
         return msgspec.msgpack.decode(raw, type=bool)
 
     async def describe(self) -> list[Described]:
-        raw = await self._call("describe", [], RESOLVE_TIMEOUT_S)
+        """As the port says, however many they are; from an older server what fits into
+        one answer."""
+        try:
+            found = page = await self._rows("", str(PAGE))
+        except Unavailable:
+            return await self._rows()
+        while page:
+            page = await self._rows(found[-1].name, str(PAGE))
+            found = found + page
+        return found
+
+    async def _rows(self, *args: str) -> list[Described]:
+        raw = await self._call("describe", [*args], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=list[Described])
+
+    async def stored(self) -> bool:
+        raw = await self._call("storage", [], 2.0)
+        return msgspec.msgpack.decode(raw, type=bool)
+
+    async def drain(self) -> int:
+        raw = await self._call("drain", [], DRAIN_TIMEOUT_S)
+        return msgspec.msgpack.decode(raw, type=int)
 
     async def ping(self) -> bool:
         """Whether the namespace server, and the Ray behind it, answer."""
@@ -182,77 +201,13 @@ class NamespaceClient:
         raw = await self._call("unpin", [name], RESOLVE_TIMEOUT_S)
         return msgspec.msgpack.decode(raw, type=Placement)
 
-    async def close(self) -> None:
-        """Drop the connection; calls under way fail."""
-        if self._reading is not None:
-            self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
 
-    async def _call(
-        self, verb: str, args: list[str | None], timeout_s: float
-    ) -> msgspec.Raw:
-        try:
-            async with asyncio.timeout(timeout_s):
-                writer = await self._connect()
-                self._next += 1
-                call = self._next
-                future: asyncio.Future[Answer] = (
-                    asyncio.get_running_loop().create_future()
-                )
-                self._calls[call] = future
-                try:
-                    writer.write(frame(Request(call, verb, args, self._key)))
-                    answer = await future
-                finally:
-                    self._calls.pop(call, None)
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(message="The namespace does not answer.") from error
-        if answer.error is not None:
-            raise Unavailable(answer.error, answer.message)
-        return answer.result
+def _finding(find: Find | Sequence[str]) -> Find:
+    if callable(find):
+        return find
+    known = (find,) if isinstance(find, str) else tuple(find)
 
-    async def _connect(self) -> asyncio.StreamWriter:
-        async with self._connecting:
-            if self._writer is None or self._writer.is_closing():
-                reader, self._writer = await open_stream(self._url)
-                self._reading = asyncio.create_task(self._read(reader, self._writer))
-            return self._writer
+    async def found() -> Sequence[str]:
+        return known
 
-    async def _read(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            while True:
-                body = await read_frame(reader, MAX_FRAME)
-                answer = msgspec.msgpack.decode(body, type=Answer)
-                future = self._calls.get(answer.id)
-                if future is not None and not future.done():
-                    future.set_result(answer)
-        except (EOFError, *UNREADABLE):
-            pass
-        finally:
-            writer.close()
-            for future in self._calls.values():
-                if not future.done():
-                    future.set_exception(ConnectionResetError("namespace closed"))
-
-
-async def open_stream(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to `unix:<path>` or `tcp://host:port`. Raises OSError."""
-    if url.startswith("unix:"):
-        return await asyncio.open_unix_connection(url.removeprefix("unix:"))
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
-
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def serve_stream(url: str, handler: Handler) -> asyncio.Server:
-    """Listen on `unix:<path>` or `tcp://host:port`. Raises OSError."""
-    if url.startswith("unix:"):
-        path: Any = url.removeprefix("unix:")
-        return await asyncio.start_unix_server(handler, path)
-    parts = urlsplit(url)
-    return await asyncio.start_server(handler, parts.hostname, parts.port)
+    return found

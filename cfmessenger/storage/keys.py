@@ -19,6 +19,24 @@ OWN_LOADS = "cfm:{placement}:loads"
 """How busy each exception's process is; a field ends with its process, or 10 s after
 it was last said."""
 
+OWNER = "cfm:{cluster}:owner"
+"""The lease of the cluster that uses this Valkey."""
+
+HEAD = "cfm:{cluster}:head"
+"""The lease of the machine with Ray's control store, and its address."""
+
+REJOINING = "cfm:{cluster}:rejoining"
+"""The lease of the node that joins a head which has moved."""
+
+NODES = "cfm:{cluster}:nodes"
+"""The nodes that are there, in fields that expire."""
+
+AGREED = "cfm:{cluster}:settings"
+"""The settings that all machines have in common, for as long as there are any."""
+
+CLUSTER_SECRET = "cfm:{cluster}:secret"
+"""By which machines of the cluster know each other."""
+
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
 

@@ -25,11 +25,15 @@ from gateway import metrics
 
 logger = logging.getLogger("cfmessenger.links")
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.0
 PING_EVERY_S = 1.0
 HUNG_AFTER_PINGS = 3
 TRIES, FIRST_PAUSE_S = 4, 0.05
 MOST_MOVED = 10_000
+
+
+class _Lost(Unavailable):
+    """Nobody answers where that very actor is to be."""
 
 
 class Rider(Protocol):
@@ -154,6 +158,8 @@ class Links:
         self._placement = Placement()  # the newest known; number 0: none yet
         self._following = Flights[None]()  # while it asks for a newer
         self._moved: set[str] = set()  # from a host's `moved` until resolved anew
+        # By actor: the id of one whose link went silent, until its actor is linked.
+        self._silent: dict[str, str] = {}
         # By the address's key: from the dial until the Welcome, or a failure.
         self._opening = Flights[Link]()
         self._working: list[asyncio.Task[None]] = []  # from `start` to `close`
@@ -175,15 +181,18 @@ class Links:
 
         A name in a pool that is linked is not resolved at all. Any other may for a
         moment still mean a process that is going to sleep, so it is resolved again
-        when that process cannot be reached, up to `TRIES` times in all.
+        when that process cannot be reached, up to `TRIES` times in all; at once the
+        first time, with the evidence that it is lost.
         """
-        known = self._pools.get(self._placement.actor_of(name))
+        actor = self._placement.actor_of(name)
+        known = self._pools.get(actor)
         if known is not None and not known.lost and name not in self._moved:
             return known
         backoff = Backoff(random.uniform, base_s=FIRST_PAUSE_S)
+        lost = self._silent.get(actor, "")
         for attempt in range(TRIES):
             moved = name in self._moved
-            address = await self._namespace.resolve(name, hint, moved)
+            address = await self._namespace.resolve(name, hint, moved, lost)
             if address.generation > self._placement.number:
                 await self._follow()
             if moved:
@@ -192,11 +201,15 @@ class Links:
                 found = await self._at(address)
                 if address.pooled:
                     self._pools[address.actor] = found
+                self._silent.pop(address.actor, None)
                 return found
-            except Unavailable:
+            except Unavailable as problem:
                 if attempt == TRIES - 1:
                     raise
-            await asyncio.sleep(backoff.delay())
+                if isinstance(problem, _Lost):
+                    lost = address.actor_id
+            if attempt or not lost:
+                await asyncio.sleep(backoff.delay())
         raise AssertionError("not reached")
 
     async def _at(self, address: Address) -> Link:
@@ -216,7 +229,7 @@ class Links:
                 await opened.welcomed
         except (OSError, TimeoutError) as error:
             opened.abort()
-            raise Unavailable(message="The actor cannot be reached.") from error
+            raise _Lost(message="The actor cannot be reached.") from error
         except asyncio.CancelledError:
             opened.abort()  # nobody else knows it yet
             if self._closed:
@@ -277,6 +290,7 @@ class Links:
                     del self._links[key]
                 elif not each.ping():
                     logger.warning("pid %d is silent", each.address.pid)
+                    self._silent[each.address.actor] = each.address.actor_id
                     self._killing.begin(self._kill(each.address))
                     each.abort()
 

@@ -1,25 +1,26 @@
 """The namespace server: one flight a name, a key, and errors that say what they are."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from actors import namespace_server as module
 from actors.namespace_server import NamespaceServer
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.calls import Request, encode, frame, open_stream
 from cfmessenger.link.namespace import (
+    PAGE,
     Address,
     Described,
     NamespaceClient,
-    Request,
-    encode,
-    frame,
-    open_stream,
 )
 from cfmessenger.placement import Mode, Placement
 from tests import patience
+from tests.gateway.node import eventually
 
 
 class Backend:
@@ -27,6 +28,9 @@ class Backend:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None]] = []
+        self.told: list[tuple[bool, str]] = []  # `moved` and `lost` of each resolve
+        self.rows = [Described("room:a", "local", 1, 2, 3, 4)]
+        self.looks = 0
         self.killed: list[tuple[str, str]] = []
         self.go = asyncio.Event()
         self.go.set()
@@ -34,9 +38,10 @@ class Backend:
         self.problem: Exception | None = None
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         self.asked.append((name, hint))
+        self.told.append((moved, lost))
         self.news.set()
         await self.go.wait()
         if self.problem is not None:
@@ -48,7 +53,14 @@ class Backend:
         return actor_id == "right"
 
     async def describe(self) -> list[Described]:
-        return [Described("room:a", "local", 1, 2, 3, 4)]
+        self.looks += 1
+        return self.rows
+
+    async def drain(self) -> int:
+        return 3
+
+    async def stored(self) -> bool:
+        return False
 
     async def wakes(self) -> None:
         """Nobody asks."""
@@ -95,6 +107,8 @@ async def test_every_verb_reaches_the_backend(
     assert backend.killed == [("room:a", "right"), ("room:a", "wrong")]
     assert await client.describe() == [Described("room:a", "local", 1, 2, 3, 4)]
     assert await client.ping() is True
+    assert await client.drain() == 3
+    assert await client.stored() is False
 
 
 async def test_a_size_that_is_no_number_is_named(client: NamespaceClient) -> None:
@@ -127,6 +141,47 @@ async def test_one_name_is_one_flight_over_all_connections(
     assert len(set(found)) == 2
     for client in clients:
         await client.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "moved", "lost"),
+    [
+        # As a gateway of before says it, and as one does now.
+        ([], False, ""),
+        (["moved"], True, ""),
+        ([None, "a1"], False, "a1"),
+        (["moved", "a1"], True, "a1"),
+        # And as a later one may.
+        ([None, None, "what"], False, ""),
+        (["moved", "a1", "what"], True, "a1"),
+    ],
+)
+async def test_gateways_of_other_releases_are_understood(
+    client: NamespaceClient,
+    backend: Backend,
+    more: list[str | None],
+    moved: bool,
+    lost: str,
+) -> None:
+    await client._call("resolve", ["room:a", None, *more], 5.0)
+    assert backend.told == [(moved, lost)]
+
+
+async def test_who_has_evidence_does_not_share_the_flight_of_who_has_none(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    backend.go.clear()
+    calls = [
+        asyncio.create_task(client.resolve("room:a", lost=lost))
+        for lost in ("", "a1", "a1", "a2")
+    ]
+    async with patience.within(5):
+        while len(backend.told) < 3:
+            backend.news.clear()
+            await backend.news.wait()
+    backend.go.set()
+    await asyncio.gather(*calls)
+    assert backend.told == [(False, ""), (False, "a1"), (False, "a2")]
 
 
 async def test_the_next_flight_starts_anew(
@@ -176,12 +231,163 @@ async def test_a_bug_is_an_internal_error_that_says_nothing(
 async def test_an_answer_that_is_too_long_costs_nobody_the_connection(
     client: NamespaceClient, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfmessenger.link.namespace.MAX_FRAME", 100)
+    monkeypatch.setattr("cfmessenger.link.calls.MAX_FRAME", 100)
     long = client.resolve("room:" + "a" * 50)
     with pytest.raises(Unavailable) as problem:
         await long
     assert problem.value.code == "INTERNAL_ERROR"
     assert await client.ping()
+
+
+async def test_a_description_of_any_length_is_read_in_pages_of_one_look(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    # 1 MiB would hold some 11,000 of these.
+    rows = [
+        Described(f"room:{n:05}", "pooled", n, actor="r" * 60) for n in range(25_000)
+    ]
+    backend.rows = rows[::-1]
+    assert await client.describe() == rows
+    assert backend.looks == 1
+    backend.rows = rows[:1]
+    assert await client.describe() == rows[:1], "a first page looks again"
+    backend.rows = []
+    assert await client.describe() == []
+
+
+async def test_a_page_has_no_more_rows_than_fit(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    backend.rows = [Described(f"room:{n:03}", "x" * 5000, n) for n in range(999)]
+    assert await client.describe() == backend.rows
+
+
+async def test_a_client_of_before_is_shown_as_much_as_fits(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    rows = [
+        Described(f"room:{n:05}", "pooled", n, actor="r" * 60) for n in range(25_000)
+    ]
+    backend.rows = rows
+    raw = await client._call("describe", [], 5.0)
+    shown = msgspec.msgpack.decode(raw, type=list[Described])
+    assert 5 * PAGE < len(shown) < len(rows)
+    assert shown == rows[: len(shown)]
+
+
+async def test_a_second_server_goes_on_where_the_first_left(
+    client: NamespaceClient, backend: Backend
+) -> None:
+    raw = await client._call("describe", ["room:", "1000"], 5.0)
+    assert msgspec.msgpack.decode(raw, type=list[Described]) == backend.rows
+    with pytest.raises(Unavailable) as refused:
+        await client._call("describe", ["room:", "all"], 5.0)
+    assert refused.value.message == "limit: expected a number."
+
+
+# Strangers.
+
+
+Limited = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def limited(backend: Backend) -> AsyncIterator[Limited]:
+    """Servers on TCP, with limits of their own: where each is reached."""
+    started: list[NamespaceServer] = []
+
+    async def start(**limits: float) -> str:
+        server = NamespaceServer(backend, "tcp://127.0.0.1:0", "secret", **limits)  # type: ignore[arg-type]
+        await server.start()
+        started.append(server)
+        assert server._server is not None
+        return f"tcp://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
+
+    yield start
+    for server in started:
+        await server.close()
+
+
+async def hung_up(reader: asyncio.StreamReader) -> None:
+    """The other end closes, and says nothing before."""
+    with suppress(ConnectionResetError):
+        assert await patience.wait_for(reader.read(), 5) == b""
+
+
+@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\x40abc"])
+async def test_who_says_nothing_of_sense_in_time_is_hung_up_on(
+    limited: Limited, said: bytes
+) -> None:
+    url = await limited(hello_s=0.1)
+    async with closing_client(url) as known:
+        assert await known.ping()
+        reader, writer = await open_stream(url)
+        writer.write(said)
+        await hung_up(reader)
+        writer.close()
+        assert await known.ping(), "who has shown the key may be silent for long"
+        assert known.unreachable_since is None
+
+
+async def test_a_first_frame_must_be_small(limited: Limited) -> None:
+    url = await limited(hello_s=3600.0)
+    reader, writer = await open_stream(url)
+    writer.write((module.HELLO_BYTES + 1).to_bytes(4, "big"))
+    await hung_up(reader)
+    writer.close()
+    async with closing_client(url) as known:
+        name = "room:" + "a" * module.HELLO_BYTES
+        assert (await known.resolve(name)).actor_id == name, "a later one need not be"
+
+
+async def test_connections_are_bounded_and_it_is_said_once(
+    limited: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await limited(most_callers=2)
+    async with closing_client(url) as one, closing_client(url) as two:
+        assert await one.ping() and await two.ping()
+        for _ in range(3):
+            reader, writer = await open_stream(url)
+            await hung_up(reader)
+            writer.close()
+        assert await one.ping() and await two.ping()
+    assert caplog.text.count("too many") == 1
+    async with closing_client(url) as three:
+
+        async def let_in() -> bool:
+            with suppress(Unavailable):
+                return await three.ping()
+            return False
+
+        await eventually(let_in)
+
+
+async def test_wrong_keys_are_not_logged_as_often_as_strangers_like(
+    limited: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await limited()
+
+    async def knock() -> None:
+        reader, writer = await open_stream(url)
+        writer.write(frame(Request(1, "ping", [], "guessed")))
+        await hung_up(reader)
+        writer.close()
+
+    for _ in range(5):
+        await knock()
+    assert caplog.text.count("wrong key") == 1
+    patience.skip(module.WARN_EVERY_S)
+    await knock()
+    assert "5 callers of the namespace had the wrong key" in caplog.text
+
+
+@asynccontextmanager
+async def closing_client(url: str) -> AsyncIterator[NamespaceClient]:
+    client = NamespaceClient(url, "secret")
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 async def test_a_wrong_key_is_not_answered(

@@ -117,12 +117,14 @@ class Names:
         self.known = Placement()
         self.resolved = 0
         self.killed: list[tuple[str, str]] = []
+        self.lost: list[str] = []  # what was said to be, by each resolve
         self.asked = asyncio.Event()
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         self.resolved += 1
+        self.lost.append(lost)
         self.asked.set()
         if self.where is None:
             raise Unavailable(message="Nobody knows.")
@@ -140,6 +142,12 @@ class Names:
 
     async def wakes(self) -> None:
         """Nobody asks."""
+
+    async def drain(self) -> int:
+        return 0
+
+    async def stored(self) -> bool:
+        return True
 
     async def ping(self) -> bool:
         return True

@@ -9,46 +9,11 @@ import pytest
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import namespace
-from cfmessenger.link.framing import read_frame
-from cfmessenger.link.namespace import (
-    MAX_FRAME,
-    Address,
-    Answer,
-    Described,
-    NamespaceClient,
-    Request,
-    frame,
-    open_stream,
-    serve_stream,
-)
+from cfmessenger.link.calls import TRIES, Request
+from cfmessenger.link.namespace import Address, Described, NamespaceClient
+from tests.cfmessenger.link.scripted_server import Script, answer, scripted
 
 HERE = Address("127.0.0.1", 4711, "key", "actor", 12)
-
-
-class Script:
-    """A server that does nothing by itself."""
-
-    def __init__(self) -> None:
-        self.requests: asyncio.Queue[tuple[Request, asyncio.StreamWriter]]
-        self.requests = asyncio.Queue()
-        self.writers: list[asyncio.StreamWriter] = []
-
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.writers.append(writer)
-        try:
-            while True:
-                body = await read_frame(reader, MAX_FRAME)
-                request = msgspec.msgpack.decode(body, type=Request)
-                self.requests.put_nowait((request, writer))
-        except EOFError:
-            writer.close()
-
-
-def answer(request: Request, result: object, error: str | None = None) -> bytes:
-    raw = msgspec.Raw(msgspec.msgpack.encode(result))
-    return frame(Answer(request.id, error, "said the server" if error else None, raw))
 
 
 @pytest.fixture(params=["unix", "tcp"])
@@ -58,12 +23,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def script(tmp_path: Path) -> AsyncIterator[Script]:
-    script = Script()
-    server = await serve_stream(f"unix:{tmp_path}/ns", script.serve)
-    yield script
-    server.close()
-    for writer in script.writers:
-        writer.close()
+    async with scripted(f"unix:{tmp_path}/ns") as (script, _):
+        yield script
 
 
 @pytest.fixture
@@ -74,23 +35,18 @@ async def client(script: Script, tmp_path: Path) -> AsyncIterator[NamespaceClien
 
 
 async def test_a_stream_may_be_a_unix_socket_or_tcp(url: str) -> None:
-    script = Script()
-    server = await serve_stream(url, script.serve)
-    if url.startswith("tcp"):
-        url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    client = NamespaceClient(url)
-    asking = asyncio.create_task(client.ping())
-    request, writer = await script.requests.get()
-    writer.write(answer(request, True))
-    assert await asking is True
-    await client.close()
-    server.close()
+    async with scripted(url) as (script, at):
+        client = NamespaceClient(at)
+        asking = asyncio.create_task(client.ping())
+        request, writer = await script.requests.get()
+        writer.write(answer(request, True))
+        assert await asking is True
+        await client.close()
 
 
 async def test_every_verb_says_what_it_wants(
     client: NamespaceClient, script: Script
 ) -> None:
-    described = [Described("room:a", "dedicated", 9, 1, 2, 3)]
     calls = [
         (client.resolve("room:a", "uk"), ("resolve", ["room:a", "uk"]), HERE),
         (client.resolve("room:a"), ("resolve", ["room:a", None]), HERE),
@@ -99,8 +55,18 @@ async def test_every_verb_says_what_it_wants(
             ("resolve", ["room:a", None, "moved"]),
             HERE,
         ),
+        (
+            client.resolve("room:a", None, lost="a1"),
+            ("resolve", ["room:a", None, None, "a1"]),
+            HERE,
+        ),
+        (
+            client.resolve("room:a", "uk", moved=True, lost="a1"),
+            ("resolve", ["room:a", "uk", "moved", "a1"]),
+            HERE,
+        ),
         (client.kill("room:a", "ff"), ("kill", ["room:a", "ff"]), True),
-        (client.describe(), ("describe", []), described),
+        (client.stored(), ("storage", []), True),
         (client.ping(), ("ping", []), False),
     ]
     for call, (verb, args), result in calls:
@@ -109,6 +75,43 @@ async def test_every_verb_says_what_it_wants(
         assert (request.verb, request.args, request.key) == (verb, args, "secret")
         writer.write(answer(request, result))
         assert await asking == result
+
+
+async def test_a_server_of_before_answers_and_takes_no_notice(
+    client: NamespaceClient, script: Script
+) -> None:
+    def of_before(request: Request) -> bool:
+        """Whether it looks for the newest placement, as it read its arguments."""
+        match request.args:
+            case [str(_), _, *moved]:
+                return moved == ["moved"]
+        raise AssertionError("refused")
+
+    for lost, moved, newest in [("a1", False, False), ("", True, True)]:
+        asking = asyncio.create_task(client.resolve("room:a", None, moved, lost))
+        request, writer = await script.requests.get()
+        assert of_before(request) is newest
+        before = {
+            name: getattr(HERE, name)
+            for name in HERE.__struct_fields__
+            if name not in ("node", "generation")
+        }
+        writer.write(answer(request, before))
+        assert await asking == HERE
+
+
+async def test_a_server_of_before_describes_what_it_can(
+    client: NamespaceClient, script: Script
+) -> None:
+    described = [Described("room:a", "dedicated", 9, 1, 2, 3)]
+    asking = asyncio.create_task(client.describe())
+    request, writer = await script.requests.get()
+    assert (request.verb, request.args) == ("describe", ["", "1000"])
+    writer.write(answer(request, None, "UNAVAILABLE"))
+    request, writer = await script.requests.get()
+    assert (request.verb, request.args) == ("describe", [])
+    writer.write(answer(request, described))
+    assert await asking == described
 
 
 async def test_answers_may_come_in_any_order(
@@ -140,14 +143,15 @@ async def test_an_error_comes_with_its_code(
 
 
 async def test_a_server_that_is_gone_fails_all_calls_and_is_found_again(
-    client: NamespaceClient, script: Script
+    client: NamespaceClient, script: Script, tmp_path: Path
 ) -> None:
     asking = [asyncio.create_task(client.ping()) for _ in range(3)]
     for _ in asking:
         await script.requests.get()
-    script.writers[0].close()
+    script.stop()
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    await script.start(f"unix:{tmp_path}/ns")
     again = asyncio.create_task(client.ping())
     request, writer = await script.requests.get()
     writer.write(answer(request, True))
@@ -178,8 +182,9 @@ async def test_nonsense_is_unavailable(
     client: NamespaceClient, script: Script, nonsense: bytes
 ) -> None:
     asking = asyncio.create_task(client.ping())
-    _, writer = await script.requests.get()
-    writer.write(nonsense)
+    for _ in range(TRIES):
+        _, writer = await script.requests.get()
+        writer.write(nonsense)
     with pytest.raises(Unavailable):
         await asking
 
@@ -192,8 +197,3 @@ async def test_closing_fails_what_is_under_way(
     await client.close()
     with pytest.raises(Unavailable):
         await asking
-
-
-async def test_an_address_must_lead_somewhere(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
-        await open_stream(f"unix:{tmp_path}/nobody")

@@ -11,6 +11,7 @@ from actors.host import Host
 from actors.host_settings import HostSettings
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
+from cfmessenger.link.namespace import Address
 from cfmessenger.placement import Own, Placement
 from gateway import metrics
 from gateway.live import links
@@ -156,6 +157,43 @@ async def test_an_address_where_nobody_listens() -> None:
         assert live(ends) == 0
 
 
+async def test_who_cannot_be_linked_to_is_resolved_again_at_once_as_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that is gone costs one dial: the namespace is told, and looks no longer
+    for what it knows to be elsewhere."""
+    monkeypatch.setattr(links, "FIRST_PAUSE_S", 3600.0)
+
+    class Told(Names):
+        async def resolve(
+            self,
+            name: str,
+            hint: str | None = None,
+            moved: bool = False,
+            lost: str = "",
+        ) -> Address:
+            found = await super().resolve(name, hint, moved, lost)
+            return new if lost == found.actor_id else found
+
+    names = Told()
+    async with actor("dead") as dead, actor("new") as living, gateway(names) as ends:
+        names.where, new = dead.address, living.address
+        await dead.stop()
+        found = await patience.wait_for(ends.to("room:x", None), 5)
+        assert found.address.actor_id == "new"
+        assert names.lost == ["", "dead"]
+
+
+async def test_who_hangs_up_is_there_and_not_lost() -> None:
+    """As a host of another version does, or one that goes to sleep."""
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = msgspec.structs.replace(process.address, key="of another")
+        with pytest.raises(Unavailable):
+            await ends.to("room:x", None)
+        assert set(names.lost) == {""}
+
+
 async def test_a_process_that_does_not_say_welcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,6 +264,12 @@ async def test_a_silent_process_is_killed_by_its_id(
         for rider in riders:
             await patience.wait_for(rider.lost.wait(), 2)
         assert names.killed == [("room:x", "77")], "whatever else it hosts"
+        process.answers_pings = True
+        for _ in range(2):
+            again = await ends.to("room:x", None)
+            again.abort()
+            await eventually(lambda again=again: again.lost)
+        assert names.lost == ["", "77", ""], "until it is linked again"
 
 
 async def test_whoever_answers_or_talks_is_not_silent(

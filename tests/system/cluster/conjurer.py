@@ -42,7 +42,7 @@ class Conjurer:
         self._settings = settings
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         orders: dict[str, Any] = msgspec.json.decode(hint or "{}")
         if "block" in orders:

@@ -43,7 +43,7 @@ class DedicatedHosts:
         self._making = asyncio.Lock()
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         async with self._making:
             host, made = self._hosts.get(name, (None, ""))

@@ -146,7 +146,7 @@ class Nodes:
             **settings,
         }
         log = self._folder / f"ns{self._servers}.log"
-        served = NamespaceServed(["cfmessenger", "namespace"], env, log)
+        served = NamespaceServed(["cfmessenger", "namespace-process"], env, log)
         served.url = url
         self.others.append(served)
         served.wait_ready()

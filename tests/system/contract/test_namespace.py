@@ -41,6 +41,7 @@ class World:
         self.namespace = namespace
         self.real = real
         self.clients: list[NamespaceClient] = []
+        self.url = ""  # of their server
         self.callers: list[Caller] = []
 
     async def crash(self, name: str, address: Address) -> None:
@@ -122,7 +123,7 @@ async def world(
     if real:
         clients = [NamespaceClient(url, cluster.key) for url in cluster.urls]
         world = World(clients[0], real=True)
-        world.clients = clients
+        world.clients, world.url = clients, cluster.urls[0]
         mode: Mode = "pooled" if "pool" in request.param else "dedicated"
         made = await clients[0].place(mode, 2)
         await eventually(lambda: _follows(clients[1], made))
@@ -143,7 +144,7 @@ async def world(
         await server.start()
         clients = [NamespaceClient(url, KEY) for _ in range(2)]
         world = World(clients[0], real=False)
-        world.clients = clients
+        world.clients, world.url = clients, url
         yield world
         await server.close()
     await world.close()
@@ -324,7 +325,7 @@ async def test_a_hung_object_is_described_as_such(world: World) -> None:
 async def test_who_has_the_wrong_key_is_not_served(world: World) -> None:
     if not world.clients:
         pytest.skip("a namespace in our own process has no key")
-    stranger = NamespaceClient(world.clients[0]._url, "wrong")
+    stranger = NamespaceClient(world.url, "wrong")
     with pytest.raises(Unavailable):
         await stranger.resolve(fresh_room())
     await stranger.close()

@@ -164,7 +164,7 @@ class FakeNamespace:
         return await self._known(moved=False)
 
     async def resolve(
-        self, name: str, hint: str | None = None, moved: bool = False
+        self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
         world = self._world
         await asyncio.sleep(world.network.latency() + world.rng.random() * 0.01)
@@ -236,6 +236,12 @@ class FakeNamespace:
 
     async def wakes(self) -> None:
         """Nobody asks."""
+
+    async def drain(self) -> int:
+        return 0
+
+    async def stored(self) -> bool:
+        raise Unavailable
 
     async def ping(self) -> bool:
         if self.away:

@@ -1,0 +1,160 @@
+"""This node as a member of its cluster: it joins, says each second that it is there,
+knows who else is, and leaves (design.md §13).
+
+What it knows is some seconds old at most; what it does not know is `Unavailable` and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.members import (
+    LEASE_MS,
+    Holder,
+    Members,
+    Node,
+    differences,
+)
+
+logger = logging.getLogger("cfmessenger.namespace")
+
+SAY_EVERY_S = 1.0
+STEADY_S = 5.0
+"""After it joined, and after each pool that it took over, a node takes none for so
+long."""
+STAYS_MS = 60_000
+"""The cores of a node count for the size of the pool once it was there for so long."""
+SUSPECT_S = 5.0
+"""A node on which an actor had to be ended, or could not be made, gets none for so
+long."""
+
+
+class Owned(Exception):
+    """Another cluster uses this Valkey; the text names it."""
+
+
+class Disagreement(Exception):
+    """Settings that all machines must have in common differ; the text has both."""
+
+
+class Membership:
+    """`join` once, `run` until the end, `leave` before it.
+
+    `agreed`: the settings that all machines must have, as they are here.
+    """
+
+    def __init__(
+        self, members: Members, owner: Holder, node: Node, agreed: Mapping[str, str]
+    ) -> None:
+        self.node = node  # as it says it is; `leave` makes it draining
+        self.nodes: dict[str, Node] = {}  # by id, as last read, this one included
+        self.owner = ""  # the name of who holds the lease, as last seen
+        self._members = members
+        self._lease = members.owner(owner)
+        self._agreed = agreed
+        self._suspect: dict[str, float] = {}  # node → loop time until which it is
+        self._now = 0  # ms, of Valkey's clock when this node last said it was there
+        self._steady_at = float("inf")  # loop time from which it may take over a pool
+
+    async def join(self, take_over: bool = False) -> None:
+        """Returns when this node is one. Waits for a lease that may yet end.
+
+        Raises `Owned`, `Disagreement` or `Unavailable`.
+        """
+        if take_over:
+            await self._lease.take()
+        await self._claim()
+        agreed = await self._members.agree(self._agreed, keep=True)
+        if wrong := differences(self._agreed, agreed):
+            raise Disagreement("; ".join(wrong))
+        self.node = replace(self.node, since=await self._members.now())
+        await self._say()
+        self.moved()
+
+    async def _claim(self) -> None:
+        loop = asyncio.get_running_loop()
+        end, told = loop.time() + LEASE_MS / 1000 + SAY_EVERY_S, False
+        while (holder := await self._lease.hold()).id != self._lease.mine.id:
+            if not told:
+                logger.warning(
+                    "this Valkey is %s's; waiting %d s for that to end",
+                    holder.name,
+                    LEASE_MS // 1000,
+                )
+                told = True
+            if loop.time() > end:
+                raise Owned(
+                    f"this Valkey is used by the cluster of {holder.name}, which is "
+                    "there; end that, use another Valkey, or --take-over"
+                )
+            await asyncio.sleep(SAY_EVERY_S / 2)
+        self.owner = holder.name
+
+    async def run(self) -> None:
+        """Until the cluster has another owner."""
+        while True:
+            await asyncio.sleep(SAY_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                holder = await self._lease.hold()
+                self.owner = holder.name
+                if holder.id != self._lease.mine.id:
+                    logger.error("this Valkey was taken over by %s", holder.name)
+                    return
+                await self._members.agree(self._agreed, keep=True)
+                await self._say()
+
+    async def leave(self) -> None:
+        """From here on nobody makes an actor here."""
+        self.node = replace(self.node, state="draining")
+        with contextlib.suppress(Unavailable):
+            await self._say()
+
+    async def gone(self, alone: bool) -> None:
+        """It has left. `alone`: nobody needs to wait for the lease."""
+        with contextlib.suppress(Unavailable):
+            await self._members.withdraw(self.node.id)
+            if alone:
+                await self._lease.release()
+
+    async def _say(self) -> None:
+        await self._members.say(self.node)
+        self.nodes = await self._members.nodes()
+        self._now = await self._members.now()
+
+    def moved(self) -> None:
+        """It has a pool more than before, or is new."""
+        self._steady_at = asyncio.get_running_loop().time() + STEADY_S
+
+    @property
+    def steady(self) -> bool:
+        """It may take over a pool."""
+        return asyncio.get_running_loop().time() >= self._steady_at
+
+    @property
+    def cores(self) -> int:
+        """Of the nodes that have come to stay."""
+        found = self.nodes.values()
+        return sum(e.cores for e in found if self._now - e.since >= STAYS_MS)
+
+    async def look(self) -> None:
+        """Read anew who is there. Raises `Unavailable`."""
+        self.nodes = await self._members.nodes()
+
+    def suspect(self, node: str) -> None:
+        """Nothing is made there for a while."""
+        now = asyncio.get_running_loop().time()
+        self._suspect = {n: t for n, t in self._suspect.items() if t > now}
+        self._suspect[node] = now + SUSPECT_S
+
+    @property
+    def suspects(self) -> set[str]:
+        """The nodes on which nothing is to be made now."""
+        now = asyncio.get_running_loop().time()
+        return {node for node, until in self._suspect.items() if until > now}

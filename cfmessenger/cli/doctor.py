@@ -1,0 +1,215 @@
+"""`cfmessenger doctor`: looks at what a machine or a cluster needs; says what to do.
+
+Each check is one line: what was looked at, what was found, and advice where it is not
+as it should be. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from cfmessenger.cli import world
+from cfmessenger.cli.agreed import agreed
+from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.running import namespace_key, valkey_of
+from cfmessenger.cli.world import Absent
+from cfmessenger.environment import SettingsError
+from cfmessenger.errors import Unavailable
+from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.settings import Settings
+from cfmessenger.storage.members import Holder, Members, differences
+from cfmessenger.storage.valkey import Valkey
+
+FILES = 65_536
+"""Sockets of a gateway and links of a host are files."""
+CLOCK_MS = 1000
+NEARLY_FULL = 0.8
+
+Verdict = Literal["ok", "note", "bad"]
+
+
+class Finding(NamedTuple):
+    """One line: `what` was looked at, what was `found`. `note`: good to know."""
+
+    verdict: Verdict
+    what: str
+    found: str
+
+
+Check = Callable[[], Awaitable[list[Finding]]]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@with_settings("data_dir", "cluster", "valkey_url", "database_url", "users")
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Check settings, storage, clocks, limits and the machines of the cluster.
+
+    Reads the same CFM_* variables as the role that is to run here. Exits with 1 if
+    something is not as it must be.
+    """
+    findings = asyncio.run(_examine(settings))
+    for each in findings:
+        if as_json:
+            click.echo(msgspec.json.encode(each._asdict()).decode())
+        else:
+            mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[each.verdict]
+            click.echo(f"{mark}  {each.what}: {each.found}")
+    sys.exit(any(each.verdict == "bad" for each in findings))
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    found = [*_machine(), *await _database(settings)]
+    try:
+        url = valkey_of(settings)
+    except Unavailable as problem:
+        return [*found, Finding("bad", "Valkey", problem.message)]
+    kv = Valkey(url)
+    try:
+        return [
+            *found,
+            *await _valkey(kv, url),
+            *await _clock(kv),
+            *await _cluster(Members(kv), settings),
+        ]
+    except Unavailable as problem:
+        return [*found, Finding("bad", f"Valkey {world.place(url)}", problem.message)]
+    finally:
+        kv.close()
+
+
+def _machine() -> list[Finding]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = min(hard, FILES) < FILES
+    found = [
+        Finding(
+            "note" if few else "ok",
+            "open files",
+            f"{hard} at most" + (f"; {FILES} are better (ulimit -n)" if few else ""),
+        )
+    ]
+    overcommit = Path("/proc/sys/vm/overcommit_memory")
+    if overcommit.exists() and overcommit.read_text().strip() != "1":
+        found.append(
+            Finding(
+                "note",
+                "vm.overcommit_memory",
+                "not 1: a Valkey here may fail to rewrite its file when memory is low",
+            )
+        )
+    return found
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    if settings.database_url is None:
+        found = "SQLite in the data folder: for one machine only"
+        return [Finding("note", "CFM_DATABASE_URL", found)]
+    where = world.place(settings.database_url)
+    try:
+        await world.database(settings)
+    except (Absent, SettingsError) as error:
+        return [Finding("bad", "CFM_DATABASE_URL", str(error))]
+    if where.startswith("sqlite"):
+        return [Finding("note", "CFM_DATABASE_URL", f"{where}: for one machine only")]
+    return [Finding("ok", "CFM_DATABASE_URL", f"{where} answers")]
+
+
+async def _valkey(kv: Valkey, url: str) -> list[Finding]:
+    what = f"Valkey {world.place(url)}"
+    began = time.perf_counter()
+    version = await kv.require_version()
+    took = (time.perf_counter() - began) * 1000
+    found = [Finding("ok", what, f"{version}, answers in {took:.1f} ms")]
+    replication, memory = await kv.info("replication"), await kv.info("memory")
+    if replication.get("role") != "master":
+        found.append(Finding("bad", what, "is a replica: name its primary"))
+    replicas = int(replication.get("connected_slaves", 0))
+    said = f"{replicas} replicas" if replicas else "no replica: its disk is all"
+    found.append(Finding("ok" if replicas else "note", what, said))
+    if (await kv.info("persistence")).get("aof_enabled") != "1":
+        found.append(Finding("bad", what, "keeps nothing on disk: appendonly yes"))
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        advice = f"may throw messages away ({policy}): maxmemory-policy noeviction"
+        found.append(Finding("bad", what, advice))
+    limit, used = int(memory.get("maxmemory", 0)), int(memory.get("used_memory", 0))
+    if limit and used > NEARLY_FULL * limit:
+        full = f"{used / limit:.0%} of its memory is used: at 100 % nothing is taken"
+        found.append(Finding("bad", what, full))
+    return found
+
+
+async def _clock(kv: Valkey) -> list[Finding]:
+    before = time.time_ns() // 1_000_000
+    at = await Members(kv).now()
+    after = time.time_ns() // 1_000_000
+    off = max(before - at, at - after, 0)
+    if off > CLOCK_MS:
+        return [Finding("bad", "clock", f"{off} ms from Valkey's: run an NTP client")]
+    return [Finding("ok", "clock", f"within {max(off, after - before)} ms of Valkey's")]
+
+
+async def _cluster(members: Members, settings: Settings) -> list[Finding]:
+    owner = await members.owner(Holder("", "")).read()
+    if owner is None:
+        return [Finding("note", "cluster", "none runs on this Valkey")]
+    found = [Finding("ok", "cluster", f"of {owner.name}")]
+    wrong = differences(agreed(settings), await members.agree(agreed(settings), False))
+    if wrong:
+        found += [Finding("bad", "settings", each) for each in wrong]
+    else:
+        found.append(Finding("ok", "settings", "as all machines have them"))
+    head = await members.head(Holder("", "")).read()
+    nodes = await members.nodes()
+    if head is None and any(each.address for each in nodes.values()):
+        found.append(Finding("bad", "head", "none: start one, `cfmessenger head`"))
+    elif head is not None:
+        found.append(await _listens("head", head.address))
+    key = namespace_key(await members.secret())
+    for each in nodes.values():
+        if each.address:
+            found.append(await _answers(f"node {each.host}", each.address, key))
+    if not nodes:
+        found.append(Finding("bad", "nodes", "none: start one, `cfmessenger node`"))
+    found.append(
+        Finding(
+            "note",
+            "between machines",
+            "everything travels in clear text: keep it on a network of its own",
+        )
+    )
+    return found
+
+
+async def _listens(what: str, address: str) -> Finding:
+    parts = urlsplit(f"//{address}")
+    try:
+        async with asyncio.timeout(world.CONNECT_S):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    except OSError as error:
+        why = error.strerror or "no answer"
+        return Finding("bad", what, f"{address} is not reached from here: {why}")
+    writer.close()
+    return Finding("ok", what, f"{address} is reached from here")
+
+
+async def _answers(what: str, address: str, key: str) -> Finding:
+    client = NamespaceClient(address, key)
+    try:
+        async with asyncio.timeout(world.CONNECT_S):
+            await client.ping()
+    except (Unavailable, TimeoutError):
+        return Finding("bad", what, f"{address} does not answer from here")
+    finally:
+        await client.close()
+    return Finding("ok", what, f"{address} answers from here")

@@ -1,0 +1,207 @@
+"""What a machine knows of the cluster that it is a part of (design.md §13).
+
+Everything comes out of Valkey: the secret that all machines share, where the head is,
+and under which address this machine is reached. `keep` runs for as long as the machine
+does: the head says where it is, and a node follows a head that has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cfmessenger.cli import local_ray
+from cfmessenger.cli.local_ray import Place
+from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
+from cfmessenger.cli.runtime import Refused
+from cfmessenger.cli.supervisor import Supervisor
+from cfmessenger.environment import SettingsError
+from cfmessenger.errors import Unavailable
+from cfmessenger.settings import Settings
+from cfmessenger.storage.members import LEASE_MS, Holder, Lease, Members
+from cfmessenger.storage.valkey import Valkey
+
+log = logging.getLogger("cfmessenger.up")
+
+LOOK_EVERY_S = 1.0
+HEAD_S = 60.0
+"""How long a node waits for a head."""
+
+
+class Joined:
+    """A machine of a cluster. `place`: its part of Ray; None: no Ray of ours."""
+
+    def __init__(
+        self, settings: Settings, members: Members, address: str, secret: str
+    ) -> None:
+        self.place: Place | None = None
+        self.namespace = f"tcp://{_bracketed(address)}:{settings.namespace_port}"
+        self.env = {
+            NAMESPACE_KEY: namespace_key(secret),
+            "CFMX_NAMESPACE_TCP": self.namespace,
+            "CFMX_NODE_ADDRESS": address,
+        }
+        self._settings = settings
+        self._members = members
+        self._address = address
+        self._secret = secret
+        self._lease: Lease | None = None  # of a head, and of a node that moves
+        self._head = ""  # to which this node has joined
+
+    async def be_head(self) -> None:
+        """Raises `Refused` if the cluster has one."""
+        port = self._settings.ray_port
+        at = f"{_bracketed(self._address)}:{port}"
+        mine = Holder(secrets.token_hex(8), socket.gethostname(), at)
+        self._lease = self._members.head(mine)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEASE_MS / 1000 + LOOK_EVERY_S
+        while (holder := await self._lease.hold()).id != mine.id:
+            if loop.time() > end:
+                raise Refused(
+                    f"the cluster has a head: {holder.name} at {holder.address}"
+                )
+            log.info("waiting for the head at %s to be void", holder.address)
+            await asyncio.sleep(LOOK_EVERY_S)
+        store = self._settings.ray_store_url or self._settings.valkey_url or ""
+        kept = store if urlsplit(store).scheme not in ("", "unix") else None
+        if kept is None:
+            log.warning("what Ray knows ends with this head: %s", _NO_STORE)
+        self.place = Place(self._address, self._secret, port=port, store=kept)
+
+    async def be_node(self) -> None:
+        """Raises `Refused` if there is no head."""
+        if self._settings.ray_address is not None:
+            return
+        loop = asyncio.get_running_loop()
+        end, told = loop.time() + HEAD_S, False
+        lease = self._members.head(Holder("", ""))
+        while (found := await lease.read()) is None:
+            if loop.time() > end:
+                raise Refused("the cluster has no head: start one, `cfmessenger head`")
+            if not told:
+                log.info("waiting for a head")
+                told = True
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._lease, self._head = lease, found.address
+        self.place = Place(self._address, self._secret, head=lambda: self._head)
+
+    async def keep(self, supervisor: Supervisor) -> None:
+        """For as long as the machine runs. Raises `Refused`: another head took over."""
+        if self._lease is None:
+            await asyncio.Event().wait()
+            return
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                if self._head:
+                    await self._follow(self._lease, supervisor)
+                else:
+                    await self._renew(self._lease)
+
+    async def _renew(self, lease: Lease) -> None:
+        holder = await lease.hold()
+        if holder.id != lease.mine.id:
+            raise Refused(f"{holder.name} at {holder.address} is the head now")
+
+    async def _follow(self, lease: Lease, supervisor: Supervisor) -> None:
+        """A head that moved is another Ray to this node: it joins anew, after its rooms
+        have gone to sleep. One node after the other."""
+        found = await lease.read()
+        if found is None or found.address == self._head:
+            return
+        if not await _listens(found.address):
+            return  # it has said where it will be
+        mine = Holder(secrets.token_hex(8), socket.gethostname())
+        turn = self._members.rejoining(mine)
+        if (await turn.hold()).id != mine.id:
+            return  # another node's turn
+        log.warning("the head is at %s now: joining it", found.address)
+        self._head = found.address
+        renewing = asyncio.create_task(_renewed(turn))
+        try:
+            await supervisor.replace("namespace", "the head has moved")
+            await supervisor.replace(local_ray.NAME, "the head has moved")
+            await supervisor.is_ready("namespace")
+        finally:
+            renewing.cancel()
+        await turn.release()
+
+    async def leave(self) -> None:
+        """Nobody has to wait for a head that ends in order."""
+        if self._lease is not None and not self._head:
+            with contextlib.suppress(Unavailable):
+                await self._lease.release()
+
+
+async def join(
+    settings: Settings, part: Literal["own", "head", "node"] | None
+) -> Joined:
+    """Join as a head, a node, or neither. Raises `SettingsError`, `Refused` or
+    `Unavailable`."""
+    if settings.valkey_url is None:
+        raise SettingsError("CFM_VALKEY_URL: a cluster needs a Valkey that all reach")
+    if part is None and not (settings.database_url or "").startswith("postgres"):
+        raise SettingsError(
+            "CFM_DATABASE_URL: a cluster needs PostgreSQL; with SQLite each machine "
+            "would have users and orders of its own"
+        )
+    members = Members(Valkey(settings.valkey_url))
+    address = settings.node_address or reaching(settings.valkey_url)
+    joined = Joined(settings, members, address, await members.secret())
+    if part == "head":
+        await joined.be_head()
+    elif part == "node":
+        await joined.be_node()
+    else:
+        joined.env["CFMX_NAMESPACE"] = "cluster"
+    return joined
+
+
+def reaching(url: str) -> str:
+    """This machine's address on the way to that server. Raises `Refused`."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix" or not parts.hostname:
+        return "127.0.0.1"
+    try:
+        found = socket.getaddrinfo(
+            parts.hostname, parts.port or 6379, type=socket.SOCK_DGRAM
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise Refused(
+            f"CFM_NODE_ADDRESS: no way to {parts.hostname} is known: {error.strerror}"
+        ) from None
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(LOOK_EVERY_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:  # and the TimeoutError of the line above
+        return False
+    writer.close()
+    return True
+
+
+async def _renewed(lease: Lease) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        with contextlib.suppress(Unavailable):
+            await lease.hold()
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+_NO_STORE = "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket"
