@@ -25,6 +25,8 @@ class LocalNamespace:
     `placement` None: one host for all objects; else one for each of its actors.
     """
 
+    unreachable_since: float | None = None  # it is here
+
     def __init__(
         self, settings: HostSettings, placement: Placement | None = None
     ) -> None:

@@ -79,6 +79,8 @@ class RayNamespace:
     does with the cluster.
     """
 
+    unreachable_since: float | None = None  # it is here
+
     def __init__(
         self,
         settings: HostSettings,

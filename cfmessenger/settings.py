@@ -134,6 +134,13 @@ class Settings(
     drain_s: Annotated[
         DrainSeconds, About("Seconds in which a gateway that ends closes its sockets.")
     ] = 20.0
+    cut_off_s: Annotated[
+        DrainSeconds,
+        About(
+            "Seconds without what other gateways have (namespace, storage) until a "
+            "gateway closes its sockets; 0: never."
+        ),
+    ] = 8.0
 
     data_dir: Annotated[
         Path,

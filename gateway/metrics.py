@@ -49,6 +49,11 @@ SOCKETS = Gauge(
     ("kind",),
     multiprocess_mode="livesum",
 )
+CUT_OFF = Gauge(
+    "cfm_cut_off",
+    "Gateways that are cut off from what others have, and so refuse sockets: 0 or 1.",
+    multiprocess_mode="livesum",
+)
 SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )

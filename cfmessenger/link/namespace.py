@@ -66,6 +66,10 @@ class Described(msgspec.Struct, frozen=True):
 class Namespace(Protocol):
     """Names to actors. Every method may raise `Unavailable`."""
 
+    @property
+    def unreachable_since(self) -> float | None:
+        """Loop time since when nobody answers, whatever he says; None: one does."""
+
     async def resolve(
         self, name: str, hint: str | None = None, moved: bool = False, lost: str = ""
     ) -> Address:
@@ -134,7 +138,6 @@ class NamespaceClient:
 
     @property
     def unreachable_since(self) -> float | None:
-        """Loop time since when no server answers; None: one does."""
         return self._caller.unreachable_since
 
     async def resolve(

@@ -329,6 +329,8 @@ async def readyz(request: Request) -> Response:
     ]
     if found.degraded:
         lines.append(f"degraded: {', '.join(found.degraded)}")
+    if found.cut_off:
+        lines.append(f"cut off: {', '.join(found.cut_off)}")
     return PlainTextResponse("\n".join(lines) + "\n", 200 if found.ok else 503)
 
 

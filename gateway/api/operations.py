@@ -242,7 +242,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Traffic is welcome: one line a part of what it needs",
         description="503 with the same lines when another gateway could do what this "
         "one cannot, or when there is no other and no room can wake. When all gateways "
-        "are hit alike, 200 and one more line, `degraded: sql, wake`.",
+        "are hit alike, 200 and one more line, `degraded: sql, wake`. Who is cut off "
+        "says that with one more line too, `cut off: ray, wake`.",
         text="text/plain",
         example="accepting ok\nray ok\nsql ok\nvalkey ok\nwake ok\n",
     ),

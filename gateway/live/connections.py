@@ -51,6 +51,7 @@ class Connections:
         logins: Logins,
         stubs: Stubs,
         people: People,
+        cut_off: asyncio.Event,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.clock = services.clock
@@ -59,6 +60,7 @@ class Connections:
         self.people = people
         self.by_id: dict[str, Connection] = {}  # each from accept to `leave`
         self.refusing = False  # True from `refuse_new` on
+        self._cut_off = cut_off  # while it is set nobody is let in
         self._gateway = gateway  # until `rename`
         self._logins = logins
         settings = services.settings
@@ -85,7 +87,7 @@ class Connections:
             self._capacity.enter(address, login_id)
             connection = None
             try:
-                if self.refusing:
+                if self.refusing or self._cut_off.is_set():
                     raise Unavailable("AT_CAPACITY")
                 self._capacity.check(address, login_id)
                 stub.life.hint = stub.life.hint or admission.session.location_hint
@@ -186,7 +188,6 @@ class Connections:
 
         In batches and in random order, so that not all reconnect at once.
         """
-        self.refuse_new()
         connections = list(self.by_id.values())
         random.shuffle(connections)
         size = max(1, math.ceil(len(connections) / DRAIN_BATCHES))
@@ -196,4 +197,5 @@ class Connections:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
             for connection in connections[start : start + size]:
                 connection.end(CloseCode.RESTART, "server restarts")
-        logger.info("%d sockets closed", len(connections))
+        if connections:
+            logger.info("%d sockets closed", len(connections))

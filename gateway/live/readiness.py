@@ -4,8 +4,11 @@ Not when another gateway could do what this one cannot, nor when this is the onl
 and no room can wake. When all lack the same it is ready but `degraded`: a balancer that
 took this one out would only make it worse. So every gateway that lacks something says
 so in one hash of Valkey, in fields that expire, and reads what the others lack. One
-that lacks nothing neither writes nor reads there. Without Valkey nothing is known of
-the others, and it is not ready.
+that lacks nothing writes nothing there and seldom looks. Without Valkey nothing is
+known of the others, and it is not ready.
+
+Who lacks for long what others have is cut off (the rule: `cut_off`): its sockets are
+to go where they are served.
 """
 
 from __future__ import annotations
@@ -17,17 +20,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey import Valkey
+from gateway import metrics
+from gateway.live.cut_off import CutOff, Seen
 from gateway.live.heartbeat import DEAD_AFTER_MS
 
 logger = logging.getLogger("cfmessenger.readiness")
 
-SQL_EVERY = 5  # checks
+SQL_EVERY = OTHERS_EVERY = 5  # checks, while nothing is lacking
 SAID_FOR_S = 5  # what we lack, each time it is said
 
 ACCEPTING, RAY, SQL, VALKEY, WAKE = "accepting", "ray", "sql", "valkey", "wake"
@@ -38,11 +44,13 @@ Others = Mapping[str, frozenset[str] | None]
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The answer: `parts` by name, whether each is there; `degraded`: what all lack."""
+    """The answer: `parts` by name, whether each is there; `degraded`: what all lack;
+    `cut_off`: what this one lacks for so long that its sockets are to go."""
 
     ok: bool
     parts: Mapping[str, bool]
     degraded: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
 
 
 def judge(parts: Mapping[str, bool], others: Others | None) -> Ready:
@@ -55,8 +63,13 @@ def judge(parts: Mapping[str, bool], others: Others | None) -> Ready:
     if not others:
         alike = not lacking & _NEEDED_TO_WAKE
     else:
-        alike = all(each is None or lacking <= each for each in others.values())
+        alike = all(each is None or lacking <= _all(each) for each in others.values())
     return Ready(alike, parts, tuple(sorted(lacking)) if alike else ())
+
+
+def _all(lacking: frozenset[str]) -> frozenset[str]:
+    """Where Ray is away nothing wakes, whether or not that was found out yet."""
+    return lacking | {WAKE} if RAY in lacking else lacking
 
 
 class Readiness:
@@ -68,6 +81,7 @@ class Readiness:
         log: ValkeyLog,
         namespace: Namespace,
         sql: Callable[[], Awaitable[None]] | None,
+        cut_off_s: float = 0.0,
     ) -> None:
         self._kv = kv
         self._log = log
@@ -77,14 +91,22 @@ class Readiness:
         self._parts = dict.fromkeys((RAY, VALKEY, WAKE), False)
         if sql is not None:
             self._parts[SQL] = False
-        self._others: Others | None = None  # while something is lacking, as last read
+        self._others: Others | None = None  # if read in the last check: see _compare
         self._said = False  # from saying that something is lacking until taken back
         self._round = 0  # checks so far
         self.proven = asyncio.Event()  # set once nothing was lacking, for good
+        self._rule = CutOff(cut_off_s)
+        self.cut_off = asyncio.Event()  # set while it is
+        self._storage_lost: float | None = None  # loop time; None: it is there
+        self._alone = True  # no other gateway was there when we last knew
 
     def ready(self, accepting: bool) -> Ready:
         """The answer now."""
-        return judge(self._parts | {ACCEPTING: accepting}, self._others)
+        cut_off = self.cut_off.is_set()
+        parts = self._parts | {ACCEPTING: accepting and not cut_off}
+        found = judge(parts, self._others)
+        lacking = tuple(sorted(name for name, up in self._parts.items() if not up))
+        return structs.replace(found, cut_off=lacking) if cut_off else found
 
     async def check(self, gateway: str) -> None:
         """Look at every part; if one is lacking tell the others, and ask them.
@@ -101,6 +123,7 @@ class Readiness:
         ):
             asked[SQL] = self._sql()
         self._round += 1
+        began = asyncio.get_running_loop().time()
         found = await asyncio.gather(*map(_why_not, asked.values()))
         for name, why_not in zip(asked, found, strict=True):
             if self._parts[name] == (why_not is None):
@@ -113,6 +136,37 @@ class Readiness:
         if all(self._parts.values()):
             self.proven.set()
         await self._compare(gateway)
+        if self._parts[VALKEY]:
+            self._storage_lost = None
+        elif self._storage_lost is None:
+            self._storage_lost = began
+        await self._look()
+
+    async def _look(self) -> None:
+        """Find out whether we are cut off."""
+        stored = False
+        if self._storage_lost is not None:
+            with contextlib.suppress(Unavailable):
+                stored = await self._namespace.stored()
+        others = self._others
+        seen = Seen(
+            namespace_lost=self._namespace.unreachable_since,
+            storage_lost=self._storage_lost,
+            stored=stored,
+            shared=others is not None
+            and all(each is None or RAY in each for each in others.values()),
+            alone=self._alone,
+        )
+        cut_off = self._rule.look(asyncio.get_running_loop().time(), seen)
+        if cut_off == self.cut_off.is_set():
+            return
+        metrics.CUT_OFF.set(cut_off)
+        if cut_off:
+            logger.error("cut off: sockets are to go to other gateways")
+            self.cut_off.set()
+        else:
+            logger.info("not cut off any more")
+            self.cut_off.clear()
 
     async def say(self, gateway: str) -> None:
         """Tell the others what is lacking here. Raises `Unavailable`."""
@@ -129,10 +183,11 @@ class Readiness:
         with contextlib.suppress(Unavailable):  # nor is our place renewed, then
             await self.say(gateway)
         others: Others | None = None
-        if not all(self._parts.values()):
+        if not all(self._parts.values()) or self._round % OTHERS_EVERY == 1:
             with contextlib.suppress(Unavailable):
                 found = await self._ask()
                 others = {k: v for k, v in found.items() if k != gateway}
+                self._alone = not others
         # Only now: whoever asks meanwhile is told what was known before.
         self._others = others
 

@@ -64,7 +64,9 @@ class Sockets:
         self._logins = Logins(services.sessions)
         store = services.store
         self._readiness = Readiness(
-            services.kv, log, namespace, None if store is None else store.ping
+            *(services.kv, log, namespace),
+            None if store is None else store.ping,
+            services.settings.cut_off_s,
         )
 
     # Life.
@@ -80,7 +82,8 @@ class Sockets:
         self.stubs = Stubs(self.links, self.log, self._background)
         self.people = People(services, self.log, self.stubs)
         self.connections = Connections(
-            self.gateway, services, self.log, self._logins, self.stubs, self.people
+            *(self.gateway, services, self.log, self._logins, self.stubs, self.people),
+            self._readiness.cut_off,
         )
         self._heartbeat = Heartbeat(services.kv, self.gateway, self, services.clock)
         self.links.start()
@@ -93,6 +96,7 @@ class Sockets:
             self.stubs.watch_sleepers,
             self._watch_logins,
             self._check_ready,
+            self._leave_when_cut_off,
             self._heartbeat.listen,
             self._heartbeat.beat,
         ):
@@ -136,12 +140,21 @@ class Sockets:
             await self._readiness.check(self.gateway)
             await asyncio.sleep(CHECK_EVERY_S if proven.is_set() else FIRST_CHECK_S)
 
+    async def _leave_when_cut_off(self) -> None:
+        """Whoever came in meanwhile goes too."""
+        while True:
+            await self._readiness.cut_off.wait()
+            await self.connections.close_all(self._services.settings.drain_s / 2)
+            await asyncio.sleep(TICK_S)
+
     def refuse_new(self) -> None:
         """Draining begins: `/readyz` says so, new sockets are turned away."""
         self.connections.refuse_new()
 
     async def close_sockets(self, within_s: float) -> None:
-        """Close every socket with 1012, spread over about `within_s`."""
+        """Close every socket with 1012, spread over about `within_s`; there will be no
+        more."""
+        self.connections.refuse_new()
         await self.connections.close_all(within_s)
 
     async def drain(self) -> None:

@@ -29,6 +29,7 @@ EVERYTHING = {
     "CFM_HIBERNATE_AFTER": "0.25",
     "CFM_LOG_LENGTH": "1000",
     "CFM_DRAIN_S": "0",
+    "CFM_CUT_OFF_S": "0",
     "CFM_LOG_FORMAT": "json",
     "CFM_LOG_LEVEL": "DEBUG",
     "CFM_CHAT_RATE": "0",

@@ -112,6 +112,8 @@ class ScriptedActor:
 class Names:
     """A `Namespace` whose answer is whatever the test wants it to be."""
 
+    unreachable_since: float | None = None
+
     def __init__(self) -> None:
         self.where: Address | None = None
         self.known = Placement()

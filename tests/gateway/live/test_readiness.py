@@ -121,6 +121,8 @@ LACK = frozenset
         ("wake", {"b": LACK({"wake"})}, True, "wake"),
         ("wake", {"b": LACK({"wake", "sql"}), "c": LACK({"wake"})}, True, "wake"),
         ("valkey wake", {"b": None}, True, "valkey wake"),
+        # Without Ray nothing wakes there either, though it has not been found out.
+        ("ray wake", {"b": LACK({"ray"})}, True, "ray wake"),
         # Nobody can know.
         ("valkey", None, False, ""),
         # Who leaves leaves, whatever the others do.

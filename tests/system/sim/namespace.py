@@ -110,6 +110,8 @@ class NamespaceServer:
 class FakeNamespace:
     """`Namespace` for every gateway of the world."""
 
+    unreachable_since: float | None = None  # what it lacks, all gateways lack
+
     def __init__(self, world: World) -> None:
         self._world = world
         self._current: dict[str, HostProcess] = {}
@@ -241,7 +243,7 @@ class FakeNamespace:
         return 0
 
     async def stored(self) -> bool:
-        raise Unavailable
+        raise Unavailable  # nobody knows
 
     async def ping(self) -> bool:
         if self.away:

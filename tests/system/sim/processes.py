@@ -152,7 +152,10 @@ class GatewayProcess:
             self.names = Names(SimStore(world), kv, self.directory)  # type: ignore[arg-type]
         services: Any = SimpleNamespace(
             settings=SimpleNamespace(
-                max_sockets_per_address=0, max_sockets_per_session=0, bots_active=0
+                max_sockets_per_address=0,
+                max_sockets_per_session=0,
+                bots_active=0,
+                cut_off_s=0.0,  # the one namespace of the world is there for all
             ),
             sessions=_Sessions(),
             kv=kv,
