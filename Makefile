@@ -19,10 +19,11 @@ PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   tests/actors/test_gates.py tests/actors/test_heat.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-fast lint lint-js types format load bench chaos sim clean lock
+.PHONY: help run test test-long test-fast lint lint-js types format load bench chaos \
+  machines machines-smoke sim clean lock
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
 run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)
@@ -64,6 +65,13 @@ chaos: $(STAMP) ## kill everything under load and check (SECONDS= SEED= GATEWAYS
 	  --gateways $(or $(GATEWAYS),2) --placement $(or $(PLACEMENT),auto) \
 	  $(if $(POOL_SIZE),--pool-size $(POOL_SIZE)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+machines: $(STAMP) ## break a cluster of three machines (ROW= RUNS=; root; ARGS="--list")
+	@$(BIN)/python -m tests.system.machines $(if $(ROW),--row $(ROW)) \
+	  --runs $(or $(RUNS),1) $(ARGS)
+
+machines-smoke: $(STAMP) ## ... a few rows of it, as tests
+	MACHINES=1 $(BIN)/python -m pytest -q tests/system/machines $(ARGS)
 
 sim: $(STAMP) ## simulate (SEEDS=20000; SEED=n traces one; SABOTAGE=all is the proof)
 	@$(BIN)/python -m tests.system.sim $(if $(SEEDS),--seeds $(SEEDS)) \

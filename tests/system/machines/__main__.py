@@ -1,0 +1,115 @@
+"""`python -m tests.system.machines`: plays rows and prints one line for each run.
+
+Its exit code is 1 when something acknowledged was lost, doubled, reordered or skipped
+in any of them; all other figures are there to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+from cfmessenger.load.run import Failure
+from tests.system.machines.ground import ground
+from tests.system.machines.network import unavailable
+from tests.system.machines.rows import ROWS, Played, row, spread
+
+HEAD = (
+    f"{'fault':24}{'pause':>8}{'theirs':>8}{'acked':>8}{'refused':>9}{'closed':>8}"
+    f"{'lost':>6}{'doubled':>9}{'reordered':>11}{'holes':>7}{'took':>7}"
+)
+REST_S = 20.0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.system.machines", description=__doc__
+    )
+    parser.add_argument("--row", action="append", choices=[*ROWS, "spread", "rest"])
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="what rows there are")
+    return parser.parse_args()
+
+
+def line(name: str, played: Played, took: float) -> str:
+    figures = played.figures
+    oracle, counts = figures.result.oracle, figures.result.counts
+    theirs = figures.pause(*played.theirs) if played.theirs else 0.0
+    return (
+        f"{name:24}{figures.pause():8.2f}{theirs:8.2f}{counts.get('acked', 0):8}"
+        f"{figures.refused:9}{sum(figures.closed.values()):8}{oracle.lost:6}"
+        f"{oracle.duplicated:9}{oracle.reordered:11}{oracle.gaps:7}{took:6.0f}s"
+    )
+
+
+def details(played: Played) -> list[str]:
+    """What the line adds up: the reasons of refusals and closes, and what was wrong."""
+    result = played.figures.result
+    counts = {
+        name: n
+        for name, n in result.counts.items()
+        if name.startswith(("error.", "closed.")) or name in ("refused", "gap", "left")
+    }
+    said = [f"{name} {n}" for name, n in counts.items()]
+    return [*([", ".join(said)] if said else []), *result.oracle.examples[:5]]
+
+
+async def play(name: str) -> bool:
+    """Whether nothing was wrong."""
+    began = time.monotonic()
+    if name == "spread":
+        found = sorted((await spread()).items())
+        say("spread: " + ", ".join(f"{where} {n}" for where, n in found))
+        return True
+    if name == "rest":
+        say(await rest())
+        return True
+    try:
+        played = await row(name)
+    except Failure as failure:
+        say(f"{name:24}the load could not be carried out: {failure}")
+        return False
+    say(line(name, played, time.monotonic() - began))
+    for each in details(played):
+        say(f"    {each}")
+    return not played.figures.result.oracle.violations
+
+
+async def rest() -> str:
+    """What the ground costs when nobody says anything."""
+    began = time.monotonic()
+    async with ground() as on:
+        ready = time.monotonic() - began
+        before = on.cost()
+        await asyncio.sleep(REST_S)
+        after = on.cost()
+    cores = (after["cpu_ms"] - before["cpu_ms"]) / 1000 / REST_S
+    return (
+        f"rest: ready in {ready:.1f} s, {after['processes']} processes, "
+        f"{after['mib']} MiB, {cores:.2f} of a core"
+    )
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a command
+
+
+def main() -> int:
+    options = arguments()
+    if options.list:
+        for name, each in ROWS.items():
+            say(f"{name:24}{each.what}")
+        return 0
+    if reason := unavailable():
+        say(f"no machines here: {reason}")
+        return 2
+    say(HEAD)
+    names = [name for name in options.row or ROWS for _ in range(options.runs)]
+    fine = [asyncio.run(play(name)) for name in names]
+    return 0 if all(fine) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

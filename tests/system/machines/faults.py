@@ -1,0 +1,76 @@
+"""What is done to machines, each a function.
+
+Lines are cut by taking them off the bridge, single ports by nftables in the machine's
+own network namespace, processes by signals. The clocks of a time namespace are its
+monotonic and its boot time; nobody has the time of day apart, so no machine can be sent
+into another hour.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from cfmessenger.cli import process
+from tests.system.machines.machine import GONE_S, Machine, Started
+
+_RULES = """
+table inet cfm {{
+  chain in {{ type filter hook input priority 0; tcp dport {port} drop; }}
+  chain out {{ type filter hook output priority 0; tcp sport {port} drop; }}
+}}
+"""
+
+
+async def term(*processes: Started) -> None:
+    """Tell them to end, all at once, and wait until they have."""
+    for each in processes:
+        each.signal(signal.SIGTERM)
+    for each in processes:
+        await each.gone(60.0)
+
+
+def kill9(machine: Machine) -> int:
+    """Kill the machine's raylet and every actor; the number of processes."""
+    found = matching(machine, "raylet/raylet", "ray::")
+    for row in found:
+        process.send(row, signal.SIGKILL)
+    assert not process.wait_gone(found, GONE_S)
+    return len(found)
+
+
+def matching(machine: Machine, *words: str) -> list[process.Entry]:
+    """The machine's processes whose command line or title has one of these."""
+    found = machine.processes().items()
+    return [row for row, said in found if any(word in said for word in words)]
+
+
+def freeze(machine: Machine, *words: str) -> list[process.Entry]:
+    """Stop these where they are; `thaw` lets them go on."""
+    found = matching(machine, *words)
+    assert found, (words, machine.processes())
+    for row in found:
+        process.send(row, signal.SIGSTOP)
+    return found
+
+
+def thaw(found: list[process.Entry]) -> None:
+    """Let them go on."""
+    for row in found:
+        process.send(row, signal.SIGCONT)
+
+
+def cut(machine: Machine) -> None:
+    """No packet leaves it or reaches it, and nobody is told."""
+    machine.network.unplug(machine.number)
+
+
+def heal(machine: Machine) -> None:
+    """The line is there again, and so are its ports."""
+    machine.network.replug(machine.number)
+    if "table inet cfm" in machine.call("nft", "list", "tables"):
+        machine.call("nft", "delete", "table", "inet", "cfm")
+
+
+def black_hole(machine: Machine, port: int) -> None:
+    """Packets for this port of the machine, and from it, are dropped in silence."""
+    machine.call("nft", _RULES.format(port=port))

@@ -1,0 +1,148 @@
+"""The whole ground: storage, a head, two more nodes, and a balancer in front.
+
+Owns the order in which all of it begins and ends, and what is kept of it: the logs when
+something has failed, else nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from asyncio import gather
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from cfmessenger.accounts.sessions import Sessions
+from cfmessenger.accounts.users import Directory
+from cfmessenger.clock import Clock
+from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.storage.valkey import Valkey
+from tests.system.machines.balancer import Balancer
+from tests.system.machines.machine import Machine, Started
+from tests.system.machines.network import FOLDERS, Network, sweep
+from tests.system.machines.storage import Storage
+from tests.system.machines.topology import KEPT, Topology
+
+NODES = ("m1", "m2", "m3")
+KEPT_FOLDERS = "cfm-kept-"
+
+
+class Ground:
+    """`head` is the first of `nodes`; `victim` is one that is not the head."""
+
+    def __init__(self, folder: Path) -> None:
+        # Not swept by the next run: the name is no longer a run's.
+        self.kept = folder.with_name(folder.name.replace(FOLDERS, KEPT_FOLDERS))
+        self.network = Network()
+        self.network.open()
+
+        def machine(name: str, number: int) -> Machine:
+            return Machine(name, number, self.network, folder)
+
+        self.storage = Storage(machine("storage", 10))
+        self.nodes = [machine(name, 11 + n) for n, name in enumerate(NODES)]
+        self.head, self.victim, self.witness = self.nodes
+        servers = {each.name: each.address for each in self.nodes}
+        self.balancer = Balancer(self.network.host, servers, folder)
+        self.topology: Topology  # once storage serves
+
+    async def open(self) -> None:
+        """Returns when every gateway is ready."""
+        await self.storage.machine.open()
+        await self.storage.start()
+        self.topology = Topology(self.storage, self.head, self.balancer.url)
+        for each in self.nodes:
+            await each.open()
+        # Whoever comes first starts the pools: all nodes are to be there by then.
+        roles = [role.name for role in self.topology.roles(self.victim)]
+        await self.start(self.head, roles[0])
+        others = [each for each in self.nodes if each is not self.head]
+        await gather(*(self.start(each, roles[0]) for each in others))
+        for name in roles[1:]:
+            await gather(*(self.start(each, name) for each in self.nodes))
+        await self.balancer.start()
+
+    async def start(self, machine: Machine, *names: str) -> None:
+        """Start these roles of a machine, one when the last one serves."""
+        for role in self.topology.roles(machine):
+            if role.name in names:
+                made = machine.start(role.name, role.command, role.env)
+                await made.ready(role.ready)
+
+    def close(self) -> None:
+        """In any state."""
+        self.balancer.stop()
+        for each in (*self.nodes, self.storage.machine):
+            each.kill()
+        self.network.close()
+
+    def keep(self) -> None:
+        """What the machines' own files say, beside the logs."""
+        for each in self.nodes:
+            each.keep(KEPT)
+
+    def process(self, machine: Machine, role: str) -> Started:
+        """The newest of this role."""
+        return machine.started[role]
+
+    async def tokens(self) -> list[str]:
+        """A session of each seeded person, as a login would have made it."""
+        kv = Valkey(self.storage.valkey_url)
+        sessions = Sessions(kv, ttl_s=1200, replica=kv, clock=Clock().now)
+        try:
+            people = [each for each in Directory.load() if not each.is_ai_bot]
+            return [(await sessions.create(each.id, "uk"))[0] for each in people]
+        finally:
+            kv.close()
+
+    async def spots(self, rooms: Iterable[str]) -> dict[str, str]:
+        """In which machine each room lives; wakes them."""
+        names = {each.address: each.name for each in self.nodes}
+        client = NamespaceClient(self.topology.namespace(self.witness))
+        try:
+            found = {each: await client.resolve(f"room:{each}") for each in rooms}
+        finally:
+            await client.close()
+        return {room: names.get(at.host, at.host) for room, at in found.items()}
+
+    def cost(self) -> Counter[str]:
+        """CPU seconds so far and memory (PSS, MiB) of all that runs in machines, and
+        how many processes that are."""
+        total: Counter[str] = Counter()
+        for machine in (self.storage.machine, *self.nodes):
+            for row in machine.processes() if machine.up else ():
+                with contextlib.suppress(psutil.Error):
+                    one = psutil.Process(row.pid)
+                    total["cpu_ms"] += int(1000 * sum(one.cpu_times()[:2]))
+                    total["mib"] += one.memory_full_info().pss >> 20
+                    total["processes"] += 1
+        return total
+
+
+@asynccontextmanager
+async def ground() -> AsyncIterator[Ground]:
+    """Ready; gone at the end, with a line that says where the logs are if it failed."""
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
+    made = Ground(folder)
+    failed = True
+    try:
+        await made.open()
+        yield made
+        failed = False
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            made.keep()
+        error.add_note(f"logs of all machines: {made.kept}")
+        raise
+    finally:
+        made.close()
+        if failed:
+            shutil.move(folder, made.kept)
+        shutil.rmtree(folder, ignore_errors=True)
