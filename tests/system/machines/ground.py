@@ -12,16 +12,18 @@ import shutil
 import tempfile
 from asyncio import gather
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.accounts.users import Directory
 from cfmessenger.clock import Clock
 from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey
 from tests.system.machines.balancer import Balancer
 from tests.system.machines.machine import Machine, Started
@@ -34,7 +36,8 @@ KEPT_FOLDERS = "cfm-kept-"
 
 
 class Ground:
-    """`head` is the first of `nodes`; `victim` is one that is not the head."""
+    """`head` is the first of `nodes`; `victim` is one that is not the head, and changes
+    with `choose`."""
 
     def __init__(self, folder: Path) -> None:
         # Not swept by the next run: the name is no longer a run's.
@@ -47,7 +50,7 @@ class Ground:
 
         self.storage = Storage(machine("storage", 10))
         self.nodes = [machine(name, 11 + n) for n, name in enumerate(NODES)]
-        self.head, self.victim, self.witness = self.nodes
+        self.head, self.victim, _ = self.nodes
         servers = {each.name: each.address for each in self.nodes}
         self.balancer = Balancer(self.network.host, servers, folder)
         self.topology: Topology  # once storage serves
@@ -104,12 +107,36 @@ class Ground:
     async def spots(self, rooms: Iterable[str]) -> dict[str, str]:
         """In which machine each room lives; wakes them."""
         names = {each.address: each.name for each in self.nodes}
-        client = NamespaceClient(self.topology.namespace(self.witness))
+        client = NamespaceClient(self.topology.namespace(self.head))
         try:
             found = {each: await client.resolve(f"room:{each}") for each in rooms}
         finally:
             await client.close()
         return {room: names.get(at.host, at.host) for room, at in found.items()}
+
+    def choose(self, spots: Mapping[str, str]) -> None:
+        """The fullest is to be the victim: Ray may have left another one empty."""
+        rooms = Counter(spots.values())
+        others = [each for each in self.nodes if each is not self.head]
+        self.victim = max(others, key=lambda each: rooms[each.name])
+
+    async def logs(self, rooms: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
+        """What storage holds of these rooms: seq and id, in the log's order."""
+        kv = Valkey(self.storage.valkey_url)
+        try:
+            found = {
+                room: await kv.ask("XRANGE", keys.log(f"room:{room}"), "-", "+")
+                for room in rooms
+            }
+        finally:
+            kv.close()
+        return {
+            room: [
+                (int(entry.partition(b"-")[2]), msgspec.json.decode(fields[1])["id"])
+                for entry, fields in rows
+            ]
+            for room, rows in found.items()
+        }
 
     def cost(self) -> Counter[str]:
         """CPU seconds so far and memory (PSS, MiB) of all that runs in machines, and
@@ -126,8 +153,9 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
-    """Ready; gone at the end, with a line that says where the logs are if it failed."""
+async def ground(keep: bool = False) -> AsyncIterator[Ground]:
+    """Ready; gone at the end. The logs stay if it failed, which then says where, or if
+    they are to be kept."""
     sweep()
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
     made = Ground(folder)
@@ -135,7 +163,9 @@ async def ground() -> AsyncIterator[Ground]:
     try:
         await made.open()
         yield made
-        failed = False
+        failed = keep
+        if keep:
+            made.keep()
     except BaseException as error:
         with contextlib.suppress(OSError):
             made.keep()

@@ -12,7 +12,14 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,7 +31,7 @@ from cfmessenger.load.local_workers import LocalWorker
 from cfmessenger.load.plan import Plan, plan
 from cfmessenger.load.result import Progress, Result
 from cfmessenger.load.run import Wishes, Worker, run
-from tests.system.machines.worker import FILE
+from tests.system.machines.worker import FILE, Noted
 
 ROOMS, SOCKETS, RATE = 40, 120, 200.0
 WARM_S = 10.0
@@ -34,11 +41,44 @@ MAX_LAG_MS = 10_000.0
 a pause of the product's, not as an invalid run."""
 
 
+class Verdict(NamedTuple):
+    """What must not be. `unseen` alone may be the fault's: deliveries, of what is in
+    the log, that open sockets had not got some seconds after the end."""
+
+    lost: int  # acknowledged, and not in the log
+    doubled: int  # there or shown twice
+    reordered: int
+    holes: int  # numbers that the log passes over, or that no socket was shown
+    unseen: int
+
+
+Logs = Mapping[str, list[tuple[int, str]]]
+"""Of each room what storage holds: seq and id, in the log's order."""
+
+
 class Figures(NamedTuple):
-    """What came of it. Pauses are seconds; `violations` must be nothing."""
+    """What came of it. Pauses are seconds."""
 
     result: Result
-    pauses: Mapping[str, float]  # the longest of each room
+    noted: Noted
+
+    def judged(self, logs: Logs) -> Verdict:
+        """By what sockets saw, and by what is in storage in the end."""
+        lost = doubled = holes = 0
+        for room, acked in self.noted.acked.items():
+            seqs = [seq for seq, _ in logs[room]]
+            ids = [message_id for _, message_id in logs[room]]
+            lost += len(set(acked) - set(ids))
+            doubled += len(ids) - len(set(ids))
+            holes += len(set(range(1, max(seqs, default=0) + 1)) - set(seqs))
+        seen = self.result.oracle
+        return Verdict(
+            lost,
+            doubled + seen.duplicated,
+            seen.reordered,
+            holes + seen.gaps,
+            seen.lost,
+        )
 
     @property
     def refused(self) -> int:
@@ -57,10 +97,10 @@ class Figures(NamedTuple):
             if name.startswith("closed.")
         }
 
-    def pause(self, *rooms: str) -> float:
-        """The longest of these rooms (none: of all)."""
-        chosen = rooms or self.pauses
-        return max((self.pauses.get(room, 0.0) for room in chosen), default=0.0)
+    def pauses(self, rooms: Iterable[str]) -> list[float]:
+        """The longest of each socket in these rooms, in rising order; at least one."""
+        found = self.noted.pauses
+        return sorted(s for room in rooms for s in found.get(room, {}).values()) or [0]
 
 
 def planned(url: str, seconds: float) -> Plan:
@@ -94,25 +134,25 @@ async def play(
         await warm.wait()
         await fault()
 
-    with tempfile.TemporaryDirectory(prefix="cfm-pauses-") as name:
-        pauses = Path(name, "pauses.json")
+    with tempfile.TemporaryDirectory(prefix="cfm-noted-") as name:
+        noted = Path(name, "noted.json")
         hurting = asyncio.create_task(hurt())
         try:
             result = await run(
                 made,
                 Wishes(sessions=tokens),
-                _Launcher(pauses),
+                _Launcher(noted),
                 tell=lambda text: None,
                 show=show,
             )
             await hurting
         finally:
             hurting.cancel()
-        return Figures(result, _read(pauses))
+        return Figures(result, _read(noted))
 
 
-def _read(pauses: Path) -> dict[str, float]:
-    return msgspec.json.decode(pauses.read_bytes(), type=dict[str, float])
+def _read(noted: Path) -> Noted:
+    return msgspec.json.decode(noted.read_bytes(), type=Noted)
 
 
 class _Launcher:
@@ -120,8 +160,8 @@ class _Launcher:
 
     kind: Literal["local", "ray"] = "local"
 
-    def __init__(self, pauses: Path) -> None:
-        self._pauses = pauses
+    def __init__(self, noted: Path) -> None:
+        self._noted = noted
 
     @asynccontextmanager
     async def launch(self, count: int) -> AsyncIterator[Sequence[Worker]]:
@@ -132,7 +172,7 @@ class _Launcher:
             stdout=asyncio.subprocess.PIPE,
             limit=desk.MAX_FRAME,
             process_group=0,
-            env=os.environ | {FILE: str(self._pauses)},
+            env=os.environ | {FILE: str(self._noted)},
         )
         worker = LocalWorker(process)
         try:

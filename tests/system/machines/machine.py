@@ -155,6 +155,7 @@ class Machine:
         left = process.wait_gone([self._init], GONE_S)
         assert not left, f"{self.name} does not end"
         self._holder.wait(GONE_S)
+        self.network.remove(self.number)
         for each in self._all:
             each.collect()
         self._all.clear()

@@ -112,6 +112,12 @@ class Network:
         call(*inside, "link", "set", "eth0", "up")
         call(*inside, "route", "add", "default", "via", self.host)
 
+    def remove(self, number: int) -> None:
+        """Its machine is gone. The kernel takes the line away too, but in its own time,
+        and until then nobody else could have the name."""
+        line = self.line(number)
+        subprocess.run(["ip", "link", "delete", line], capture_output=True)
+
     def unplug(self, number: int) -> None:
         """Off the bridge: to everybody the machine has fallen silent."""
         call("ip", "link", "set", self.line(number), "nomaster")

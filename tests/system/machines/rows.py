@@ -6,13 +6,18 @@ that nothing acknowledged is lost, doubled or reordered.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NamedTuple
 
+from tests.system.machines import faults
 from tests.system.machines.ground import Ground, ground
-from tests.system.machines.load import Figures, planned, play
+from tests.system.machines.load import Figures, Verdict, planned, play
 
+AWAY_S = 20.0
+CUT_S = 30.0
 SPREAD = 300
 
 
@@ -28,8 +33,66 @@ async def _nothing(on: Ground) -> None:
     pass
 
 
+async def _sigterm_node(on: Ground) -> None:
+    await faults.term(*on.victim.started.values())
+
+
+async def _kill9_node(on: Ground) -> None:
+    faults.kill9(on.victim)
+
+
+async def _cut(on: Ground) -> None:
+    faults.cut(on.victim)
+    await asyncio.sleep(CUT_S)
+    faults.heal(on.victim)
+
+
+async def _namespace_black_hole(on: Ground) -> None:
+    port = on.topology.namespace_port
+    if port is not None:
+        faults.black_hole(on.victim, port)
+        await asyncio.sleep(CUT_S)
+        faults.heal(on.victim)
+    else:  # a Unix socket has no packets to drop: it accepts, and nobody answers
+        await _away(on.victim, "cfmessenger namespace", CUT_S)
+
+
+async def _control_store_away(on: Ground) -> None:
+    await _away(on.head, "gcs_server", AWAY_S)
+
+
+async def _away(machine: faults.Machine, words: str, seconds: float) -> None:
+    found = faults.freeze(machine, words)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        faults.thaw(found)
+
+
+async def _head_lost(on: Ground) -> None:
+    on.head.kill()
+
+
+async def _rolling_restart(on: Ground) -> None:
+    for machine in reversed(on.nodes):  # the head last
+        roles = on.topology.restarts
+        await faults.term(*(machine.started[role] for role in roles))
+        await on.start(machine, *roles)
+
+
 ROWS = {
     "calm": Row("nothing is broken", _nothing),
+    "sigterm_node": Row("SIGTERM to all of a node", _sigterm_node, 10),
+    "kill9_node": Row("kill -9 of a node's raylet and actors", _kill9_node),
+    "cut_30s": Row("a node's line is off the bridge for 30 s", _cut, CUT_S),
+    "namespace_black_hole": Row(
+        "a node's namespace is silent for 30 s", _namespace_black_hole, CUT_S
+    ),
+    "control_store_away_20s": Row(
+        "Ray's control store is stopped for 20 s", _control_store_away, AWAY_S
+    ),
+    "head_lost": Row("the head is gone and stays away", _head_lost),
+    "rolling_restart": Row("one machine after the other", _rolling_restart, 45),
 }
 
 
@@ -37,13 +100,16 @@ class Played(NamedTuple):
     """One run of a row."""
 
     figures: Figures
+    verdict: Verdict
     theirs: tuple[str, ...]
     """The rooms that lived where it was done."""
+    logs: Path
+    """Where they are, if they were kept."""
 
 
-async def row(name: str) -> Played:
-    """On a ground of its own."""
-    async with ground() as on:
+async def row(name: str, keep: bool = False) -> Played:
+    """On a ground of its own, whose logs may be kept."""
+    async with ground(keep) as on:
         return await played(on, ROWS[name])
 
 
@@ -55,11 +121,14 @@ async def played(on: Ground, what: Row) -> Played:
 
     async def hurt() -> None:
         where.update(await on.spots(rooms))
+        on.choose(where)
         await what.hurt(on)
 
     figures = await play(plan, await on.tokens(), hurt)
-    hit = on.victim.name
-    return Played(figures, tuple(room for room in rooms if where[room] == hit))
+    hit = on.head.name if what.hurt is _head_lost else on.victim.name
+    verdict = figures.judged(await on.logs(rooms))
+    theirs = tuple(room for room in rooms if where[room] == hit)
+    return Played(figures, verdict, theirs, on.kept)
 
 
 async def spread() -> Counter[str]:

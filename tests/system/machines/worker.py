@@ -1,8 +1,8 @@
-"""A worker of the load harness that also notes how long each room kept people waiting.
+"""A worker of the load harness that also notes what each room answered, and how late.
 
 A pause is from when somebody's message was due to the next answer that this person got:
-messages that were refused meanwhile make it longer, not shorter. The longest of each
-room goes to the file that the environment names, when the worker ends.
+messages that were refused meanwhile make it longer, not shorter. Both go to the file
+that the environment names, when the worker ends.
 """
 
 from __future__ import annotations
@@ -16,26 +16,36 @@ import msgspec
 import uvloop
 
 from cfmessenger.load import worker
-from cfmessenger.load.crew import Crew, Sent
+from cfmessenger.load.crew import Crew
 from cfmessenger.load.seat import Seat
 from cfmessenger.load.ticker import now
 
-FILE = "MACHINES_PAUSES"
+FILE = "MACHINES_NOTED"
 
 
-class PausesCrew(Crew):
-    """All sockets of the worker, and the longest pause of each room."""
+class Noted(msgspec.Struct):
+    """Of each room: the longest pause in seconds of each of its sockets, by number; and
+    the ids that were acknowledged."""
+
+    pauses: dict[str, dict[int, float]] = {}
+    acked: dict[str, list[str]] = {}
+
+
+class NotingCrew(Crew):
+    """All sockets of the worker, and what is noted of them."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         # When the oldest message that was refused since the last answer was due.
         self._refused: dict[Seat, float] = {}
-        self._longest: dict[str, float] = {}
+        self._noted = Noted()
 
     def answered(self, message_id: str) -> None:
         sent = self.sent.get(message_id)
-        if sent is not None and sent.measured:
-            self._note(sent.seat, self._refused.pop(sent.seat, sent.due), now())
+        if sent is not None:
+            self._noted.acked.setdefault(sent.seat.room.name, []).append(message_id)
+            if sent.measured:
+                self._note(sent.seat, self._refused.pop(sent.seat, sent.due), now())
         super().answered(message_id)
 
     def refused(self, message_id: str, code: str) -> None:
@@ -45,27 +55,24 @@ class PausesCrew(Crew):
         super().refused(message_id, code)
 
     def _note(self, seat: Seat, since: float, until: float) -> None:
-        room = seat.room.name
-        self._longest[room] = max(until - since, self._longest.get(room, 0.0))
+        pauses = self._noted.pauses.setdefault(seat.room.name, {})
+        pauses[seat.number] = max(until - since, pauses.get(seat.number, 0.0))
 
     async def aclose(self) -> None:
         await super().aclose()
         # Who got no answer to the end has waited as long as anybody looked.
-        for seat, since in (*map(_waits, self.sent.values()), *self._refused.items()):
+        waiting = [(sent.seat, sent.due) for sent in self.unanswered()]
+        for seat, since in (*waiting, *self._refused.items()):
             if since >= self.measure_at:
                 self._note(seat, since, now())
         self._write(Path(os.environ[FILE]))
 
     def _write(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.encode(self._longest))
-
-
-def _waits(sent: Sent) -> tuple[Seat, float]:
-    return sent.seat, sent.due
+        path.write_bytes(msgspec.json.encode(self._noted))
 
 
 if __name__ == "__main__":
-    worker.Crew = PausesCrew  # type: ignore[misc]
+    worker.Crew = NotingCrew  # type: ignore[misc]
     try:
         uvloop.run(worker.main())
     except EOFError:
