@@ -1,9 +1,9 @@
 """What is done to machines, each a function.
 
 Lines are cut by taking them off the bridge, single ports by nftables in the machine's
-own network namespace, processes by signals. The clocks of a time namespace are its
-monotonic and its boot time; nobody has the time of day apart, so no machine can be sent
-into another hour.
+own network namespace, processes by signals. Clocks are no fault here: a machine's
+monotonic clock is set apart from the others' before its first process and never again,
+and the time of day has no namespace.
 """
 
 from __future__ import annotations

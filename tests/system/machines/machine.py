@@ -20,7 +20,13 @@ from tests.patience import Stopwatch
 from tests.system.machines.network import Network, call
 
 READY_S = 90.0
+BOOTED_APART_S = 1000
+"""Machines were not started at the same moment: their monotonic clocks differ by this
+much, where the kernel has namespaces of time. The time of day is one for all."""
 GONE_S = 15.0
+
+_CLOCKS = Path("/proc/self/ns/time").exists()
+_ENTER = ("-n", "-p", "-m", *(("-T",) if _CLOCKS else ()))
 
 # Its first process collects whoever loses a parent, as an init does: it ignores the end
 # of children, and the kernel then keeps none. A raylet that is killed and not collected
@@ -48,7 +54,7 @@ class Started:
         self, init: int, command: Sequence[str], env: Mapping[str, str], log: Path
     ) -> None:
         self.log = log
-        enter = ("nsenter", "-t", str(init), "-n", "-p", "-m", "env", "-C", "/tmp")
+        enter = ("nsenter", "-t", str(init), *_ENTER, "env", "-C", "/tmp")
         output = _log(log)
         try:
             self._outside = process.spawn(
@@ -128,7 +134,11 @@ class Machine:
         return self._init.pid
 
     async def open(self) -> None:
+        spaces: tuple[str, ...]
         spaces = ("--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child")
+        if _CLOCKS:
+            ahead = str(self.number * BOOTED_APART_S)
+            spaces += ("--time", "--monotonic", ahead, "--boottime", ahead)
         log = _log(self._logs / f"{self.name}-init.log")
         self._holder = process.spawn(
             ["unshare", *spaces, "sh", "-c", _INIT],
@@ -186,7 +196,7 @@ class Machine:
 
     def call(self, *command: str) -> str:
         """Run a tool in it to its end; what it printed. Fails with what it said."""
-        return call("nsenter", "-t", str(self.init), "-n", "-p", "-m", *command)
+        return call("nsenter", "-t", str(self.init), *_ENTER, *command)
 
     def keep(self, patterns: Sequence[str]) -> None:
         """Copy these folders of its /tmp beside its logs, for a look afterwards."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from cfmessenger.cli import process
 from tests.system.machines import faults, rows
 from tests.system.machines.balancer import answers, status
-from tests.system.machines.machine import Machine, eventually
+from tests.system.machines.machine import BOOTED_APART_S, Machine, eventually
 from tests.system.machines.network import PREFIX, ROOT, Network, links, sweep
 from tests.system.machines.network import unavailable as reason_against
 
@@ -79,6 +80,15 @@ async def test_a_machine_sees_only_its_own_processes_files_and_address(
     seen = machine.call("sh", "-c", "echo /proc/[0-9]*").split()
     assert len(seen) <= 3, "the first process, who asks, and who asked for that"
     assert machine.address in machine.call("ip", "addr")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/ns/time").exists(), reason="no namespaces of time"
+)
+async def test_machines_did_not_boot_at_the_same_moment(machine: Machine) -> None:
+    here = time.clock_gettime(time.CLOCK_BOOTTIME)
+    there = float(machine.call("cat", "/proc/uptime").split()[0])
+    assert there - here == pytest.approx(machine.number * BOOTED_APART_S, abs=60.0)
 
 
 async def test_who_is_cut_off_is_silent_until_healed(machine: Machine) -> None:
