@@ -56,15 +56,15 @@ def without_ray(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith(_RAY)}
 
 
-_STORE_PASSWORD = "CFMX_STORE_PASSWORD"
+_MORE = "CFMX_RAY_ARGUMENTS"
 
 # Where grpc can be imported, `ray start` also starts the Ray Client's server, on a
 # fixed port, and has no switch against it. Ray itself does without that package.
-# And a password given as an argument is put there where `ps` does not see it.
+# And further arguments, which hold a password, are put there where `ps` does not see
+# them.
 _COMMAND = (
     "import os, sys; sys.modules['grpc'] = None; "
-    f"secret = os.environ.pop('{_STORE_PASSWORD}', ''); "
-    "sys.argv += ['--redis-password=' + secret] if secret else []; "
+    f"sys.argv += filter(None, os.environ.pop('{_MORE}', '').split(chr(10))); "
     "from ray.scripts.scripts import main; main()"
 )
 
@@ -305,5 +305,12 @@ def _kept_at(url: str) -> dict[str, str]:
     return {
         "RAY_REDIS_ADDRESS": f"{scheme}{parts.hostname}:{parts.port or 6379}",
         "RAY_external_storage_namespace": "cfm",
-        **({_STORE_PASSWORD: unquote(parts.password)} if parts.password else {}),
+        _MORE: "\n".join(
+            f"--redis-{name}={unquote(value)}"
+            for name, value in (
+                ("username", parts.username),
+                ("password", parts.password),
+            )
+            if value
+        ),
     }

@@ -1,4 +1,4 @@
-"""The whole ground: storage, a head, two more nodes, and a balancer in front.
+"""The whole ground: storage, a head, three nodes, and a balancer in front.
 
 Owns the order in which all of it begins and ends, and what is kept of it: the logs when
 something has failed, else nothing.
@@ -21,9 +21,11 @@ import psutil
 
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.accounts.users import Directory
+from cfmessenger.cli.running import namespace_key
 from cfmessenger.clock import Clock
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
+from cfmessenger.storage.members import Finder, Members
 from cfmessenger.storage.valkey import Valkey
 from tests.system.machines.balancer import Balancer
 from tests.system.machines.machine import Machine, Started
@@ -36,8 +38,8 @@ KEPT_FOLDERS = "cfm-kept-"
 
 
 class Ground:
-    """`head` is the first of `nodes`; `victim` is one that is not the head, and changes
-    with `choose`."""
+    """`spare` is for another head; `victim` is one of the nodes, and changes with
+    `choose`."""
 
     def __init__(self, folder: Path) -> None:
         # Not swept by the next run: the name is no longer a run's.
@@ -50,7 +52,8 @@ class Ground:
 
         self.storage = Storage(machine("storage", 10))
         self.nodes = [machine(name, 11 + n) for n, name in enumerate(NODES)]
-        self.head, self.victim, _ = self.nodes
+        self.head, self.spare = machine("head", 21), machine("spare", 22)
+        self.victim = self.nodes[0]
         servers = {each.name: each.address for each in self.nodes}
         self.balancer = Balancer(self.network.host, servers, folder)
         self.topology: Topology  # once storage serves
@@ -59,17 +62,19 @@ class Ground:
         """Returns when every gateway is ready."""
         await self.storage.machine.open()
         await self.storage.start()
-        self.topology = Topology(self.storage, self.head, self.balancer.url)
+        self.topology = Topology(self.storage, self.balancer.url)
         for each in self.nodes:
             await each.open()
-        # Whoever comes first starts the pools: all nodes are to be there by then.
-        roles = [role.name for role in self.topology.roles(self.victim)]
-        await self.start(self.head, roles[0])
-        others = [each for each in self.nodes if each is not self.head]
-        await gather(*(self.start(each, roles[0]) for each in others))
-        for name in roles[1:]:
-            await gather(*(self.start(each, name) for each in self.nodes))
+        starts = [self.start(each, "node", "gateway") for each in self.nodes]
+        await gather(self.start_head(self.head), *starts)
         await self.balancer.start()
+
+    async def start_head(self, machine: Machine) -> None:
+        """A head in this machine, which need not be up."""
+        if not machine.up:
+            await machine.open()
+        role = self.topology.head(machine)
+        await machine.start(role.name, role.command, role.env).ready(role.ready)
 
     async def start(self, machine: Machine, *names: str) -> None:
         """Start these roles of a machine, one when the last one serves."""
@@ -81,13 +86,13 @@ class Ground:
     def close(self) -> None:
         """In any state."""
         self.balancer.stop()
-        for each in (*self.nodes, self.storage.machine):
+        for each in (*self.nodes, self.head, self.spare, self.storage.machine):
             each.kill()
         self.network.close()
 
     def keep(self) -> None:
         """What the machines' own files say, beside the logs."""
-        for each in self.nodes:
+        for each in (self.head, *self.nodes):
             each.keep(KEPT)
 
     def process(self, machine: Machine, role: str) -> Started:
@@ -107,18 +112,21 @@ class Ground:
     async def spots(self, rooms: Iterable[str]) -> dict[str, str]:
         """In which machine each room lives; wakes them."""
         names = {each.address: each.name for each in self.nodes}
-        client = NamespaceClient(self.topology.namespace(self.head))
+        kv = Valkey(self.storage.valkey_url)
+        members = Members(kv)
+        key = namespace_key(await members.secret())
+        client = NamespaceClient(Finder(members).find, key)
         try:
             found = {each: await client.resolve(f"room:{each}") for each in rooms}
         finally:
             await client.close()
+            kv.close()
         return {room: names.get(at.host, at.host) for room, at in found.items()}
 
     def choose(self, spots: Mapping[str, str]) -> None:
-        """The fullest is to be the victim: Ray may have left another one empty."""
+        """The fullest is to be the victim."""
         rooms = Counter(spots.values())
-        others = [each for each in self.nodes if each is not self.head]
-        self.victim = max(others, key=lambda each: rooms[each.name])
+        self.victim = max(self.nodes, key=lambda each: rooms[each.name])
 
     async def logs(self, rooms: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
         """What storage holds of these rooms: seq and id, in the log's order."""
@@ -142,7 +150,7 @@ class Ground:
         """CPU seconds so far and memory (PSS, MiB) of all that runs in machines, and
         how many processes that are."""
         total: Counter[str] = Counter()
-        for machine in (self.storage.machine, *self.nodes):
+        for machine in (self.storage.machine, self.head, *self.nodes):
             for row in machine.processes() if machine.up else ():
                 with contextlib.suppress(psutil.Error):
                     one = psutil.Process(row.pid)

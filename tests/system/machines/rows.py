@@ -48,36 +48,27 @@ async def _cut(on: Ground) -> None:
 
 
 async def _namespace_black_hole(on: Ground) -> None:
-    port = on.topology.namespace_port
-    if port is not None:
-        faults.black_hole(on.victim, port)
-        await asyncio.sleep(CUT_S)
-        faults.heal(on.victim)
-    else:  # a Unix socket has no packets to drop: it accepts, and nobody answers
-        await _away(on.victim, "cfmessenger namespace", CUT_S)
+    faults.black_hole(on.victim, on.topology.namespace_port)
+    await asyncio.sleep(CUT_S)
+    faults.heal(on.victim)
 
 
 async def _control_store_away(on: Ground) -> None:
-    await _away(on.head, "gcs_server", AWAY_S)
-
-
-async def _away(machine: faults.Machine, words: str, seconds: float) -> None:
-    found = faults.freeze(machine, words)
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        faults.thaw(found)
+    on.head.kill()
+    await asyncio.sleep(AWAY_S)
+    await on.start_head(on.head)
 
 
 async def _head_lost(on: Ground) -> None:
     on.head.kill()
+    await on.start_head(on.spare)
 
 
 async def _rolling_restart(on: Ground) -> None:
-    for machine in reversed(on.nodes):  # the head last
-        roles = on.topology.restarts
-        await faults.term(*(machine.started[role] for role in roles))
-        await on.start(machine, *roles)
+    for role in on.topology.restarts:
+        for machine in on.nodes:
+            await faults.term(machine.started[role])
+            await on.start(machine, role)
 
 
 ROWS = {
@@ -89,9 +80,9 @@ ROWS = {
         "a node's namespace is silent for 30 s", _namespace_black_hole, CUT_S
     ),
     "control_store_away_20s": Row(
-        "Ray's control store is stopped for 20 s", _control_store_away, AWAY_S
+        "Ray's control store is killed and away for 20 s", _control_store_away, AWAY_S
     ),
-    "head_lost": Row("the head is gone and stays away", _head_lost),
+    "head_lost": Row("the head is gone and begins elsewhere", _head_lost, 60),
     "rolling_restart": Row("one machine after the other", _rolling_restart, 45),
 }
 
@@ -125,7 +116,7 @@ async def played(on: Ground, what: Row) -> Played:
         await what.hurt(on)
 
     figures = await play(plan, await on.tokens(), hurt)
-    hit = on.head.name if what.hurt is _head_lost else on.victim.name
+    hit = on.victim.name
     verdict = figures.judged(await on.logs(rooms))
     theirs = tuple(room for room in rooms if where[room] == hit)
     return Played(figures, verdict, theirs, on.kept)

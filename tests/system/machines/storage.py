@@ -7,6 +7,7 @@ installed; each machine has its own SQLite then.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cfmessenger.cli.embedded_valkey import USER, configuration
 from tests.postgresql import binaries
 from tests.system.machines.machine import Machine
 
+ROOT = Path(__file__).parents[3]
 PASSWORD = "machines"
 PORT = 6379
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
@@ -27,6 +29,7 @@ class Storage:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.valkey_url = f"valkey://{USER}:{PASSWORD}@{machine.address}:{PORT}"
+        self.ray_store_url = f"valkey://ray:{PASSWORD}@{machine.address}:{PORT}"
         self.database_url = ""  # empty: there is no PostgreSQL
 
     async def start(self) -> None:
@@ -39,6 +42,9 @@ class Storage:
         self.machine.path(str(folder)).mkdir()
         text = configuration(folder, folder / "valkey.sock", PASSWORD, "always")
         text += f"port {PORT}\nbind 0.0.0.0\nprotected-mode no\n"
+        _, _, ray = (ROOT / "deploy" / "users.acl").read_text().splitlines()
+        digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
+        text += ray.replace("REPLACE_WITH_SHA256_OF_THE_PASSWORD", digest) + "\n"
         self.machine.path(f"{folder}/valkey.conf").write_text(text)
         command = [str(get_binary_path()), f"{folder}/valkey.conf"]
         made = self.machine.start("valkey", command, os.environ)

@@ -7,6 +7,7 @@ that the environment names, when the worker ends.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 import msgspec
 import uvloop
 
-from cfmessenger.load import worker
-from cfmessenger.load.crew import Crew
+from cfmessenger.load import crew, worker
 from cfmessenger.load.seat import Seat
+from cfmessenger.load.talk import Talk
 from cfmessenger.load.ticker import now
 
 FILE = "MACHINES_NOTED"
@@ -31,14 +32,15 @@ class Noted(msgspec.Struct):
     acked: dict[str, list[str]] = {}
 
 
-class NotingCrew(Crew):
-    """All sockets of the worker, and what is noted of them."""
+class NotingTalk(Talk):
+    """All that the worker says, and what is noted of it."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         # When the oldest message that was refused since the last answer was due.
         self._refused: dict[Seat, float] = {}
         self._noted = Noted()
+        atexit.register(self._write, Path(os.environ[FILE]))
 
     def answered(self, message_id: str) -> None:
         sent = self.sent.get(message_id)
@@ -58,21 +60,17 @@ class NotingCrew(Crew):
         pauses = self._noted.pauses.setdefault(seat.room.name, {})
         pauses[seat.number] = max(until - since, pauses.get(seat.number, 0.0))
 
-    async def aclose(self) -> None:
-        await super().aclose()
+    def _write(self, path: Path) -> None:
         # Who got no answer to the end has waited as long as anybody looked.
         waiting = [(sent.seat, sent.due) for sent in self.unanswered()]
         for seat, since in (*waiting, *self._refused.items()):
             if since >= self.measure_at:
                 self._note(seat, since, now())
-        self._write(Path(os.environ[FILE]))
-
-    def _write(self, path: Path) -> None:
         path.write_bytes(msgspec.json.encode(self._noted))
 
 
 if __name__ == "__main__":
-    worker.Crew = NotingCrew  # type: ignore[misc]
+    crew.Talk = NotingTalk  # type: ignore[misc]
     try:
         uvloop.run(worker.main())
     except EOFError:

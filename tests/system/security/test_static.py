@@ -144,7 +144,7 @@ def test_w1_an_origin_is_one_origin_and_never_all(origins: str) -> None:
 def test_v1_the_shipped_acl_allows_what_we_use_and_nothing_more(
     admin_valkey: valkey.Valkey,
 ) -> None:
-    default, ours = (ROOT / "deploy" / "users.acl").read_text().splitlines()
+    default, ours, _ = (ROOT / "deploy" / "users.acl").read_text().splitlines()
     assert default == "user default off"
     assert ours.partition(" -@all ")[2].split() == [f"+{name}" for name in COMMANDS]
     rules = ours.replace("#REPLACE_WITH_SHA256_OF_THE_PASSWORD", "nopass").split()[2:]
