@@ -34,6 +34,10 @@ async def _nothing(on: Ground) -> None:
 
 
 async def _sigterm_node(on: Ground) -> None:
+    await faults.term(on.victim.started["node"])
+
+
+async def _sigterm_machine(on: Ground) -> None:
     await faults.term(*on.victim.started.values())
 
 
@@ -73,7 +77,8 @@ async def _rolling_restart(on: Ground) -> None:
 
 ROWS = {
     "calm": Row("nothing is broken", _nothing),
-    "sigterm_node": Row("SIGTERM to all of a node", _sigterm_node, 10),
+    "sigterm_node": Row("SIGTERM to a node", _sigterm_node, 10),
+    "sigterm_machine": Row("SIGTERM to a node and its gateway", _sigterm_machine, 10),
     "kill9_node": Row("kill -9 of a node's raylet and actors", _kill9_node),
     "cut_30s": Row("a node's line is off the bridge for 30 s", _cut, CUT_S),
     "namespace_black_hole": Row(

@@ -26,7 +26,6 @@ SETTINGS = {
     "CFM_PORT": str(balancer.PORT),
     "CFM_POOL_SIZE": "6",
     "CFM_OWN_ROOMS": "0",
-    "CFM_WARM_WORKERS": "1",
     "CFM_BOTS_ACTIVE": "0",
     "CFM_OPEN_ROOMS": "1",
     "CFM_CHAT_RATE": "0",
