@@ -1,7 +1,7 @@
 """Ray nodes with labels, and namespace servers in front of them, as real processes.
 
 `ray start` as whoever runs a cluster of their own would call it: each node a process of
-ours, on this machine's own address, and `cfmessenger namespace-process` as a gateway meets it.
+ours, on this machine's own address, and `namespace-process` as a gateway meets it.
 """
 
 from __future__ import annotations
