@@ -58,6 +58,7 @@ OWNER = "CFMX_OWNER"
 TAKE_OVER = "CFMX_TAKE_OVER"
 POOL_SIZE = "CFMX_POOL_SIZE"
 RAY_ADDRESS = "CFMX_RAY_ADDRESS"
+RAY_FOLDER = "CFMX_RAY_FOLDER"
 GATEWAY_NUMBER = "CFMX_GATEWAY"
 PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
 
@@ -306,6 +307,7 @@ class Machine:
         if self._ray is not None:
             env = local_ray.without_ray(env) | self._ray.driver_env
             env[RAY_ADDRESS] = self._ray.address
+            env[RAY_FOLDER] = str(self._ray.folder)
         elif self._settings.ray_address is not None:
             env[RAY_ADDRESS] = self._settings.ray_address
         return Launch(_ourselves("namespace"), env)

@@ -170,7 +170,8 @@ def namespace() -> None:
     patience.start()
     try:
         # On the main thread, before our own signal handlers: Ray sets its own.
-        RayDriver.connect(address, os.environ.get("CFMX_NODE_ADDRESS"))
+        node = os.environ.get("CFMX_NODE_ADDRESS")
+        RayDriver.connect(address, node, os.environ.get("CFMX_RAY_FOLDER"))
         patience.cancel()
         asyncio.run(_serve_namespace(settings, url, voice))
     except SettingsError as error:
