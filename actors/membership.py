@@ -26,6 +26,8 @@ from cfmessenger.storage.members import (
 logger = logging.getLogger("cfmessenger.namespace")
 
 SAY_EVERY_S = 1.0
+VOID_S = LEASE_MS / 1000 + SAY_EVERY_S
+"""By then the lease of a cluster that is gone has ended."""
 STEADY_S = 5.0
 """After it joined, and after each pool that it took over, a node takes none for so
 long."""
@@ -63,14 +65,14 @@ class Membership:
         self._now = 0  # ms, of Valkey's clock when this node last said it was there
         self._steady_at = float("inf")  # loop time from which it may take over a pool
 
-    async def join(self, take_over: bool = False) -> None:
+    async def join(self, take_over: bool = False, patience_s: float = VOID_S) -> None:
         """Returns when this node is one. Waits for a lease that may yet end.
 
         Raises `Owned`, `Disagreement` or `Unavailable`.
         """
         if take_over:
             await self._lease.take()
-        await self._claim()
+        await self._claim(patience_s)
         agreed = await self._members.agree(self._agreed, keep=True)
         if wrong := differences(self._agreed, agreed):
             raise Disagreement("; ".join(wrong))
@@ -78,9 +80,9 @@ class Membership:
         await self._say()
         self.moved()
 
-    async def _claim(self) -> None:
+    async def _claim(self, patience_s: float) -> None:
         loop = asyncio.get_running_loop()
-        end, told = loop.time() + LEASE_MS / 1000 + SAY_EVERY_S, False
+        end, told = loop.time() + patience_s, False
         while (holder := await self._lease.hold()).id != self._lease.mine.id:
             if not told:
                 logger.warning(

@@ -84,13 +84,17 @@ class RayDriver:
         self._threads = ThreadPoolExecutor(THREADS, "ray")
 
     @staticmethod
-    def connect(address: str, node: str | None = None) -> None:
-        """Become a driver, on the main thread, of the node with this address (None: of
-        one on this machine that Ray finds). Raises `Unavailable`."""
+    def connect(
+        address: str, node: str | None = None, folder: str | None = None
+    ) -> None:
+        """Become a driver, on the main thread, of the node with this address and this
+        folder (None: of one on this machine that Ray finds; it prefers the head, on
+        which no room is to live). Raises `Unavailable`."""
         try:
             ray.init(
                 address=address,
                 _node_ip_address=node,
+                _temp_dir=folder,
                 namespace=RAY_NAMESPACE,
                 log_to_driver=False,
                 configure_logging=False,

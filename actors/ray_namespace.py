@@ -14,7 +14,6 @@ import os
 from collections.abc import Awaitable
 
 import msgspec
-import psutil  # type: ignore[import-untyped]
 from ray.exceptions import (
     ActorUnavailableError,
     RayActorError,
@@ -24,6 +23,7 @@ from ray.exceptions import (
 from actors import spread
 from actors.following import Following, Seed
 from actors.host_settings import HostSettings
+from actors.leaving import leave
 from actors.location import Location, Nowhere
 from actors.membership import Membership
 from actors.nodes import Nodes
@@ -55,8 +55,6 @@ ANSWER_S = 1.0
 """An actor that has not answered by then may be on a node that is gone."""
 DRAINING_EVERY_S = 1.0
 DRAIN_S = 30.0
-AT_ONCE = 20
-"""Actors that end together when the node leaves: their successors start elsewhere."""
 MAX_POOL = 1000
 
 ROOMS_PER_CORE = 101
@@ -384,27 +382,14 @@ class RayNamespace:
         actors are left."""
         if self._membership is not None:
             await self._membership.leave()
-        if self._raylet is None:
+        if self._raylet is None or self._membership is None:
             calls = await self._ray.call_all("drain")
             await outcomes(calls.values(), timeout_s)
             return 0
-        # By signals: it works while Ray's control store is away, too.
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
-        while (left := self._raylet.actors()) and loop.time() < end:
-            batch = left[:AT_ONCE]
-            await asyncio.to_thread(_end_in_order, batch, end - loop.time())
-        return len(left)
+        return await leave(self._ray, self._membership.node.id, self._raylet, timeout_s)
 
 
 def _room(name: str) -> str:
     if not is_room(name):
         raise Unavailable("VALIDATION_ERROR", "name: a room's, `room:<id>`.")
     return name
-
-
-def _end_in_order(processes: list[psutil.Process], timeout_s: float) -> None:
-    for each in processes:
-        with contextlib.suppress(psutil.Error):
-            each.terminate()
-    psutil.wait_procs(processes, timeout=max(timeout_s, 0.1))

@@ -39,6 +39,7 @@ CHAINS = {
     "own": (
         "system/cluster/test_bots system/cluster/test_location "
         "system/cluster/test_ray_namespace system/cluster/test_readme "
+        "system/cluster/test_roles "
         "system/cluster/test_survival system/cluster/test_up "
         "system/cluster/test_warm_pool system/contract/ system/security/test_exp"
     ),

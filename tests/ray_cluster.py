@@ -1,7 +1,7 @@
 """One real Ray node with namespace servers in front, for all tests of a session.
 
 Made of what `cfmessenger up` runs: its own Ray (`LocalRay`) and its own
-`cfmessenger namespace` processes, several here, as on several nodes. Ends every process
+`cfmessenger namespace-process`, several here, as on several nodes. Ends every process
 it started, by id, and whatever those have left behind.
 """
 

@@ -96,7 +96,10 @@ TESTED_BY = {
         "actors/object_actor actors/ray_driver actors/ray_namespace actors/wake_trial "
         "cfmessenger/cli/load_ray"
     ),
-    "system/cluster/test_up": "cfmessenger/asgi cfmessenger/cli/up",
+    "system/cluster/test_roles": (
+        "actors/leaving cfmessenger/cli/machine cfmessenger/cli/up"
+    ),
+    "system/cluster/test_up": "cfmessenger/asgi",
     "system/security/test_edge": "gateway/server/door",
 }
 """Modules that another module's tests show, or those of the whole: below tests/."""

@@ -10,7 +10,6 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -44,9 +43,6 @@ class Finding(NamedTuple):
     verdict: Verdict
     what: str
     found: str
-
-
-Check = Callable[[], Awaitable[list[Finding]]]
 
 
 @click.command()

@@ -31,6 +31,8 @@ log = logging.getLogger("cfmessenger.up")
 LOOK_EVERY_S = 1.0
 HEAD_S = 60.0
 """How long a node waits for a head."""
+VOID_S = LEASE_MS / 1000 + LOOK_EVERY_S
+"""By then the lease of a head that is gone has ended."""
 
 
 class Joined:
@@ -53,14 +55,14 @@ class Joined:
         self._lease: Lease | None = None  # of a head, and of a node that moves
         self._head = ""  # to which this node has joined
 
-    async def be_head(self) -> None:
+    async def be_head(self, patience_s: float = VOID_S) -> None:
         """Raises `Refused` if the cluster has one."""
         port = self._settings.ray_port
         at = f"{_bracketed(self._address)}:{port}"
         mine = Holder(secrets.token_hex(8), socket.gethostname(), at)
         self._lease = self._members.head(mine)
         loop = asyncio.get_running_loop()
-        end = loop.time() + LEASE_MS / 1000 + LOOK_EVERY_S
+        end = loop.time() + patience_s
         while (holder := await self._lease.hold()).id != mine.id:
             if loop.time() > end:
                 raise Refused(
@@ -74,12 +76,12 @@ class Joined:
             log.warning("what Ray knows ends with this head: %s", _NO_STORE)
         self.place = Place(self._address, self._secret, port=port, store=kept)
 
-    async def be_node(self) -> None:
+    async def be_node(self, patience_s: float = HEAD_S) -> None:
         """Raises `Refused` if there is no head."""
         if self._settings.ray_address is not None:
             return
         loop = asyncio.get_running_loop()
-        end, told = loop.time() + HEAD_S, False
+        end, told = loop.time() + patience_s, False
         lease = self._members.head(Holder("", ""))
         while (found := await lease.read()) is None:
             if loop.time() > end:

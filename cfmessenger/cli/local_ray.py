@@ -124,8 +124,8 @@ class LocalRay:
     ) -> None:
         self._place = place
         self._runtime = runtime
-        self._folder = runtime / "ray"
-        self._session_logs = self._folder / "session_latest" / "logs"
+        self.folder = runtime / "ray"
+        self._session_logs = self.folder / "session_latest" / "logs"
         self._logs = data.logs / "ray"  # while it runs a link to the above
         self._log = data.logs / "ray.log"  # what its command says
         self._token = data.secret("ray.token") if place is None else None
@@ -166,7 +166,7 @@ class LocalRay:
 
     @property
     def _address_file(self) -> Path:
-        return self._folder / "ray_current_cluster"
+        return self.folder / "ray_current_cluster"
 
     def keep_logs(self) -> None:
         """Moves the logs of a node that has ended to the data folder, if it can."""
@@ -174,7 +174,7 @@ class LocalRay:
             self._keep_logs()
         except OSError as error:
             log.warning("the logs of Ray are not kept: %s", told(error))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep_logs(self) -> None:
         if self._logs.is_symlink():
@@ -200,7 +200,7 @@ class LocalRay:
     def _launch(self) -> Launch:
         self.keep_logs()
         private_folder(self._runtime)
-        private_folder(self._folder)
+        private_folder(self.folder)
         try:
             self._set_last_logs_aside()
             self._logs.symlink_to(self._session_logs)
@@ -242,7 +242,7 @@ class LocalRay:
             f"--num-cpus={self._warm_workers}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             *self._labels(),
-            f"--temp-dir={self._folder}",
+            f"--temp-dir={self.folder}",
         ]
 
     def _part(self) -> list[str]:
@@ -280,7 +280,7 @@ class LocalRay:
         """
         return self._address_file.exists() and any(
             all((sockets / name).exists() for name in ("raylet", "plasma_store"))
-            for sockets in self._folder.glob("session_*/sockets")
+            for sockets in self.folder.glob("session_*/sockets")
         )
 
     def _reason(self, code: int) -> str:

@@ -43,7 +43,7 @@ from cfmessenger.cli.runtime import (
     told,
     write_private,
 )
-from cfmessenger.cli.service import Launch, Service
+from cfmessenger.cli.service import EXIT_TAKEN, Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
 from cfmessenger.environment import SettingsError
@@ -59,8 +59,11 @@ OWNER = "CFMX_OWNER"
 TAKE_OVER = "CFMX_TAKE_OVER"
 POOL_SIZE = "CFMX_POOL_SIZE"
 RAY_ADDRESS = "CFMX_RAY_ADDRESS"
+RAY_FOLDER = "CFMX_RAY_FOLDER"
 GATEWAY_NUMBER = "CFMX_GATEWAY"
 PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
+
+TAKEN = "another cluster uses this Valkey now"
 
 BACKLOG = 2048
 TIDY_S = 60.0
@@ -135,6 +138,7 @@ class Machine:
         self._namespace = self._runtime.path / NAMESPACE_SOCKET
         self._url = ""  # known once it listens
         self._env: dict[str, str] = {}  # of every child, from `run` on
+        self._taken = asyncio.Event()  # once another cluster took Valkey over
 
     async def run(self) -> None:
         """Start, say so, wait for SIGINT or SIGTERM, stop. Raises what `run_role`
@@ -165,6 +169,7 @@ class Machine:
                 )
                 if ready.done():
                     ready.result()
+                    self._env.pop(TAKE_OVER, None)  # once: else two would take turns
                     log.info("started in %.1f s", time.monotonic() - began)
                     click.echo(self._ready())
                     await self._tidy_until(stopping)
@@ -213,6 +218,7 @@ class Machine:
                     # A Ray driver does not outlive its cluster.
                     follows=local_ray.NAME if self._ray else None,
                     reached=lambda: os.path.exists(self._namespace),
+                    reason=self._why_namespace_ended,
                 )
             )
             needs = [NAMESPACE]
@@ -229,7 +235,7 @@ class Machine:
             )
 
     async def _tidy_until(self, stopping: asyncio.Future[None]) -> None:
-        tasks = [asyncio.create_task(self._tidy())]
+        tasks = [asyncio.create_task(each) for each in (self._tidy(), self._end())]
         if self._cluster is not None:
             tasks.append(asyncio.create_task(self._cluster.keep(self._supervisor)))
         try:
@@ -240,6 +246,18 @@ class Machine:
         finally:
             for each in tasks:
                 each.cancel()
+
+    async def _end(self) -> None:
+        """Raises `Refused` once this Valkey is another cluster's: it was told to take
+        it over, so this one is not to wait for a chance to take it back."""
+        await self._taken.wait()
+        raise Refused(TAKEN)
+
+    def _why_namespace_ended(self, code: int) -> str:
+        if code != EXIT_TAKEN:
+            return ""
+        self._taken.set()
+        return TAKEN
 
     async def _tidy(self) -> None:
         while True:
@@ -307,6 +325,7 @@ class Machine:
         if self._ray is not None:
             env = local_ray.without_ray(env) | self._ray.driver_env
             env[RAY_ADDRESS] = self._ray.address
+            env[RAY_FOLDER] = str(self._ray.folder)
         elif self._settings.ray_address is not None:
             env[RAY_ADDRESS] = self._settings.ray_address
         return Launch(_ourselves("namespace"), env)

@@ -29,7 +29,7 @@ from cfmessenger.cli import world
 from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
-from cfmessenger.cli.service import EXIT_LOST
+from cfmessenger.cli.service import EXIT_LOST, EXIT_TAKEN
 from cfmessenger.cli.voice import Voice
 from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
@@ -171,7 +171,8 @@ def namespace() -> None:
     patience.start()
     try:
         # On the main thread, before our own signal handlers: Ray sets its own.
-        RayDriver.connect(address, os.environ.get("CFMX_NODE_ADDRESS"))
+        node = os.environ.get("CFMX_NODE_ADDRESS")
+        RayDriver.connect(address, node, os.environ.get("CFMX_RAY_FOLDER"))
         patience.cancel()
         asyncio.run(_serve_namespace(settings, url, voice))
     except SettingsError as error:
@@ -266,6 +267,6 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         await server.close()
     await membership.gone(alone=len(membership.nodes) <= 1)
     if taken.done():
-        _give_up(voice, "another cluster uses this Valkey now")
+        os._exit(EXIT_TAKEN)
     living.cancel()
     os._exit(0)  # Ray's threads may wait for a control store that is gone

@@ -1,6 +1,6 @@
 """What `up` runs, as the supervisor is told of it: a service and how to launch it once.
 
-Also the exit code by which a child tells its supervisor more than that it failed, and
+Also the exit codes by which a child tells its supervisor more than that it failed, and
 how a probe is asked.
 """
 
@@ -17,6 +17,8 @@ PROBE_S = 0.02
 
 EXIT_LOST = 75
 """A child ends with it when what it follows does not answer: that one is replaced."""
+EXIT_TAKEN = 76
+"""The namespace server ends with it when another cluster took Valkey over."""
 
 
 class Launch(msgspec.Struct, frozen=True):

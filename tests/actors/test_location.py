@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 import valkey
@@ -12,8 +12,8 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 
-US = {"label_selector": {"region": "us"}}
-US_IF_POSSIBLE = {**US, "fallback_strategy": [{"label_selector": {"region": "!us"}}]}
+UK_AND_US: Mapping[str, str | None] = {"n1": "uk", "n2": "us", "n3": "us"}
+US = ["n2", "n3"]
 
 
 def fresh() -> str:
@@ -34,21 +34,21 @@ def location(log: ValkeyLog, *, strict: bool = False) -> Location:
 
 async def test_a_hint_is_a_preference(log: ValkeyLog) -> None:
     where = location(log)
-    assert await where.options(fresh(), "us", ["uk", "us"]) == US_IF_POSSIBLE
-    assert await where.options(fresh(), "us", [None, "us"]) == US_IF_POSSIBLE
-    # Nothing to choose from, nothing to say.
-    assert await where.options(fresh(), "us", ["us", "us"]) == {}
-    assert await where.options(fresh(), "us", ["uk", None]) == {}
+    assert await where.among(fresh(), "us", UK_AND_US) == US
+    assert await where.among(fresh(), "us", {"n1": None, "n2": "us"}) == ["n2"]
+    # None is there: any will do.
+    assert await where.among(fresh(), "us", {"n1": "uk", "n2": None}) == ["n1", "n2"]
+    assert await where.among(fresh(), "us", {}) == []
 
 
 async def test_the_first_activation_decides(
     log: ValkeyLog, admin_valkey: valkey.Valkey
 ) -> None:
     where, name = location(log), fresh()
-    await where.options(name, "us", ["uk"])
+    await where.among(name, "us", {"n1": "uk"})
     assert admin_valkey.get(keys.hint(name)) == b"us"
-    assert await where.options(name, "uk", ["uk", "us"]) == US_IF_POSSIBLE
-    assert await where.options(name, None, ["uk", "us"]) == US_IF_POSSIBLE
+    assert await where.among(name, "uk", UK_AND_US) == US
+    assert await where.among(name, None, UK_AND_US) == US
     assert admin_valkey.ttl(keys.hint(name)) == -1
 
 
@@ -56,7 +56,7 @@ async def test_without_a_hint_the_default_is_taken(
     log: ValkeyLog, admin_valkey: valkey.Valkey
 ) -> None:
     name = fresh()
-    await location(log).options(name, None, ["uk"])
+    assert await location(log).among(name, None, UK_AND_US) == ["n1"]
     assert admin_valkey.get(keys.hint(name)) == b"uk"
 
 
@@ -65,20 +65,18 @@ async def test_strict_is_there_or_nowhere(
 ) -> None:
     where, name = location(log, strict=True), fresh()
     with pytest.raises(Nowhere):
-        await where.options(name, "us", ["uk", None])
+        await where.among(name, "us", {"n1": "uk", "n2": None})
     # Refused is not activated: the next hint may be another.
     assert admin_valkey.get(keys.hint(name)) is None
-    assert await where.options(name, "us", ["uk", "us"]) == US
-    assert await where.options(name, "uk", ["us", "us"]) == US
+    assert await where.among(name, "us", UK_AND_US) == US
+    assert await where.among(name, "uk", {"n2": "us"}) == ["n2"]
     with pytest.raises(Nowhere):
-        await where.options(name, "uk", ["uk"])
+        await where.among(name, "uk", {"n1": "uk"})
 
 
 async def test_valkey_away_costs_the_memory_but_not_the_room() -> None:
     nowhere = ValkeyLog("unix:///nonexistent.sock", 1000)
-    assert await location(nowhere).options(fresh(), "us", ["uk", "us"]) == (
-        US_IF_POSSIBLE
-    )
+    assert await location(nowhere).among(fresh(), "us", UK_AND_US) == US
     with pytest.raises(Unavailable) as refused:
-        await location(nowhere, strict=True).options(fresh(), "us", ["us"])
+        await location(nowhere, strict=True).among(fresh(), "us", UK_AND_US)
     assert not isinstance(refused.value, Nowhere)  # nothing may be ended for it

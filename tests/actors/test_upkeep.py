@@ -38,6 +38,8 @@ class Ray:
         self.names: set[str] = set()
         self.memory = PLENTY
         self.looks = 0
+        self.evened = 0  # how often it was asked to
+        self.grown: list[Placement] = []  # what it was asked about
         self._generation = generation
         self._changed = asyncio.Condition()
 
@@ -57,6 +59,12 @@ class Ray:
 
     async def wakes(self) -> None:
         """Nobody asks."""
+
+    async def even_out(self) -> None:
+        self.evened += 1
+
+    async def grow(self, placement: Placement) -> None:
+        self.grown.append(placement)
 
     async def looked(self, times: int) -> None:
         """Until it was looked at so often again."""
@@ -101,6 +109,24 @@ async def test_the_pools_are_there_and_the_registry_once(ray: Ray) -> None:
     ray.names.clear()  # everything has died at once; the registry may have slept
     await ray.looked(2)
     assert ray.names == {"rooms:0", "rooms:1"}
+
+
+async def test_evening_out_and_growth_wait_for_the_pools(
+    ray: Ray, generation: Generation
+) -> None:
+    await ray.looked(2)
+    ray.evened, ray.grown = 0, []
+    ray.names.clear()  # at the next look pools are missing
+    await ray.looked(1)
+    before = ray.evened
+    await ray.looked(2)
+    assert 0 == before < ray.evened
+    assert {each.size for each in ray.grown} == {2}
+    await generation.change("dedicated", 2)
+    await ray.looked(2)
+    ray.evened = 0
+    await ray.looked(2)
+    assert ray.evened == 0, "rooms of their own are nobody's share"
 
 
 async def test_short_of_memory_the_calmest_goes_back_and_says_so(

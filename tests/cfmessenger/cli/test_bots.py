@@ -136,7 +136,10 @@ async def test_without_a_messenger_it_says_so(tmp_path: Path) -> None:
     for args in ((), ("off",)):
         code, out, err = await bots(*args, folder=tmp_path)
         assert (code, out) == (1, "")
-        assert err == f"cfmessenger: No messenger runs on {tmp_path}/.cfmessenger.\n"
+        assert err == (
+            f"cfmessenger: No messenger runs on {tmp_path}/.cfmessenger; --cluster "
+            "names one elsewhere, by its Valkey's URL.\n"
+        )
 
 
 async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

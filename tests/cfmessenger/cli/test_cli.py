@@ -33,7 +33,9 @@ def test_version(tmp_path: Path) -> None:
 def test_help_names_the_commands_but_not_the_hidden_ones(tmp_path: Path) -> None:
     text = run("--help", folder=tmp_path).stdout
     assert "\n  up " in text and "\n  chat " in text and "\n  rooms " in text
-    assert "gateway" not in text and "namespace" not in text
+    roles = ("head", "node", "gateway", "drain", "status", "doctor")
+    assert all(f"\n  {role} " in text for role in roles)
+    assert "-process" not in text
 
 
 def test_help_imports_neither_ray_nor_the_settings(tmp_path: Path) -> None:
@@ -90,7 +92,30 @@ def test_secrets_have_no_flag_and_all_else_has(tmp_path: Path) -> None:
     assert told == {field.replace("_", "-") for field in fields}
 
 
-@pytest.mark.parametrize("command", ["up", "rooms", "placement", "bots", "chat"])
+USED = {
+    "rooms": "data_dir cluster",
+    "placement": "data_dir cluster pool_size",
+    "bots": "data_dir cluster valkey_url users bots_active bot_quota_day",
+    "head": "valkey_url node_address ray_port ray_store_url data_dir",
+    "node": (
+        "valkey_url node_address namespace_port ray_address placement pool_size "
+        "hibernate_after data_dir"
+    ),
+    "gateway": "valkey_url database_url host port gateways data_dir",
+    "drain": "data_dir",
+    "status": "data_dir cluster valkey_url",
+    "doctor": "data_dir cluster valkey_url database_url users",
+}
+"""The settings that the help of a command shows; `up` has more."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("up", "rooms", "placement", "bots", "chat"),
+        *("head", "node", "gateway", "drain", "status", "doctor"),
+    ],
+)
 def test_help_tells_what_matters_with_its_default(command: str, tmp_path: Path) -> None:
     done = run(command, "--help", folder=tmp_path, COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,11 +128,8 @@ def test_help_tells_what_matters_with_its_default(command: str, tmp_path: Path) 
         assert {"PORT", "DATA_DIR"} < flags and len(flags) < 20
         assert "--help-all" in text
     else:
-        used = {"rooms": {"DATA_DIR"}, "placement": {"DATA_DIR", "POOL_SIZE"}}
-        used["bots"] = {"DATA_DIR", "VALKEY_URL", "USERS"}
-        used["bots"] |= {"BOTS_ACTIVE", "BOT_QUOTA_DAY"}
-        assert flags == used.get(command, set())
-        assert "--help-all" not in text
+        assert flags == {each.upper() for each in USED.get(command, "").split()}
+        assert ("--help-all" in text) == (command in ("head", "node", "gateway"))
 
 
 def test_a_flag_that_help_leaves_out_is_a_flag(tmp_path: Path) -> None:
@@ -125,6 +147,8 @@ def test_a_flag_that_help_leaves_out_is_a_flag(tmp_path: Path) -> None:
         (("placement", "pooled"), 1),
         (("bots",), 1),
         (("bots", "off"), 1),
+        (("drain",), 1),
+        (("status",), 1),
         (("load", "wake", "--target", "actors"), 2),
     ],
 )
@@ -133,7 +157,8 @@ def test_where_nothing_runs_one_line_names_the_folder(
 ) -> None:
     done = run(*args, folder=tmp_path, CFM_DATA_DIR=str(tmp_path / "elsewhere"))
     assert (done.returncode, done.stdout) == (code, "")
-    said = f"No messenger runs on {tmp_path / 'elsewhere'}."
+    said = f"No messenger runs on {tmp_path / 'elsewhere'}; --cluster names one "
+    said += "elsewhere, by its Valkey's URL."
     assert done.stderr.splitlines()[-1].endswith(said)
     assert code == 2 or done.stderr == f"cfmessenger: {said}\n"
     assert not list(tmp_path.iterdir())

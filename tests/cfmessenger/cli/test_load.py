@@ -63,7 +63,7 @@ def test_actors_need_something_that_runs(
     monkeypatch.setenv("CFM_DATA_DIR", str(tmp_path))
     ran = CliRunner().invoke(load, ["fanout", "--target", "actors"])
     assert ran.exit_code == 2
-    assert f"No messenger runs on {tmp_path}." in ran.stderr
+    assert f"No messenger runs on {tmp_path}; " in ran.stderr
 
 
 def test_nobody_there_is_5() -> None:

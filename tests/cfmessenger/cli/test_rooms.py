@@ -15,13 +15,13 @@ from tests.cfmessenger.cli.test_placement import found_in
 from tests.gateway.node import live
 
 
-async def rooms(*args: str, folder: Path) -> list[str]:
+async def rooms(*args: str, folder: Path, **env: str) -> list[str]:
     """What it prints."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cfmessenger", "rooms", *args),
         stdout=asyncio.subprocess.PIPE,
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **env},
     )
     async with patience.within(20):
         out, _ = await process.communicate()

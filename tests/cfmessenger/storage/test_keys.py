@@ -29,6 +29,12 @@ NAMES = {
     keys.LACKING: "cfm:gateways:lacking",
     keys.PLACEMENT: "cfm:placement",
     keys.OWN_LOADS: "cfm:{placement}:loads",
+    keys.OWNER: "cfm:{cluster}:owner",
+    keys.HEAD: "cfm:{cluster}:head",
+    keys.REJOINING: "cfm:{cluster}:rejoining",
+    keys.NODES: "cfm:{cluster}:nodes",
+    keys.AGREED: "cfm:{cluster}:settings",
+    keys.CLUSTER_SECRET: "cfm:{cluster}:secret",
     keys.REVOKED_CHANNEL: "cfm:revoked",
     keys.USERS_CHANNEL: "cfm:users",
 }

@@ -104,7 +104,9 @@ class Cluster:
         self.env["CFMX_RAY_ADDRESS"] = self._ray.address
         self.env |= self._ray.driver_env | SEVERAL_NODES
         self.start_worker_node()
-        self.namespace = self._driver(["-m", "cfmessenger", "namespace"], self.env)
+        self.namespace = self._driver(
+            ["-m", "cfmessenger", "namespace-process"], self.env
+        )
         conjurer = self.env | {
             "CFMX_NAMESPACE": f"unix:{self.folder / 'conjurer.sock'}"
         }
@@ -174,14 +176,16 @@ class Cluster:
         """Kill the namespace server, and start another in its place."""
         self.namespace.stop()
         self._extra.remove(self.namespace)
-        self.namespace = self._driver(["-m", "cfmessenger", "namespace"], self.env)
+        self.namespace = self._driver(
+            ["-m", "cfmessenger", "namespace-process"], self.env
+        )
         self.namespace.wait_ready()
 
     def start_namespace(self, socket: str) -> Process:
         """One more namespace server, as another node has it; `wait_ready` is the
         caller's."""
         env = self.env | {"CFMX_NAMESPACE": f"unix:{self.folder / socket}"}
-        return self._driver(["-m", "cfmessenger", "namespace"], env)
+        return self._driver(["-m", "cfmessenger", "namespace-process"], env)
 
     def start_gateway(self, socket: str = "namespace.sock") -> GatewayProcess:
         """One more, at this namespace server; `wait_ready` is the caller's."""
@@ -219,7 +223,7 @@ class Cluster:
 
     def killed_as_hung(self, actor: str) -> bool:
         """The namespace server has found that it does not answer."""
-        said = (self._logs / "namespace.log").read_text()
+        said = (self._logs / "namespace-process.log").read_text()
         return f"{actor} is hung: killed" in said
 
     @contextlib.contextmanager

@@ -116,14 +116,14 @@ class RayNode(Process):
 
 
 class GatewayProcess(Process):
-    """`cfmessenger gateway` on a port of its own."""
+    """`cfmessenger gateway-process` on a port of its own."""
 
     def __init__(self, env: Mapping[str, str], number: int, log: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
             fd = listener.fileno()
             own = {"CFMX_LISTEN_FD": str(fd), "CFMX_GATEWAY": str(number)}
-            command = [sys.executable, "-m", "cfmessenger", "gateway"]
+            command = [sys.executable, "-m", "cfmessenger", "gateway-process"]
             super().__init__(command, {**env, **own}, log, inherit=(fd,))
         self._valkey_url = env["CFM_VALKEY_URL"]
 

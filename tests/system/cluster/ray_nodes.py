@@ -1,7 +1,7 @@
 """Ray nodes with labels, and namespace servers in front of them, as real processes.
 
 `ray start` as whoever runs a cluster of their own would call it: each node a process of
-ours, on this machine's own address, and `cfmessenger namespace` as a gateway meets it.
+ours, on this machine's own address, and `namespace-process` as a gateway meets it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Nodes:
         if not self.address:
             flags = ["--head", "--port=0", "--dashboard-port=0", "--no-monitor"]
             flags += ["--include-dashboard=false"]
-            flags += [f"--temp-dir={self._folder / 'ray'}"]
+        flags += [f"--temp-dir={self.folder_of(region)}"]
         flags += ["--block", "--num-cpus=1", f"--labels=region={region}"]
         flags += ["--include-log-monitor=false"]
         flags += ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats"]
@@ -121,19 +121,26 @@ class Nodes:
         eventually(lambda: "Ray runtime started" in log.read_text(), START_S)
         if not self.address:
             # Written after that line, and not at once.
-            at = self._folder / "ray" / "ray_current_cluster"
+            at = self.folder_of(region) / "ray_current_cluster"
             eventually(lambda: at.exists() and at.read_text().strip(), START_S)
             self.address = at.read_text()
         return node
 
-    def serve(self, **settings: str) -> NamespaceServed:
-        """A namespace server with these settings, once it serves."""
+    def folder_of(self, region: str) -> Path:
+        """Where the Ray of that node keeps its files."""
+        return self._folder / f"ray-{region}"
+
+    def serve(self, region: str = "", **settings: str) -> NamespaceServed:
+        """A namespace server with these settings, once it serves; of the head, if no
+        region is named. A node without one gets no rooms."""
         self._servers += 1
+        region = region or next(iter(self.nodes))
         url = f"unix:{self._folder / f'ns{self._servers}'}"
         env = {
             **self._env,
             "RAY_AUTH_MODE": "token",
             "CFMX_RAY_ADDRESS": self.address,
+            "CFMX_RAY_FOLDER": str(self.folder_of(region)),
             "CFMX_NAMESPACE": url,
             "CFM_VALKEY_URL": self._valkey_url,
             "CFM_DATA_DIR": str(self._folder),

@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import valkey
@@ -13,6 +14,7 @@ import valkey
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
+from tests.conftest import ADMIN, own_valkey, url_of
 from tests.effort import long_only
 from tests.patience import Stopwatch
 from tests.system.cluster.ray_nodes import Nodes
@@ -36,9 +38,19 @@ def nodes(valkey_url: str) -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def urls(nodes: Nodes) -> tuple[str, str]:
-    """A lenient and a strict namespace server."""
-    return nodes.serve().url, nodes.serve(CFM_LOCATION_STRICT="1").url
+def other_valkey() -> Iterator[Path]:
+    """For those that are strict: on one Valkey all agree on that."""
+    with own_valkey() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="module")
+def urls(nodes: Nodes, other_valkey: Path) -> tuple[str, str]:
+    """A lenient and a strict namespace server, which know both nodes."""
+    strict = {"CFM_LOCATION_STRICT": "1", "CFM_VALKEY_URL": url_of(other_valkey)}
+    for settings in ({}, strict):
+        nodes.serve("us", **settings)
+    return nodes.serve().url, nodes.serve(**strict).url
 
 
 @pytest.fixture
@@ -91,7 +103,7 @@ async def test_others_can_reach_it_where_it_says_it_is(
 
 
 async def test_strict_is_nowhere_rather_than_elsewhere(
-    nodes: Nodes, strict: NamespaceClient, admin_valkey: valkey.Valkey
+    nodes: Nodes, strict: NamespaceClient, other_valkey: Path
 ) -> None:
     name = fresh()
     before = {pid for node in nodes.nodes.values() for pid in node.workers()}
@@ -101,7 +113,10 @@ async def test_strict_is_nowhere_rather_than_elsewhere(
     assert began.seconds < 3.0
     assert {p for node in nodes.nodes.values() for p in node.workers()} <= before
     # It has not been activated, so nothing is remembered either.
-    assert admin_valkey.get(keys.hint(name)) is None
+    with valkey.Valkey(
+        unix_socket_path=str(other_valkey), username=ADMIN, password="-"
+    ) as kv:
+        assert kv.get(keys.hint(name)) is None
     at = await strict.resolve(name, "us")
     assert nodes.region_of(at.pid) == "us"
 

@@ -79,7 +79,7 @@ def test_nobody_drives_ray_without_the_token(cluster: Cluster, tmp_path: Path) -
         "CFMX_NAMESPACE": f"unix:{tmp_path / 'ns.sock'}",
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "cfmessenger", "namespace"],
+        [sys.executable, "-m", "cfmessenger", "namespace-process"],
         env=cluster.env | stranger,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,139 @@
+"""`cfmessenger doctor`: each thing that is not as it must be is one line and advice."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cfmessenger.cli import doctor as module
+from cfmessenger.cli.agreed import agreed
+from cfmessenger.cli.doctor import Finding
+from cfmessenger.settings import Settings
+from cfmessenger.storage.members import Holder, Members, Node
+from cfmessenger.storage.valkey import Valkey
+
+
+@pytest.fixture
+async def kv(empty_valkey: str) -> AsyncIterator[Valkey]:
+    client = Valkey(empty_valkey)
+    yield client
+    client.close()
+    await asyncio.sleep(0)  # the transport closes in the loop's next turn
+
+
+@pytest.fixture
+def nobody() -> str:
+    """host:port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def found(url: str, **env: str) -> dict[str, Finding]:
+    """By what was looked at; of one thing the worst."""
+    findings = await module._examine(Settings.load({"CFM_VALKEY_URL": url, **env}))
+    order = ("ok", "note", "bad")
+    findings.sort(key=lambda each: order.index(each.verdict))
+    return {each.what.split()[0]: each for each in findings}
+
+
+def bad(findings: dict[str, Finding]) -> dict[str, str]:
+    return {f.what.split()[0]: f.found for f in findings.values() if f.verdict == "bad"}
+
+
+async def test_a_machine_by_itself_lacks_nothing(empty_valkey: str) -> None:
+    findings = await found(empty_valkey)
+    assert bad(findings) == {}
+    assert findings["cluster"].found == "none runs on this Valkey"
+    assert findings["CFM_DATABASE_URL"].verdict == "note"
+    assert findings["clock"].verdict == "ok"
+
+
+async def test_a_valkey_that_is_not_there_is_the_finding(nobody: str) -> None:
+    assert set(bad(await found(f"valkey://:hush@{nobody}"))) == {"Valkey"}
+    said = str(await found(f"valkey://:hush@{nobody}"))
+    assert nobody in said and "hush" not in said
+
+
+async def test_a_database_that_is_not_there_is_the_finding(
+    empty_valkey: str, nobody: str
+) -> None:
+    url = f"postgresql://u:hush@{nobody}/db"
+    findings = bad(await found(empty_valkey, CFM_DATABASE_URL=url))
+    assert set(findings) == {"CFM_DATABASE_URL"}
+    assert "does not answer" in findings["CFM_DATABASE_URL"]
+    assert "hush" not in str(findings)
+
+
+async def test_what_a_cluster_lacks_is_said_with_what_to_do(
+    kv: Valkey, empty_valkey: str, nobody: str
+) -> None:
+    members = Members(kv)
+    await members.owner(Holder("1", "blue")).hold()
+    await members.agree(agreed(Settings.load({"CFM_LOG_LENGTH": "5000"})), keep=True)
+    assert bad(await found(empty_valkey)) == {
+        "settings": "CFM_LOG_LENGTH: '10000' here, '5000' in the cluster",
+        "nodes": "none: start one, `cfmessenger node`",
+    }
+    await members.say(Node("n1", "one", f"tcp://{nobody}"))
+    findings = await found(empty_valkey, CFM_LOG_LENGTH="5000")
+    assert bad(findings) == {
+        "head": "none: start one, `cfmessenger head`",
+        "node": f"tcp://{nobody} does not answer from here",
+    }
+    assert findings["cluster"].found == "of blue" and findings["between"]
+    await members.head(Holder("1", "blue", nobody)).hold()
+    assert (
+        f"{nobody} is not reached from here: " in bad(await found(empty_valkey))["head"]
+    )
+
+
+class Told:
+    """A Valkey that says of itself what the test does."""
+
+    def __init__(self, **said: str) -> None:
+        self._said = {"role": "master", "aof_enabled": "1"} | said
+
+    async def require_version(self) -> str:
+        return "9.1"
+
+    async def info(self, section: str) -> dict[str, str]:
+        return self._said
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ({"role": "slave"}, "is a replica: name its primary"),
+        ({"aof_enabled": "0"}, "keeps nothing on disk: appendonly yes"),
+        (
+            {"maxmemory_policy": "allkeys-lru"},
+            "may throw messages away (allkeys-lru): maxmemory-policy noeviction",
+        ),
+        (
+            {"maxmemory": "100", "used_memory": "81"},
+            "81% of its memory is used: at 100 % nothing is taken",
+        ),
+        ({"maxmemory": "100", "used_memory": "80"}, None),
+        ({"connected_slaves": "1"}, None),
+    ],
+)
+async def test_a_valkey_that_may_lose_messages_is_bad(
+    said: dict[str, str], advice: str | None
+) -> None:
+    told: Any = Told(**said)
+    findings = await module._valkey(told, "valkey://h:1")
+    worst = [each.found for each in findings if each.verdict == "bad"]
+    assert worst == ([advice] if advice else [])
+
+
+async def test_a_clock_that_is_off_is_bad() -> None:
+    class Ahead:
+        async def ask(self, *command: str) -> tuple[int, int]:
+            return int(2e9) * 10, 0
+
+    ahead: Any = Ahead()
+    (finding,) = await module._clock(ahead)
+    assert finding.verdict == "bad"
+    assert finding.found.endswith("ms from Valkey's: run an NTP client")
