@@ -1,6 +1,9 @@
 """The balancer in front of all gateways: haproxy on the host's side of the bridge.
 
-No stickiness: each connection goes to the next gateway that says it is ready.
+No stickiness: each connection goes to the next gateway that says it is ready. A
+connection to a machine that is silent ends after some 9 s (keepalives and `tcp-ut`), and
+so does its client's: nobody else can tell people whose gateway is cut off. Not when it
+is unready, for then it drains.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ defaults
   timeout client 60s
   timeout server 15s
   timeout tunnel 1h
+  option srvtcpka
+  srvtcpka-idle 3s
+  srvtcpka-intvl 2s
+  srvtcpka-cnt 3
 frontend edge
   bind {host}:{port}
   default_backend gateways
@@ -35,7 +42,7 @@ backend gateways
   option httpchk
   http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host {host}:{port}
   http-check expect status 200
-  default-server check inter 1s fall 2 rise 1
+  default-server check inter 1s fall 2 rise 1 tcp-ut 8s
 """
 
 
