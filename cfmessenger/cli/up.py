@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from cfmessenger.cli.flags import flags_but, with_settings
-from cfmessenger.cli.machine import GATEWAY, HEAD, NODE, UP, run_role
+from cfmessenger.cli.role import GATEWAY, HEAD, NODE, UP, run_role
 from cfmessenger.settings import Settings
 
 # What somebody who starts it for the first time may want to say; `--help-all` has all.

@@ -102,7 +102,7 @@ def run_role(role: Role, settings: Settings, take_over: bool = False) -> None:
     try:
         require_linux()
         with DataFolder(folder) as data:
-            asyncio.run(Machine(role, settings, data, take_over).run())
+            asyncio.run(Run(role, settings, data, take_over).run())
     except (SettingsError, StartFailed, InUse, Refused, Absent) as error:
         click.echo(f"cfmessenger: {error}", err=True)
         code = error.code if isinstance(error, StartFailed) else 1
@@ -116,7 +116,7 @@ def run_role(role: Role, settings: Settings, take_over: bool = False) -> None:
         sys.exit(1)
 
 
-class Machine:
+class Run:
     """One run of a role on a data folder that is locked."""
 
     def __init__(
