@@ -97,7 +97,7 @@ TESTED_BY = {
         "cfmessenger/cli/load_ray"
     ),
     "system/cluster/test_roles": (
-        "actors/leaving cfmessenger/cli/machine cfmessenger/cli/up"
+        "actors/leaving cfmessenger/cli/role cfmessenger/cli/up"
     ),
     "system/cluster/test_up": "cfmessenger/asgi",
     "system/security/test_edge": "gateway/server/door",

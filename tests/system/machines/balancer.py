@@ -1,9 +1,9 @@
 """The balancer in front of all gateways: haproxy on the host's side of the bridge.
 
-No stickiness: each connection goes to the next gateway that says it is ready. A
-connection to a machine that is silent ends after some 9 s (keepalives and `tcp-ut`), and
-so does its client's: nobody else can tell people whose gateway is cut off. Not when it
-is unready, for then it drains.
+No stickiness: each connection goes to the next gateway that says it is ready. Those to
+a machine that is silent end after some 9 s (keepalives and `tcp-ut`), and with them the
+clients' own: nobody else can tell people whose gateway is cut off. Those to one that is
+unready stay, for it drains.
 """
 
 from __future__ import annotations
