@@ -113,7 +113,7 @@ class Joined:
 
     async def _follow(self, lease: Lease, supervisor: Supervisor) -> None:
         """A head that moved is another Ray to this node: it joins anew, after its rooms
-        have gone to sleep. One node after the other."""
+        have gone to sleep. One node first, so that there is where they can wake."""
         found = await lease.read()
         if found is None or found.address == self._head:
             return
@@ -121,8 +121,10 @@ class Joined:
             return  # it has said where it will be
         mine = Holder(secrets.token_hex(8), socket.gethostname())
         turn = self._members.rejoining(mine)
-        if (await turn.hold()).id != mine.id:
-            return  # another node's turn
+        nodes = (await self._members.nodes()).values()
+        if not any(each.head == found.address for each in nodes):
+            if (await turn.hold()).id != mine.id:
+                return  # another node is the first
         log.warning("the head is at %s now: joining it", found.address)
         self._head = found.address
         renewing = asyncio.create_task(_renewed(turn))

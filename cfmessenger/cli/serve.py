@@ -214,7 +214,11 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     membership = Membership(
         Members(Valkey(settings.valkey_url or "")),
         Holder(os.environ.get("CFMX_OWNER") or here.cluster, socket.gethostname()),
-        Node(here.node, socket.gethostname(), public, cores=cores()),
+        Node(
+            *(here.node, socket.gethostname(), public),
+            cores=cores(),
+            head=os.environ.get("CFMX_RAY_ADDRESS", ""),
+        ),
         agreed(settings),
     )
     try:

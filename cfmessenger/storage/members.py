@@ -41,7 +41,7 @@ class Holder(msgspec.Struct, frozen=True):
 class Node(msgspec.Struct, frozen=True):
     """A machine on which objects may live. `id` is Ray's; `address` its namespace
     server's, for gateways of other machines ("": none listens); `since`: when it
-    joined, in ms of Valkey's clock."""
+    joined, in ms of Valkey's clock; `head`: the control store that it knows."""
 
     id: str
     host: str
@@ -49,6 +49,7 @@ class Node(msgspec.Struct, frozen=True):
     state: State = "up"
     cores: int = 1
     since: int = 0
+    head: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -166,17 +167,24 @@ class Finder:
         self._known: list[str] = []  # as last found
 
     async def find(self) -> list[str]:
-        """Their addresses: this machine's first, then the others', those of nodes that
-        leave at the end. As last known while Valkey is away. Raises `Unavailable` if
-        none was ever known."""
+        """Their addresses: this machine's first, then the others', at the end those of
+        nodes that leave, or that a head which has moved has left behind. As last known
+        while Valkey is away. Raises `Unavailable` if none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
+            head = await self._members.head(Holder("", "")).read()
         except Unavailable:
             if not self._known:
                 raise
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
-        nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
+        nodes.sort(
+            key=lambda each: (
+                each.state != "up",
+                head is not None and each.head != head.address,
+                not self._near(each),
+            )
+        )
         self._known = [each.address for each in nodes if each.address] or self._known
         return self._known
 
