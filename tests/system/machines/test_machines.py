@@ -139,6 +139,17 @@ async def test_told_to_end_is_who_runs_in_the_machine(machine: Machine) -> None:
     assert started.said("asked")
 
 
+async def test_what_was_said_before_is_not_said_again(machine: Machine) -> None:
+    says = ["sh", "-c", "echo serves; exec sleep 1003"]
+    await machine.start("one", says, os.environ).ready("serves")
+    await faults.term(machine.started["one"])
+    silent = machine.start(
+        "one", ["sh", "-c", "echo asks; exec sleep 1004"], os.environ
+    )
+    await silent.ready("asks")
+    assert not silent.said("serves")
+
+
 async def test_the_dead_are_collected_so_that_nobody_waits_for_them(
     machine: Machine,
 ) -> None:
