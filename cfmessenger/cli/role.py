@@ -68,8 +68,9 @@ TAKEN = "another cluster uses this Valkey now"
 BACKLOG = 2048
 TIDY_S = 60.0
 
-# Seconds after the signal at which each of these is killed if it has not gone by then.
-# The rooms get what the gateways leave, and at least 2 s.
+# Seconds after the signal at which each of these is killed if it has not gone by then;
+# with roles of a cluster later by what `CFM_DRAIN_S` is above this. The rooms get what
+# the gateways leave, and at least 2 s.
 LONGEST_DRAIN_S = 4.5
 GATEWAYS_GONE_S = 5.0
 NAMESPACE_GONE_S = 7.2
@@ -269,8 +270,9 @@ class Run:
 
     async def _stop(self) -> None:
         supervisor, loop = self._supervisor, asyncio.get_running_loop()
-        began = loop.time()
+        asked = began = loop.time()
         log.info("stopping")
+        began += self._drain_s - min(self._drain_s, LONGEST_DRAIN_S)
         await supervisor.stop(self._gateways, began + GATEWAYS_GONE_S)
         await supervisor.stop([NAMESPACE], began + NAMESPACE_GONE_S)
         await supervisor.stop([local_ray.NAME], began + RAY_GONE_S)
@@ -280,13 +282,19 @@ class Run:
             await self._cluster.leave()
         if self._ray is not None:
             self._ray.keep_logs()
-        log.info("stopped in %.1f s", loop.time() - began)
+        log.info("stopped in %.1f s", loop.time() - asked)
+
+    @property
+    def _drain_s(self) -> float:
+        """A machine's own messenger is gone in ten seconds, whatever is set."""
+        longest = LONGEST_DRAIN_S if self._role is UP else self._settings.drain_s
+        return min(self._settings.drain_s, longest)
 
     def _common_env(self) -> dict[str, str]:
         env = {
             **os.environ,
             **self._settings.to_env(),
-            "CFM_DRAIN_S": str(min(self._settings.drain_s, LONGEST_DRAIN_S)),
+            "CFM_DRAIN_S": str(self._drain_s),
             MARKER: str(self._runtime.path),
         }
         if self._role.namespace:

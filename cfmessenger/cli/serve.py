@@ -51,7 +51,12 @@ POOL_SIZE = "CFMX_POOL_SIZE"
 CONNECT_S = 20.0
 SILENT = "Ray does not answer"
 
-DRAIN_ROOMS_S = 2.0
+UNREADY_S, UNREADY_FROM_S = 3.0, 10.0
+"""Unready for so long before anybody is turned away: a balancer that asks each second or
+two sends nobody any more by then. Not where there is little time to drain, as with `up`.
+"""
+ROOMS_SHARE = 0.45
+"""Of `CFM_DRAIN_S`, for a node's rooms to go to sleep."""
 DRAIN_SHARE = 0.6
 """Of `CFM_DRAIN_S`, for closing sockets; the rest is for them to go."""
 
@@ -133,6 +138,9 @@ async def _serve_gateway(settings: Settings, voice: Voice) -> None:
     draining: list[asyncio.Task[None]] = []
 
     async def drain() -> None:
+        sockets.leave()
+        if settings.drain_s >= UNREADY_FROM_S:
+            await asyncio.sleep(UNREADY_S)
         sockets.refuse_new()
         await sockets.close_sockets(settings.drain_s * DRAIN_SHARE)
         server.should_exit = True
@@ -266,7 +274,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         await membership.gone(alone=False)
         _give_up(voice, SILENT, EXIT_LOST)
     with contextlib.suppress(Unavailable):
-        await backend.drain(DRAIN_ROOMS_S)
+        await backend.drain(settings.drain_s * ROOMS_SHARE)
     for server in servers:
         await server.close()
     await membership.gone(alone=len(membership.nodes) <= 1)

@@ -61,6 +61,7 @@ class Sockets:
         self._services = services
         self._namespace = namespace
         self._background = Background()  # from `start` to `drain`
+        self._leaving = False  # True from `leave` on
         self._logins = Logins(services.sessions)
         store = services.store
         self._readiness = Readiness(
@@ -132,7 +133,7 @@ class Sockets:
 
     def ready(self) -> Ready:
         """Whether traffic is welcome."""
-        return self._readiness.ready(not self.connections.refusing)
+        return self._readiness.ready(not self._leaving)
 
     async def _check_ready(self) -> None:
         proven = self._readiness.proven
@@ -147,14 +148,19 @@ class Sockets:
             await self.connections.close_all(self._services.settings.drain_s / 2)
             await asyncio.sleep(TICK_S)
 
+    def leave(self) -> None:
+        """Draining begins: `/readyz` says so, for whoever sends new sockets here."""
+        self._leaving = True
+
     def refuse_new(self) -> None:
-        """Draining begins: `/readyz` says so, new sockets are turned away."""
+        """New sockets are turned away."""
+        self.leave()
         self.connections.refuse_new()
 
     async def close_sockets(self, within_s: float) -> None:
         """Close every socket with 1012, spread over about `within_s`; there will be no
         more."""
-        self.connections.refuse_new()
+        self.refuse_new()
         await self.connections.close_all(within_s)
 
     async def drain(self) -> None:
