@@ -52,9 +52,8 @@ CONNECT_S = 20.0
 SILENT = "Ray does not answer"
 
 UNREADY_S, UNREADY_FROM_S = 3.0, 10.0
-"""Unready for so long before anybody is turned away: a balancer that asks each second or
-two sends nobody any more by then. Not where there is little time to drain, as with `up`.
-"""
+"""Unready for so long before anybody is turned away: a balancer that asks each second
+or two sends nobody any more by then. Not where there is little time, as with `up`."""
 ROOMS_SHARE = 0.45
 """Of `CFM_DRAIN_S`, for a node's rooms to go to sleep."""
 DRAIN_SHARE = 0.6
