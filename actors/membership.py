@@ -119,10 +119,11 @@ class Membership:
             await self._say()
 
     async def gone(self, alone: bool) -> None:
-        """It has left. `alone`: nobody needs to wait for the lease."""
+        """It has left. `alone`: nobody needs to wait for the lease, nor to agree."""
         with contextlib.suppress(Unavailable):
             await self._members.withdraw(self.node.id)
             if alone:
+                await self._members.forget(self._agreed)
                 await self._lease.release()
 
     async def _say(self) -> None:

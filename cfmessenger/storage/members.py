@@ -151,6 +151,11 @@ class Members:
             await self._kv.ask("SET", keys.AGREED, ours, "IFEQ", ours, "PX", LEASE_MS)
         return _agreed(found)
 
+    async def forget(self, mine: Mapping[str, str]) -> None:
+        """Nobody is left who had these: the next start may have others at once."""
+        ours = _encode(dict(sorted(mine.items())))
+        await self._kv.ask("SET", keys.AGREED, ours, "IFEQ", ours, "PX", 1)
+
     async def now(self) -> int:
         """Valkey's clock, in ms since 1970."""
         seconds, micros = await self._kv.ask("TIME")

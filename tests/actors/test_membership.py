@@ -158,11 +158,15 @@ async def test_a_node_that_leaves_is_seen_to_and_then_is_not_there(
     assert admin_valkey.exists(keys.OWNER)
 
 
-async def test_the_last_one_leaves_no_lease_to_wait_for(made: Made) -> None:
+async def test_the_last_one_leaves_nothing_to_wait_for_or_to_agree_with(
+    made: Made,
+) -> None:
     last = made()
     await last.join()
     await last.gone(alone=True)
-    await made("n2", GREEN).join(patience_s=2.0)
+    other = made("n2", GREEN, {"CFM_LOG_LENGTH": "5000"})
+    await other.join(patience_s=2.0)
+    assert other.owner == "green"
 
 
 async def test_looking_anew_finds_who_has_come(made: Made) -> None:

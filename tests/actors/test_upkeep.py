@@ -38,6 +38,7 @@ class Ray:
         self.names: set[str] = set()
         self.memory = PLENTY
         self.looks = 0
+        self.full = False  # nothing more can start
         self.evened = 0  # how often it was asked to
         self.grown: list[Placement] = []  # what it was asked about
         self._generation = generation
@@ -49,7 +50,8 @@ class Ray:
         return found
 
     async def start(self, actor: str) -> None:
-        self.names.add(actor)
+        if not self.full:
+            self.names.add(actor)
 
     async def actors(self) -> set[str]:
         async with self._changed:
@@ -114,13 +116,15 @@ async def test_the_pools_are_there_and_the_registry_once(ray: Ray) -> None:
 async def test_evening_out_and_growth_wait_for_the_pools(
     ray: Ray, generation: Generation
 ) -> None:
+    ray.full = True  # no pool can start
+    ray.names.clear()
     await ray.looked(2)
     ray.evened, ray.grown = 0, []
-    ray.names.clear()  # at the next look pools are missing
-    await ray.looked(1)
-    before = ray.evened
-    await ray.looked(2)
-    assert 0 == before < ray.evened
+    await ray.looked(3)
+    assert (ray.evened, ray.grown) == (0, [])
+    ray.full = False
+    await ray.looked(4)
+    assert ray.evened > 0
     assert {each.size for each in ray.grown} == {2}
     await generation.change("dedicated", 2)
     await ray.looked(2)

@@ -44,10 +44,14 @@ def other_valkey() -> Iterator[Path]:
         yield socket
 
 
+def strictly(valkey: Path) -> dict[str, str]:
+    return {"CFM_LOCATION_STRICT": "1", "CFM_VALKEY_URL": url_of(valkey)}
+
+
 @pytest.fixture(scope="module")
 def urls(nodes: Nodes, other_valkey: Path) -> tuple[str, str]:
     """A lenient and a strict namespace server, which know both nodes."""
-    strict = {"CFM_LOCATION_STRICT": "1", "CFM_VALKEY_URL": url_of(other_valkey)}
+    strict = strictly(other_valkey)
     for settings in ({}, strict):
         nodes.serve("us", **settings)
     return nodes.serve().url, nodes.serve(**strict).url
@@ -122,7 +126,7 @@ async def test_strict_is_nowhere_rather_than_elsewhere(
 
 
 async def test_strict_waits_for_no_node_that_is_gone(
-    nodes: Nodes, strict: NamespaceClient
+    nodes: Nodes, strict: NamespaceClient, other_valkey: Path
 ) -> None:
     name = fresh()
     await strict.resolve(name, "us")
@@ -141,6 +145,7 @@ async def test_strict_waits_for_no_node_that_is_gone(
         raise AssertionError("every answer was late")
 
     nodes.start_node("us")
+    nodes.serve("us", **strictly(other_valkey))
     await _until_resolved(nodes, strict, name)
 
 

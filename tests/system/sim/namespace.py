@@ -103,6 +103,12 @@ class NamespaceServer:
     async def actors(self) -> set[str]:
         return self.world.namespace.actors
 
+    async def even_out(self) -> None:
+        """There is no other node."""
+
+    async def grow(self, placement: Placement) -> None:
+        """Nor does one join."""
+
     async def wakes(self) -> None:
         """Nobody asks."""
 
