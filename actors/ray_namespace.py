@@ -68,6 +68,9 @@ class _Elsewhere(Unavailable):
 class RayNamespace:
     """`Namespace` over a Ray cluster that this process is a driver of.
 
+    Long, and with many attributes: each verb of the port is some lines here, and what
+    it needs is a part of its own (warm workers, upkeep, nodes, the proof of a wake).
+
     `max_rooms` None: as many as the nodes' memory allows; they limit dedicated rooms.
     `location` is the hint for objects that nobody gives one; None: hints mean nothing.
     `seed`: what the generation is made of where there is none; None: dedicated rooms.

@@ -3,8 +3,8 @@
 Owns names, defaults, what people are told of them, and the rules between settings: a
 field of `Settings` is all that there is to write of one. It must not read `os.environ`
 by itself, look at the network or import anything heavy. Durations are seconds whether
-or not the name ends in `_s`. How text is read, and what is said of a bad one, is in
-`environment.py`.
+or not the name ends in `_s`. It is one long table, to look things up in; how text is
+read, and what is said of a bad one, is in `environment.py`.
 """
 
 import os

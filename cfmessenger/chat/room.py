@@ -84,7 +84,8 @@ class RoomRules(msgspec.Struct, frozen=True, gc=False):
 class Room(Machine):
     """One room. Group or direct is in the id (`dm_…`), which must be canonical.
 
-    `receipts_changed` is set by an ack.
+    `receipts_changed` is set by an ack. One attribute more than others may have: three
+    are its life's, which the shell reads on the path of every message.
     """
 
     def __init__(self, room_id: str, rules: RoomRules, life: Life = BLANK) -> None:

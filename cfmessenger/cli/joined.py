@@ -143,6 +143,22 @@ class Joined:
                 await self._lease.release()
 
 
+async def alone_or_shared(settings: Settings) -> None:
+    """A messenger on a Ray that others are on too needs a database that they share.
+    Raises `SettingsError` or `Unavailable`."""
+    if (settings.database_url or "").startswith("postgres"):
+        return
+    assert settings.valkey_url is not None
+    kv = Valkey(settings.valkey_url)
+    try:
+        nodes = (await Members(kv).nodes()).values()
+    finally:
+        kv.close()
+    if hosts := {each.host for each in nodes} - {socket.gethostname()}:
+        there = ", ".join(sorted(hosts))
+        raise SettingsError(f"CFM_DATABASE_URL: {there} is there too; {_SHARED}")
+
+
 async def join(
     settings: Settings, part: Literal["own", "head", "node"] | None
 ) -> Joined:
@@ -151,10 +167,7 @@ async def join(
     if settings.valkey_url is None:
         raise SettingsError("CFM_VALKEY_URL: a cluster needs a Valkey that all reach")
     if part is None and not (settings.database_url or "").startswith("postgres"):
-        raise SettingsError(
-            "CFM_DATABASE_URL: a cluster needs PostgreSQL; with SQLite each machine "
-            "would have users and orders of its own"
-        )
+        raise SettingsError(f"CFM_DATABASE_URL: {_SHARED}")
     members = Members(Valkey(settings.valkey_url))
     address = settings.node_address or reaching(settings.valkey_url)
     joined = Joined(settings, members, address, await members.secret())
@@ -209,3 +222,7 @@ def _bracketed(address: str) -> str:
 
 
 _NO_STORE = "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket"
+_SHARED = (
+    "a cluster needs PostgreSQL; with SQLite each machine would have users and orders "
+    "of its own"
+)

@@ -28,7 +28,7 @@ from cfmessenger import log_format
 from cfmessenger.cli import embedded_valkey, local_ray, world
 from cfmessenger.cli.embedded_valkey import EmbeddedValkey
 from cfmessenger.cli.flags import EXIT_SETTINGS
-from cfmessenger.cli.joined import Joined, join
+from cfmessenger.cli.joined import Joined, alone_or_shared, join
 from cfmessenger.cli.local_ray import LocalRay
 from cfmessenger.cli.running import NAMESPACE_SOCKET, SERVER_FILE, url_of
 from cfmessenger.cli.runtime import (
@@ -150,6 +150,8 @@ class Run:
             log.warning("ended what an earlier start left: %s", ", ".join(left))
         if self._role is not UP:
             self._cluster = await join(self._settings, self._role.ray)
+        elif self._settings.ray_address is not None:
+            await alone_or_shared(self._settings)
         self._env = self._common_env()
         with ExitStack() as ours:
             listener = None

@@ -7,7 +7,8 @@ service's own probe); one that cannot get ready during the first start makes tha
 fail, later ones are retried for ever. One that lives but does not answer, or whose
 sockets were deleted, is replaced. Whatever fails meanwhile (a full disk, no descriptor
 left, a bug in a probe), there is never a second process of one child, and no child that
-is given up.
+is given up. That is why it is one class, longer than others: what keeps this promise is
+read in one place.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ import pytest
 import valkey
 
 from cfmessenger.cli import joined as module
-from cfmessenger.cli.joined import Joined, join, reaching
+from cfmessenger.cli.joined import Joined, alone_or_shared, join, reaching
 from cfmessenger.cli.running import namespace_key
 from cfmessenger.cli.runtime import Refused
 from cfmessenger.cli.supervisor import Supervisor
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import keys
-from cfmessenger.storage.members import Holder, Members
+from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
 from tests import patience
 from tests.gateway.node import eventually
@@ -53,6 +53,19 @@ def machine(members: Members, empty_valkey: str) -> Made:
 async def test_a_cluster_needs_a_valkey_that_all_reach(part: str | None) -> None:
     with pytest.raises(SettingsError, match="CFM_VALKEY_URL: a cluster needs a Valkey"):
         await join(Settings.load({}), part)  # type: ignore[arg-type]
+
+
+async def test_a_second_messenger_on_one_ray_needs_a_database_that_both_see(
+    members: Members, empty_valkey: str
+) -> None:
+    env = {"CFM_VALKEY_URL": empty_valkey, "CFM_RAY_ADDRESS": "10.0.0.5:6379"}
+    await members.say(Node("a", socket.gethostname()))
+    await alone_or_shared(Settings.load(env))
+    await members.say(Node("b", "elsewhere.example"))
+    with pytest.raises(SettingsError, match=r"elsewhere\.example is there too"):
+        await alone_or_shared(Settings.load(env))
+    shared = {"CFM_DATABASE_URL": "postgresql://h/x"}
+    await alone_or_shared(Settings.load(env | shared))
 
 
 @pytest.mark.parametrize("url", ["", "sqlite:////tmp/x.sqlite3"])
