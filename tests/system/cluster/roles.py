@@ -82,7 +82,7 @@ class Machine:
         self.popen.send_signal(signal.SIGTERM)
         code = self.popen.wait(STOP_S + 5)
         assert process.wait_gone(family, 0.0) == []
-        self._forget()
+        self.forget()
         return code
 
     def kill(self) -> None:
@@ -93,9 +93,10 @@ class Machine:
         for row in family:
             process.send(row, signal.SIGKILL)
         process.wait_gone(family, STOP_S)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Of one that has ended."""
         if self.popen.stdout is not None:
             self.popen.stdout.close()
         for role in ("", "head", "node", "gateway"):
@@ -161,6 +162,8 @@ class Roles:
         for each in reversed(self.machines.values()):
             if each.popen.poll() is None:
                 each.kill()
+            else:
+                each.forget()  # it has ended by itself
         self._valkey.kill()
         self._valkey.wait()
         self._log.close()
