@@ -65,14 +65,22 @@ class Membership:
         self._now = 0  # ms, of Valkey's clock when this node last said it was there
         self._steady_at = float("inf")  # loop time from which it may take over a pool
 
-    async def join(self, take_over: bool = False, patience_s: float = VOID_S) -> None:
-        """Returns when this node is one. Waits for a lease that may yet end.
+    async def join(
+        self,
+        take_over: bool = False,
+        patience_s: float = VOID_S,
+        alone: bool = False,
+    ) -> None:
+        """Returns when this node is one. Waits for a lease that may yet end. `alone`:
+        it is the whole cluster, and nobody else can be there.
 
         Raises `Owned`, `Disagreement` or `Unavailable`.
         """
         if take_over:
             await self._lease.take()
         await self._claim(patience_s)
+        if alone:
+            await self._members.insist(self._agreed)
         agreed = await self._members.agree(self._agreed, keep=True)
         if wrong := differences(self._agreed, agreed):
             raise Disagreement("; ".join(wrong))

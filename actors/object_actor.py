@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import threading
 
 import msgspec
 import ray
@@ -34,18 +32,9 @@ class ObjectActor:
         configure(log_level, "json")
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._placement = placement_of(self._settings.actor or "")
-        # All three from the first `address` on, on Ray's loop for this actor.
+        # Both from the first `address` on, on Ray's loop for this actor.
         self._host: Host | None = None
         self._starting: asyncio.Lock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._terminate)
-
-    def _terminate(self, number: int, frame: object) -> None:
-        """SIGTERM: mirror, goodbye, exit. Before the exit, never in atexit."""
-        if self._loop is None or self._host is None:
-            os._exit(0)
-        asyncio.run_coroutine_threadsafe(self._host.drain(), self._loop)
 
     async def address(self) -> bytes:
         """Where to link to, as msgpack of an `Address`; empty when it is leaving.
@@ -55,7 +44,6 @@ class ObjectActor:
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._host is None:
-                self._loop = asyncio.get_running_loop()
                 # Loopback where Ray is on loopback (`up`), else what gateways of
                 # other nodes can reach.
                 listen = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]

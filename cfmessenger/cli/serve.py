@@ -229,7 +229,11 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         agreed(settings),
     )
     try:
-        await membership.join(bool(os.environ.get("CFMX_TAKE_OVER")))
+        await membership.join(
+            bool(os.environ.get("CFMX_TAKE_OVER")),
+            # Whoever owns the data folder has ended who had it before.
+            alone=bool(os.environ.get("CFMX_OWNER")),
+        )
     except (Owned, Disagreement) as error:
         _give_up(voice, str(error), EXIT_SETTINGS)
     backend = RayNamespace(

@@ -151,6 +151,11 @@ class Members:
             await self._kv.ask("SET", keys.AGREED, ours, "IFEQ", ours, "PX", LEASE_MS)
         return _agreed(found)
 
+    async def insist(self, mine: Mapping[str, str]) -> None:
+        """Nobody else can be there: what a life before this one has said is void."""
+        ours = _encode(dict(sorted(mine.items())))
+        await self._kv.ask("SET", keys.AGREED, ours, "PX", LEASE_MS)
+
     async def forget(self, mine: Mapping[str, str]) -> None:
         """Nobody is left who had these: the next start may have others at once."""
         ours = _encode(dict(sorted(mine.items())))

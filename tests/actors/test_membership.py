@@ -129,6 +129,13 @@ async def test_a_node_with_other_settings_is_refused_and_both_are_named(
     assert set(admin_valkey.hkeys(keys.NODES)) == {b"n1"}
 
 
+async def test_who_is_alone_does_not_ask_what_its_own_last_life_had(made: Made) -> None:
+    await made().join()
+    await made("n2", agreed={"CFM_LOG_LENGTH": "5"}).join(alone=True)
+    with pytest.raises(Disagreement):
+        await made("n3").join()
+
+
 async def test_what_is_agreed_is_kept_by_whoever_is_there(
     made: Made, running: Run, admin_valkey: valkey.Valkey
 ) -> None:
