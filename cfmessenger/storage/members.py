@@ -109,6 +109,11 @@ class Members:
         """The lease of the machine with Ray's control store."""
         return Lease(self._kv, keys.HEAD, mine)
 
+    async def head_at(self) -> str:
+        """Where the control store is; empty: nobody says."""
+        found = await self.head(Holder("", "")).read()
+        return found.address if found is not None else ""
+
     def rejoining(self, mine: Holder) -> Lease:
         """The lease of the node whose turn it is to join a head that has moved."""
         return Lease(self._kv, keys.REJOINING, mine)
@@ -182,7 +187,7 @@ class Finder:
         while Valkey is away. Raises `Unavailable` if none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
-            head = await self._members.head(Holder("", "")).read()
+            head = await self._members.head_at()
         except Unavailable:
             if not self._known:
                 raise
@@ -191,7 +196,7 @@ class Finder:
         nodes.sort(
             key=lambda each: (
                 each.state != "up",
-                head is not None and each.head != head.address,
+                bool(head) and each.head != head,
                 not self._near(each),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -228,7 +229,7 @@ async def test_a_namespace_that_is_away_for_all_costs_nobody_a_socket(
         for number in (WELL, CUT):
             await all_of_us.says(number, 200, "degraded: ray, wake")
         names = all_of_us.hub(CUT)._namespace
-        loop = all_of_us.hub(CUT).loop
+        loop = asyncio.get_running_loop()
 
         def for_long() -> bool:
             since = names.unreachable_since
