@@ -15,7 +15,6 @@ BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 
 OURS = ("auto", "pooled", "dedicated")
-PEERS = ("workerd", "workerd-stored", "node-ws")
 NONE = "–"
 
 
@@ -81,8 +80,9 @@ def row_table(result: Result, row: str) -> str:
 
 def ratio_table(result: Result) -> str:
     """Ours through each peer's, for every figure of which less is better."""
-    titles = {each.key: each.title for each in result.entrants}
-    pairs = [(o, p) for o in OURS for p in PEERS if o in titles and p in titles]
+    keys = [each.key for each in result.entrants]
+    peers = [key for key in keys if key not in OURS]
+    pairs = [(o, p) for o in OURS if o in keys for p in peers]
     pairs = [(o, p) for o, p in pairs if any(_ratios(result, o, p))]
     lines = []
     for each in (figure for figure in FIGURES if figure.less_is_better):

@@ -85,6 +85,15 @@ def test_the_page_names_machine_sizes_figures_ratios_and_who_has_none() -> None:
     assert "* Channels, fanout: seq was broken 1 times (2 of 2)" in text
 
 
+def test_a_peer_more_is_one_contestant_and_has_its_column_everywhere() -> None:
+    found = result()
+    found.entrants.append(Entrant("teapot", "A teapot", "tea"))
+    found.samples.append(Sample("fanout", "teapot", 1, {"cpu_us_per_delivery": 8.0}))
+    assert "auto ÷ teapot" in page.ratio_table(found)
+    assert "| A teapot" in page.row_table(found, "fanout")
+    assert "A teapot" in page.page(found)
+
+
 def test_the_readme_gets_medians_ratios_and_a_link() -> None:
     text = page.excerpt(result())
     row = [cell.strip() for cell in text.splitlines()[2].split("|")]
