@@ -50,6 +50,7 @@ DESCRIBE_TIMEOUT_S = 1.0
 RESOLVE_DEADLINE_S = 8.0
 ATTEMPT_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
+MOST_PAUSE_S = 0.05
 KILL_EVERY_S = 10.0
 ANSWER_S = 1.0
 """An actor that has not answered by then may be on a node that is gone."""
@@ -244,7 +245,8 @@ class RayNamespace:
                 self._proof.failed()
                 raise Unavailable(message=f"{name} does not start.")
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.2)
+            # People wait for one that leaves, or has just died: it is soon gone.
+            pause = min(pause * 2, MOST_PAUSE_S)
 
     async def _find_or_make(self, name: str, hint: str | None) -> bytes:
         found = await self._ray.call(name, "address")
