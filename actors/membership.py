@@ -149,6 +149,12 @@ class Membership:
         return asyncio.get_running_loop().time() >= self._steady_at
 
     @property
+    def settled(self) -> set[str]:
+        """The nodes that have been there for a while."""
+        from_ms = self._now - STEADY_S * 1000
+        return {n for n, each in self.nodes.items() if each.since <= from_ms}
+
+    @property
     def cores(self) -> int:
         """Of the nodes that have come to stay."""
         found = self.nodes.values()

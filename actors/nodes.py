@@ -63,7 +63,9 @@ class Nodes:
         if member is None:
             return sorted(alive)
         there = {n for n, each in member.nodes.items() if each.state == "up"} & alive
-        return sorted(there - member.suspects) or sorted(there)
+        fit = there - member.suspects
+        # One that has just come has no warm workers yet.
+        return sorted(fit & member.settled) or sorted(fit) or sorted(there)
 
     def failed(self, node: str) -> None:
         """Nothing could be made there."""

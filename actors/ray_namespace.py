@@ -32,7 +32,7 @@ from actors.ray_driver import Node, RayDriver, outcomes
 from actors.raylet import Raylet
 from actors.upkeep import Upkeep
 from actors.wake_proof import WakeProof
-from actors.wake_trial import WakeTrial
+from actors.wake_trial import FILL_S, WakeTrial
 from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
@@ -145,6 +145,10 @@ class RayNamespace:
         finally:
             for each in working:
                 each.cancel()
+
+    async def warmed(self) -> None:
+        """Returns when the warm workers are there, or after a while."""
+        await self._warm.full(FILL_S)
 
     async def placement(self) -> Placement:
         return await self._following.placement()

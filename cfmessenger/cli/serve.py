@@ -264,10 +264,13 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             os.unlink(url.removeprefix("unix:"))
     for server in servers:
         await server.start()
-    living = asyncio.create_task(voice.live())
     taken = asyncio.create_task(membership.run())
     waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
     ends = [taken, *(asyncio.create_task(each) for each in waits)]
+    if public:
+        # Whoever restarts nodes one after another waits for that.
+        await backend.warmed()
+    living = asyncio.create_task(voice.live())
     leaving = asyncio.create_task(_leave_when_told(backend))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()

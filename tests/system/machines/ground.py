@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from asyncio import gather
+from asyncio import gather, sleep
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -27,11 +27,12 @@ from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Finder, Members
 from cfmessenger.storage.valkey import Valkey
+from tests import patience
 from tests.system.machines.balancer import Balancer
 from tests.system.machines.machine import Machine, Started
 from tests.system.machines.network import FOLDERS, Network, sweep
 from tests.system.machines.storage import Storage
-from tests.system.machines.topology import KEPT, Topology
+from tests.system.machines.topology import KEPT, POOLS, Topology
 
 NODES = ("m1", "m2", "m3")
 KEPT_FOLDERS = "cfm-kept-"
@@ -67,7 +68,18 @@ class Ground:
             await each.open()
         starts = [self.start(each, "node", "gateway") for each in self.nodes]
         await gather(self.start_head(self.head), *starts)
+        await self.evened_out()
         await self.balancer.start()
+
+    async def evened_out(self, within: float = 60.0) -> Counter[str]:
+        """Until each node has its share of the pools; how many each has."""
+        pools = [f"rooms:{n}" for n in range(POOLS)]
+        async with patience.within(within):
+            while True:
+                found = Counter((await self._where(pools)).values())
+                if max(found.values()) * len(self.nodes) == POOLS:
+                    return found
+                await sleep(0.5)
 
     async def start_head(self, machine: Machine) -> None:
         """A head in this machine, which need not be up."""
@@ -111,17 +123,21 @@ class Ground:
 
     async def spots(self, rooms: Iterable[str]) -> dict[str, str]:
         """In which machine each room lives; wakes them."""
+        found = await self._where([f"room:{each}" for each in rooms])
+        return {name.removeprefix("room:"): at for name, at in found.items()}
+
+    async def _where(self, actors: Iterable[str]) -> dict[str, str]:
         names = {each.address: each.name for each in self.nodes}
         kv = Valkey(self.storage.valkey_url)
         members = Members(kv)
         key = namespace_key(await members.secret())
         client = NamespaceClient(Finder(members).find, key)
         try:
-            found = {each: await client.resolve(f"room:{each}") for each in rooms}
+            found = {each: await client.resolve(each) for each in actors}
         finally:
             await client.close()
             kv.close()
-        return {room: names.get(at.host, at.host) for room, at in found.items()}
+        return {each: names.get(at.host, at.host) for each, at in found.items()}
 
     def choose(self, spots: Mapping[str, str]) -> None:
         """The fullest is to be the victim."""

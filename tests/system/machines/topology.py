@@ -19,12 +19,14 @@ DATA = "/tmp/data"
 KEPT = ("cfm-*/ray/session_2*/logs", "data/*/logs")
 """Below a machine's /tmp: what is worth a look when something has failed."""
 
+POOLS = 6
+
 # Rules that a load would meet are lifted; pools enough for each machine to have some,
 # and no rooms of their own, which would be processes that come and go with the minutes.
 SETTINGS = {
     "CFM_DATA_DIR": DATA,
     "CFM_PORT": str(balancer.PORT),
-    "CFM_POOL_SIZE": "6",
+    "CFM_POOL_SIZE": str(POOLS),
     "CFM_OWN_ROOMS": "0",
     "CFM_BOTS_ACTIVE": "0",
     "CFM_OPEN_ROOMS": "1",
