@@ -67,6 +67,11 @@ class Nodes:
         # One that has just come has no warm workers yet.
         return sorted(fit & member.settled) or sorted(fit) or sorted(there)
 
+    def chosen(self, actor: str) -> str | None:
+        """Where an actor was to be made that Ray may not show yet; None: not from here,
+        or Ray shows it."""
+        return self._chosen.get(actor)
+
     def failed(self, node: str) -> None:
         """Nothing could be made there."""
         if self._membership is not None:

@@ -281,7 +281,9 @@ class RayNamespace:
         ended: Ray's own verdict may take longer than people wait."""
         done, _ = await asyncio.wait((call,), timeout=ANSWER_S)
         if not done:
-            where = (await self._ray.where()).get(name)
+            # One that was to be made there waits for a node that is gone, in silence.
+            shown = (await self._ray.where()).get(name)
+            where = shown or self._nodes.chosen(name)
             if where is not None and self._nodes.left(where):
                 logger.warning("%s is on a node that is gone: ended", name)
                 await self._ray.end(name)

@@ -42,7 +42,7 @@ backend gateways
   option httpchk
   http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host {host}:{port}
   http-check expect status 200
-  default-server check inter 1s fall 2 rise 1 tcp-ut 8s
+  default-server check inter 1s fall 2 rise 1
 """
 
 
@@ -54,7 +54,7 @@ class Balancer:
         self._host = host
         self._config = folder / "haproxy.cfg"
         self._log = folder / "haproxy.log"
-        lines = [f"  server {name} {at}:{PORT}\n" for name, at in servers.items()]
+        lines = [f"  server {name} {at}:{PORT} tcp-ut 8s\n" for name, at in servers.items()]
         text = _CONFIG.format(host=host, port=PORT)
         self._config.write_text(text + "".join(lines))
         self._process: subprocess.Popen[bytes] | None = None  # from `start` to `stop`
