@@ -114,6 +114,8 @@ async def test_what_ray_does_not_show_yet_counts() -> None:
     named = seen._replace(names=["room:a", *names])
     went = [name_of((await nodes.place(name, None, named))[0]) for name in names]
     assert went[0] == "n2" and went.count("n2") == 3
+    # So does who knows where an actor waits, if that node is gone.
+    assert nodes.chosen(names[0]) == id_of("n2") and nodes.chosen("room:a") is None
     # And is forgotten once it is not there any more.
     assert await chosen(nodes, seen, 5) == {"n2"}
 

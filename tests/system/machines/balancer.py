@@ -54,7 +54,9 @@ class Balancer:
         self._host = host
         self._config = folder / "haproxy.cfg"
         self._log = folder / "haproxy.log"
-        lines = [f"  server {name} {at}:{PORT} tcp-ut 8s\n" for name, at in servers.items()]
+        lines = [
+            f"  server {name} {at}:{PORT} tcp-ut 8s\n" for name, at in servers.items()
+        ]
         text = _CONFIG.format(host=host, port=PORT)
         self._config.write_text(text + "".join(lines))
         self._process: subprocess.Popen[bytes] | None = None  # from `start` to `stop`
