@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.postgresql import binaries
+
 ROOT = Path(__file__).resolve().parents[3]
 PREFIX = "cfm"
 FOLDERS = "cfm-machines-"
@@ -30,6 +32,8 @@ def unavailable() -> str:
     needed = ("ip", "unshare", "nsenter", "haproxy")
     if missing := [name for name in needed if shutil.which(name) is None]:
         return f"not installed: {', '.join(missing)}"
+    if binaries() is None:
+        return "not installed: postgresql, without which a gateway of a cluster ends"
     if ROOT.is_relative_to("/tmp"):
         return "the checkout is below /tmp, which each machine has for itself"
     tried = subprocess.run(

@@ -1,8 +1,7 @@
 """What machines share: a Valkey and a PostgreSQL, in a machine of their own.
 
 The product's own Valkey with its own configuration, but over TCP. Its disk is the
-machine's /tmp, so it is gone with the machine. PostgreSQL is left out where it is not
-installed; each machine has its own SQLite then.
+machine's /tmp, so it is gone with the machine.
 """
 
 from __future__ import annotations
@@ -30,12 +29,13 @@ class Storage:
         self.machine = machine
         self.valkey_url = f"valkey://{USER}:{PASSWORD}@{machine.address}:{PORT}"
         self.ray_store_url = f"valkey://ray:{PASSWORD}@{machine.address}:{PORT}"
-        self.database_url = ""  # empty: there is no PostgreSQL
+        self.database_url = ""  # until it has started
 
     async def start(self) -> None:
         await self._valkey()
-        if (where := binaries()) is not None:
-            await self._postgresql(where)
+        where = binaries()
+        assert where is not None, "see network.unavailable"
+        await self._postgresql(where)
 
     async def _valkey(self) -> None:
         folder = Path("/tmp/valkey")

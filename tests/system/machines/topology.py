@@ -67,8 +67,7 @@ class Topology:
         self._env["CFM_ALLOWED_ORIGINS"] = edge
         # Nobody logs in: beyond loopback there must be one, and it is never asked.
         self._env["CFM_TURNSTILE_SECRET_KEY"] = secrets.token_hex(16)
-        if storage.database_url:
-            self._env["CFM_DATABASE_URL"] = storage.database_url
+        self._env["CFM_DATABASE_URL"] = storage.database_url
 
     def head(self, machine: Machine) -> Role:
         """Where no room lives."""
