@@ -62,13 +62,15 @@ class Joined:
         mine = Holder(secrets.token_hex(8), socket.gethostname(), at)
         self._lease = self._members.head(mine)
         loop = asyncio.get_running_loop()
-        end = loop.time() + patience_s
+        end, told = loop.time() + patience_s, False
         while (holder := await self._lease.hold()).id != mine.id:
             if loop.time() > end:
                 raise Refused(
                     f"the cluster has a head: {holder.name} at {holder.address}"
                 )
-            log.info("waiting for the head at %s to be void", holder.address)
+            if not told:
+                log.info("waiting for the head at %s to be void", holder.address)
+                told = True
             await asyncio.sleep(LOOK_EVERY_S)
         store = self._settings.ray_store_url or self._settings.valkey_url or ""
         kept = store if urlsplit(store).scheme not in ("", "unix") else None
