@@ -1,8 +1,7 @@
 """The one client of Valkey: every command that this product sends goes through here.
 
-A `Server` keeps the one connection that everybody shares (`resp.py`), and opens another
-when that is lost. A `Valkey` is what the rest of the product holds: it knows which
-server has a key, packs pipelines, and listens to channels on connections of their own.
+A `Valkey` is what the rest of the product holds: it knows which server has a key
+(`server.py`), packs pipelines, and listens to channels on connections of their own.
 
 Nothing is sent twice (design.md §3.4). What fails is an `Unavailable`: a plain one was
 not sent, `Refused` was answered with an error, and of an `UnknownOutcome` nobody knows
@@ -17,23 +16,19 @@ administrator.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 
-from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
-from cfmessenger.flights import Flights
 from cfmessenger.storage.resp import (
     Command,
-    Connection,
     Refused,
     ReplyError,
     UnknownOutcome,
     checked,
-    endpoint_of,
     pack,
 )
+from cfmessenger.storage.server import TIMEOUT_S, Server
 
 __all__ = [
     "EXEC",
@@ -42,7 +37,6 @@ __all__ = [
     "Multi",
     "Refused",
     "ReplyError",
-    "Server",
     "TooOld",
     "UnknownOutcome",
     "Valkey",
@@ -52,11 +46,7 @@ __all__ = [
     "pairs",
 ]
 
-TIMEOUT_S = 2.0
-"""For a connection, and for replies where nobody says otherwise."""
 SILENCE_S = 5.0
-REST_FIRST_S, REST_MOST_S = 0.01, 0.25
-"""The longest waits before a second attempt to connect, and before any."""
 OLDEST_MAJOR = 9
 """Sessions and rates live in hash fields that expire by themselves (HSETEX)."""
 
@@ -90,69 +80,6 @@ def key_of(command: Command | Multi) -> str:
         return command.key
     at = 2 if command[0] == "XINFO" else 1
     return str(command[at]) if len(command) > at else ""
-
-
-class Server:
-    """One Valkey server: the connection that all share, opened on demand."""
-
-    def __init__(self, url: str, timeout_s: float) -> None:
-        endpoint_of(url)
-        self._url = url
-        self._timeout_s = timeout_s
-        # The last that was opened, perhaps lost since; None: none yet, or closed.
-        self._connection: Connection | None = None
-        self._opening = Flights[Connection]()  # until `close`
-        self._backoff = Backoff(random.uniform, base_s=REST_FIRST_S, cap_s=REST_MOST_S)
-        self._failed = False  # the last attempt to connect has
-
-    async def send(
-        self, packed: bytes, replies: int, timeout_s: float | None = None
-    ) -> list[Any]:
-        """`Connection.send` within so many seconds, connecting included."""
-        deadline = asyncio.get_running_loop().time() + (timeout_s or self._timeout_s)
-        connection = self._connection
-        if connection is None or connection.lost:
-            opening = self._opening
-            try:
-                async with asyncio.timeout_at(deadline):
-                    connection = await opening.join("", lambda: self._share(opening))
-            except TimeoutError as error:
-                if opening is self._opening:
-                    self._opening = Flights()  # nobody joins what is as good as over
-                raise Unavailable(message="Valkey cannot be reached.") from error
-        return await connection.send(packed, replies, deadline)
-
-    async def _share(self, opening: Flights[Connection]) -> Connection:
-        opened = await self.connect()
-        if opening is self._opening:
-            self._connection = opened
-        else:
-            opened.close()  # we were closed while it was being opened
-        return opened
-
-    async def connect(self) -> Connection:
-        """A new connection, for a subscription. Raises `Unavailable`.
-
-        After an attempt that failed the next one waits, so that a server that is away
-        is not called in a busy loop.
-        """
-        if self._failed:
-            await asyncio.sleep(self._backoff.delay())
-        try:
-            opened = await Connection.open(self._url, self._timeout_s)
-        except Unavailable:
-            self._failed = True
-            raise
-        self._failed = False
-        self._backoff.reset()
-        return opened
-
-    def close(self) -> None:
-        """Drop the shared connection; the next command opens another one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._opening = Flights()
 
 
 class Valkey:

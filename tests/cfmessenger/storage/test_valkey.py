@@ -10,7 +10,7 @@ import pytest
 import valkey
 
 from cfmessenger.errors import Unavailable
-from cfmessenger.storage import valkey as module
+from cfmessenger.storage import server as module
 from cfmessenger.storage.valkey import (
     Command,
     Multi,
