@@ -93,22 +93,10 @@ class Release:
         self._run_seq = 0  # the last durable event in `_run`; 0: they are ephemeral
         self._bytes = 0  # framed since the last `_send_off`
         self._again: str | None = None  # while a step is shown: see `_comes_again`
-        self._kinds: dict[type, Callable[[Any, Step[Seat]], None]] = {
-            fx.Append: self._append,
-            fx.Broadcast: self._broadcast,
-            fx.Send: self._send,
-            fx.Subscribe: self._subscribe,
-            fx.Repeat: self._repeat,
-            fx.Behind: self._behind,
-            fx.Close: self._close,
-            fx.KeepAttachment: self._attach,
-            fx.Notify: self._notify,
-            Seating: self._seat,
-        }
 
     def run(self, name: str, epoch: int, steps: list[Step[Seat]]) -> None:
         """Show these steps: one `Output` to each seat, and more beyond `MAX_OUTPUT`."""
-        kinds = self._kinds
+        kinds = _KINDS
         for step in steps:
             first = step.effects[0] if step.effects else None
             attached = first.seat if type(first) is Seating else None
@@ -119,7 +107,7 @@ class Release:
                     origin = step.origin
                     self._elsewhere(effect, origin.peer.gateway if origin else None)
                 else:
-                    handle(effect, step)
+                    handle(self, effect, step)
             if step.origin is not None:
                 step.origin.covered = step.n
             if self._bytes > MAX_OUTPUT:
@@ -260,6 +248,21 @@ class Release:
             blob = b"".join(map(link.text_frame, effect.missed))
             seat.items.append(link.Fanout(blob, effect.seq, None))
         seat.items += self._called.pop(seat.peer.gateway, ())
+
+
+# One table for all objects: bound methods would take a kilobyte in each.
+_KINDS: dict[type, Callable[[Release, Any, Step[Seat]], None]] = {
+    fx.Append: Release._append,
+    fx.Broadcast: Release._broadcast,
+    fx.Send: Release._send,
+    fx.Subscribe: Release._subscribe,
+    fx.Repeat: Release._repeat,
+    fx.Behind: Release._behind,
+    fx.Close: Release._close,
+    fx.KeepAttachment: Release._attach,
+    fx.Notify: Release._notify,
+    Seating: Release._seat,
+}
 
 
 def _had(repeat: fx.Repeat, seen: int | None) -> bool:

@@ -10,7 +10,8 @@ Must not number messages or look at a clock: `seq` and time come from the room.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -65,8 +66,8 @@ class History:
     """What is remembered of a room's messages, oldest first."""
 
     def __init__(self) -> None:
-        self._kept: deque[Kept] = deque()  # all that is remembered, until `forget`
-        self._buffer: deque[Kept] = deque()  # the newest BUFFER of these
+        # All that is remembered, until `forget`; the newest BUFFER are the buffer.
+        self._kept: deque[Kept] = deque()
         # What is remembered, by sender and id; and the newest of each id.
         self._sent: dict[tuple[str, str], Kept] = {}
         self._newest: dict[str, Kept] = {}
@@ -77,7 +78,7 @@ class History:
 
     def __len__(self) -> int:
         """How many messages are in the buffer."""
-        return len(self._buffer)
+        return min(len(self._kept), BUFFER)
 
     def add(
         self,
@@ -96,13 +97,12 @@ class History:
             older.newer = kept
             kept.older = older
         self._newest[id] = self._sent[sender_id, id] = kept
-        self._kept.append(kept)
-        buffer = self._buffer
-        if not buffer:
+        remembered = self._kept
+        if not remembered:
             self._base = seq - 1
-        buffer.append(kept)
-        if len(buffer) > BUFFER:
-            left = buffer.popleft()
+        remembered.append(kept)
+        if len(remembered) > BUFFER:
+            left = remembered[-BUFFER - 1]
             left.event = left.shown = b""
             self._base = left.seq
         self._whole = None
@@ -146,9 +146,8 @@ class History:
 
     def latest(self, count: int) -> list[tuple[int, bytes]]:
         """The newest `count` events of the buffer with their numbers, oldest first."""
-        first = max(0, len(self._buffer) - count)
-        kept = (self._buffer[i] for i in range(first, len(self._buffer)))
-        return [(each.seq, each.event) for each in kept]
+        newest = list(islice(self._from_newest(), count))
+        return [(each.seq, each.event) for each in reversed(newest)]
 
     def reaches(self, since: int) -> bool:
         """Whether the buffer has all that the log has after `since`."""
@@ -170,16 +169,21 @@ class History:
         `gap` is true if `since` is beyond `seq`, where this room has never been, or if
         the log has lost some of the messages (wire.md §3).
         """
-        if since is None or (since == self._base and since + len(self._buffer) == seq):
+        if since is None or (since == self._base and since + len(self) == seq):
             if self._whole is None:
-                self._whole = self._encode(self._buffer, room_id, seq, False)
+                whole = list(self._from_newest())[::-1]
+                self._whole = self._encode(whole, room_id, seq, False)
             return self._whole
         after = self._after(since)
         return self._encode(after, room_id, seq, len(after) != seq - since)
 
+    def _from_newest(self) -> Iterator[Kept]:
+        """The buffer, newest first."""
+        return islice(reversed(self._kept), BUFFER)
+
     def _after(self, since: int) -> list[Kept]:
         after: list[Kept] = []
-        for kept in reversed(self._buffer):
+        for kept in self._from_newest():
             if kept.seq <= since:
                 break
             after.append(kept)

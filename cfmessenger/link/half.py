@@ -24,7 +24,9 @@ class Half(Generic[S]):
         self.epoch = 0  # the newest that was heard of; never falls
         self.rested = 0  # the epoch whose goodbye was the last thing heard, else 0
         self.turn = 0  # of the last attach; what answers another one is too late
-        self.audience = Audience[S]()  # the sockets, and how far each has got
+        # The sockets, and how far each has got. Not made as an `Audience[S]()`, here
+        # and wherever there are many: typing would give each a dictionary.
+        self.audience: Audience[S] = Audience()
         self.pending = Uncovered()  # inputs, until covered, settled or given up
 
     @property

@@ -45,7 +45,7 @@ class ActorRoom:
         numbers: Iterator[int],
         turns: Iterator[int],
     ) -> None:
-        self._half = Half[Member](room_name(room_id))
+        self._half: Half[Member] = Half(room_name(room_id))
         self._links = links
         self._numbers = numbers
         self._turns = turns

@@ -50,7 +50,7 @@ class Stub:
         traffic: Traffic,
     ) -> None:
         self.name = name
-        self._half = Half[Outlet](name)
+        self._half: Half[Outlet] = Half(name)
         # Two of its parts, for every message goes through them.
         self._audience, self._pending = self._half.audience, self._half.pending
         # Of all members; None from a change of them until the next fan-out.
