@@ -162,6 +162,7 @@ class Result(_Struct, kw_only=True):
     warmup_s: float = 0.0
     workers: int = 1
     worker_kind: Literal["local", "ray"] = "local"
+    worker_hosts: dict[str, int] = {}  # how many workers were on each machine
     settings: dict[str, Any] = {}
     host: Host = msgspec.field(default_factory=Host)
     versions: dict[str, str] = {}
