@@ -3,12 +3,16 @@
 One cluster for the module, whose tests go in order: each begins with a head.
 """
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
 
+from cfmessenger.cli.local_ray import token_env
 from cfmessenger.storage import keys
 from tests.effort import long_only
 from tests.gateway.node import Node
@@ -92,3 +96,38 @@ async def test_a_node_leaves_in_order_while_the_control_store_is_away(
     start_head(roles)
     start_node(roles)
     await (await entered(people)).say("after")
+
+
+async def test_a_node_that_ray_is_told_to_drain_leaves_in_order_and_ends(
+    roles: Roles, people: Node
+) -> None:
+    one = await entered(people)
+    await one.say("before")
+    with roles.admin() as client:
+        client.delete(keys.mirror("room:general"))
+    node = roles.machines["node"]
+    done = drain(roles, roles.machines["head"].says.split()[-1])
+    assert done.returncode == 0, done.stderr
+    code = await asyncio.to_thread(node.popen.wait, 60)
+    assert code == 0, node.errors.read_text()
+    assert "Ray ends this node" in node.errors.read_text()
+    assert mirrored(roles)
+
+
+def drain(roles: Roles, head: str) -> subprocess.CompletedProcess[str]:
+    """As Ray's autoscaler does, and whoever hears that a machine is taken away."""
+    with roles.admin() as client:
+        (node,) = client.hkeys(keys.NODES)
+        secret = client.get(keys.CLUSTER_SECRET).decode()
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
+            *(f"--address={head}", f"--node-id={node.decode()}"),
+            *("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away"),
+            "--deadline-remaining-seconds=60",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=roles.env | token_env(secret),
+    )
