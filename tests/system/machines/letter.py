@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from asyncio import gather
+from asyncio import gather, sleep, to_thread
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,6 +40,7 @@ READY = {
     "node": "The node is ready at ",
     "gateway": "CF Messenger is ready at ",
 }
+WELL_S = 30.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -131,8 +132,9 @@ class Letter:
                 told.append(f"{each.role} on {', '.join(each.machines)}")
                 continue
             await gather(*roles)
+            roles.clear()
             for name in each.machines:
-                self.machines[name].call(*_typed(script))
+                await self._typed_until_well(name, script)
             told.append(f"{each.text.strip()!r} on {', '.join(each.machines)}")
         await gather(*roles)
         return told
@@ -140,6 +142,18 @@ class Letter:
     async def _begin(self, name: str, role: str, script: str) -> None:
         made = self.machines[name].start(role, _typed(script), bare())
         await made.ready(READY[role])
+
+    async def _typed_until_well(self, name: str, script: str) -> None:
+        """`status` and `doctor` tell what is not there yet, and are asked again."""
+        watch = patience.Stopwatch()
+        while True:
+            try:
+                await to_thread(self.machines[name].call, *_typed(script))
+                return
+            except AssertionError:
+                if watch.seconds > WELL_S:
+                    raise
+            await sleep(1.0)
 
     async def chat(self) -> None:
         """Somebody at each gateway, in one room: each sees what the other says."""
