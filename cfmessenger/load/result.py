@@ -180,6 +180,12 @@ class Result(_Struct, kw_only=True):
     server: Server | None = None
     expectations: list[Expectation] = []
 
+    @property
+    def machines(self) -> str:
+        """Where its workers were, for people; nothing if all were on one."""
+        hosts = sorted(self.worker_hosts)
+        return f" on {', '.join(hosts)}" if len(hosts) > 1 else ""
+
 
 class Merged(NamedTuple):
     """The parts of a `Result` that come from its workers."""
