@@ -19,11 +19,13 @@ PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   tests/actors/test_gates.py tests/actors/test_heat.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-fast lint lint-js types format load bench chaos \
+.PHONY: help install run test test-long test-fast lint lint-js types format load bench chaos \
   machines machines-smoke sim clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+
+install: $(STAMP) ## build .venv from the lock, if it is not there or the lock has changed
 
 run: $(STAMP) ## install what is missing, then start everything (cfmessenger up)
 	@exec $(BIN)/cfmessenger up $(ARGS)

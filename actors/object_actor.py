@@ -7,17 +7,22 @@ name for control calls alone; gateways link to the address that it gives.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from typing import Any
 
 import msgspec
 import ray
 
 from actors.host import Host
 from actors.host_settings import HostSettings
+from actors.leaving import Door
 from cfmessenger.log_format import configure
 from cfmessenger.memory import settled
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.storage.log import ValkeyLog
+
+logger = logging.getLogger("cfmessenger.host")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -32,8 +37,9 @@ class ObjectActor:
         configure(log_level, "json")
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._placement = placement_of(self._settings.actor or "")
-        # Both from the first `address` on, on Ray's loop for this actor.
+        # All from the first `address` on, on Ray's loop for this actor.
         self._host: Host | None = None
+        self._door: Door | None = None
         self._starting: asyncio.Lock | None = None
 
     async def address(self) -> bytes:
@@ -55,6 +61,7 @@ class ObjectActor:
                     await host.close()
                     raise
                 self._host = host
+                await self._open_door()
                 settled()
         if self._host.leaving:
             return b""
@@ -86,8 +93,17 @@ class ObjectActor:
         """Put what lives here to sleep; the process then ends by itself."""
         return await self._host.drain() if self._host else 0
 
-    @staticmethod
-    def _ended(reason: str) -> None:
+    async def _open_door(self) -> None:
+        node: Any = ray._private.worker._global_node
+        self._door = Door(node.raylet_socket_name, self.drain)
+        try:
+            await self._door.open()
+        except OSError as error:  # a full disk is no reason not to serve
+            logger.warning("cannot be asked to leave: %s", error)
+
+    def _ended(self, reason: str) -> None:
+        if self._door is not None:
+            self._door.close()
         # Not sys.exit: a Ray worker may hang in it, and everything is written already.
         os._exit(0)
 

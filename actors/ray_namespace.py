@@ -397,7 +397,7 @@ class RayNamespace:
             calls = await self._ray.call_all("drain")
             await outcomes(calls.values(), timeout_s)
             return 0
-        return await leave(self._ray, self._membership.node.id, self._raylet, timeout_s)
+        return await leave(self._raylet, timeout_s)
 
 
 def _room(name: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
@@ -19,6 +20,7 @@ class Raylet:
     cannot see it (another PID namespace)."""
 
     def __init__(self, socket: str) -> None:
+        self.socket = Path(socket)
         flag = f"--raylet_socket_name={socket}"
         for each in psutil.process_iter():
             try:

@@ -96,9 +96,7 @@ TESTED_BY = {
         "actors/object_actor actors/ray_driver actors/ray_namespace actors/wake_trial "
         "cfmessenger/cli/load_ray"
     ),
-    "system/cluster/test_roles": (
-        "actors/leaving cfmessenger/cli/role cfmessenger/cli/up"
-    ),
+    "system/cluster/test_roles": ("cfmessenger/cli/role cfmessenger/cli/up"),
     "system/cluster/test_up": "cfmessenger/asgi",
     "system/security/test_edge": "gateway/server/door",
 }

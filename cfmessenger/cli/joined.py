@@ -2,7 +2,7 @@
 
 Everything comes out of Valkey: the secret that all machines share, where the head is,
 and under which address this machine is reached. `keep` runs for as long as the machine
-does: the head says where it is, and a node follows a head that has moved.
+does: the head says where it is, and a node's relay leads to a head that has moved.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import socket
 from typing import Literal
 from urllib.parse import urlsplit
 
-from cfmessenger.cli import local_ray
 from cfmessenger.cli.local_ray import Place
+from cfmessenger.cli.relay import Relay
 from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
 from cfmessenger.cli.runtime import Refused
-from cfmessenger.cli.supervisor import Supervisor
 from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
 from cfmessenger.storage.members import LEASE_MS, Holder, Lease, Members
 from cfmessenger.storage.valkey import Valkey
+from gateway.server.door import raise_file_limit
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -52,8 +52,9 @@ class Joined:
         self._members = members
         self._address = address
         self._secret = secret
-        self._lease: Lease | None = None  # of a head, and of a node that moves
-        self._head = ""  # to which this node has joined
+        self._lease: Lease | None = None  # the head's; of a machine with Ray of ours
+        self._head: Holder | None = None  # of a node: to which its relay leads
+        self._relay = Relay()  # open from `be_node` to `leave`
 
     async def be_head(self, patience_s: float = VOID_S) -> None:
         """Raises `Refused` if the cluster has one."""
@@ -92,10 +93,12 @@ class Joined:
                 log.info("waiting for a head")
                 told = True
             await asyncio.sleep(LOOK_EVERY_S)
-        self._lease, self._head = lease, found.address
-        self.place = Place(self._address, self._secret, head=lambda: self._head)
+        self._lease, self._head = lease, found
+        raise_file_limit()  # the relay's connections are of all actors here
+        await self._relay.open(found.address)
+        self.place = Place(self._address, self._secret, head=self._relay.address)
 
-    async def keep(self, supervisor: Supervisor) -> None:
+    async def keep(self) -> None:
         """For as long as the machine runs. Raises `Refused`: another head took over."""
         if self._lease is None:
             await asyncio.Event().wait()
@@ -103,44 +106,28 @@ class Joined:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):
-                if self._head:
-                    await self._follow(self._lease, supervisor)
-                else:
+                if self._head is None:
                     await self._renew(self._lease)
+                elif (found := await self._lease.read()) is not None:
+                    self._follow(found)
 
     async def _renew(self, lease: Lease) -> None:
         holder = await lease.hold()
         if holder.id != lease.mine.id:
             raise Refused(f"{holder.name} at {holder.address} is the head now")
 
-    async def _follow(self, lease: Lease, supervisor: Supervisor) -> None:
-        """A head that moved is another Ray to this node: it joins anew, after its rooms
-        have gone to sleep. One node first, so that there is where they can wake."""
-        found = await lease.read()
-        if found is None or found.address == self._head:
-            return
-        if not await _listens(found.address):
-            return  # it has said where it will be
-        mine = Holder(secrets.token_hex(8), socket.gethostname())
-        turn = self._members.rejoining(mine)
-        nodes = (await self._members.nodes()).values()
-        if not any(each.head == found.address for each in nodes):
-            if (await turn.hold()).id != mine.id:
-                return  # another node is the first
-        log.warning("the head is at %s now: joining it", found.address)
-        self._head = found.address
-        renewing = asyncio.create_task(_renewed(turn))
-        try:
-            await supervisor.replace("namespace", "the head has moved")
-            await supervisor.replace(local_ray.NAME, "the head has moved")
-            await supervisor.is_ready("namespace")
-        finally:
-            renewing.cancel()
-        await turn.release()
+    def _follow(self, found: Holder) -> None:
+        """One that has begun again at the same address is another head, too: who waits
+        for an answer of the one before is not to wait for a timeout."""
+        if found != self._head:
+            log.warning("the head is %s at %s now", found.name, found.address)
+            self._head = found
+            self._relay.lead(found.address)
 
     async def leave(self) -> None:
         """Nobody has to wait for a head that ends in order."""
-        if self._lease is not None and not self._head:
+        self._relay.close()
+        if self._lease is not None and self._head is None:
             with contextlib.suppress(Unavailable):
                 await self._lease.release()
 
@@ -199,24 +186,6 @@ def reaching(url: str) -> str:
         raise Refused(
             f"CFM_NODE_ADDRESS: no way to {parts.hostname} is known: {error.strerror}"
         ) from None
-
-
-async def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(LOOK_EVERY_S):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except OSError:  # and the TimeoutError of the line above
-        return False
-    writer.close()
-    return True
-
-
-async def _renewed(lease: Lease) -> None:
-    while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        with contextlib.suppress(Unavailable):
-            await lease.hold()
 
 
 def _bracketed(address: str) -> str:

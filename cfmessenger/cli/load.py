@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 
 from cfmessenger.cli.flags import settings_or_exit
-from cfmessenger.cli.running import namespace_at, server_url, valkey_of
+from cfmessenger.cli.running import namespace_at, ray_of, server_url, valkey_of
 from cfmessenger.errors import Unavailable
 from cfmessenger.load.local_workers import LocalLauncher
 from cfmessenger.load.plan import (
@@ -151,6 +151,12 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option("--workers", type=_count, help="Processes that make the load."),
     click.option("--ray", metavar="ADDRESS", help="Workers as tasks of this Ray."),
+    click.option(
+        "--cluster",
+        metavar="URL",
+        help="Workers on the nodes of the cluster with this Valkey, one after another; "
+        "from one of its machines.",
+    ),
     click.option("--room", help="Name of the room, or of rooms: NAME-0, NAME-1, ..."),
     click.option("--users", help="Whose sockets: ids, comma-separated."),
     click.option(
@@ -232,6 +238,7 @@ def _load(
     procs: str | None,
     expect: tuple[str, ...],
     ray: str | None,
+    cluster: str | None,
     json_path: Path | None,
     html_path: Path | None,
     allow_remote: bool,
@@ -250,6 +257,8 @@ def _load(
         check_reach(made.namespace or made.url, allow_remote)
         valkey_url = _valkey_url() if made.target == "actors" else ""
         re.compile(procs or "")
+        if ray is not None and cluster is not None:
+            raise PlanError("--ray and --cluster: one of them says where workers are")
     except (PlanError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     except re.error as error:
@@ -263,7 +272,8 @@ def _load(
     )
     console = Console(stderr=True)
     try:
-        result = asyncio.run(_watched(made, wishes, _launcher(ray), console))
+        launcher = _launcher(ray, cluster)
+        result = asyncio.run(_watched(made, wishes, launcher, console))
     except Failure as failure:
         click.echo(f"cfmessenger: {failure}", err=True)
         sys.exit(EXIT_UNREACHABLE if failure.unreachable else EXIT_INVALID)
@@ -327,7 +337,14 @@ def _publish(result: Result, json_path: Path | None, html_path: Path | None) -> 
         raise click.ClickException(str(error)) from None
 
 
-def _launcher(ray: str | None) -> Launcher:
+def _launcher(ray: str | None, cluster: str | None) -> Launcher:
+    """Raises `Failure`."""
+    if cluster is not None:
+        try:
+            ray, env = asyncio.run(ray_of(cluster))
+        except Unavailable as problem:
+            raise Failure(f"--cluster: {problem.message}") from None
+        os.environ.update(env)  # Ray looks there
     if ray is None:
         return LocalLauncher()
     from cfmessenger.cli.load_ray import RayLauncher

@@ -1,9 +1,12 @@
-"""Workers of a load test as tasks of a Ray cluster: `cfmessenger load --ray ADDRESS`.
+"""Workers of a load test as tasks of a Ray cluster: `cfmessenger load --ray ADDRESS`,
+or `--cluster URL`.
 
 The one place of the harness that imports Ray. A task speaks with its runner through two
 queues (actors of Ray): a few small messages a second, which is what Ray's calls are
-good for. Every node needs the package installed; latencies stay comparable, because
-each worker times its own messages by its own clock.
+good for. Workers go to one node after another, and need none of what Ray counts: how
+many rooms a node has room for is not theirs to take. Every node needs the package
+installed; latencies stay comparable, because each worker times its own messages by its
+own clock.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from typing import Any, Literal
 import ray
 import uvloop
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cfmessenger.load import desk
 from cfmessenger.load.run import Failure, Worker
 from cfmessenger.load.worker import work
 
 END_S = 10.0
+HEAD = "node:__internal_head__"
 _GONE = b""
 
 
@@ -53,13 +58,13 @@ def _task(orders: Queue, reports: Queue) -> None:
 
 
 class RayWorker:
-    """`run.Worker` for a task."""
+    """`run.Worker` for a task on this node; its queues are on ours."""
 
-    def __init__(self) -> None:
-        options = {"num_cpus": 0}
-        self._orders = Queue(actor_options=options)
-        self._reports = Queue(actor_options=options)
-        remote: Any = ray.remote(num_cpus=1, max_retries=0)(_task)
+    def __init__(self, node: str) -> None:
+        here = _on(ray.get_runtime_context().get_node_id())
+        self._orders = Queue(actor_options=here)
+        self._reports = Queue(actor_options=here)
+        remote: Any = ray.remote(max_retries=0, **_on(node))(_task)
         self.task: Any = remote.remote(self._orders, self._reports)
 
     async def send(self, message: desk.ToWorker) -> None:
@@ -92,6 +97,19 @@ class RayWorker:
         self._reports.shutdown(force=True)
 
 
+def _on(node: str) -> dict[str, Any]:
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": strategy}
+
+
+def _nodes() -> list[str]:
+    """Where workers may be: the head has other things to do, if there are others."""
+    alive = [each for each in ray.nodes() if each["Alive"]]  # type: ignore[no-untyped-call]
+    heads = [each["NodeID"] for each in alive if HEAD in each["Resources"]]
+    others = sorted({each["NodeID"] for each in alive} - set(heads))
+    return others or heads
+
+
 async def _outcome(task: Any) -> None:
     with contextlib.suppress(Exception):
         await task
@@ -120,7 +138,8 @@ class RayLauncher:
             raise Failure(f"no Ray at {self._address}: {text}") from None
         workers: list[RayWorker] = []
         try:
-            workers += [RayWorker() for _ in range(count)]
+            nodes = _nodes()
+            workers += [RayWorker(nodes[n % len(nodes)]) for n in range(count)]
             yield workers
         finally:
             await asyncio.gather(*(worker.end() for worker in workers))

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -93,17 +93,22 @@ _NODE_ENV = {
 }
 
 
+HEADLESS_S = 600
+"""Rooms do without the control store, so a node waits for it for so long: for a head
+that somebody begins elsewhere, not for the minute that is Ray's default."""
+
+
 class Place(NamedTuple):
     """This machine's part in a Ray of several.
 
-    `address`: under which the others reach it. `head`: where the control store is,
-    asked anew before each start; None: here, on `port`, and what it knows is kept at
-    `store` (a Valkey's URL; None: nowhere). `secret`: what all machines share.
+    `address`: under which the others reach it. `head`: host:port of the control store;
+    None: here, on `port`, and what it knows is kept at `store` (a Valkey's URL; None:
+    nowhere). `secret`: what all machines share.
     """
 
     address: str
     secret: str
-    head: Callable[[], str] | None = None
+    head: str | None = None
     port: int = 0
     store: str | None = None
 
@@ -135,10 +140,12 @@ class LocalRay:
     @property
     def driver_env(self) -> dict[str, str]:
         """What a process needs to connect to it, besides the address."""
-        env = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+        env = {"RAY_USAGE_STATS_ENABLED": "0"}
         if self._place is not None:
-            return env | {"RAY_AUTH_TOKEN": _token(self._place.secret)}
+            env["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(HEADLESS_S)
+            return env | token_env(self._place.secret)
         return env | {
+            "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             # The switch's name is about other systems; what it does is keep every
             # listener and address of Ray on 127.0.0.1.
@@ -254,7 +261,7 @@ class LocalRay:
         mine = f"--node-ip-address={self._place.address}"
         if self._place.head is None:
             return [*head, mine, f"--port={self._place.port}"]
-        return [mine, f"--address={self._place.head()}"]
+        return [mine, f"--address={self._place.head}"]
 
     def _labels(self) -> list[str]:
         """This node is where its objects want to live, as far as Ray can spell it."""
@@ -293,9 +300,11 @@ class LocalRay:
         return f"{said[-1][:300]} (see {self._log})" if code > 0 and said else ""
 
 
-def _token(secret: str) -> str:
-    """Ray's, made of the cluster's secret, which it does not give away."""
-    return hmac.digest(secret.encode(), b"ray", "sha256").hex()
+def token_env(secret: str) -> dict[str, str]:
+    """By which Ray knows the machines of a cluster: a token made of their secret, which
+    it does not give away."""
+    made = hmac.digest(secret.encode(), b"ray", "sha256").hex()
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": made}
 
 
 def _kept_at(url: str) -> dict[str, str]:

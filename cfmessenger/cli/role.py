@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 import click
 
 from cfmessenger import log_format
-from cfmessenger.cli import embedded_valkey, local_ray, world
+from cfmessenger.cli import embedded_valkey, local_ray, service, world
 from cfmessenger.cli.embedded_valkey import EmbeddedValkey
 from cfmessenger.cli.flags import EXIT_SETTINGS
 from cfmessenger.cli.joined import Joined, alone_or_shared, join
@@ -43,7 +43,7 @@ from cfmessenger.cli.runtime import (
     told,
     write_private,
 )
-from cfmessenger.cli.service import EXIT_TAKEN, Launch, Service
+from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
 from cfmessenger.environment import SettingsError
@@ -64,6 +64,7 @@ GATEWAY_NUMBER = "CFMX_GATEWAY"
 PLACEMENT_SEED = "CFMX_PLACEMENT_SEED"
 
 TAKEN = "another cluster uses this Valkey now"
+DRAINED = "Ray ends this node, and its rooms have left"
 
 BACKLOG = 2048
 TIDY_S = 60.0
@@ -140,6 +141,7 @@ class Run:
         self._url = ""  # known once it listens
         self._env: dict[str, str] = {}  # of every child, from `run` on
         self._taken = asyncio.Event()  # once another cluster took Valkey over
+        self._drained = asyncio.Event()  # once this node has left as Ray told it to
 
     async def run(self) -> None:
         """Start, say so, wait for SIGINT or SIGTERM, stop. Raises what `run_role`
@@ -238,9 +240,10 @@ class Run:
             )
 
     async def _tidy_until(self, stopping: asyncio.Future[None]) -> None:
-        tasks = [asyncio.create_task(each) for each in (self._tidy(), self._end())]
+        works = (self._tidy(), self._end(), self._drained.wait())
+        tasks = [asyncio.create_task(each) for each in works]
         if self._cluster is not None:
-            tasks.append(asyncio.create_task(self._cluster.keep(self._supervisor)))
+            tasks.append(asyncio.create_task(self._cluster.keep()))
         try:
             await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
             for each in tasks:
@@ -257,10 +260,14 @@ class Run:
         raise Refused(TAKEN)
 
     def _why_namespace_ended(self, code: int) -> str:
-        if code != EXIT_TAKEN:
-            return ""
-        self._taken.set()
-        return TAKEN
+        match code:
+            case service.EXIT_TAKEN:
+                self._taken.set()
+                return TAKEN
+            case service.EXIT_DRAINED:
+                self._drained.set()
+                return DRAINED
+        return ""
 
     async def _tidy(self) -> None:
         while True:

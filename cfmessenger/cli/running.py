@@ -11,12 +11,13 @@ import hmac
 import os
 from pathlib import Path
 
+from cfmessenger.cli import local_ray
 from cfmessenger.cli.flags import settings_or_exit
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.settings import Settings
-from cfmessenger.storage.members import Finder, Members
+from cfmessenger.storage.members import Finder, Holder, Members
 from cfmessenger.storage.valkey import Valkey
 
 SERVER_FILE = "server.url"
@@ -47,6 +48,21 @@ async def namespace_of(settings: Settings) -> NamespaceClient:
     members = Members(Valkey(url))
     secret = await members.secret()
     return NamespaceClient(Finder(members).find, namespace_key(secret))
+
+
+async def ray_of(url: str) -> tuple[str, dict[str, str]]:
+    """Where the Ray of the cluster on this Valkey is, and what a driver needs in its
+    environment. Raises `Unavailable` if there is no head."""
+    kv = Valkey(url)
+    try:
+        members = Members(kv)
+        head = await members.head(Holder("", "")).read()
+        secret = await members.secret()
+    finally:
+        kv.close()
+    if head is None:
+        raise Unavailable(message="the cluster has no head")
+    return head.address, local_ray.token_env(secret)
 
 
 def namespace_at(settings: Settings) -> str:

@@ -29,7 +29,7 @@ from cfmessenger.cli import world
 from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
-from cfmessenger.cli.service import EXIT_LOST, EXIT_TAKEN
+from cfmessenger.cli.service import EXIT_DRAINED, EXIT_LOST, EXIT_TAKEN
 from cfmessenger.cli.voice import Voice
 from cfmessenger.environment import SettingsError
 from cfmessenger.errors import Unavailable
@@ -193,9 +193,10 @@ def namespace() -> None:
         _give_up(voice, f"{type(error).__name__}: {error}")
 
 
-async def _leave_when_told(backend: RayNamespace) -> None:
-    """Whoever ends Ray's nodes need not know of us; we go with the raylet."""
+async def _leave_when_told(backend: RayNamespace, told: asyncio.Event) -> None:
+    """Whoever ends Ray's nodes need not know of us. Returns when no room is left."""
     await backend.told_to_leave()
+    told.set()
     logger.warning("Ray ends this node: its rooms go elsewhere")
     with contextlib.suppress(Unavailable):
         await backend.drain()
@@ -224,7 +225,6 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         Node(
             *(here.node, socket.gethostname(), public),
             cores=cores(),
-            head=os.environ.get("CFMX_RAY_ADDRESS", ""),
         ),
         agreed(settings),
     )
@@ -271,10 +271,16 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         # Whoever restarts nodes one after another waits for that.
         await backend.warmed()
     living = asyncio.create_task(voice.live())
-    leaving = asyncio.create_task(_leave_when_told(backend))
+    told = asyncio.Event()
+    leaving = asyncio.create_task(_leave_when_told(backend, told))
+    # A raylet of others' we have to leave to them; ours ends with us.
+    ours = bool(public and os.environ.get("CFMX_RAY_FOLDER"))
+    if ours:
+        ends.append(leaving)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
-    if not asked.is_set() and not taken.done():
+    drained = ours and told.is_set()
+    if not asked.is_set() and not taken.done() and not drained:
         # The rooms may well be alive; whoever starts us again finds them, unless the
         # Ray is ours to replace: then the supervisor does that.
         await membership.gone(alone=False)
@@ -287,4 +293,6 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     if taken.done():
         os._exit(EXIT_TAKEN)
     living.cancel()
+    if drained and not asked.is_set():
+        os._exit(EXIT_DRAINED)
     os._exit(0)  # Ray's threads may wait for a control store that is gone

@@ -19,6 +19,8 @@ EXIT_LOST = 75
 """A child ends with it when what it follows does not answer: that one is replaced."""
 EXIT_TAKEN = 76
 """The namespace server ends with it when another cluster took Valkey over."""
+EXIT_DRAINED = 77
+"""The namespace server ends with it when Ray has told this node to leave: it has."""
 
 
 class Launch(msgspec.Struct, frozen=True):

@@ -127,21 +127,6 @@ class Supervisor:
                 await everyone
         self._started = True
 
-    async def replace(self, name: str, why: str, within_s: float = 10.0) -> None:
-        """End a child's run, first in order, and let the next begin."""
-        child = self._children[name]
-        if child.popen is None or child.exited is None or child.stopping:
-            return
-        child.ready.clear()
-        child.verdict = why
-        os.kill(child.popen.pid, signal.SIGTERM)
-        await asyncio.wait((child.exited,), timeout=within_s)
-        self._kill(child)
-
-    async def is_ready(self, name: str) -> None:
-        """Returns once this child is."""
-        await self._children[name].ready.wait()
-
     async def stop(self, names: Sequence[str], deadline: float) -> None:
         """Ends these together: SIGTERM, and SIGKILL at `deadline` (loop time).
 

@@ -61,9 +61,11 @@ ToWorker = Job | Go | Settle | Leave
 
 
 class Ready(_Message, frozen=True, tag=0):
-    """All sockets are open. `pid` tells the generator from the server."""
+    """All sockets are open. `pid` tells the generator from the server; `host` is the
+    machine's name."""
 
     pid: int
+    host: str = ""
 
 
 class Report(_Message, frozen=True, tag=1):

@@ -358,7 +358,7 @@ def _frame(result: Result) -> str:
     words = [
         f"{clock(result.duration_s)} measured",
         f"{clock(result.warmup_s)} of warm-up before" if result.warmup_s else "",
-        counted(result.workers, f"{result.worker_kind} worker"),
+        counted(result.workers, f"{result.worker_kind} worker") + result.machines,
         moment(result.started_at),
     ]
     return plain(" · ".join(filter(None, words)))

@@ -89,7 +89,7 @@ def _header(result: Result, title: str) -> Markup:
         moment(result.started_at),
         f"{clock(result.duration_s)} measured"
         + (f" after {clock(result.warmup_s)} of warm-up" if result.warmup_s else ""),
-        counted(result.workers, f"{result.worker_kind} worker"),
+        counted(result.workers, f"{result.worker_kind} worker") + result.machines,
     ]
     notice = None
     if not result.health.valid:

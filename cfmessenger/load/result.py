@@ -162,6 +162,7 @@ class Result(_Struct, kw_only=True):
     warmup_s: float = 0.0
     workers: int = 1
     worker_kind: Literal["local", "ray"] = "local"
+    worker_hosts: dict[str, int] = {}  # how many workers were on each machine
     settings: dict[str, Any] = {}
     host: Host = msgspec.field(default_factory=Host)
     versions: dict[str, str] = {}
@@ -178,6 +179,12 @@ class Result(_Struct, kw_only=True):
     health: Health = msgspec.field(default_factory=Health)
     server: Server | None = None
     expectations: list[Expectation] = []
+
+    @property
+    def machines(self) -> str:
+        """Where its workers were, for people; nothing if all were on one."""
+        hosts = sorted(self.worker_hosts)
+        return f" on {', '.join(hosts)}" if len(hosts) > 1 else ""
 
 
 class Merged(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal, Protocol, TypeVar
@@ -181,6 +182,7 @@ class _Run:
             warmup_s=plan.warmup_s,
             workers=plan.workers,
             worker_kind=kind,
+            worker_hosts=dict(Counter(each.host for each in ready)),
             settings=msgspec.to_builtins(plan),
             host=this_host(),
             versions=versions(),

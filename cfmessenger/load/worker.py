@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import resource
 import sys
 import traceback
@@ -120,7 +121,7 @@ class Worker:
         scenario = find(self.plan.scenario)
         await crew.lines.carrier.start()
         await scenario.connect(crew)
-        await self._channel.send(desk.Ready(os.getpid()))
+        await self._channel.send(desk.Ready(os.getpid(), platform.node()))
         await self._expect(desk.Go)
         times = Times(self.plan, now())
         crew.talk.measure_at = times.measure_at

@@ -25,9 +25,6 @@ OWNER = "cfm:{cluster}:owner"
 HEAD = "cfm:{cluster}:head"
 """The lease of the machine with Ray's control store, and its address."""
 
-REJOINING = "cfm:{cluster}:rejoining"
-"""The lease of the node that joins a head which has moved."""
-
 NODES = "cfm:{cluster}:nodes"
 """The nodes that are there, in fields that expire."""
 

@@ -41,7 +41,7 @@ class Holder(msgspec.Struct, frozen=True):
 class Node(msgspec.Struct, frozen=True):
     """A machine on which objects may live. `id` is Ray's; `address` its namespace
     server's, for gateways of other machines ("": none listens); `since`: when it
-    joined, in ms of Valkey's clock; `head`: the control store that it knows."""
+    joined, in ms of Valkey's clock."""
 
     id: str
     host: str
@@ -49,7 +49,6 @@ class Node(msgspec.Struct, frozen=True):
     state: State = "up"
     cores: int = 1
     since: int = 0
-    head: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -108,15 +107,6 @@ class Members:
     def head(self, mine: Holder) -> Lease:
         """The lease of the machine with Ray's control store."""
         return Lease(self._kv, keys.HEAD, mine)
-
-    async def head_at(self) -> str:
-        """Where the control store is; empty: nobody says."""
-        found = await self.head(Holder("", "")).read()
-        return found.address if found is not None else ""
-
-    def rejoining(self, mine: Holder) -> Lease:
-        """The lease of the node whose turn it is to join a head that has moved."""
-        return Lease(self._kv, keys.REJOINING, mine)
 
     async def secret(self) -> str:
         """What every machine of the cluster knows and nobody else: whoever may read
@@ -183,23 +173,16 @@ class Finder:
 
     async def find(self) -> list[str]:
         """Their addresses: this machine's first, then the others', at the end those of
-        nodes that leave, or that a head which has moved has left behind. As last known
-        while Valkey is away. Raises `Unavailable` if none was ever known."""
+        nodes that leave. As last known while Valkey is away. Raises `Unavailable` if
+        none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
-            head = await self._members.head_at()
         except Unavailable:
             if not self._known:
                 raise
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
-        nodes.sort(
-            key=lambda each: (
-                each.state != "up",
-                bool(head) and each.head != head,
-                not self._near(each),
-            )
-        )
+        nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
         self._known = [each.address for each in nodes if each.address] or self._known
         return self._known
 

@@ -11,12 +11,12 @@ from cfmessenger.cli import joined as module
 from cfmessenger.cli.joined import Joined, alone_or_shared, join, reaching
 from cfmessenger.cli.running import namespace_key
 from cfmessenger.cli.runtime import Refused
-from cfmessenger.cli.supervisor import Supervisor
 from cfmessenger.settings import Settings, SettingsError
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
 from tests import patience
+from tests.cfmessenger.cli.test_relay import Line, says
 from tests.gateway.node import eventually
 
 Made = Callable[..., Joined]
@@ -131,7 +131,7 @@ async def test_a_head_says_where_it_is_for_as_long_as_it_runs_and_no_longer(
 ) -> None:
     head = machine("fd00::1")
     await head.be_head()
-    keeping = asyncio.create_task(head.keep(Supervisor()))
+    keeping = asyncio.create_task(head.keep())
     admin_valkey.delete(keys.HEAD)
     await eventually(lambda: bool(admin_valkey.exists(keys.HEAD)))
     found = await members.head(Holder("", "")).read()
@@ -176,8 +176,11 @@ async def test_a_node_waits_for_a_head_and_says_what_is_missing(
     await eventually(lambda: "waiting for a head" in caplog.text)
     await head.be_head()
     await patience.wait_for(waiting, 5)
-    assert node.place is not None and node.place.head is not None
-    assert node.place.head() == "10.0.0.1:6380"
+    assert node.place is not None and node._head is not None
+    # Ray knows the relay alone, which nobody else reaches.
+    assert node.place.head is not None and node.place.head.startswith("127.0.0.2:")
+    assert node._head.address == "10.0.0.1:6380"
+    await node.leave()
 
 
 async def test_a_node_of_somebody_elses_ray_asks_for_no_head(
@@ -188,70 +191,25 @@ async def test_a_node_of_somebody_elses_ray_asks_for_no_head(
     assert node.place is None
 
 
-class Replaced(Supervisor):
-    """Remembers what it was asked to replace; it has no children."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-        self.ready_again = asyncio.Event()
-
-    async def replace(self, name: str, why: str, within_s: float = 10.0) -> None:
-        self.asked.append(f"{name}: {why}")
-
-    async def is_ready(self, name: str) -> None:
-        self.asked.append(f"{name}?")
-        await self.ready_again.wait()
-
-
-async def test_a_node_joins_a_head_that_has_moved_once_that_listens_and_in_its_turn(
-    machine: Made, members: Members, admin_valkey: valkey.Valkey
+async def test_a_node_leads_to_a_head_that_has_moved_and_to_one_that_began_again(
+    machine: Made, members: Members
 ) -> None:
-    node, supervisor = machine("10.0.0.2"), Replaced()
-    await members.head(Holder("1", "one", "127.0.0.1:1")).take()
-    await node.be_node()
-    keeping = asyncio.create_task(node.keep(supervisor))
-    # It has said where it will be, where nobody listens yet.
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    await members.head(Holder("2", "two", f"127.0.0.1:{port}")).take()
-    other = members.rejoining(Holder("x", "another node"))
-    await other.hold()
-    head = await asyncio.start_server(
-        lambda _, writer: writer.close(), "127.0.0.1", port
-    )
-    looks = await looked(node, 5)
-    assert supervisor.asked == [] and looks
-    await other.release()
-    await eventually(lambda: len(supervisor.asked) == 3)
-    assert supervisor.asked == [
-        "namespace: the head has moved",
-        "ray: the head has moved",
-        "namespace?",
-    ]
-    assert node.place is not None and node.place.head is not None
-    assert node.place.head() == f"127.0.0.1:{port}"
-    # It keeps its turn until it is there again.
-    admin_valkey.pexpire(keys.REJOINING, 3000)
-    await eventually(lambda: admin_valkey.pttl(keys.REJOINING) > 3000)
-    supervisor.ready_again.set()
-    await eventually(lambda: not admin_valkey.exists(keys.REJOINING))
-    await node.leave()
-    assert admin_valkey.exists(keys.HEAD), "the lease is not a node's"
-    keeping.cancel()
-    head.close()
-
-
-async def looked(node: Joined, times: int) -> int:
-    """Until it has asked for the head so often again."""
-    assert node._lease is not None
-    read, count = node._lease.read, 0
-
-    async def counted() -> Holder | None:
-        nonlocal count
-        count += 1
-        return await read()
-
-    node._lease.read = counted  # type: ignore[method-assign]
-    await eventually(lambda: count >= times)
-    return count
+    node = machine("10.0.0.2")
+    async with says("first") as first, says("second") as second:
+        await members.head(Holder("1", "one", first)).take()
+        await node.be_node()
+        keeping = asyncio.create_task(node.keep())
+        assert node.place is not None and node.place.head is not None
+        line = await Line.to(node.place.head)
+        await line.hears(b"first")
+        # At another address, and then anew at the same: who was connected is told.
+        for holder in (Holder("2", "two", second), Holder("3", "two", second)):
+            await members.head(holder).take()
+            await line.ends()
+            line = await Line.to(node.place.head)
+            await line.hears(b"second")
+        keeping.cancel()
+        await node.leave()
+        await line.ends()
+    found = await members.head(Holder("", "")).read()
+    assert found is not None and found.id == "3", "the lease is not a node's"

@@ -131,6 +131,13 @@ def test_on_a_terminal_the_panel_is_drawn_again_and_taken_away() -> None:
     assert "\x1b[?25h" in file.getvalue()  # the cursor is back
 
 
+def test_the_summary_says_on_which_machines_the_workers_were() -> None:
+    one = Result(scenario="idle", workers=2, worker_hosts={"m1": 2})
+    two = Result(scenario="idle", workers=2, worker_hosts={"m3": 1, "m1": 1})
+    assert " on " not in shown(display.summary(one))
+    assert "2 local workers on m1, m3" in shown(display.summary(two))
+
+
 def test_the_summary_has_every_figure_that_counts() -> None:
     result = samples.result()
     result.expectations = expect.judge(

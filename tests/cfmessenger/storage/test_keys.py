@@ -31,7 +31,6 @@ NAMES = {
     keys.OWN_LOADS: "cfm:{placement}:loads",
     keys.OWNER: "cfm:{cluster}:owner",
     keys.HEAD: "cfm:{cluster}:head",
-    keys.REJOINING: "cfm:{cluster}:rejoining",
     keys.NODES: "cfm:{cluster}:nodes",
     keys.AGREED: "cfm:{cluster}:settings",
     keys.CLUSTER_SECRET: "cfm:{cluster}:secret",

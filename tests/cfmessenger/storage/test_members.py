@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 import valkey
 from msgspec.structs import replace
@@ -111,11 +110,8 @@ async def test_nobody_waits_for_a_lease_that_was_released(
 
 
 async def test_the_leases_are_of_different_things(members: Members) -> None:
-    leases = [
-        getattr(members, name)(Holder(name, name))
-        for name in ("owner", "head", "rejoining")
-    ]
-    assert [(await each.hold()).id for each in leases] == ["owner", "head", "rejoining"]
+    leases = [members.owner(Holder("owner", "")), members.head(Holder("head", ""))]
+    assert [(await each.hold()).id for each in leases] == ["owner", "head"]
 
 
 # Nodes.
@@ -213,12 +209,8 @@ async def test_a_valkey_that_is_away_is_said_to_be() -> None:
 class Told(Members):
     """What Valkey says, as the test does; None: it is away."""
 
-    def __init__(self, nodes: list[Node] | None, head: str = "") -> None:
+    def __init__(self, nodes: list[Node] | None) -> None:
         self.found = nodes
-        self.head_is_at = head
-
-    async def head_at(self) -> str:
-        return self.head_is_at
 
     async def nodes(self) -> dict[str, Node]:
         if self.found is None:
@@ -264,13 +256,3 @@ async def test_an_address_of_ipv6_is_this_machines_too() -> None:
         assert (await Finder(Told(nodes), "fd00::8").find())[
             0
         ] == "tcp://[fd00::8]:6390"
-
-
-async def test_a_node_that_a_moved_head_has_left_behind_is_asked_last() -> None:
-    behind, joined = at("one"), at("two")
-    nodes = [
-        msgspec.structs.replace(behind, head="10.0.0.1:6380"),
-        msgspec.structs.replace(joined, head="10.0.0.2:6380"),
-    ]
-    found = await Finder(Told(nodes, "10.0.0.2:6380"), "one").find()
-    assert found == [joined.address, behind.address]

@@ -45,12 +45,12 @@ async def people(roles: Roles) -> AsyncIterator[Node]:
         yield Node(roles.url, None, gateways, stack)  # type: ignore[arg-type]
 
 
-async def entered(people: Node) -> Socket:
+async def entered(people: Node, room: str = "general") -> Socket:
     """As a client comes, which tries again while no room can wake."""
     async with patience.within(30.0):
         while True:
             try:
-                return await people.enter("user_1", "general")
+                return await people.enter("user_1", room)
             except Refused as refused:
                 assert error_of(refused) == (503, "UNAVAILABLE")
             await asyncio.sleep(0.2)

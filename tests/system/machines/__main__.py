@@ -14,11 +14,13 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 from cfmessenger.load.run import Failure
 from tests.system.machines.ground import ground
+from tests.system.machines.letter import letter
 from tests.system.machines.network import unavailable
-from tests.system.machines.rows import ROWS, Played, row, spread
+from tests.system.machines.rows import ROWS, Played, load_ray, row, spread
 
 HEAD = (
     f"{'fault':24}{'pause':>8}{'theirs':>8}{'half':>7}{'acked':>8}{'refused':>9}{'closed':>8}"
@@ -31,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.machines", description=__doc__
     )
-    parser.add_argument("--row", action="append", choices=[*ROWS, "spread", "rest"])
+    parser.add_argument("--row", action="append", choices=[*ROWS, *OTHERS])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the machines' logs")
     parser.add_argument("--list", action="store_true", help="what rows there are")
@@ -67,12 +69,8 @@ def details(played: Played) -> list[str]:
 async def play(name: str, keep: bool) -> bool:
     """Whether nothing was wrong."""
     began = time.monotonic()
-    if name == "spread":
-        found = sorted((await spread()).items())
-        say("spread: " + ", ".join(f"{where} {n}" for where, n in found))
-        return True
-    if name == "rest":
-        say(await rest())
+    if name in OTHERS:
+        say(f"{name}: {await OTHERS[name]()}")
         return True
     try:
         played = await row(name, keep)
@@ -87,6 +85,11 @@ async def play(name: str, keep: bool) -> bool:
     return not any(played.verdict._replace(unseen=0))
 
 
+async def evened() -> str:
+    """How many of 300 rooms live in each machine."""
+    return ", ".join(f"{where} {n}" for where, n in sorted((await spread()).items()))
+
+
 async def rest() -> str:
     """What the ground costs when nobody says anything."""
     began = time.monotonic()
@@ -97,9 +100,30 @@ async def rest() -> str:
         after = on.cost()
     cores = (after["cpu_ms"] - before["cpu_ms"]) / 1000 / REST_S
     return (
-        f"rest: ready in {ready:.1f} s, {after['processes']} processes, "
+        f"ready in {ready:.1f} s, {after['processes']} processes, "
         f"{after['mib']} MiB, {cores:.2f} of a core"
     )
+
+
+async def followed() -> str:
+    """docs/cluster.md to the letter, and people at two of its gateways."""
+    began = time.monotonic()
+    async with letter() as on:
+        told = await on.follow()
+        await on.chat()
+    told.append(
+        f"two people chat across two gateways; {time.monotonic() - began:.0f} s"
+    )
+    return "\n    ".join(["the page holds", *told])
+
+
+OTHERS: dict[str, Callable[[], Awaitable[str]]] = {
+    "spread": evened,
+    "rest": rest,
+    "letter": followed,
+    "load_ray": load_ray,
+}
+"""Rows that are no fault under load: what each has to say."""
 
 
 def say(text: str) -> None:
@@ -111,6 +135,8 @@ def main() -> int:
     if options.list:
         for name, each in ROWS.items():
             say(f"{name:24}{each.what}")
+        for name, other in OTHERS.items():
+            say(f"{name:24}{(other.__doc__ or '').partition('.')[0]}")
         return 0
     if reason := unavailable():
         say(f"no machines here: {reason}")

@@ -9,9 +9,13 @@ and the time of day has no namespace.
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Mapping
 
 from cfmessenger.cli import process
 from tests.system.machines.machine import GONE_S, Machine, Started
+
+DEADLINE_S = 60
 
 _RULES = """
 table inet cfm {{
@@ -19,6 +23,19 @@ table inet cfm {{
   chain out {{ type filter hook output priority 0; tcp sport {port} drop; }}
 }}
 """
+
+
+async def ray_drain(machine: Machine, node: str, env: Mapping[str, str]) -> None:
+    """Tell Ray that this node of its, which this machine is, is to be ended: as its
+    autoscaler does, and whoever gets word that the machine will be taken away."""
+    (raylet,) = matching(machine, "raylet/raylet")
+    said = machine.processes()[raylet]
+    address = said.partition("--gcs-address=")[2].split()[0]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
+    command += [f"--address={address}", f"--node-id={node}"]
+    command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away"]
+    command += [f"--deadline-remaining-seconds={DEADLINE_S}"]
+    await machine.start("drain-node", command, env).gone(60.0)
 
 
 async def term(*processes: Started) -> None:

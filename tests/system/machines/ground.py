@@ -21,8 +21,9 @@ import psutil
 
 from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.accounts.users import Directory
-from cfmessenger.cli.running import namespace_key
+from cfmessenger.cli.running import namespace_key, ray_of
 from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Finder, Members
@@ -76,9 +77,11 @@ class Ground:
         pools = [f"rooms:{n}" for n in range(POOLS)]
         async with patience.within(within):
             while True:
-                found = Counter((await self._where(pools)).values())
-                if max(found.values()) * len(self.nodes) == POOLS:
-                    return found
+                # One that moves on a starved machine may take longer than a call.
+                with contextlib.suppress(Unavailable):
+                    found = Counter((await self._where(pools)).values())
+                    if max(found.values()) * len(self.nodes) == POOLS:
+                        return found
                 await sleep(0.5)
 
     async def start_head(self, machine: Machine) -> None:
@@ -125,6 +128,20 @@ class Ground:
         """In which machine each room lives; wakes them."""
         found = await self._where([f"room:{each}" for each in rooms])
         return {name.removeprefix("room:"): at for name, at in found.items()}
+
+    async def ray_node(self, machine: Machine) -> str:
+        """The id of the node of Ray's that this machine is."""
+        kv = Valkey(self.storage.valkey_url)
+        try:
+            found = (await Members(kv).nodes()).values()
+        finally:
+            kv.close()
+        return next(each.id for each in found if machine.address in each.address)
+
+    async def ray_env(self) -> dict[str, str]:
+        """What a process needs to speak to the cluster's Ray."""
+        _, env = await ray_of(self.storage.valkey_url)
+        return dict(os.environ) | env
 
     async def _where(self, actors: Iterable[str]) -> dict[str, str]:
         names = {each.address: each.name for each in self.nodes}

@@ -26,13 +26,13 @@ much, where the kernel has namespaces of time. The time of day is one for all.""
 GONE_S = 15.0
 
 _CLOCKS = Path("/proc/self/ns/time").exists()
-_ENTER = ("-n", "-p", "-m", *(("-T",) if _CLOCKS else ()))
+_ENTER = ("-n", "-p", "-m", "-u", *(("-T",) if _CLOCKS else ()))
 
 # Its first process collects whoever loses a parent, as an init does: it ignores the end
 # of children, and the kernel then keeps none. A raylet that is killed and not collected
 # would keep its actors running.
 _INIT = (
-    "mount -t tmpfs tmp /tmp && mount -t tmpfs shm /dev/shm && "
+    "hostname {name} && mount -t tmpfs tmp /tmp && mount -t tmpfs shm /dev/shm && "
     "exec env --ignore-signal=CHLD sleep infinity"
 )
 
@@ -76,6 +76,11 @@ class Started:
     @property
     def ended(self) -> bool:
         return self._outside.poll() is not None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self._outside.poll()
 
     def said(self, words: str) -> bool:
         """Whether it has said these words."""
@@ -137,13 +142,14 @@ class Machine:
 
     async def open(self) -> None:
         spaces: tuple[str, ...]
-        spaces = ("--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child")
+        spaces = ("--net", "--pid", "--uts", "--mount", "--mount-proc")
+        spaces += ("--fork", "--kill-child")
         if _CLOCKS:
             ahead = str(self.number * BOOTED_APART_S)
             spaces += ("--time", "--monotonic", ahead, "--boottime", ahead)
         log = _log(self._logs / f"{self.name}-init.log")
         self._holder = process.spawn(
-            ["unshare", *spaces, "sh", "-c", _INIT],
+            ["unshare", *spaces, "sh", "-c", _INIT.format(name=self.name)],
             os.environ,
             death_signal=signal.SIGKILL,
             output=log,

@@ -7,14 +7,17 @@ that nothing acknowledged is lost, doubled or reordered.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from cfmessenger.load.result import read
 from tests.system.machines import faults
 from tests.system.machines.ground import Ground, ground
-from tests.system.machines.load import Figures, Verdict, planned, play
+from tests.system.machines.load import MAX_LAG_MS, Figures, Verdict, planned, play
+from tests.system.machines.topology import bare
 
 AWAY_S = 20.0
 CUT_S = 30.0
@@ -39,6 +42,18 @@ async def _sigterm_node(on: Ground) -> None:
 
 async def _sigterm_machine(on: Ground) -> None:
     await faults.term(*on.victim.started.values())
+
+
+async def _ray_drain(on: Ground) -> None:
+    node, env = await on.ray_node(on.victim), await on.ray_env()
+    await faults.ray_drain(on.victim, node, env)
+    await on.victim.started["node"].gone(faults.DEADLINE_S)
+
+
+async def _sigterm_headless(on: Ground) -> None:
+    on.head.kill()
+    await faults.term(on.victim.started["node"])
+    await on.start_head(on.head)
 
 
 async def _kill9_node(on: Ground) -> None:
@@ -79,6 +94,10 @@ ROWS = {
     "calm": Row("nothing is broken", _nothing),
     "sigterm_node": Row("SIGTERM to a node", _sigterm_node, 10),
     "sigterm_machine": Row("SIGTERM to a node and its gateway", _sigterm_machine, 10),
+    "ray_drain": Row("Ray is told to drain a node", _ray_drain, 10),
+    "sigterm_headless": Row(
+        "SIGTERM to a node while Ray's control store is away", _sigterm_headless, 30
+    ),
     "kill9_node": Row("kill -9 of a node's raylet and actors", _kill9_node),
     "cut_30s": Row("a node's line is off the bridge for 30 s", _cut, CUT_S),
     "namespace_black_hole": Row(
@@ -132,3 +151,31 @@ async def spread() -> Counter[str]:
     async with ground() as on:
         found = await on.spots(f"spread-{n}" for n in range(SPREAD))
         return Counter({each.name: 0 for each in on.nodes} | Counter(found.values()))
+
+
+async def load_ray() -> str:
+    """`cfmessenger load --cluster` on a node, with a worker on each of two machines."""
+    async with ground() as on:
+        asks = on.nodes[0]
+        asks.path("/tmp/sessions").write_text("\n".join(await on.tokens()))
+        command = [
+            sys.executable,
+            "-m",
+            "cfmessenger",
+            "load",
+            "rooms",
+            "--allow-remote",
+        ]
+        command += ["--allow-remote", "--cluster", on.storage.valkey_url]
+        command += ["--url", on.balancer.url]
+        command += ["--sessions", "/tmp/sessions", "--json", "/tmp/result.json"]
+        command += ["--workers", "2", "--rooms", "10", "--sockets", "40"]
+        command += ["--rate", "100", "--max-lag", str(MAX_LAG_MS)]
+        made = asks.start("load", command, bare())
+        await made.gone(120.0)
+        assert made.code == 0, made.tail()
+        found = read(asks.path("/tmp/result.json"))
+    assert len(found.worker_hosts) == 2, found.worker_hosts
+    assert not found.oracle.violations
+    hosts = ", ".join(f"{n} on {host}" for host, n in found.worker_hosts.items())
+    return f"workers {hosts}; {found.counts['acked']} acknowledged, nothing amiss"

@@ -33,9 +33,7 @@ class Storage:
 
     async def start(self) -> None:
         await self._valkey()
-        where = binaries()
-        assert where is not None, "see network.unavailable"
-        await self._postgresql(where)
+        await self.postgresql()
 
     async def _valkey(self) -> None:
         folder = Path("/tmp/valkey")
@@ -50,7 +48,10 @@ class Storage:
         made = self.machine.start("valkey", command, os.environ)
         await made.ready("Ready to accept connections")
 
-    async def _postgresql(self, where: Path) -> None:
+    async def postgresql(self) -> None:
+        """Begin it alone, with a database that whoever comes may use."""
+        where = binaries()
+        assert where is not None, "see network.unavailable"
         call, data = self.machine.call, "/tmp/pg/data"
         call("install", "-d", "-o", "nobody", "/tmp/pg")
         usual = ("-A", "trust", "-E", "UTF8", "-U", "cfm", "--locale=C", "--no-sync")

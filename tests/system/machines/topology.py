@@ -37,6 +37,12 @@ SETTINGS = {
 }
 
 
+def bare() -> dict[str, str]:
+    """The environment without what the product or Ray reads of it."""
+    ours = ("CFM", "RAY_")
+    return {n: value for n, value in os.environ.items() if not n.startswith(ours)}
+
+
 class Role(NamedTuple):
     """A process of a machine: how it is started, and what it says when it serves."""
 
@@ -56,12 +62,7 @@ class Topology:
     """Where gateways reach a node's namespace."""
 
     def __init__(self, storage: Storage, edge: str) -> None:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("CFM", "RAY_"))
-        }
-        self._env = inherited | SETTINGS
+        self._env = bare() | SETTINGS
         self._env["CFM_VALKEY_URL"] = storage.valkey_url
         self._env["CFM_RAY_STORE_URL"] = storage.ray_store_url
         self._env["CFM_ALLOWED_ORIGINS"] = edge
