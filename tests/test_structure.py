@@ -52,6 +52,7 @@ TESTED_BY = {
         "cfmessenger/data/migrations/versions/v0001_users_and_orders "
         "cfmessenger/data/migrations/versions/v0002_usage"
     ),
+    "cfmessenger/data/test_servers": "cfmessenger/data/transactions",
     "cfmessenger/data/test_store": "cfmessenger/data/quota",
     "cfmessenger/load/test_result": "cfmessenger/load/machine",
     "cfmessenger/load/test_scenarios": (

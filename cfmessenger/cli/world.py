@@ -53,13 +53,12 @@ async def check(settings: Settings, whole: bool = True) -> None:
 
 
 def place(url: str) -> str:
-    """Where a URL points to, without user, password and query."""
+    """Where a URL points to (several places, if it names them), without user, password
+    and query."""
     parts = urlsplit(url)
     if parts.scheme in ("unix", "sqlite"):
         return f"{parts.scheme}://{parts.path}"
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host or ''}{port}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _loopback() -> None:
