@@ -175,7 +175,7 @@ class Settings(
     database_url: Annotated[
         str | None,
         About(
-            "`postgresql://…`, perhaps of several hosts, or `sqlite:///path`, for users "
+            "`postgresql://…` (several hosts will do) or `sqlite:///path`, for users "
             "and orders.",
             "SQLite in the data folder",
             read=addresses.database_url,
