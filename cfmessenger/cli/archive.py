@@ -34,10 +34,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in a backup. Times are UTC; `left_out`: beginnings of keys, and why.
-
-    `era`: of the messenger that was copied, 0 before its first restore.
-    """
+    """What is in a backup. Times are UTC; `left_out`: beginnings of keys, and why."""
 
     format: int = FORMAT
     version: str
@@ -65,9 +62,13 @@ class Draft:
         self._items.write(data)
         return len(data)
 
+    def close(self) -> None:
+        """Nothing more is added."""
+        self._items.close()
+
     def publish(self, place: Path, manifest: Manifest) -> Manifest:
         """Complete it and give it its name; the manifest with its files."""
-        self._items.close()
+        self.close()
         files = {}
         for each in sorted(self.path.iterdir()):
             each.chmod(0o600)
@@ -75,6 +76,7 @@ class Draft:
         whole = msgspec.structs.replace(manifest, files=files)
         text = msgspec.json.format(msgspec.json.encode(whole), indent=2)
         (self.path / MANIFEST).write_bytes(text + b"\n")
+        (self.path / MANIFEST).chmod(0o600)
         _sync(self.path / MANIFEST)
         _sync_folder(self.path)
         self.path.rename(place)  # refused if there is something by now
@@ -89,13 +91,17 @@ def drafted(place: Path) -> Iterator[Draft]:
     if place.exists() or place.is_symlink():
         raise Refused(f"{place} is there already: name a folder that is not")
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)  # of a process that had this id
-    draft.mkdir(mode=0o700)
+    folder = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that had this id
+    folder.mkdir(mode=0o700)
     try:
-        yield Draft(draft)
+        draft = Draft(folder)
+        try:
+            yield draft
+        finally:
+            draft.close()
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Archive:

@@ -31,6 +31,15 @@ def share_of(memory: Mapping[str, str]) -> float:
     return max(0, used - aside) / limit if limit else 0.0
 
 
+def evicts(memory: Mapping[str, str]) -> str:
+    """What is wrong with a server that forgets by itself when it is full, of what INFO
+    says of memory; empty: it does not."""
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return ""
+    return f"may throw messages away ({policy}): set maxmemory-policy noeviction"
+
+
 class Reserve:
     """As one process knows it. `look` each second or so."""
 

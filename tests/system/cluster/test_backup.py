@@ -16,7 +16,7 @@ import pytest
 
 from cfmessenger.cli import process
 from cfmessenger.cli.runtime import RuntimeFolder
-from cfmessenger.client import Client, Session
+from cfmessenger.client import Client, RoomConnection, Session
 from cfmessenger.client.errors import SendTimeout
 from cfmessenger.storage import keys
 from cfmessenger.storage.copying import JUMP
@@ -77,6 +77,7 @@ class Talk:
 
     async def talk(self, room: str) -> None:
         async with self.session.room(room) as there:
+            listening = asyncio.create_task(_listen(there))
             while not self.stop.is_set():
                 text = f"m{next(self._numbers)}"
                 try:
@@ -86,6 +87,7 @@ class Talk:
                 assert said.seq is not None
                 self.acked[room][text] = said.seq
                 self.news.set()
+            listening.cancel()
 
     async def buy(self) -> None:
         while not self.stop.is_set():
@@ -98,6 +100,12 @@ class Talk:
         while any(len(self.acked[room]) < n for room, n in wanted.items()):
             self.news.clear()
             await self.news.wait()
+
+
+async def _listen(there: RoomConnection) -> None:
+    """Who is deaf is not spoken to for long."""
+    async for _ in there:
+        pass
 
 
 async def told(session: Session, room: str) -> dict[int, str]:
