@@ -26,6 +26,7 @@ TESTED_BY = {
         "cfmessenger/chat/members cfmessenger/chat/receipts cfmessenger/chat/room_time "
         "cfmessenger/chat/typing_indicator"
     ),
+    "cfmessenger/cli/test_backup": "cfmessenger/cli/restore",
     "cfmessenger/cli/test_chat": (
         "cfmessenger/cli/lines cfmessenger/cli/screen cfmessenger/cli/visit"
     ),
