@@ -1,4 +1,4 @@
-"""`cfmessenger backup` and `restore` as commands: what they say, and what they leave."""
+"""`cfmessenger backup` and `restore` as commands: what they say and what they leave."""
 
 from __future__ import annotations
 

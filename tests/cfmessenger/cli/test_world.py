@@ -116,6 +116,7 @@ async def test_a_replica_where_its_primary_is_needed() -> None:
 
 async def test_a_server_that_forgets_by_itself() -> None:
     with own_valkey() as server:
+        await server.answers()
         with server.admin() as client:
             client.config_set("maxmemory-policy", "volatile-lru")
         text = await sentence(CFM_VALKEY_URL=server.url)
