@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 
 from tests.cfmessenger.data.test_servers import BACK_S, two
-from tests.gateway.edge import data_of, gateway
+from tests.gateway.api.test_data import sql_gateway
+from tests.gateway.edge import data_of
 from tests.patience import Stopwatch
 
 ORDER = {"currency": "EUR", "items": [{"name": "t", "quantity": 1, "unitPrice": 1}]}
@@ -16,19 +17,19 @@ ORDER = {"currency": "EUR", "items": [{"name": "t", "quantity": 1, "unitPrice": 
 
 async def place(http: httpx2.AsyncClient, key: str) -> Any:
     """As a client does that gets a 503: again, with the same key."""
-    while True:
+    for _ in range(3):  # the first waits for 4.5 s by itself
         head = {"Idempotency-Key": key}
         answer = await http.post("/api/data/orders", json=ORDER, headers=head)
         if answer.status_code != 503:
-            return data_of(answer, 201)
+            break
+    return data_of(answer, 201)
 
 
 async def test_orders_go_on_after_a_failover_and_none_is_doubled(
     valkey_url: str,
 ) -> None:
     with two() as (primary, standby, url):
-        free = {"database_url": url, "write_rate": "0", "login_rate": "0"}
-        async with gateway(valkey_url, **free) as edge:
+        async with sql_gateway(valkey_url, url) as edge:
             async with edge.client(await edge.login("user_1")) as http:
                 before = await place(http, "k1")
                 primary.kill()
@@ -44,5 +45,3 @@ async def test_orders_go_on_after_a_failover_and_none_is_doubled(
                 assert {each["id"] for each in found["items"]} <= set(placed)
                 found = data_of(await http.get("/api/data/orders"))
                 assert sorted(each["id"] for each in found["items"]) == sorted(placed)
-                ready = await http.get("/readyz")
-                assert "sql ok" in ready.text or ready.status_code == 503

@@ -1,4 +1,4 @@
-"""People who talk while a copy is taken, and what a messenger on the copy shows them."""
+"""People who talk while a copy is taken, and what a messenger on it shows them."""
 
 from __future__ import annotations
 
