@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Commit, Log
+from cfmessenger.storage.reserve import Reserve
 
 logger = logging.getLogger("cfmessenger.committer")
 
@@ -21,8 +22,9 @@ Report = Callable[[Commit, Exception | None], None]
 class Committer:
     """Collects commits of many objects and reports each one's outcome."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, reserve: Reserve | None = None) -> None:
         self._log = log
+        self._reserve = reserve or Reserve()  # it says when nothing is to be appended
         self._waiting: list[tuple[Commit, Report]] = []  # until the next pipeline
         self._task: asyncio.Task[None] | None = None  # while one is under way
 
@@ -38,6 +40,8 @@ class Committer:
             batch, self._waiting = self._waiting, []
             outcomes: list[Exception | None]
             try:
+                if self._reserve.last:
+                    raise Unavailable(message="Valkey's memory is full.")
                 outcomes = await self._log.commit([commit for commit, _ in batch])
             except Unavailable as error:
                 outcomes = [error] * len(batch)

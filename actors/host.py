@@ -267,6 +267,7 @@ class Host(Surroundings):
     async def _look(self, now: float) -> None:
         """Are we alone, are our gateways alive, who may sleep, who must move?"""
         await self._check_ownership()
+        await self.reserve.look(self._aside)
         await self._bury_dead()
         seen = Look(self.placement, self.objects.values(), now, self.clock.now())
         made = await self._exceptions.look(seen)

@@ -10,6 +10,7 @@ from actors.kinds import Kinds
 from cfmessenger.clock import Clock
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import Log
+from cfmessenger.storage.reserve import Reserve
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -33,7 +34,8 @@ class Surroundings:
         self.derived = derived
         self.kinds = kinds
         self.clock = clock
-        self.committer = Committer(log)
+        self.reserve = Reserve()
+        self.committer = Committer(log, self.reserve)
         self.loop = asyncio.get_running_loop()
 
     def trusted(self, activation: Lived) -> bool:

@@ -175,7 +175,8 @@ class Settings(
     database_url: Annotated[
         str | None,
         About(
-            "`postgresql://…` or `sqlite:///path`, for users and orders.",
+            "`postgresql://…` (several hosts will do) or `sqlite:///path`, for users "
+            "and orders.",
             "SQLite in the data folder",
             read=addresses.database_url,
             hides="password",

@@ -54,6 +54,11 @@ CUT_OFF = Gauge(
     "Gateways that are cut off from what others have, and so refuse sockets: 0 or 1.",
     multiprocess_mode="livesum",
 )
+STORAGE_MEMORY = Gauge(
+    "cfm_storage_memory_ratio",
+    "What is used of Valkey's maxmemory, 0 to 1; 0: it has no limit.",
+    multiprocess_mode="livemax",
+)
 SOCKETS_CLOSED = Counter(
     "cfm_sockets_closed", "WebSockets closed, by the code they ended with.", ("code",)
 )

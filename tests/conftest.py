@@ -37,7 +37,8 @@ ADMIN = "admin"
 CHAINS = {
     "shared": "system/cluster/test_ system/browser/",
     "own": (
-        "system/cluster/test_bots system/cluster/test_location "
+        "system/cluster/test_backup system/cluster/test_bots "
+        "system/cluster/test_location "
         "system/cluster/test_ray_namespace system/cluster/test_readme "
         "system/cluster/test_roles "
         "system/cluster/test_survival system/cluster/test_up "
@@ -99,13 +100,15 @@ def anyio_backend() -> str:
 
 
 @contextmanager
-def own_valkey() -> Iterator[Path]:
-    """A Valkey until the end, with the product's configuration; yields its socket."""
+def own_valkey(*more: str) -> Iterator[Path]:
+    """A Valkey until the end, with the product's configuration and `more` lines of it;
+    yields its socket."""
     # Not pytest's tmp_path: a Unix socket's path must stay under 104 bytes.
     with tempfile.TemporaryDirectory(prefix="cfm-test-") as folder:
         socket, config = Path(folder, "valkey.sock"), Path(folder, "valkey.conf")
-        text = configuration(Path(folder), socket, PASSWORD, "always")
-        config.write_text(f"{text}databases 2\nuser {ADMIN} on nopass ~* &* +@all\n")
+        text = configuration(Path(folder), socket, PASSWORD, "always", PASSWORD)
+        tests = ("databases 2", f"user {ADMIN} on nopass ~* &* +@all", *more)
+        config.write_text("\n".join((text.rstrip(), *tests, "")))
         with Path(folder, "log").open("wb") as log:
             command = [str(get_binary_path()), str(config)]
             process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -117,9 +120,9 @@ def own_valkey() -> Iterator[Path]:
             process.wait(10)
 
 
-def url_of(socket: Path) -> str:
+def url_of(socket: Path, user: str = "cfm") -> str:
     """Of such a Valkey, for the product's own user."""
-    return f"unix://cfm:{PASSWORD}@{socket}"
+    return f"unix://{user}:{PASSWORD}@{socket}"
 
 
 @pytest.fixture(scope="session")

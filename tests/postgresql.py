@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,7 @@ class PostgreSQL:
         self._binaries = binaries
         self.folder = folder
         self._data = folder / "data"
+        self._killed = False  # from `kill` on
 
     def start(self) -> None:
         # Sorts as people do, so that a test sees who relies on the order of bytes.
@@ -47,6 +48,32 @@ class PostgreSQL:
     def stop(self) -> None:
         self._call("pg_ctl", "-w", "-m", "immediate", "stop")
 
+    def end(self) -> None:
+        """Stop it if it still runs."""
+        if not self._killed:
+            self.stop()
+
+    def kill(self) -> None:
+        """As if its machine had ended: nobody is told."""
+        self._killed = True
+        self._signal(signal.SIGKILL)
+
+    def follow(self, primary: PostgreSQL) -> None:
+        """Instead of `start`: become a standby that is told what is written there."""
+        there = ("-h", str(primary.folder), "-U", "cfm", "-D", str(self._data))
+        self._call("pg_basebackup", *there, "-R", "-c", "fast", "--no-sync")
+        self.run()
+
+    def promote(self) -> None:
+        """From a standby to a primary; it takes writes when this returns."""
+        self._call("pg_ctl", "-w", "promote")
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting while it runs; its sessions learn of it, too."""
+        change = f"ALTER SYSTEM SET {name} = '{value}'"
+        call = ("-h", str(self.folder), "-U", "cfm", "-d", "postgres", "-c", change)
+        self._call("psql", *call, "-c", "SELECT pg_reload_conf()")
+
     def freeze(self) -> None:
         """Every process of it stops where it is."""
         self._signal(signal.SIGSTOP)
@@ -57,7 +84,8 @@ class PostgreSQL:
     def _signal(self, number: int) -> None:
         head = int((self._data / "postmaster.pid").read_text().split()[0])
         for process in [psutil.Process(head), *psutil.Process(head).children()]:
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # a child may be of one query alone
+                process.send_signal(number)
 
     def database(self) -> str:
         """The URL of a new and empty database."""
@@ -95,8 +123,9 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[PostgreSQL]:
-    """Started; skips the test when there is nothing to start."""
+def own_postgresql(primary: PostgreSQL | None = None) -> Iterator[PostgreSQL]:
+    """Started, or following its `primary`; skips the test when there is nothing to
+    start."""
     where = binaries()
     if where is None:
         pytest.skip("PostgreSQL is not installed (Debian: the package postgresql)")
@@ -105,8 +134,8 @@ def own_postgresql() -> Iterator[PostgreSQL]:
         if (user := unprivileged()) is not None:
             os.chown(name, user, -1)
         server = PostgreSQL(where, Path(name))
-        server.start()
+        server.start() if primary is None else server.follow(primary)
         try:
             yield server
         finally:
-            server.stop()
+            server.end()

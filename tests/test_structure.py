@@ -26,6 +26,7 @@ TESTED_BY = {
         "cfmessenger/chat/members cfmessenger/chat/receipts cfmessenger/chat/room_time "
         "cfmessenger/chat/typing_indicator"
     ),
+    "cfmessenger/cli/test_backup": "cfmessenger/cli/restore",
     "cfmessenger/cli/test_chat": (
         "cfmessenger/cli/lines cfmessenger/cli/screen cfmessenger/cli/visit"
     ),
@@ -52,6 +53,7 @@ TESTED_BY = {
         "cfmessenger/data/migrations/versions/v0001_users_and_orders "
         "cfmessenger/data/migrations/versions/v0002_usage"
     ),
+    "cfmessenger/data/test_servers": "cfmessenger/data/transactions",
     "cfmessenger/data/test_store": "cfmessenger/data/quota",
     "cfmessenger/load/test_result": "cfmessenger/load/machine",
     "cfmessenger/load/test_scenarios": (

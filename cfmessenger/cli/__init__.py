@@ -31,6 +31,8 @@ _COMMANDS = {
     ),
     "status": _Entry("cfmessenger.cli.status:status", "Show a cluster's machines."),
     "doctor": _Entry("cfmessenger.cli.doctor:doctor", "Say what is not as it should."),
+    "backup": _Entry("cfmessenger.cli.backup:backup", "Copy all that is kept."),
+    "restore": _Entry("cfmessenger.cli.restore:restore", "Put a backup back."),
     "chat": _Entry("cfmessenger.cli.chat:chat", "Talk in a room or to a person."),
     "rooms": _Entry("cfmessenger.cli.rooms:rooms", "List the rooms that are awake."),
     "placement": _Entry(

@@ -27,12 +27,16 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.settings import Settings
 from cfmessenger.storage.members import Holder, Members, differences
+from cfmessenger.storage.reserve import ALERT, FULL, evicts, share_of
 from cfmessenger.storage.valkey import Valkey
 
 FILES = 65_536
 """Sockets of a gateway and links of a host are files."""
 CLOCK_MS = 1000
-NEARLY_FULL = 0.8
+UNLIMITED = (
+    "when the machine has no memory left the system ends it, and everybody waits; set "
+    "maxmemory to what it may have"
+)
 
 Verdict = Literal["ok", "note", "bad"]
 
@@ -134,13 +138,12 @@ async def _valkey(kv: Valkey, url: str) -> list[Finding]:
     found.append(Finding("ok" if replicas else "note", what, said))
     if (await kv.info("persistence")).get("aof_enabled") != "1":
         found.append(Finding("bad", what, "keeps nothing on disk: appendonly yes"))
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        advice = f"may throw messages away ({policy}): maxmemory-policy noeviction"
-        found.append(Finding("bad", what, advice))
-    limit, used = int(memory.get("maxmemory", 0)), int(memory.get("used_memory", 0))
-    if limit and used > NEARLY_FULL * limit:
-        full = f"{used / limit:.0%} of its memory is used: at 100 % nothing is taken"
+    if wrong := evicts(memory):
+        found.append(Finding("bad", what, wrong))
+    if not int(memory.get("maxmemory", 0)):
+        found.append(Finding("note", what, f"no maxmemory: {UNLIMITED}"))
+    elif (share := share_of(memory)) >= ALERT:
+        full = f"{share:.0%} of its memory is used: at {FULL:.0%} no message is taken"
         found.append(Finding("bad", what, full))
     return found
 

@@ -18,6 +18,7 @@ import hashlib
 import os
 import secrets
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from cfmessenger.cli.runtime import (
@@ -33,7 +34,8 @@ from cfmessenger.cli.runtime import (
 from cfmessenger.cli.service import Launch, Service
 
 NAME = "valkey"
-USER = "cfm"
+USER, BACKUP_USER = "cfm", "backup"
+BACKUP_FILE = "backup.url"
 
 # Its log's last lines hold the reason why it ended; this much of it is looked at.
 LOG_TAIL = 16 * 1024
@@ -62,11 +64,30 @@ this with the calls, `tests/system/security/test_static.py` with `deploy/users.a
 Nobody administers the server over a connection: it is set up by its file and ended by a
 signal."""
 
+BACKUP_COMMANDS = (
+    *("auth", "select", "ping", "info", "time", "multi", "exec"),
+    *("scan", "dump", "pexpiretime", "xinfo|stream", "get"),
+    # to put it back
+    *("restore", "xadd", "xdel", "set", "del", "zrangebyscore", "zadd"),
+)
+"""What `cfmessenger backup` and `restore` send, by a user of their own: whoever breaks
+into a gateway or an actor cannot list what there is."""
 
-def configuration(folder: Path, socket: Path, password: str, fsync: str) -> str:
-    """The text of its valkey.conf: what it keeps, where it listens, whom it lets in."""
-    digest = hashlib.sha256(password.encode()).hexdigest()
-    allowed = " ".join(f"+{command}" for command in COMMANDS)
+
+def configuration(
+    folder: Path, socket: Path, password: str, fsync: str, backup: str = ""
+) -> str:
+    """The text of its valkey.conf: what it keeps, where it listens, whom it lets in.
+
+    `backup`: the password of the backup's user; empty: there is none.
+    """
+
+    def user(name: str, secret: str, commands: Iterable[str]) -> str:
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        allowed = " ".join(f"+{command}" for command in commands)
+        rules = "resetkeys ~cfm:* resetchannels &cfm:* -@all"
+        return f"user {name} on #{digest} {rules} {allowed}"
+
     lines = (
         "port 0",
         f"unixsocket {_quoted(socket)}",
@@ -76,8 +97,8 @@ def configuration(folder: Path, socket: Path, password: str, fsync: str) -> str:
         "enable-debug-command no",
         "enable-module-command no",
         "user default off resetpass resetkeys resetchannels -@all",
-        f"user {USER} on #{digest} resetkeys ~cfm:* resetchannels &cfm:* "
-        f"-@all {allowed}",
+        user(USER, password, COMMANDS),
+        *([user(BACKUP_USER, backup, BACKUP_COMMANDS)] if backup else []),
         f"dir {_quoted(folder)}",
         'save ""',
         "appendonly yes",
@@ -93,7 +114,7 @@ def configuration(folder: Path, socket: Path, password: str, fsync: str) -> str:
 
 
 class EmbeddedValkey:
-    """One server on the data folder; its password is new with every `up`."""
+    """One server on the data folder; its passwords are new with every `up`."""
 
     def __init__(self, data: DataFolder, runtime: Path, fsync: str) -> None:
         self._runtime = runtime
@@ -102,11 +123,17 @@ class EmbeddedValkey:
         self._log = data.logs / "valkey.log"
         self._socket = runtime / "valkey.sock"
         self._password = secrets.token_hex(32)
+        self._backup = secrets.token_hex(32)
 
     @property
     def url(self) -> str:
         """How our processes reach it; holds the password."""
         return f"unix://{USER}:{self._password}@{self._socket}"
+
+    @property
+    def backup_url(self) -> str:
+        """How a copy is taken of it, or put back; holds a password."""
+        return f"unix://{BACKUP_USER}:{self._backup}@{self._socket}"
 
     @property
     def service(self) -> Service:
@@ -145,8 +172,11 @@ class EmbeddedValkey:
         private_folder(self._runtime)
         self._socket.unlink(missing_ok=True)
         config = self._runtime / "valkey.conf"
-        text = configuration(folder, self._socket, self._password, self._fsync)
+        text = configuration(
+            folder, self._socket, self._password, self._fsync, self._backup
+        )
         write_private(config, text)
+        write_private(self._runtime / BACKUP_FILE, self.backup_url)
         # For whoever administers this machine: `valkey-cli -u` takes it.
         write_private(self._runtime / "valkey.url", self.url)
         return config

@@ -74,16 +74,17 @@ def namespace_at(settings: Settings) -> str:
     raise _nothing(settings)
 
 
-def valkey_of(settings: Settings) -> str:
+def valkey_of(settings: Settings, file: str = VALKEY_FILE) -> str:
     """The Valkey of the cluster that is named, or of these settings, or the embedded
-    one of the messenger on the data folder. Raises `Unavailable` if none runs there."""
+    one of the messenger on the data folder (its URL is in `file`). Raises `Unavailable`
+    if none runs there."""
     if settings.cluster is not None and not settings.cluster.startswith("tcp://"):
         return settings.cluster
     if settings.valkey_url is not None:
         return settings.valkey_url
     for runtime in _runtimes(settings):
         with contextlib.suppress(OSError):
-            return (runtime / VALKEY_FILE).read_text().strip()
+            return (runtime / file).read_text().strip()
     raise _nothing(settings)
 
 

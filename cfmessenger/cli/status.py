@@ -22,6 +22,7 @@ from cfmessenger.link.namespace import Described
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Holder, Members, Node
+from cfmessenger.storage.reserve import ALERT, FULL, share_of
 from cfmessenger.storage.valkey import Valkey
 
 SILENT_MS = 3000
@@ -153,6 +154,7 @@ async def _storage(kv: Valkey) -> dict[str, str]:
         "replicas": replication.get("connected_slaves", "?"),
         "memory": memory.get("used_memory_human", "?"),
         "limit": memory.get("maxmemory_human", "?"),
+        "used": f"{share_of(memory):.0%}",
         "append_only": "yes" if persistence.get("aof_enabled") == "1" else "no",
     }
 
@@ -168,6 +170,11 @@ def _problems(
         found.append("no node takes rooms")
     if head is None and any(each.address for each in nodes.values()):
         found.append("no head: no room can get an actor of its own, nor a node join")
+    share = int(storage["used"].rstrip("%"))
+    if share >= ALERT * 100:
+        found.append(
+            f"{share} % of Valkey's memory is used: at {FULL:.0%} no message is taken"
+        )
     if storage["append_only"] != "yes":
         found.append("Valkey keeps nothing on disk (appendonly no)")
     return found

@@ -21,6 +21,7 @@ from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
+from cfmessenger.storage.reserve import evicts
 from cfmessenger.storage.valkey import ReplyError, TooOld, Valkey
 
 PATIENCE_S = 5.0
@@ -53,13 +54,12 @@ async def check(settings: Settings, whole: bool = True) -> None:
 
 
 def place(url: str) -> str:
-    """Where a URL points to, without user, password and query."""
+    """Where a URL points to (several places, if it names them), without user, password
+    and query."""
     parts = urlsplit(url)
     if parts.scheme in ("unix", "sqlite"):
         return f"{parts.scheme}://{parts.path}"
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host or ''}{port}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _loopback() -> None:
@@ -83,6 +83,7 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
             try:
                 await client.require_version()
                 role = (await client.info("replication")).get("role")
+                evicting = evicts(await client.info("memory"))
                 break
             except TooOld as error:
                 raise Absent(f"{where}: {error}") from None
@@ -95,6 +96,8 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         client.close()
     if writes and role not in ("master", None):
         raise Absent(f"{where} is a replica: name its primary")
+    if writes and evicting:
+        raise Absent(f"{where} {evicting}")
 
 
 _NOT_LET_IN = ("NOAUTH", "NOPERM", "WRONGPASS")

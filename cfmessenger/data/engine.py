@@ -1,9 +1,10 @@
 """Async engines for both dialects, and which of their errors mean "away".
 
 SQLite: WAL, foreign keys on, an fsync at every commit, writers wait for each other.
-PostgreSQL: asyncpg reads the URL itself, so it means what it means to `libpq`. Whoever
-asks is answered within `TIMEOUT_S`, whatever it had to wait for: `within` is around
-all of it. Must not know any table.
+PostgreSQL: asyncpg reads the URL itself, so it means what it means to `libpq`; of
+several servers it is the one that takes writes (`servers.py`). Whoever asks is answered
+within `TIMEOUT_S`, whatever it had to wait for: `within` is around all of it. Must not
+know any table.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from cfmessenger.data.servers import Servers, follow, hosts_of
 from cfmessenger.errors import Unavailable
 
 TIMEOUT_S = 4.5
@@ -54,6 +56,7 @@ def sqlite_file(url: str) -> Path | None:
     if urlsplit(url).scheme not in SCHEMES:
         raise ValueError(f"expected one of {', '.join(s + '://' for s in SCHEMES)}")
     if not url.startswith("sqlite:"):
+        hosts_of(url)
         return None
     name = make_url(url).database
     if not name or name == ":memory:":
@@ -87,22 +90,14 @@ def engine(url: str, *, starting: bool = False) -> AsyncEngine:
 
 
 def _postgresql(url: str, timeout_s: float, options: dict[str, Any]) -> AsyncEngine:
-    import asyncpg  # type: ignore[import-untyped]  # heavy, and SQLite needs none of it
-
-    async def connect() -> Any:
-        try:
-            return await asyncpg.connect(
-                url,
-                timeout=TIMEOUT_S,
-                command_timeout=timeout_s,
-                server_settings={"application_name": "cfmessenger"},
-            )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ConnectionError("PostgreSQL refused us") from error
-
-    return create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, **options
+    servers = Servers(url)
+    made = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: servers.connect(TIMEOUT_S, timeout_s),
+        **options,
     )
+    follow(made)
+    return made
 
 
 def _sqlite(file: Path, timeout_s: float, options: dict[str, Any]) -> AsyncEngine:

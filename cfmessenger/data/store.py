@@ -1,20 +1,18 @@
 """The rows of every collection in SQL: list, read, create, change, delete.
 
-Owns the transactions and whose rows a caller sees; what may become of a row is its
-collection's to say. Everything a client sent reaches SQL as a bound parameter. All
-methods may raise `ProtocolError` and `Unavailable`, the latter `engine.TIMEOUT_S` after
-the call at the latest; the outcome of a write is then unknown, and an Idempotency-Key
-or an If-Match makes it safe to repeat.
+Owns what is done in a transaction and whose rows a caller sees; what may become of a
+row is its collection's to say. Everything a client sent reaches SQL as a bound
+parameter. All methods may raise `ProtocolError` and `Unavailable`, the latter
+`engine.TIMEOUT_S` after the call at the latest; the outcome of a write is then unknown,
+and an Idempotency-Key or an If-Match makes it safe to repeat.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +22,6 @@ from sqlalchemy import (
     Select,
     func,
     select,
-    text,
     tuple_,
 )
 from sqlalchemy import literal as bound
@@ -34,17 +31,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cfmessenger.accounts.users import Profile, Words
 from cfmessenger.data import schema
 from cfmessenger.data.collection import Collection, Row
-from cfmessenger.data.engine import default_url, engine, sqlite_file, within
+from cfmessenger.data.engine import default_url
 from cfmessenger.data.query import Query
 from cfmessenger.data.quota import UNLIMITED, Quota, count
 from cfmessenger.data.registry import COLLECTIONS
 from cfmessenger.data.tables import idempotency_keys, users
+from cfmessenger.data.transactions import Transactions
 from cfmessenger.environment import SettingsError
 from cfmessenger.errors import ProtocolError
 from cfmessenger.settings import Settings
-
-PING_S = 2.0
-"""Whoever asks whether we are ready does not wait for long."""
 
 KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an Idempotency-Key is remembered."""
@@ -72,11 +67,7 @@ class Store:
         """Nothing is contacted yet; ValueError for a URL that cannot be meant."""
         self._quota = quota  # for what one user creates, in all collections
         self._url = url
-        self._file = sqlite_file(url)
-        self._engine = engine(url)
-        # SQLite has one writer at a time and serves them in no order; so the writers
-        # of this process wait here, first come first served. Unused with PostgreSQL.
-        self._turn = asyncio.Lock()
+        self.transactions = Transactions(url)
         self.collections = collections
 
     @classmethod
@@ -99,12 +90,11 @@ class Store:
 
     async def ping(self) -> None:
         """Raises `Unavailable` unless the database answers soon."""
-        async with within(self._engine, PING_S) as soon, soon.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self.transactions.ping()
 
     async def aclose(self) -> None:
         """Gives back every connection."""
-        await self._engine.dispose()
+        await self.transactions.aclose()
 
     # Rows.
 
@@ -125,15 +115,17 @@ class Store:
             chosen = chosen.where(here < last if query.descending else here > last)
         order = [key.desc() if query.descending else key.asc() for key in keys]
         chosen = chosen.order_by(*order).limit(query.limit + 1)
-        async with self._reading() as connection:
-            found = (await connection.execute(chosen)).mappings().all()
-        rows = [_row(collection, each).row for each in found[: query.limit]]
+        found = await self._all(chosen)
+        rows = [_row(collection, each._mapping).row for each in found[: query.limit]]
         return rows, query.cursor(rows[-1]) if len(found) > query.limit else None
 
     async def get(self, collection: Collection, viewer: str, row_id: str) -> Found:
         """One row that the viewer may see; NOT_FOUND otherwise."""
-        async with self._reading() as connection:
+
+        async def work(connection: AsyncConnection) -> Found:
             return await _find(connection, collection, viewer, row_id)
+
+        return await self.transactions.read(work)
 
     async def create(
         self,
@@ -149,7 +141,8 @@ class Store:
         something else, QUOTA_EXCEEDED.
         """
         made = _new(collection, owner, sent, now)
-        async with self._writing() as connection:
+
+        async def work(connection: AsyncConnection) -> Found:
             if key is not None:
                 digest = _digest(collection, sent)
                 answer = msgspec.json.encode(made).decode()
@@ -160,7 +153,9 @@ class Store:
             await count(connection, owner, 1, _size(made), self._quota)
             values = _values(collection, made) | {"revision": 1}
             await connection.execute(collection.table.insert().values(values))
-        return Found(made, 1)
+            return Found(made, 1)
+
+        return await self.transactions.write(work)
 
     async def change(
         self,
@@ -176,7 +171,8 @@ class Store:
         `now` is Unix ms. NOT_FOUND, FORBIDDEN (another's), PRECONDITION_FAILED, then
         the rule's own, QUOTA_EXCEEDED.
         """
-        async with self._writing() as connection:
+
+        async def work(connection: AsyncConnection) -> Found:
             found = await self._for_write(connection, collection, viewer, row_id, holds)
             after = collection.rule(
                 found.row, msgspec.structs.replace(found.row, **sent)
@@ -185,8 +181,8 @@ class Store:
                 return found
             if "updated_at" in collection.wire_names:
                 then: Any = found.row
-                now = max(now, then.updated_at)
-                after = msgspec.structs.replace(after, updated_at=now)
+                at = max(now, then.updated_at)
+                after = msgspec.structs.replace(after, updated_at=at)
             if collection.creates:
                 grown = _size(after) - _size(found.row)
                 await count(connection, viewer, 0, grown, self._quota)
@@ -196,18 +192,23 @@ class Store:
             await connection.execute(
                 table.update().where(table.c.id == row_id).values(values)
             )
-        return Found(after, revision)
+            return Found(after, revision)
+
+        return await self.transactions.write(work)
 
     async def delete(
         self, collection: Collection, viewer: str, row_id: str, holds: Holds
     ) -> Found:
         """The row that is no more; errors as `change`."""
-        async with self._writing() as connection:
+
+        async def work(connection: AsyncConnection) -> Found:
             found = await self._for_write(connection, collection, viewer, row_id, holds)
             table = collection.table
             await connection.execute(table.delete().where(table.c.id == row_id))
             await count(connection, viewer, -1, -_size(found.row), self._quota)
-        return found
+            return found
+
+        return await self.transactions.write(work)
 
     async def _for_write(
         self,
@@ -247,7 +248,7 @@ class Store:
             "answer": answer,
             "created_at": now,
         }
-        insert = postgresql.insert if self._file is None else sqlite.insert
+        insert = postgresql.insert if self.transactions.file is None else sqlite.insert
         # With PostgreSQL this waits for whoever is just using the same key.
         taken = await connection.execute(
             insert(table).values(values).on_conflict_do_nothing()
@@ -266,8 +267,11 @@ class Store:
         """Forget the idempotency keys whose time is over; `now` is Unix ms."""
         table = idempotency_keys
         expired = table.c.created_at <= now - KEY_LIFE_MS
-        async with self._writing() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             await self._forget(connection, expired)
+
+        await self.transactions.write(work)
 
     async def _forget(
         self, connection: AsyncConnection, which: ColumnElement[bool]
@@ -298,24 +302,15 @@ class Store:
         ).where(columns.own)
         if user_id is not None:
             wanted = wanted.where(columns.id == user_id)
-        async with self._reading() as connection:
-            rows = (await connection.execute(wanted)).all()
+        rows = await self._all(wanted)
         return {row[0]: Words(*row[1:]) for row in rows}
 
-    # Transactions.
+    async def _all(self, wanted: Select[Any]) -> Sequence[Any]:
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            found: Sequence[Any] = (await connection.execute(wanted)).all()
+            return found
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with within(self._engine) as soon, soon.connect() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        async with AsyncExitStack() as stack:
-            soon = await stack.enter_async_context(within(self._engine, writes=True))
-            if self._file is not None:
-                await stack.enter_async_context(self._turn)
-            yield await stack.enter_async_context(soon.begin())
+        return await self.transactions.read(work)
 
 
 def _visible(collection: Collection, viewer: str) -> Select[Any]:

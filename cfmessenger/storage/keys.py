@@ -34,6 +34,10 @@ AGREED = "cfm:{cluster}:settings"
 CLUSTER_SECRET = "cfm:{cluster}:secret"
 """By which machines of the cluster know each other."""
 
+ERA = "cfm:era"
+"""A number that a restore raises; absent until the first. What is numbered in two eras
+may have one number twice, so clients are shown it."""
+
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
 
@@ -59,6 +63,18 @@ def reads(name: str) -> str:
 def hint(name: str) -> str:
     """The location hint of the object's first activation."""
     return f"cfm:{{{name}}}:hint"
+
+
+def of_object(name: str) -> list[str]:
+    """All keys of an object, the log first: they are copied together."""
+    return [log(name), mirror(name), reads(name), hint(name)]
+
+
+def object_of(key: str) -> str | None:
+    """Whose key this is, by the braces in it; None: no object's."""
+    start, _, rest = key.partition("{")
+    name, closed, _ = rest.partition("}")
+    return name if start == "cfm:" and closed and name else None
 
 
 def session(token_hash: str) -> str:

@@ -133,6 +133,20 @@ class Valkey:
         (replies,) = await self.execute([Multi(key, commands)])
         return [checked(reply) for reply in checked(replies)]
 
+    async def names(self, pattern: str, count: int) -> AsyncGenerator[list[str], None]:
+        """The keys of every server that match, about `count` at a time; not in order.
+
+        A key that is there all the while comes at least once.
+        """
+        cursor = "0"
+        while True:
+            said = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+            after, found = await self.ask(*said)
+            yield [name.decode() for name in found]
+            cursor = after.decode()
+            if cursor == "0":
+                return
+
     async def info(self, section: str) -> dict[str, str]:
         """What the server says of itself."""
         lines = (await self.ask("INFO", section)).decode().splitlines()

@@ -141,6 +141,8 @@ class Connection:
         self.login.used = True
         if ours is not None:
             self._home.people.want(self, ours, came)
+        if self._home.reserve.full and self._refuse(data, protocol.Durable):
+            return
         # To a room a status says nothing, but people there look: it is to be awake.
         if ours is None or self.room.name != PRESENCE:
             self.room.say(self, data, came)
@@ -228,17 +230,22 @@ class Connection:
 
         Only to a message or a status: of the others nobody expects an answer.
         """
+        self._refuse(data, protocol.Durable, protocol.UpdatePresence)
+
+    def _refuse(self, data: bytes, *kinds: type) -> bool:
+        """Whether the frame is one of these, and so was answered."""
         frame: protocol.RoomFrame | protocol.PresenceFrame | None
         frame = protocol.for_gateway(data, registry=True)  # as statuses are sent on
         try:
             frame = frame or protocol.decode_room_frame(data)
         except ProtocolError:
-            return
-        if isinstance(frame, protocol.Durable):
-            error = ProtocolError("STORAGE_UNAVAILABLE", id=frame.id or None)
-            self.answer(protocol.error_frame(error))
-        elif isinstance(frame, protocol.UpdatePresence):
-            self.answer(protocol.error_frame(ProtocolError("STORAGE_UNAVAILABLE")))
+            return False
+        if not isinstance(frame, kinds):
+            return False
+        told = (frame.id or None) if isinstance(frame, protocol.Durable) else None
+        error = ProtocolError("STORAGE_UNAVAILABLE", id=told)
+        self.answer(protocol.error_frame(error))
+        return True
 
     def end(self, code: int, reason: str) -> None:
         """Close with a code of wire.md §6; nothing, if it has ended already."""

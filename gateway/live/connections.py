@@ -29,6 +29,7 @@ from gateway.live.capacity import Capacity
 from gateway.live.connection import Connection
 from gateway.live.logins import Logins
 from gateway.live.people import People
+from gateway.live.readiness import Readiness
 from gateway.live.stub import Stub
 from gateway.live.stubs import Stubs, kind_of
 from gateway.server.websocket_protocol import socket_of
@@ -51,7 +52,7 @@ class Connections:
         logins: Logins,
         stubs: Stubs,
         people: People,
-        cut_off: asyncio.Event,
+        readiness: Readiness,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.clock = services.clock
@@ -60,7 +61,8 @@ class Connections:
         self.people = people
         self.by_id: dict[str, Connection] = {}  # each from accept to `leave`
         self.refusing = False  # True from `refuse_new` on
-        self._cut_off = cut_off  # while it is set nobody is let in
+        self._cut_off = readiness.cut_off  # while it is set nobody is let in
+        self.reserve = readiness.reserve
         self._gateway = gateway  # until `rename`
         self._logins = logins
         settings = services.settings

@@ -26,6 +26,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.reserve import Reserve
 from cfmessenger.storage.valkey import Valkey
 from gateway import metrics
 from gateway.live.cut_off import CutOff, Seen
@@ -37,6 +38,7 @@ SQL_EVERY = OTHERS_EVERY = 5  # checks, while nothing is lacking
 SAID_FOR_S = 5  # what we lack, each time it is said
 
 ACCEPTING, RAY, SQL, VALKEY, WAKE = "accepting", "ray", "sql", "valkey", "wake"
+MEMORY = "memory"  # nearly full: no part that is there or not, but all are hit alike
 _NEEDED_TO_WAKE = frozenset({RAY, VALKEY, WAKE})
 
 Others = Mapping[str, frozenset[str] | None]
@@ -98,6 +100,7 @@ class Readiness:
         self._rule = CutOff(cut_off_s)
         self.cut_off = asyncio.Event()  # set while it is
         self._storage_lost: float | None = None  # loop time; None: it is there
+        self.reserve = Reserve()
         self._alone = True  # no other gateway was there when we last knew
 
     def ready(self, accepting: bool) -> Ready:
@@ -105,6 +108,9 @@ class Readiness:
         cut_off = self.cut_off.is_set()
         parts = self._parts | {ACCEPTING: accepting and not cut_off}
         found = judge(parts, self._others)
+        if self.reserve.alert:
+            told = (*found.degraded, MEMORY)
+            found = structs.replace(found, degraded=tuple(sorted(told)))
         lacking = tuple(sorted(name for name, up in self._parts.items() if not up))
         return structs.replace(found, cut_off=lacking) if cut_off else found
 
@@ -135,12 +141,31 @@ class Readiness:
                 logger.warning("%s is not there: %s", name, why_not)
         if all(self._parts.values()):
             self.proven.set()
+        await self._look_at_memory()
         await self._compare(gateway)
         if self._parts[VALKEY]:
             self._storage_lost = None
         elif self._storage_lost is None:
             self._storage_lost = began
         await self._look()
+
+    async def _look_at_memory(self) -> None:
+        reserve = self.reserve
+        before = (reserve.alert, reserve.full)
+        with contextlib.suppress(Unavailable):  # which is found out elsewhere
+            await reserve.look(self._kv)
+        metrics.STORAGE_MEMORY.set(reserve.share)
+        if before == (reserve.alert, reserve.full):
+            return
+        if reserve.full:
+            logger.error("Valkey's memory is full: no messages are taken")
+        elif reserve.alert:
+            logger.warning(
+                "%.0f %% of Valkey's memory is used: at 95 %% no messages are taken",
+                reserve.share * 100,
+            )
+        else:
+            logger.info("Valkey has memory again")
 
     async def _look(self) -> None:
         """Find out whether we are cut off."""

@@ -84,7 +84,7 @@ class Sockets:
         self.people = People(services, self.log, self.stubs)
         self.connections = Connections(
             *(self.gateway, services, self.log, self._logins, self.stubs, self.people),
-            self._readiness.cut_off,
+            self._readiness,
         )
         self._heartbeat = Heartbeat(services.kv, self.gateway, self, services.clock)
         self.links.start()

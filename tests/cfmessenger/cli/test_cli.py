@@ -105,6 +105,8 @@ USED = {
     "drain": "data_dir",
     "status": "data_dir cluster valkey_url",
     "doctor": "data_dir cluster valkey_url database_url users",
+    "backup": "data_dir cluster valkey_url database_url",
+    "restore": "data_dir valkey_url database_url fsync",
 }
 """The settings that the help of a command shows; `up` has more."""
 
@@ -114,6 +116,7 @@ USED = {
     [
         *("up", "rooms", "placement", "bots", "chat"),
         *("head", "node", "gateway", "drain", "status", "doctor"),
+        *("backup", "restore"),
     ],
 )
 def test_help_tells_what_matters_with_its_default(command: str, tmp_path: Path) -> None:

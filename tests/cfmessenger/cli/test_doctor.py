@@ -109,13 +109,13 @@ class Told:
         ({"aof_enabled": "0"}, "keeps nothing on disk: appendonly yes"),
         (
             {"maxmemory_policy": "allkeys-lru"},
-            "may throw messages away (allkeys-lru): maxmemory-policy noeviction",
+            "may throw messages away (allkeys-lru): set maxmemory-policy noeviction",
         ),
         (
-            {"maxmemory": "100", "used_memory": "81"},
-            "81% of its memory is used: at 100 % nothing is taken",
+            {"maxmemory": "100", "used_memory": "80"},
+            "80% of its memory is used: at 95% no message is taken",
         ),
-        ({"maxmemory": "100", "used_memory": "80"}, None),
+        ({"maxmemory": "100", "used_memory": "79"}, None),
         ({"connected_slaves": "1"}, None),
     ],
 )
@@ -126,6 +126,14 @@ async def test_a_valkey_that_may_lose_messages_is_bad(
     findings = await module._valkey(told, "valkey://h:1")
     worst = [each.found for each in findings if each.verdict == "bad"]
     assert worst == ([advice] if advice else [])
+
+
+async def test_a_valkey_without_a_limit_is_noted() -> None:
+    told: Any = Told()
+    findings = await module._valkey(told, "valkey://h:1")
+    assert any("no maxmemory" in f.found for f in findings if f.verdict == "note")
+    told = Told(maxmemory="100")
+    assert "no maxmemory" not in str(await module._valkey(told, "valkey://h:1"))
 
 
 async def test_a_clock_that_is_off_is_bad() -> None:

@@ -102,11 +102,13 @@ async def test_what_is_wrong_is_said_and_the_rest_is_shown(
 
 
 async def test_a_messenger_on_one_machine_needs_no_head() -> None:
-    storage = {"append_only": "yes"}
+    storage = {"append_only": "yes", "used": "79%"}
     alone = {"n1": Node("n1", "one")}
     assert module._problems(alone, None, {}, storage) == []
-    assert module._problems(alone, None, {}, {"append_only": "no"}) == [
-        "Valkey keeps nothing on disk (appendonly no)"
+    bad = {"append_only": "no", "used": "80%"}
+    assert module._problems(alone, None, {}, bad) == [
+        "80 % of Valkey's memory is used: at 95% no message is taken",
+        "Valkey keeps nothing on disk (appendonly no)",
     ]
 
 

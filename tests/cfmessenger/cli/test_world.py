@@ -114,6 +114,17 @@ async def test_a_replica_where_its_primary_is_needed() -> None:
         assert text.endswith("is a replica: name its primary")
 
 
+async def test_a_server_that_forgets_by_itself() -> None:
+    with own_valkey() as server:
+        await server.answers()
+        with server.admin() as client:
+            client.config_set("maxmemory-policy", "volatile-lru")
+        text = await sentence(CFM_VALKEY_URL=server.url)
+        assert text.endswith(
+            "may throw messages away (volatile-lru): set maxmemory-policy noeviction"
+        )
+
+
 def _follow(server: OwnValkey) -> None:
     with server.admin() as client:
         client.replicaof("127.0.0.1", "1")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from cfmessenger.accounts.users import Directory
 from cfmessenger.data import engine
@@ -91,8 +92,8 @@ async def test_every_row_comes_once_and_in_order_whatever_is_inserted_meanwhile(
     victims: list[int],
 ) -> None:
     store, other = pair
-    async with store._writing() as connection:
-        await connection.execute(store.collections["orders"].table.delete())
+    every = store.collections["orders"].table.delete()
+    await store.transactions.write(lambda connection: connection.execute(every))
     rows = [(await order(store, now=at, currency=c)).row for at, c in before]
     gone = {rows[n].id for n in victims if n < len(rows)}
     query = [("sort", sort), ("limit", str(limit))]
@@ -277,9 +278,9 @@ async def test_a_row_that_was_not_made_leaves_no_key(pair: Pair) -> None:
     """The key and the row are one transaction."""
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         await order(pair[0], "nobody", key="k")
-    async with pair[1]._reading() as connection:
-        found = await connection.exec_driver_sql("SELECT * FROM idempotency_keys")
-        assert found.all() == []
+    every = text("SELECT * FROM idempotency_keys")
+    read = pair[1].transactions.read
+    assert (await read(lambda connection: connection.execute(every))).all() == []
 
 
 # The database goes away and comes back.
@@ -377,7 +378,9 @@ async def test_callers_of_a_busy_postgresql_are_all_answered_in_time(
     store, other = Store(url), Store(url)
     await store.start(Directory.load())
     row = (await order(store)).row.id
-    async with other._engine.begin() as connection:  # for as long as it likes
+    async with (
+        other.transactions.engine.begin() as connection
+    ):  # for as long as it likes
         table = store.collections["orders"].table
         chosen = table.select().where(table.c.id == row).with_for_update()
         await connection.execute(chosen)
@@ -421,9 +424,9 @@ async def small(new_database: Callable[[], str]) -> AsyncIterator[Pair]:
 
 async def kept(store: Store, user_id: str = "user_1") -> list[int]:
     """Rows and characters that are counted."""
-    async with store._reading() as connection:
-        asked = usage.select().where(usage.c.user_id == user_id)
-        found = (await connection.execute(asked)).one_or_none()
+    asked = usage.select().where(usage.c.user_id == user_id)
+    done = await store.transactions.read(lambda connection: connection.execute(asked))
+    found = done.one_or_none()
     return [0, 0] if found is None else list(found)[1:]
 
 

@@ -1,5 +1,7 @@
 """Key names are a contract with the data on disk: each is spelled out here once."""
 
+from inspect import isfunction, signature
+
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME
 
@@ -34,6 +36,7 @@ NAMES = {
     keys.NODES: "cfm:{cluster}:nodes",
     keys.AGREED: "cfm:{cluster}:settings",
     keys.CLUSTER_SECRET: "cfm:{cluster}:secret",
+    keys.ERA: "cfm:era",
     keys.REVOKED_CHANNEL: "cfm:revoked",
     keys.USERS_CHANNEL: "cfm:users",
 }
@@ -47,7 +50,19 @@ def test_the_generation_of_placement_has_a_log_as_objects_have() -> None:
     assert keys.log(NAME) == "cfm:{placement}:log"
 
 
+def test_every_key_of_an_object_is_copied_with_its_log() -> None:
+    """Or else a backup has them of two moments."""
+    makers = (each for each in vars(keys).values() if isfunction(each))
+    of_one = [make for make in makers if list(signature(make).parameters) == ["name"]]
+    made = {make("room:a") for make in of_one if make is not keys.of_object}
+    assert made == set(keys.of_object("room:a"))
+    assert keys.of_object("room:a")[0] == keys.log("room:a")
+    assert {keys.object_of(key) for key in made} == {"room:a"}
+    assert keys.object_of("cfm:session:{x}") is keys.object_of("cfm:era") is None
+
+
 def test_no_name_was_left_out_here() -> None:
-    public = {name for name in vars(keys) if not name.startswith("_")}
+    several = {"of_object", "object_of"}
+    public = {name for name in vars(keys) if not name.startswith("_")} - several
     # bots_quota is there twice, with and without a user.
     assert len(public) == len(NAMES) - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import valkey
 
-from cfmessenger.cli.embedded_valkey import COMMANDS
+from cfmessenger.cli.embedded_valkey import BACKUP_COMMANDS, COMMANDS
 from cfmessenger.environment import SettingsError
 from tests.gateway.edge import settings_for
 
@@ -144,9 +144,10 @@ def test_w1_an_origin_is_one_origin_and_never_all(origins: str) -> None:
 def test_v1_the_shipped_acl_allows_what_we_use_and_nothing_more(
     admin_valkey: valkey.Valkey,
 ) -> None:
-    default, ours, _ = (ROOT / "deploy" / "users.acl").read_text().splitlines()
+    default, ours, _, backup = (ROOT / "deploy" / "users.acl").read_text().splitlines()
     assert default == "user default off"
-    assert ours.partition(" -@all ")[2].split() == [f"+{name}" for name in COMMANDS]
+    for line, commands in ((ours, COMMANDS), (backup, BACKUP_COMMANDS)):
+        assert line.partition(" -@all ")[2].split() == [f"+{each}" for each in commands]
     rules = ours.replace("#REPLACE_WITH_SHA256_OF_THE_PASSWORD", "nopass").split()[2:]
     admin_valkey.execute_command("ACL", "SETUSER", "shipped", "reset", *rules)
 

@@ -208,6 +208,9 @@ class FakeValkey:
         subscribed = any(session in each for each in self.channels.values())
         return [b"pong", b""] if subscribed else Simple("PONG")
 
+    def _info(self, session: Session, section: bytes) -> Any:
+        return b"used_memory:%d\r\nmaxmemory:100\r\n" % (100 if self.full else 10)
+
     def _time(self, session: Session) -> Any:
         now = EPOCH_MS * 1000 + int(self.loop.time() * 1_000_000)
         return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
