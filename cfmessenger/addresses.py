@@ -134,7 +134,7 @@ def server_url(url: str, at: str) -> str:
     scheme = (SENTINEL_SCHEMES | {"unix": "valkey"}).get(parts.scheme)
     if scheme is None:
         return parts._replace(netloc=f"{who}{sign}{at}").geturl()
-    made = f"{scheme}://{who}{sign}{at}?{parts.query}"
+    made = f"{scheme}://{who}{sign}{at}" + (f"?{parts.query}" if parts.query else "")
     return with_parameters(made, sentinel_username=None, sentinel_password=None)
 
 

@@ -5,6 +5,7 @@ Pure: it is told what the server says of itself, and it asks nobody.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,11 +33,10 @@ class Promise(NamedTuple):
 def replicas_of(replication: Mapping[str, str]) -> list[Replica]:
     """Those that INFO replication lists."""
     found = []
-    for number in range(int(replication.get("connected_slaves", "0"))):
-        told = dict(
-            pair.partition("=")[::2]
-            for pair in replication.get(f"slave{number}", "").split(",")
-        )
+    for name, said in replication.items():
+        if not re.fullmatch("slave[0-9]+", name):
+            continue
+        told = dict(pair.partition("=")[::2] for pair in said.split(","))
         host, port = told.get("ip", ""), int(told.get("port", "0"))
         lag_s = int(told.get("lag", "-1"))
         found.append(Replica(host, port, told.get("state") == "online", lag_s))

@@ -202,7 +202,7 @@ def _show(now: Now) -> None:
     click.echo(f"placement  {now.placement}")
     told = {n: v for n, v in now.storage.items() if n != "promise"}
     click.echo(f"storage    {', '.join(f'{n} {v}' for n, v in told.items())}")
-    click.echo(f"promise    {now.storage['promise']}")
+    click.echo(f"promise    {now.storage.get('promise', 'unknown')}")
     click.echo(f"rooms      {now.rooms} awake\n")
     columns = ("node", "host", "address", "state", "for", "cores", "actors", "rooms")
     rows = [

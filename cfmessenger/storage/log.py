@@ -278,20 +278,19 @@ class ValkeyLog(Valkey):
             if before <= 1:
                 return []
             top = f"{await self._epoch_of(name, before - 1)}-{before - 1}"
-        found = await self._read(name, "XREVRANGE", top, "-", count)
+        key = keys.log(name)
+        found = await self._read(name, ("XREVRANGE", key, top, "-", "COUNT", count))
         return _entries(found)[::-1]
 
     async def after(self, name: str, seq: int, count: int) -> list[Entry]:
         start = f"{await self._epoch_of(name, seq + 1)}-{seq + 1}"
-        found = await self._read(name, "XRANGE", start, "+", count)
+        key = keys.log(name)
+        found = await self._read(name, ("XRANGE", key, start, "+", "COUNT", count))
         return _entries(found)
 
-    async def _read(
-        self, name: str, command: str, start: str, end: str, count: int
-    ) -> Any:
-        key = keys.log(name)
-        commands: list[Command] = [(command, key, start, end, "COUNT", count)]
-        if self._shown and self.server_of(key).replicas:
+    async def _read(self, name: str, command: Command) -> Any:
+        commands = [command]
+        if self._shown and self.server_of(keys.log(name)).replicas:
             # Replicas confirm up to what a connection has written itself.
             commands.append(("SET", keys.barrier(name), "", "PX", 1))
         (found, *_) = await self.execute(commands, durable=self._shown)
