@@ -9,6 +9,7 @@ import time
 
 import uvloop
 
+from tests.system.failover import ground
 from tests.system.failover.rows import ROWS
 
 
@@ -16,8 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.failover")
     parser.add_argument("--row", action="append", choices=ROWS, metavar="NAME")
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument(
+        "--here", action="store_true", help="without Ray, in one process"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     options = parser.parse_args()
+    if options.here:
+        ground.KIND = ground.Here
     bad = 0
     for name in options.row or ROWS:
         for seed in range(options.seed, options.seed + options.runs):

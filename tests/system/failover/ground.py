@@ -13,12 +13,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from tests.gateway.node import eventually
+from tests.gateway.node import eventually, live
 from tests.replicated import SERVICE, Pair, Relay, Replicated, sentinel
 from tests.system.chaos import history as h
 from tests.system.chaos.experiment.scene import Scene, scene
+from tests.system.chaos.messenger import Messenger
 from tests.system.chaos.report import waits
 
 Level = Literal["disk", "replica"]
@@ -30,6 +31,27 @@ LIMIT_S = 5.0
 """By when whoever is not acknowledged is told so (wire.md §5)."""
 SLACK_S = 1.0
 """What clients on a busy machine may see later than it was said."""
+
+
+class Here(Messenger):
+    """A messenger in this process: its gateway, links and hosts are the product's, and
+    only Ray is not there. It starts at once, on a machine that has no time for Ray."""
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        said = {n.removeprefix("CFM_").lower(): v for n, v in self._env.items()}
+        url = said.pop("valkey_url")
+        node = await self._stack.enter_async_context(live(url, alone=True, **said))
+        self.url = f"http://127.0.0.1:{node.gateways[0].port}"
+        return self
+
+    async def stop(self) -> float:
+        await self._stack.aclose()
+        return 0.0
+
+
+KIND: type[Messenger] = Messenger
+"""Which is started; `--here` changes it."""
 
 
 class Ground(NamedTuple):
@@ -79,7 +101,7 @@ class Ground(NamedTuple):
     def answered(self, begin: float, end: float) -> list[float]:
         """How long each that was said between waited for its first answer."""
         found = waits(self.scene.history)
-        return [wait for invoke, wait, _ in found if begin <= invoke.t < end]
+        return [at - each.t for each, at, _ in found if begin <= each.t < end]
 
 
 PEOPLE = 25
@@ -120,7 +142,9 @@ async def ground(
             "CFM_BOTS_ACTIVE": "0",
             "CFM_PLACEMENT": "auto",
         }
-        made = await stack.enter_async_context(scene(PEOPLE, seed, **usual | env))
+        made = await stack.enter_async_context(
+            scene(PEOPLE, seed, None, KIND, **usual | env)
+        )
         made.say(f"{level}, by {way}: ready after {made.messenger.start_s:.1f} s")
         yield Ground(made, pair, three, front)
 
