@@ -98,10 +98,25 @@ class Ground(NamedTuple):
         )
         return min(acknowledged, default=float("inf")) - since
 
-    def answered(self, begin: float, end: float) -> list[float]:
-        """How long each that was said between waited for its first answer."""
+    def acknowledged(self, begin: float, end: float) -> list[float]:
+        """How long each that was said between waited for its echo, however often it was
+        refused before; who never got one, until the end."""
         found = waits(self.scene.history)
         return [at - each.t for each, at, _ in found if begin <= each.t < end]
+
+    def answered(self, begin: float, end: float) -> list[float]:
+        """How long each that was said between waited until it was told anything."""
+        history = self.scene.history
+        first: dict[tuple[str, str], float] = {}
+        both: list[h.Ok | h.Refused] = [*history.all(h.Ok), *history.all(h.Refused)]
+        for each in both:
+            key = each.client, each.id
+            first[key] = min(each.t, first.get(key, each.t))
+        return [
+            first.get((each.client, each.id), history.ended) - each.t
+            for each in history.all(h.Invoke)
+            if begin <= each.t < end
+        ]
 
 
 PEOPLE = 25
