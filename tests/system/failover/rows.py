@@ -65,7 +65,8 @@ def _told(g: Ground, late: float, died: float, promoted: float) -> None:
     refused = [no for no in s.history.all(h.Refused) if late <= no.t < promoted]
     codes = sorted({no.code for no in refused})
     s.say(
-        f"before the death: {len(waited)} said, answered after p50 {percentile(waited, 0.5):.2f} s, max {max(waited, default=0):.2f} s; "
+        f"before the death: {len(waited)} said, answered after p50 "
+        f"{percentile(waited, 0.5):.2f} s, max {max(waited, default=0):.2f} s; "
         f"{len(refused)} refused {codes}"
     )
     acknowledged = g.acknowledged(late, died)
