@@ -130,7 +130,7 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
 
 async def _confirmed(client: Valkey, where: str) -> None:
     """Replicas confirm what is written, if they are to; says what that promises."""
-    wanted = client.server_of("").replicas
+    wanted = client.server_of("").awaited
     if not wanted:
         return
     probe = ("SET", keys.barrier("start"), "", "PX", 1)
@@ -157,7 +157,7 @@ async def promised(client: Valkey) -> Promise:
         await client.info("replication"),
         await client.info("persistence"),
         await configured(client),
-        client.server_of("").replicas,
+        client.server_of("").awaited,
     )
 
 

@@ -290,7 +290,7 @@ class ValkeyLog(Valkey):
 
     async def _read(self, name: str, command: Command) -> Any:
         commands = [command]
-        if self._shown and self.server_of(keys.log(name)).replicas:
+        if self._shown and self.server_of(keys.log(name)).awaited:
             # Replicas confirm up to what a connection has written itself.
             commands.append(("SET", keys.barrier(name), "", "PX", 1))
         (found, *_) = await self.execute(commands, durable=self._shown)

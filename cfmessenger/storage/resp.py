@@ -10,6 +10,7 @@ on this.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import ssl
 from collections import deque
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 Command = tuple[Any, ...]
-_LINEAGE = "master_replid"
+_WHO = ("INFO", "server", "replication")
+_strangers = itertools.count(1)  # each is somebody else
 HEARD_MOST = 10_000
 """What was published and is not taken yet; who has more looks for himself."""
 SCHEMES = ("unix", "valkey", "valkeys", "redis", "rediss")
@@ -170,10 +172,11 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf  # loop time; inf: no timer
         self.lost = False  # True from the loss, `close` or a missed deadline on
-        # As the server called itself at the sign-in, "" if it did not tell: its role
-        # (`master`, `slave`), and the history of writes that it holds, which has
-        # another name after each promotion and each start.
+        # As the server said at the sign-in, and when it was asked again. Its role
+        # (`master`, `slave`), "" if it does not tell; whose data it holds, as a text
+        # that is another one after each promotion and each start.
         self.role = self.lineage = ""
+        self.replicas = 0  # that were connected to it
 
     @classmethod
     async def open(cls, url: str, timeout_s: float, address: str = "") -> Connection:
@@ -209,13 +212,26 @@ class Connection(asyncio.Protocol):
             commands.append(("AUTH", endpoint.username or "default", endpoint.password))
         if endpoint.database:
             commands.append(("SELECT", str(endpoint.database)))
-        commands += [("PING",), ("INFO", "replication")]
+        commands += [("PING",), _WHO]
         *replies, info = await self.send(pack(commands), len(commands), deadline)
         for reply in replies:
             checked(reply)
-        if isinstance(info, bytes):  # not everybody's user may ask
-            told = fields_of(info)
-            self.role, self.lineage = told.get("role", ""), told.get(_LINEAGE, "")
+        self._know(info)
+
+    async def look(self, deadline: float) -> None:
+        """Ask anew who is there, since that may change with its connections kept.
+        Raises `Unavailable`."""
+        (info,) = await self.send(pack([_WHO]), 1, deadline)
+        self._know(info)
+
+    def _know(self, info: Any) -> None:
+        if isinstance(info, ReplyError):  # not everybody's user may ask
+            self.lineage = f"stranger {next(_strangers)}"
+            return
+        told = fields_of(info)
+        self.role = told.get("role", "")
+        self.lineage = f"{told.get('run_id', '')} {told.get('master_replid', '')}"
+        self.replicas = int(told.get("connected_slaves", "0"))
 
     def send(
         self, packed: bytes, replies: int, deadline: float

@@ -102,6 +102,7 @@ class _Durable:
     packed: bytes
     replies: int
     deadline: float  # loop time
+    lineage: str
     future: asyncio.Future[list[Any]]
     sent: bool = False
 
@@ -115,11 +116,12 @@ class Server:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._primary = Primary(url)
         self._timeout_s = timeout_s
-        self.replicas = int(valkey_parameters(url).get("replicas", "0"))
-        """So many confirm what is durable; 0: its disk alone."""
-        self.lineage = ""
-        """The history of writes that the server holds, as of the last connection: it
-        changes when who answers may not be who answered before. "": unknown."""
+        # So many replicas confirm what is durable; 0: its disk is all.
+        self.awaited = int(valkey_parameters(url).get("replicas", "0"))
+        # As of the last connection or `look`: whose data it is, which changes whenever
+        # who answers may not be who answered before, and how many replicas it has.
+        self.lineage = ""  # "" before the first connection, and after `close`
+        self.replicas = 0
         # Only a primary will do: from the first one on, or since there was a refusal.
         # A URL of one server that was none from the start is that of a replica.
         self._strict = self._primary.several
@@ -136,21 +138,32 @@ class Server:
         packed: bytes,
         replies: int,
         timeout_s: float | None = None,
+        lineage: str = "",
         *,
         durable: bool = False,
     ) -> list[Any]:
         """`Connection.send` within so many seconds, connecting included.
 
-        `durable`: with `replicas`, what was done is confirmed by as many; where it is
-        not in time, an `UnknownOutcome` stands in the place of the reply.
+        `lineage`: nothing is sent, and it raises a plain `Unavailable`, unless it is
+        that of the connection; "": whichever it is. `durable`: what was done is
+        confirmed by as many replicas as are `awaited`; where it is not in time, an
+        `UnknownOutcome` stands in the place of the reply.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if durable and self.replicas:
-            deadline = now + (timeout_s or DURABLE_S)
-            return await self._confirmed(packed, replies, deadline)
+        if durable and self.awaited:
+            batch = _Durable(
+                packed,
+                replies,
+                now + (timeout_s or DURABLE_S),
+                lineage,
+                loop.create_future(),
+            )
+            return await self._confirmed(batch)
         deadline = now + (timeout_s or self._timeout_s)
         connection = await self._line.get(deadline)
+        if lineage and lineage != connection.lineage:
+            raise _another()
         looks = connection.role == _PRIMARY and now >= self._look_at
         if looks:
             self._look_at = now + LOOK_EVERY_S
@@ -183,11 +196,28 @@ class Server:
         self._failed = False
         self._backoff.reset()
         self._look_at = asyncio.get_running_loop().time() + LOOK_EVERY_S
-        if opened.lineage != self.lineage:
-            # The other line leads to whoever was there before.
-            self.lineage = opened.lineage
-            self._retire()
+        self._knows(opened)
         return opened
+
+    async def look(self) -> None:
+        """Ask anew who answers. Raises `Unavailable`."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        connection = await self._line.get(deadline)
+        await connection.look(deadline)
+        self._knows(connection)
+        if self._strict and connection.role not in (_PRIMARY, ""):
+            self._find_anew()
+
+    def _knows(self, connection: Connection) -> None:
+        self.replicas = connection.replicas
+        if connection.lineage == self.lineage:
+            return
+        self.lineage = connection.lineage
+        if connection.role:  # else each connection is to a stranger
+            # The other line leads to whoever was there before.
+            for line in (self._line, self._durable_line):
+                if line.connection is not connection:
+                    line.retire()
 
     async def _open(self) -> Connection:
         why: Unavailable | None = None
@@ -221,17 +251,13 @@ class Server:
 
     # What replicas have to confirm.
 
-    async def _confirmed(
-        self, packed: bytes, replies: int, deadline: float
-    ) -> list[Any]:
+    async def _confirmed(self, mine: _Durable) -> list[Any]:
         """All that come while a WAIT is under way share the next one."""
-        loop = asyncio.get_running_loop()
-        mine = _Durable(packed, replies, deadline, loop.create_future())
         self._waiting.append(mine)
         if self._confirming is None:
             self._confirming = asyncio.create_task(self._confirm())
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(mine.deadline):
                 return await mine.future
         except TimeoutError:
             if mine.sent:
@@ -256,10 +282,10 @@ class Server:
         deadline = max(each.deadline for each in batch)
         try:
             connection = await self._durable_line.get(deadline)
-            batch = [each for each in batch if not each.future.done()]
+            batch = self._meant_for(connection, batch)
             left_s = max(0.001, deadline - EARLY_S - loop.time())
             wait_ms = math.ceil(left_s * 1000)
-            wait = pack([("WAIT", self.replicas, wait_ms)])
+            wait = pack([("WAIT", self.awaited, wait_ms)])
             for each in batch:
                 each.sent = True
             found = await connection.send(
@@ -277,15 +303,29 @@ class Server:
         if _speaks_for_none(found):
             self._find_anew()
         had = found.pop()
-        if isinstance(had, ReplyError) or had < self.replicas:
+        if isinstance(had, ReplyError) or had < self.awaited:
             found = [each if isinstance(each, ReplyError) else _few() for each in found]
         for each in batch:
             said, found = found[: each.replies], found[each.replies :]
             if not each.future.done():
                 each.future.set_result(said)
 
+    @staticmethod
+    def _meant_for(connection: Connection, batch: list[_Durable]) -> list[_Durable]:
+        """Those of them that still have a caller, and mean whoever answers there."""
+        meant = []
+        for each in batch:
+            if each.future.done():
+                continue
+            if each.lineage and each.lineage != connection.lineage:
+                each.future.set_exception(_another())
+            else:
+                meant.append(each)
+        return meant
+
     def close(self) -> None:
         """Drop the connections; the next command opens others."""
+        self.lineage = ""
         for line in (self._line, self._durable_line):
             line.close()
 
@@ -297,6 +337,10 @@ def _again(error: BaseException) -> BaseException:
     own = type(error)(message=error.message)
     own.__cause__ = error
     return own
+
+
+def _another() -> Unavailable:
+    return Unavailable(message="Another Valkey answers.")
 
 
 def _few() -> UnknownOutcome:

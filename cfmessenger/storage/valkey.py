@@ -97,7 +97,9 @@ class Valkey:
         return self._server
 
     def lineage_of(self, key: str) -> str:
-        """`Server.lineage` of where a key is; "" before there was a connection."""
+        """Who holds a key, as a text that changes whenever something may be lost of
+        what was written before: with a server that was started anew, or another that
+        became the primary. As of the last connection; "" before the first."""
         return self.server_of(key).lineage
 
     async def execute(
