@@ -302,13 +302,16 @@ class Server:
             return
         if _speaks_for_none(found):
             self._find_anew()
-        had = found.pop()
-        if isinstance(had, ReplyError) or had < self.awaited:
+        if not self._enough(found.pop()):
             found = [each if isinstance(each, ReplyError) else _few() for each in found]
         for each in batch:
             said, found = found[: each.replies], found[each.replies :]
             if not each.future.done():
                 each.future.set_result(said)
+
+    def _enough(self, had: Any) -> bool:
+        """Whether a WAIT's answer says that as many have it as are awaited."""
+        return not isinstance(had, ReplyError) and bool(had >= self.awaited)
 
     @staticmethod
     def _meant_for(connection: Connection, batch: list[_Durable]) -> list[_Durable]:
