@@ -7,15 +7,22 @@ what was expected; none repeats the text, which may hold a password.
 import ipaddress
 import re
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cfmessenger.environment import plain
 
 VALKEY_PARAMETERS = frozenset(
-    "username password db ssl_ca_certs ssl_ca_data ssl_cert_reqs ssl_certfile "
-    "ssl_check_hostname ssl_ciphers ssl_keyfile".split()
+    "username password db replicas sentinel_username sentinel_password ssl_ca_certs "
+    "ssl_ca_data ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers "
+    "ssl_keyfile".split()
 )
-"""What may stand behind the `?` of a Valkey URL."""
+"""What may stand behind the `?` of a Valkey URL. `replicas`: so many confirm what is to
+outlive the server; CFM_DURABILITY decides it."""
+
+SENTINEL_SCHEMES = {"valkey-sentinel": "valkey", "valkeys-sentinel": "valkeys"}
+"""Of a URL that names Sentinels and a service, and of the servers that they know."""
+
+TLS_SCHEMES = ("valkeys", "rediss", "valkeys-sentinel")
 
 _OF_LIBRARIES = frozenset(
     "protocol client_name lib_name lib_version socket_timeout socket_connect_timeout "
@@ -99,10 +106,47 @@ def valkey_parameters(url: str) -> dict[str, str]:
     return parameters
 
 
+def with_parameters(url: str, **said: str | None) -> str:
+    """A URL that says these parameters, too, or instead; None: not that one."""
+    base, _, query = url.partition("#")[0].partition("?")
+    before: dict[str, str | None] = dict(parse_qsl(query, keep_blank_values=True))
+    left = {name: value for name, value in (before | said).items() if value is not None}
+    if left == before:
+        return url
+    return f"{base}?{urlencode(left)}" if left else base
+
+
+def each_of(url: str) -> list[str]:
+    """A URL that names several hosts, separated by commas, as one of each."""
+    scheme, colon, rest = url.partition("://")
+    found = re.match(r"[^/?#]*", rest)
+    assert found is not None  # it may be empty
+    who, at, hosts = found[0].rpartition("@")
+    tail = rest[found.end() :]
+    return [f"{scheme}{colon}{who}{at}{host}{tail}" for host in hosts.split(",")]
+
+
+def server_url(url: str, at: str) -> str:
+    """Of the server at host:port, as this URL (of Sentinels, or of others) reaches its
+    servers: user, database, TLS."""
+    parts = urlsplit(each_of(url)[0])
+    who, sign, _ = parts.netloc.rpartition("@")
+    scheme = (SENTINEL_SCHEMES | {"unix": "valkey"}).get(parts.scheme)
+    if scheme is None:
+        return parts._replace(netloc=f"{who}{sign}{at}").geturl()
+    made = f"{scheme}://{who}{sign}{at}" + (f"?{parts.query}" if parts.query else "")
+    return with_parameters(made, sentinel_username=None, sentinel_password=None)
+
+
 def valkey_url(text: str) -> str:
     """Where a Valkey is, with parameters that are honoured."""
-    found = url_of("valkey", "valkeys", "redis", "rediss", "unix")(text)
+    found = url_of(
+        *("valkey", "valkeys", "redis", "rediss", "unix"), *SENTINEL_SCHEMES
+    )(text)
     valkey_parameters(found)
+    if urlsplit(found).scheme in SENTINEL_SCHEMES:
+        if not urlsplit(found).path.strip("/"):
+            raise ValueError("expected the service behind the Sentinels' /")
     return found
 
 
@@ -112,7 +156,9 @@ def store_url(text: str) -> str:
 
 
 _tcp = url_of("valkey", "valkeys", "redis", "rediss")
-cluster_url = url_of("tcp", "valkey", "valkeys", "redis", "rediss", "unix")
+cluster_url = url_of(
+    *("tcp", "valkey", "valkeys", "redis", "rediss", "unix"), *SENTINEL_SCHEMES
+)
 http_url = url_of("http", "https")
 database_url = url_of("postgresql", "postgres", "sqlite")
 

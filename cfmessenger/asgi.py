@@ -63,7 +63,7 @@ def namespace_from(env: Mapping[str, str]) -> NamespaceClient:
 def build(settings: Settings, namespace: Namespace) -> Starlette:
     """An application on this namespace, whichever it is. Raises `SettingsError`."""
     assert settings.valkey_url is not None
-    log = ValkeyLog(settings.valkey_url, settings.log_length)
+    log = ValkeyLog(settings.valkey_url, settings.log_length, shown=True)
     return create_app(
         settings,
         lambda services: Sockets(services, namespace, log),

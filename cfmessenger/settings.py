@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -44,6 +45,7 @@ TURNSTILE_TEST_SECRETS = {
 DEFAULT_HOST = "127.0.0.1"
 
 Fsync = Literal["always", "everysec"]
+Durability = Literal["disk", "replica"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -153,11 +155,22 @@ class Settings(
     valkey_url: Annotated[
         str | None,
         About(
-            "A Valkey (9 or newer) to use.",
+            "A Valkey (9 or newer) to use; `valkeys://` with TLS, several hosts, or "
+            "`valkey-sentinel://host:port,host2:port/service`.",
             "embedded",
             read=addresses.valkey_url,
             hides="password",
         ),
+    ] = None
+    valkey_ca: Annotated[
+        Path | None,
+        About("File of the authority that its certificate must be of.", "the system's"),
+    ] = None
+    valkey_cert: Annotated[
+        Path | None, About("File of our certificate, if it wants one.")
+    ] = None
+    valkey_key: Annotated[
+        Path | None, About("File of its key.", "in the same file")
     ] = None
     valkey_replica_url: Annotated[
         str | None,
@@ -172,6 +185,13 @@ class Settings(
         Fsync,
         About("`always`: on disk before it is shown; `everysec` may lose a second."),
     ] = "always"
+    durability: Annotated[
+        Durability,
+        About(
+            "`disk`: of one server; `replica`: others have it, too, before it is shown."
+        ),
+    ] = "disk"
+    durability_replicas: Annotated[Positive, About("`replica`: so many of them.")] = 1
     database_url: Annotated[
         str | None,
         About(
@@ -361,7 +381,7 @@ class Settings(
         values.setdefault("data_dir", path("./.cfmessenger"))
         settings = made(values, cls)
         settings._check()
-        return settings
+        return settings._reaching()
 
     def to_env(self) -> dict[str, str]:
         """The variables from which `load` makes an equal struct, secrets included."""
@@ -372,9 +392,36 @@ class Settings(
         }
 
     @property
+    def _speaks_tls(self) -> bool:
+        urls = (self.valkey_url, self.valkey_replica_url, self.cluster)
+        return any(urlsplit(u).scheme in addresses.TLS_SCHEMES for u in urls if u)
+
+    @property
     def loopback(self) -> bool:
         """Only this machine can reach the bound address."""
         return addresses.is_loopback(self.host)
+
+    def _reaching(self) -> Self:
+        """With URLs that say all there is to say: wherever one goes, certificates and
+        the level of durability go with it. Said again, it changes nothing."""
+        files = {
+            "ssl_ca_certs": self.valkey_ca,
+            "ssl_certfile": self.valkey_cert,
+            "ssl_keyfile": self.valkey_key,
+        }
+        tls = {name: str(file) for name, file in files.items() if file is not None}
+        urls: dict[str, str] = {}
+        for field in ("valkey_url", "valkey_replica_url", "cluster"):
+            url: str | None = getattr(self, field)
+            if url is not None and urlsplit(url).scheme in addresses.TLS_SCHEMES:
+                urls[field] = addresses.with_parameters(url, **tls)
+        if self.valkey_url is not None:
+            count = str(self.durability_replicas)
+            urls["valkey_url"] = addresses.with_parameters(
+                urls.get("valkey_url", self.valkey_url),
+                replicas=count if self.durability == "replica" else None,
+            )
+        return msgspec.structs.replace(self, **urls)
 
     def _check(self) -> None:
         if self.ray_address and not self.valkey_url:
@@ -384,6 +431,18 @@ class Settings(
             raise SettingsError(
                 "CFM_VALKEY_REPLICA_URL: needs CFM_VALKEY_URL to be set too"
             )
+        if self.durability == "replica" and not self.valkey_url:
+            # The embedded one has no replica.
+            raise SettingsError(
+                "CFM_DURABILITY: `replica` needs CFM_VALKEY_URL to be set too"
+            )
+        if self.valkey_key and not self.valkey_cert:
+            raise SettingsError("CFM_VALKEY_KEY: needs CFM_VALKEY_CERT to be set too")
+        for field in ("valkey_ca", "valkey_cert"):
+            if getattr(self, field) and not self._speaks_tls:
+                raise SettingsError(
+                    f"{variable(field)}: needs a valkeys:// URL in CFM_VALKEY_URL"
+                )
         if self.ai_base_url and not self.ai_model:
             raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")
         if self.loopback:

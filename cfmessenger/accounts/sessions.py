@@ -118,6 +118,7 @@ class Sessions:
             # Those beyond the limit and the next. Within the transaction, so that two
             # logins at once do not both end the same one.
             ("ZRANGE", index, 0, -(self._most or 2**53)),
+            durable=True,
         )
         # Not ourselves, where all of them end at the same moment.
         others = [m for each in oldest if (m := each.decode()) != _member(session)]
@@ -186,7 +187,7 @@ class Sessions:
             ("ZADD", index, new.expires_at, _member(new)),
             ("PEXPIREAT", index, now + LONGEST_MS),
         )
-        (done,) = await self._kv.execute([Multi(index, commands)])
+        (done,) = await self._kv.execute([Multi(index, commands)], durable=True)
         moved, *rest = checked(done)
         for reply in rest:
             checked(reply)
@@ -213,6 +214,7 @@ class Sessions:
                 ("ZREM", index, *doomed),
                 *(("PUBLISH", REVOKED_CHANNEL, login) for login in logins),
                 ("ZRANGE", index, 0, -1),
+                durable=True,
             )
             # A refresh may have moved one since it was read: its new token goes too.
             found = {member.decode() for member in members}

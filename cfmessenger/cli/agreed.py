@@ -13,6 +13,7 @@ from cfmessenger.settings import Settings
 
 FIELDS = (
     *("placement", "log_length", "hibernate_after", "location_strict"),
+    *("durability", "durability_replicas"),
     *("hot_share", "hot_hold", "calm_after"),
     *("chat_rate", "nudge_rate", "login_rate", "write_rate", "new_room_rate"),
     *("order_quota", "order_quota_bytes", "session_ttl", "max_sessions_per_user"),

@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from cfmessenger.addresses import server_url, with_parameters
 from cfmessenger.cli import world
 from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.promise import FSYNC, Replica, replicas_of
 from cfmessenger.cli.running import namespace_key, valkey_of
 from cfmessenger.cli.world import Absent
 from cfmessenger.environment import SettingsError
@@ -133,11 +135,15 @@ async def _valkey(kv: Valkey, url: str) -> list[Finding]:
     replication, memory = await kv.info("replication"), await kv.info("memory")
     if replication.get("role") != "master":
         found.append(Finding("bad", what, "is a replica: name its primary"))
-    replicas = int(replication.get("connected_slaves", 0))
-    said = f"{replicas} replicas" if replicas else "no replica: its disk is all"
+    replicas = replicas_of(replication)
+    said = f"{len(replicas)} replicas" if replicas else "no replica: its disk is all"
     found.append(Finding("ok" if replicas else "note", what, said))
     if (await kv.info("persistence")).get("aof_enabled") != "1":
         found.append(Finding("bad", what, "keeps nothing on disk: appendonly yes"))
+    if replication.get("role") == "master":
+        kept = await world.promised(kv)
+        found.append(Finding("ok" if kept.kept else "bad", "promise", kept.says))
+        found += [await _replica(each, url) for each in replicas]
     if wrong := evicts(memory):
         found.append(Finding("bad", what, wrong))
     if not int(memory.get("maxmemory", 0)):
@@ -146,6 +152,28 @@ async def _valkey(kv: Valkey, url: str) -> list[Finding]:
         full = f"{share:.0%} of its memory is used: at {FULL:.0%} no message is taken"
         found.append(Finding("bad", what, full))
     return found
+
+
+async def _replica(told: Replica, url: str) -> Finding:
+    """Whether it would keep what it has, once it is the primary."""
+    host = f"[{told.host}]" if ":" in told.host else told.host
+    what = f"replica {host}:{told.port}"
+    if not told.online:
+        return Finding("bad", what, "is not in step with its primary")
+    kv = Valkey(with_parameters(server_url(url, f"{host}:{told.port}"), replicas=None))
+    try:
+        persistence = await kv.info("persistence")
+        fsync = (await world.configured(kv)).get(FSYNC, "always")
+    except Unavailable as problem:
+        return Finding("note", what, f"not reached from here: {problem.message}")
+    finally:
+        kv.close()
+    lag = f"heard {told.lag_s} s ago"
+    if persistence.get("aof_enabled") != "1":
+        return Finding("bad", what, f"{lag}, keeps nothing on disk: appendonly yes")
+    if fsync != "always":
+        return Finding("note", what, f"{lag}, {FSYNC} {fsync}: `always` loses nothing")
+    return Finding("ok", what, lag)
 
 
 async def _clock(kv: Valkey) -> list[Finding]:

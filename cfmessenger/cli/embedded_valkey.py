@@ -43,7 +43,7 @@ _NO_REASON = ("Memory overcommit", "bye bye", "User requested shutdown")
 
 COMMANDS = (
     # connections; MULTI is for logs too
-    *("auth", "select", "ping", "info", "time", "multi", "exec"),
+    *("auth", "select", "ping", "info", "role", "time", "multi", "exec", "wait"),
     # logs and mirrors
     *("xadd", "xdel", "xrange", "xrevrange", "xinfo|stream"),
     # tickets, marks, hints, and whole keys

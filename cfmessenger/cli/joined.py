@@ -15,6 +15,7 @@ import socket
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cfmessenger.addresses import each_of
 from cfmessenger.cli.local_ray import Place
 from cfmessenger.cli.relay import Relay
 from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
@@ -74,7 +75,8 @@ class Joined:
                 told = True
             await asyncio.sleep(LOOK_EVERY_S)
         store = self._settings.ray_store_url or self._settings.valkey_url or ""
-        kept = store if urlsplit(store).scheme not in ("", "unix") else None
+        one = urlsplit(store).scheme in ("valkey", "valkeys", "redis", "rediss")
+        kept = store if one and len(each_of(store)) == 1 else None
         if kept is None:
             log.warning("what Ray knows ends with this head: %s", _NO_STORE)
         self.place = Place(self._address, self._secret, port=port, store=kept)
@@ -171,7 +173,7 @@ async def join(
 
 def reaching(url: str) -> str:
     """This machine's address on the way to that server. Raises `Refused`."""
-    parts = urlsplit(url)
+    parts = urlsplit(each_of(url)[0])
     if parts.scheme == "unix" or not parts.hostname:
         return "127.0.0.1"
     try:
@@ -192,7 +194,10 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-_NO_STORE = "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket"
+_NO_STORE = (
+    "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket, several hosts or "
+    "behind Sentinels"
+)
 _SHARED = (
     "a cluster needs PostgreSQL; with SQLite each machine would have users and orders "
     "of its own"

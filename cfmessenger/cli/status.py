@@ -13,9 +13,13 @@ from collections import Counter
 import click
 import msgspec
 
+from cfmessenger.cli import world
+from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import with_settings
+from cfmessenger.cli.promise import Promise, promise, replicas_of
 from cfmessenger.cli.running import namespace_of, valkey_of
 from cfmessenger.cli.tables import age, show
+from cfmessenger.environment import variable
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import is_room
 from cfmessenger.link.namespace import Described
@@ -88,9 +92,14 @@ async def _now(settings: Settings) -> Now:
         awake, placement = await _rooms(settings, problems)
         gateways = await _gateways(kv, at)
         storage = await _storage(kv)
+        level = await members.agree(agreed(settings), keep=False)
+        kept = await _promised(kv, level)
     finally:
         kv.close()
+    storage["promise"] = kept.says
     problems += _problems(nodes, head, gateways, storage)
+    if not kept.kept:
+        problems.append(kept.says)
     by_node = Counter(each.node for each in awake if is_room(each.name))
     actors = Counter(node for node, _ in {(e.node, e.actor) for e in awake})
     rows = [
@@ -146,12 +155,26 @@ async def _gateways(kv: Valkey, now: int) -> dict[str, str]:
     return found
 
 
+async def _promised(kv: Valkey, level: dict[str, str]) -> Promise:
+    """At the level that the cluster has, whoever asks."""
+    wanted = 0
+    if level.get(variable("durability")) == "replica":
+        wanted = int(level[variable("durability_replicas")])
+    return promise(
+        await kv.info("replication"),
+        await kv.info("persistence"),
+        await world.configured(kv),
+        wanted,
+    )
+
+
 async def _storage(kv: Valkey) -> dict[str, str]:
     replication, memory = await kv.info("replication"), await kv.info("memory")
-    persistence = await kv.info("persistence")
+    persistence, replicas = await kv.info("persistence"), replicas_of(replication)
     return {
         "role": replication.get("role", "?"),
         "replicas": replication.get("connected_slaves", "?"),
+        **({"lag": f"{max(e.lag_s for e in replicas)} s"} if replicas else {}),
         "memory": memory.get("used_memory_human", "?"),
         "limit": memory.get("maxmemory_human", "?"),
         "used": f"{share_of(memory):.0%}",
@@ -184,8 +207,9 @@ def _show(now: Now) -> None:
     click.echo(f"owner      {now.owner or 'nobody'}")
     click.echo(f"head       {now.head or 'none'}")
     click.echo(f"placement  {now.placement}")
-    storage = ", ".join(f"{name} {value}" for name, value in now.storage.items())
-    click.echo(f"storage    {storage}")
+    told = {n: v for n, v in now.storage.items() if n != "promise"}
+    click.echo(f"storage    {', '.join(f'{n} {v}' for n, v in told.items())}")
+    click.echo(f"promise    {now.storage.get('promise', 'unknown')}")
     click.echo(f"rooms      {now.rooms} awake\n")
     columns = ("node", "host", "address", "state", "for", "cores", "actors", "rooms")
     rows = [

@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from libvalkey import ProtocolError
 
 from cfmessenger.accounts.users import Directory
+from cfmessenger.addresses import each_of
+from cfmessenger.cli.promise import FSYNC, MIN_REPLICAS, Promise, promise
 from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
+from cfmessenger.environment import variable
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import Settings
+from cfmessenger.storage import keys
 from cfmessenger.storage.reserve import evicts
-from cfmessenger.storage.valkey import ReplyError, TooOld, Valkey
+from cfmessenger.storage.valkey import (
+    Refused,
+    ReplyError,
+    TooOld,
+    UnknownOutcome,
+    Valkey,
+    checked,
+    pairs,
+)
+
+log = logging.getLogger("cfmessenger.up")
 
 PATIENCE_S = 5.0
 """How long somebody else's server may take to begin listening, when all start at
@@ -43,6 +59,8 @@ async def check(settings: Settings, whole: bool = True) -> None:
     Directory.load(settings.users)
     if whole and settings.ray_address is None:
         _loopback()
+    for field in ("valkey_ca", "valkey_cert", "valkey_key"):
+        _readable(variable(field), getattr(settings, field))
     if settings.valkey_url is not None:
         await _valkey("CFM_VALKEY_URL", settings.valkey_url, writes=True)
     if settings.valkey_replica_url is not None:
@@ -59,7 +77,20 @@ def place(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme in ("unix", "sqlite"):
         return f"{parts.scheme}://{parts.path}"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    hosts = []
+    for each in map(urlsplit, each_of(url)):
+        host = each.hostname or ""
+        port = f":{each.port}" if each.port else ""
+        hosts.append(f"[{host}]{port}" if ":" in host else f"{host}{port}")
+    return f"{parts.scheme}://{','.join(hosts)}"
+
+
+def _readable(name: str, file: Path | None) -> None:
+    try:
+        if file is not None:
+            file.open("rb").close()
+    except OSError as error:
+        raise Absent(f"{name}: {told(error)}") from None
 
 
 def _loopback() -> None:
@@ -84,6 +115,8 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
                 await client.require_version()
                 role = (await client.info("replication")).get("role")
                 evicting = evicts(await client.info("memory"))
+                if writes and role in ("master", None):
+                    await _confirmed(client, where)
                 break
             except TooOld as error:
                 raise Absent(f"{where}: {error}") from None
@@ -98,6 +131,52 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         raise Absent(f"{where} is a replica: name its primary")
     if writes and evicting:
         raise Absent(f"{where} {evicting}")
+
+
+async def _confirmed(client: Valkey, where: str) -> None:
+    """Replicas confirm what is written, if they are to; says what that promises."""
+    wanted = client.server_of("").awaited
+    if not wanted:
+        return
+    probe = ("SET", keys.barrier("start"), "", "PX", 1)
+    try:
+        (reply,) = await client.execute([probe], CONNECT_S, durable=True)
+        checked(reply)
+    except (Refused, UnknownOutcome) as error:
+        if isinstance(error, Refused) and "NOREPLICAS" not in str(error.__cause__):
+            raise
+        found = await promised(client)
+        few = f"fewer than {wanted} replicas confirm within {CONNECT_S:g} s"
+        why = few if found.kept else found.says
+        raise Absent(
+            f"{where}: CFM_DURABILITY is `replica`, and {why} (start them, or set it "
+            "to `disk`)"
+        ) from None
+    found = await promised(client)
+    log.log(logging.INFO if found.kept else logging.WARNING, "%s", found.says)
+
+
+async def promised(client: Valkey) -> Promise:
+    """What an acknowledgement promises there. Raises `Unavailable`."""
+    return promise(
+        await client.info("replication"),
+        await client.info("persistence"),
+        await configured(client),
+        client.server_of("").awaited,
+    )
+
+
+async def configured(client: Valkey) -> dict[str, str]:
+    """What of a server's configuration decides that; empty where we may not ask, as
+    the product's own user."""
+    replies = await client.execute(
+        [("CONFIG", "GET", name) for name in (FSYNC, MIN_REPLICAS)]
+    )
+    found: dict[str, str] = {}
+    for reply in replies:
+        if not isinstance(reply, ReplyError):
+            found |= {n.decode(): v.decode() for n, v in pairs(reply).items()}
+    return found
 
 
 _NOT_LET_IN = ("NOAUTH", "NOPERM", "WRONGPASS")

@@ -4,13 +4,14 @@
 want written, and the call that makes other gateways re-attach to an object that woke:
 best effort, and no promise of wire.md rests on them.
 
-Read marks are here alone, so those that storage did not take are kept and go with what
-is written next. They only go forwards (`ZADD GT`), so they need no fence.
+Read marks are here alone, so they are durable, and those that storage did not take are
+kept and go with the next. They only go forwards (`ZADD GT`), so they need no fence.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,13 @@ from cfmessenger.chat.effects import Record
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import process_of, room_id_of
 from cfmessenger.storage import keys
-from cfmessenger.storage.valkey import Command, Multi, ReplyError, Valkey
+from cfmessenger.storage.valkey import (
+    Command,
+    Multi,
+    ReplyError,
+    UnknownOutcome,
+    Valkey,
+)
 
 HEARTBEAT_TTL_S = 90
 """A status outlives the last socket by so much (wire.md §1)."""
@@ -30,7 +37,8 @@ ROOMS_KEPT = 1000
 
 
 class DerivedKeys:
-    """Collects small writes and sends them in one pipeline after another."""
+    """Collects small writes and sends them in one pipeline after another; read marks in
+    pipelines of their own, for which replicas may let it wait."""
 
     def __init__(
         self, kv: Valkey, reached: Callable[[str], None] = lambda point: None
@@ -41,7 +49,9 @@ class DerivedKeys:
         self._waiting: list[Command | Multi] = []  # until they are sent
         # key → user → seq; until saved: what storage did not take comes back.
         self._reads: dict[str, dict[str, int]] = {}
-        self._task: asyncio.Task[None] | None = None  # while anything is being sent
+        # While any of either are being sent.
+        self._writing: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
 
     def record(self, told: Record, gateway: str | None) -> None:
         """Write `presence:<user>`; `gateway` is where it is to be found (routingHint).
@@ -119,17 +129,28 @@ class DerivedKeys:
         return {name.decode() for name in names}
 
     def _start(self) -> None:
-        if self._task is None and (self._waiting or self._reads):
-            self._task = asyncio.create_task(self._run())
+        if self._writing is None and self._waiting:
+            self._writing = asyncio.create_task(self._write())
+        if self._saving is None and self._reads:
+            self._saving = asyncio.create_task(self._save())
 
-    async def _run(self) -> None:
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                self._reached("before_derived")
+                with contextlib.suppress(Unavailable):
+                    await self._kv.execute(batch)
+        finally:
+            self._writing = None
+
+    async def _save(self) -> None:
         try:
             more = True
             while more:
-                batch, self._waiting = self._waiting, []
                 reads, self._reads = self._reads, {}
-                unsaved = await self._send(batch, reads)
-                more = bool(self._waiting or self._reads)
+                unsaved = await self._unsaved(reads)
+                more = bool(self._reads)
                 for key, marks in unsaved.items():
                     newer = self._reads.get(key, {})
                     self._reads[key] = marks | {
@@ -137,12 +158,12 @@ class DerivedKeys:
                         for user, seq in newer.items()
                     }
         finally:
-            self._task = None
+            self._saving = None
 
-    async def _send(
-        self, batch: list[Command | Multi], reads: dict[str, dict[str, int]]
+    async def _unsaved(
+        self, reads: dict[str, dict[str, int]]
     ) -> dict[str, dict[str, int]]:
-        """The read marks that were not saved."""
+        """The read marks of these that storage did not take."""
         moved = [
             (
                 "ZADD",
@@ -154,18 +175,17 @@ class DerivedKeys:
         ]
         try:
             self._reached("before_derived")
-            replies = await self._kv.execute([*batch, *moved])
+            replies = await self._kv.execute(moved, durable=True)
         except Unavailable:
             return reads
-        saved = replies[len(batch) :]
         return {
             key: marks
-            for (key, marks), reply in zip(reads.items(), saved, strict=True)
-            if isinstance(reply, ReplyError)
+            for (key, marks), reply in zip(reads.items(), replies, strict=True)
+            if isinstance(reply, ReplyError | UnknownOutcome)
         }
 
     async def flush(self) -> None:
         """Wait until what is collected was sent, or given up as storage is away."""
         self._start()
-        if self._task is not None:
-            await self._task
+        tasks = [each for each in (self._writing, self._saving) if each is not None]
+        await asyncio.gather(*tasks)

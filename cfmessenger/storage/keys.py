@@ -60,6 +60,11 @@ def reads(name: str) -> str:
     return f"cfm:{{{name}}}:reads"
 
 
+def barrier(name: str) -> str:
+    """Written and gone: replicas that have it have all of the object's keys so far."""
+    return f"cfm:{{{name}}}:barrier"
+
+
 def hint(name: str) -> str:
     """The location hint of the object's first activation."""
     return f"cfm:{{{name}}}:hint"

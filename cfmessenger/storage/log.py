@@ -24,6 +24,7 @@ from cfmessenger.storage.valkey import (
     Multi,
     Refused,
     ReplyError,
+    UnknownOutcome,
     Valkey,
     checked,
     pairs,
@@ -133,6 +134,8 @@ def _problem(reply: Any) -> Exception | None:
     for each in reply if isinstance(reply, list) else [reply]:
         if isinstance(each, ReplyError):
             return Fenced() if is_stale(each) else Refused(each)
+        if isinstance(each, UnknownOutcome):
+            return each
     return None
 
 
@@ -140,20 +143,32 @@ class ValkeyLog(Valkey):
     """`Log` on a Valkey server, and a client of it for the adapters beside this.
 
     The `clock` hears from the server what time it is, in `activate` and `tops`.
+    `shown`: people see what is read here, so it has to be as durable as what they are
+    shown live.
     """
 
-    def __init__(self, url: str, log_length: int, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        log_length: int,
+        clock: Clock | None = None,
+        *,
+        shown: bool = False,
+    ) -> None:
         super().__init__(url)
         self._clock = clock
         self._length = str(log_length).encode()
+        self._shown = shown
 
-    async def _timed(self, commands: Sequence[Command | Multi]) -> list[Any]:
+    async def _timed(
+        self, commands: Sequence[Command | Multi], *, durable: bool = False
+    ) -> list[Any]:
         """`execute`, and in the same round trip the clock hears the time."""
         clock = self._clock
         if clock is None:
-            return await self.execute(commands)
+            return await self.execute(commands, durable=durable)
         asked_at = clock.steady()
-        *replies, time = await self.execute([*commands, ("TIME",)])
+        *replies, time = await self.execute([*commands, ("TIME",)], durable=durable)
         seconds, micros = map(int, checked(time))
         clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
         return replies
@@ -177,7 +192,10 @@ class ValkeyLog(Valkey):
                 Multi(log, marked),
                 ("XREVRANGE", log, "+", "-", "COUNT", "1"),
                 ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
-            ]
+            ],
+            # All that is read from now on came before the marker. If a failover could
+            # take the marker back, it could take back what is about to be shown.
+            durable=True,
         )
         if problem := _problem(taken):
             raise problem
@@ -214,7 +232,9 @@ class ValkeyLog(Valkey):
         sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]
         # One pipeline for each server, once there are several.
         server = self.server_of(keys.log(commits[0].name))
-        replies = await server.send(b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S)
+        replies = await server.send(
+            b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S, durable=True
+        )
         outcomes: list[Exception | None] = []
         last = -1
         for size in sizes:
@@ -237,7 +257,7 @@ class ValkeyLog(Valkey):
                 await self.execute([("EXPIRE", key, EMPTY_FOR_S)])
         else:
             commands = [("XADD", key, *entry), ("PERSIST", key)]
-            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S)
+            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S, durable=final)
         if problem := _problem(reply):
             raise problem
 
@@ -258,13 +278,23 @@ class ValkeyLog(Valkey):
             if before <= 1:
                 return []
             top = f"{await self._epoch_of(name, before - 1)}-{before - 1}"
-        found = await self.ask("XREVRANGE", keys.log(name), top, "-", "COUNT", count)
+        key = keys.log(name)
+        found = await self._read(name, ("XREVRANGE", key, top, "-", "COUNT", count))
         return _entries(found)[::-1]
 
     async def after(self, name: str, seq: int, count: int) -> list[Entry]:
         start = f"{await self._epoch_of(name, seq + 1)}-{seq + 1}"
-        found = await self.ask("XRANGE", keys.log(name), start, "+", "COUNT", count)
+        key = keys.log(name)
+        found = await self._read(name, ("XRANGE", key, start, "+", "COUNT", count))
         return _entries(found)
+
+    async def _read(self, name: str, command: Command) -> Any:
+        commands = [command]
+        if self._shown and self.server_of(keys.log(name)).awaited:
+            # Replicas confirm up to what a connection has written itself.
+            commands.append(("SET", keys.barrier(name), "", "PX", 1))
+        (found, *_) = await self.execute(commands, durable=self._shown)
+        return checked(found)
 
     async def _epoch_of(self, name: str, seq: int) -> int:
         """The epoch that wrote `seq`, or would: the lowest one that reached it.

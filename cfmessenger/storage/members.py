@@ -112,7 +112,8 @@ class Members:
         """What every machine of the cluster knows and nobody else: whoever may read
         this Valkey may do anything here anyway. Made by the first who asks."""
         made = secrets.token_hex(32)
-        found = await self._kv.ask("SET", keys.CLUSTER_SECRET, made, "NX", "GET")
+        command = ("SET", keys.CLUSTER_SECRET, made, "NX", "GET")
+        found = await self._kv.ask(*command, durable=True)
         return made if found is None else str(found, "ascii")
 
     async def say(self, node: Node) -> None:

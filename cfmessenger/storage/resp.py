@@ -3,13 +3,14 @@
 Without a thread, and as little as there can be between a caller and the socket: a batch
 is one write and one future, whatever its number of commands, and libvalkey packs and
 parses. It must not retry or reconnect: a batch that broke in the middle has an unknown
-outcome, and only who sent it knows what that means (design.md §3.5). `valkey.py` stands
-on this, and nothing else does.
+outcome, and only who sent it knows what that means (design.md §3.5). `server.py` stands
+on this.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import ssl
 from collections import deque
@@ -31,10 +32,13 @@ __all__ = [
     "UnknownOutcome",
     "checked",
     "endpoint_of",
+    "fields_of",
     "pack",
 ]
 
 Command = tuple[Any, ...]
+_WHO = ("INFO", "server", "replication")
+_strangers = itertools.count(1)  # each is somebody else
 HEARD_MOST = 10_000
 """What was published and is not taken yet; who has more looks for himself."""
 SCHEMES = ("unix", "valkey", "valkeys", "redis", "rediss")
@@ -53,13 +57,16 @@ class Refused(Unavailable):
 
 
 class UnknownOutcome(Unavailable):
-    """It was sent and no reply came: it may be done, now or later, or not at all."""
+    """It was sent and no reply came: it may be done, now or later, or not at all. Or it
+    is done, and so few replicas have it that a failover may take it back."""
 
 
 def checked(reply: T) -> T:
-    """The reply; raises `Refused` if it is an error."""
+    """The reply; raises `Refused` if it is an error, and what stands in its place."""
     if isinstance(reply, ReplyError):
         raise Refused(reply)
+    if isinstance(reply, UnknownOutcome):
+        raise reply
     return reply
 
 
@@ -98,12 +105,41 @@ def endpoint_of(url: str) -> Endpoint:
 
 
 def tls_context(url: str) -> ssl.SSLContext:
-    """Certificate and host name are checked unless the URL says otherwise."""
-    from valkey.asyncio.connection import SSLConnection, parse_url
+    """Certificate and host name are checked unless the URL says otherwise, against the
+    system's authorities or the one that it names, and none else.
 
-    said = {n: v for n, v in parse_url(url).items() if n.startswith("ssl_")}
-    options: dict[str, Any] = {"ssl_check_hostname": True} | said
-    return SSLConnection(**options).ssl_context.get()
+    Files are read now, so whoever connects later uses what they hold then. Raises
+    OSError for a file that cannot be used, ValueError for a parameter.
+    """
+    said = valkey_parameters(url)
+    context = ssl.create_default_context(
+        cafile=said.get("ssl_ca_certs"), cadata=said.get("ssl_ca_data")
+    )
+    if certificate := said.get("ssl_certfile"):
+        context.load_cert_chain(certificate, said.get("ssl_keyfile"))
+    if ciphers := said.get("ssl_ciphers"):
+        context.set_ciphers(ciphers)
+    checks = said.get("ssl_cert_reqs", "required")
+    if checks not in _CHECKS:
+        raise ValueError(f"ssl_cert_reqs: expected {', '.join(_CHECKS)}")
+    names = said.get("ssl_check_hostname", "1").lower() not in _NO
+    context.check_hostname = names and checks != "none"
+    context.verify_mode = _CHECKS[checks]
+    return context
+
+
+_CHECKS = {
+    "required": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+}
+_NO = ("0", "f", "false", "n", "no")
+
+
+def fields_of(info: bytes) -> dict[str, str]:
+    """What INFO says."""
+    lines = info.decode().splitlines()
+    return dict(line.partition(":")[::2] for line in lines if ":" in line)
 
 
 def pack(commands: Iterable[Command]) -> bytes:
@@ -136,10 +172,16 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf  # loop time; inf: no timer
         self.lost = False  # True from the loss, `close` or a missed deadline on
+        # As the server said at the sign-in, and when it was asked again. Its role
+        # (`master`, `slave`), "" if it does not tell; whose data it holds, as a text
+        # that is another one after each promotion and each start.
+        self.role = self.lineage = ""
+        self.replicas = 0  # that were connected to it
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float) -> Connection:
-        """Connect and sign in. Raises `Unavailable`."""
+    async def open(cls, url: str, timeout_s: float, address: str = "") -> Connection:
+        """Connect and sign in; at this address of the URL's host, if one is given.
+        Raises `Unavailable`."""
         endpoint = endpoint_of(url)
         loop = asyncio.get_running_loop()
         connection = cls()
@@ -150,9 +192,10 @@ class Connection(asyncio.Protocol):
                 else:
                     await loop.create_connection(
                         lambda: connection,
-                        endpoint.host,
+                        address or endpoint.host,
                         endpoint.port,
                         ssl=tls_context(url) if endpoint.tls else None,
+                        server_hostname=endpoint.host if endpoint.tls else None,
                     )
                 await connection._sign_in(endpoint, loop.time() + timeout_s)
         except BaseException as error:
@@ -169,9 +212,26 @@ class Connection(asyncio.Protocol):
             commands.append(("AUTH", endpoint.username or "default", endpoint.password))
         if endpoint.database:
             commands.append(("SELECT", str(endpoint.database)))
-        commands.append(("PING",))
-        for reply in await self.send(pack(commands), len(commands), deadline):
+        commands += [("PING",), _WHO]
+        *replies, info = await self.send(pack(commands), len(commands), deadline)
+        for reply in replies:
             checked(reply)
+        self._know(info)
+
+    async def look(self, deadline: float) -> None:
+        """Ask anew who is there, since that may change with its connections kept.
+        Raises `Unavailable`."""
+        (info,) = await self.send(pack([_WHO]), 1, deadline)
+        self._know(info)
+
+    def _know(self, info: Any) -> None:
+        if isinstance(info, ReplyError):  # not everybody's user may ask
+            self.lineage = f"stranger {next(_strangers)}"
+            return
+        told = fields_of(info)
+        self.role = told.get("role", "")
+        self.lineage = f"{told.get('run_id', '')} {told.get('master_replid', '')}"
+        self.replicas = int(told.get("connected_slaves", "0"))
 
     def send(
         self, packed: bytes, replies: int, deadline: float
@@ -210,6 +270,12 @@ class Connection(asyncio.Protocol):
     def _write(self, commands: Iterable[Command]) -> None:
         if self._transport is not None:
             self._transport.write(pack(commands))
+
+    def retire(self) -> None:
+        """Send nothing new here, and close once what is in flight has its replies."""
+        self.lost = True
+        if not self._waiting:
+            self.close()
 
     def close(self) -> None:
         """Drop the connection at once; what is in flight has an unknown outcome."""
@@ -263,6 +329,8 @@ class Connection(asyncio.Protocol):
             if not future.done():
                 future.set_result(replies)
             replies = self._replies = []
+        if self.lost and not waiting:
+            self.close()
 
     def _publish(self, heard: asyncio.Queue[Any]) -> None:
         while (told := self._reader.gets()) is not False:

@@ -7,10 +7,8 @@ Nothing is sent twice (design.md §3.4). What fails is an `Unavailable`: a plain
 not sent, `Refused` was answered with an error, and of an `UnknownOutcome` nobody knows
 whether it was done; only who sent it knows what that means.
 
-valkey-py has two uses. libvalkey, an extra of it, packs and parses. Itself it makes TLS
-contexts from a URL's `ssl_*` parameters, and is loaded for that alone: it would cost
-each actor process 5 MiB. Its client is for tests that look at a server as its
-administrator.
+Of valkey-py libvalkey, an extra of it, packs and parses. Its client is for tests that
+look at a server as its administrator: it would cost each actor process 5 MiB.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from cfmessenger.storage.resp import (
     ReplyError,
     UnknownOutcome,
     checked,
+    fields_of,
     pack,
 )
 from cfmessenger.storage.server import TIMEOUT_S, Server
@@ -97,12 +96,24 @@ class Valkey:
         what is in the braces of the key, and `execute` would ask it for each item."""
         return self._server
 
+    def lineage_of(self, key: str) -> str:
+        """Who holds a key, as a text that changes whenever something may be lost of
+        what was written before: with a server that was started anew, or another that
+        became the primary. As of the last connection; "" before the first."""
+        return self.server_of(key).lineage
+
     async def execute(
-        self, items: Sequence[Command | Multi], timeout_s: float | None = None
+        self,
+        items: Sequence[Command | Multi],
+        timeout_s: float | None = None,
+        *,
+        durable: bool = False,
     ) -> list[Any]:
         """Commands and their replies, in order and in one round trip; not atomic.
 
-        An error reply is a `ReplyError` in the list.
+        An error reply is a `ReplyError` in the list. `durable`: it has to outlive the
+        server, at the level that the URL says; what so few have that it may not is an
+        `UnknownOutcome` in the list.
         """
         if not items:
             return []
@@ -116,21 +127,23 @@ class Valkey:
                 packed.append(pack([item]))
                 replies += 1
         server = self.server_of(key_of(items[0]))
-        found = await server.send(b"".join(packed), replies, timeout_s)
+        found = await server.send(b"".join(packed), replies, timeout_s, durable=durable)
         return found if replies == len(items) else _folded(items, iter(found))
 
-    async def ask(self, *command: Any) -> Any:
+    async def ask(self, *command: Any, durable: bool = False) -> Any:
         """One command and its reply."""
-        (reply,) = await self.execute([command])
+        (reply,) = await self.execute([command], durable=durable)
         return checked(reply)
 
     async def ask_all(self, *commands: Command) -> list[Any]:
         """Their replies, in order and in one round trip; not atomic."""
         return [checked(reply) for reply in await self.execute(commands)]
 
-    async def multi(self, key: str, *commands: Command) -> list[Any]:
+    async def multi(
+        self, key: str, *commands: Command, durable: bool = False
+    ) -> list[Any]:
         """The replies of a `Multi`."""
-        (replies,) = await self.execute([Multi(key, commands)])
+        (replies,) = await self.execute([Multi(key, commands)], durable=durable)
         return [checked(reply) for reply in checked(replies)]
 
     async def names(self, pattern: str, count: int) -> AsyncGenerator[list[str], None]:
@@ -149,8 +162,7 @@ class Valkey:
 
     async def info(self, section: str) -> dict[str, str]:
         """What the server says of itself."""
-        lines = (await self.ask("INFO", section)).decode().splitlines()
-        return dict(line.partition(":")[::2] for line in lines if ":" in line)
+        return fields_of(await self.ask("INFO", section))
 
     async def require_version(self) -> str:
         """The server's version; raises `TooOld` below 9."""

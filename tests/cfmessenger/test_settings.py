@@ -16,7 +16,12 @@ EVERYTHING = {
     "CFM_DATA_DIR": "/var/lib/cfm",
     "CFM_VALKEY_URL": "rediss://cfm:hush1@valkey.example:6379/0",
     "CFM_VALKEY_REPLICA_URL": "rediss://cfm:hush2@replica.example:6379/0",
+    "CFM_VALKEY_CA": "/etc/cfm/ca.pem",
+    "CFM_VALKEY_CERT": "/etc/cfm/cert.pem",
+    "CFM_VALKEY_KEY": "/etc/cfm/key.pem",
     "CFM_FSYNC": "everysec",
+    "CFM_DURABILITY": "replica",
+    "CFM_DURABILITY_REPLICAS": "2",
     "CFM_DATABASE_URL": "postgresql://cfm:hush3@db.example/cfm",
     "CFM_RAY_ADDRESS": "head.example:6379",
     "CFM_RAY_PORT": "6381",
@@ -122,6 +127,23 @@ def test_everything_can_be_set_and_handed_to_a_child_process() -> None:
     assert set(settings.to_env()) == set(EVERYTHING)
 
 
+def test_urls_say_all_that_is_to_be_known_wherever_they_go() -> None:
+    settings = Settings.load(EVERYTHING)
+    tls = (
+        "ssl_ca_certs=%2Fetc%2Fcfm%2Fca.pem&ssl_certfile=%2Fetc%2Fcfm%2Fcert.pem"
+        "&ssl_keyfile=%2Fetc%2Fcfm%2Fkey.pem"
+    )
+    assert settings.valkey_url == f"{EVERYTHING['CFM_VALKEY_URL']}?{tls}&replicas=2"
+    assert (
+        settings.valkey_replica_url == f"{EVERYTHING['CFM_VALKEY_REPLICA_URL']}?{tls}"
+    )
+    plain = "valkey://cfm:p%3F@h/1?db=2"
+    assert Settings.load({"CFM_VALKEY_URL": plain}).valkey_url == plain
+    # What the settings say counts, not what is left of a former level.
+    former = Settings.load({"CFM_VALKEY_URL": f"{plain}&replicas=3"})
+    assert former.valkey_url == plain
+
+
 def test_a_child_of_a_default_start_loads_the_equal_settings() -> None:
     settings = Settings.load({})
     assert Settings.load(settings.to_env()) == settings
@@ -151,6 +173,17 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("PORT", "65536", "expected `int` <= 65535"),
         ("GATEWAYS", "0", "expected `int` >= 1"),
         ("FSYNC", "no", "expected always or everysec"),
+        ("DURABILITY", "none", "expected disk or replica"),
+        ("DURABILITY", "replica", "`replica` needs CFM_VALKEY_URL to be set too"),
+        ("DURABILITY_REPLICAS", "0", "expected `int` >= 1"),
+        ("VALKEY_CA", "/ca.pem", "needs a valkeys:// URL in CFM_VALKEY_URL"),
+        ("VALKEY_CERT", "/cert.pem", "needs a valkeys:// URL in CFM_VALKEY_URL"),
+        ("VALKEY_KEY", "/key.pem", "needs CFM_VALKEY_CERT to be set too"),
+        (
+            "VALKEY_URL",
+            "valkey-sentinel://h:26379",
+            "expected the service behind the Sentinels' /",
+        ),
         ("PLACEMENT", "spread", "expected auto or dedicated or pooled"),
         ("OWN_ROOMS", "-1", "expected `int` >= 0"),
         ("HOT_SHARE", "101", "expected `int` <= 100"),

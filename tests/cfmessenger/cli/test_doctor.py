@@ -12,7 +12,8 @@ from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.doctor import Finding
 from cfmessenger.settings import Settings
 from cfmessenger.storage.members import Holder, Members, Node
-from cfmessenger.storage.valkey import Valkey
+from cfmessenger.storage.server import Server
+from cfmessenger.storage.valkey import ReplyError, Valkey
 
 
 @pytest.fixture
@@ -101,6 +102,12 @@ class Told:
     async def info(self, section: str) -> dict[str, str]:
         return self._said
 
+    async def execute(self, commands: list[Any]) -> list[Any]:
+        return [ReplyError("NOPERM")] * len(commands)
+
+    def server_of(self, key: str) -> Any:
+        return Server("valkey://h:1", 1.0)
+
 
 @pytest.mark.parametrize(
     ("said", "advice"),
@@ -116,7 +123,11 @@ class Told:
             "80% of its memory is used: at 95% no message is taken",
         ),
         ({"maxmemory": "100", "used_memory": "79"}, None),
-        ({"connected_slaves": "1"}, None),
+        ({"slave0": "ip=127.0.0.1,port=1,state=online,lag=0"}, None),
+        (
+            {"slave0": "ip=127.0.0.1,port=1,state=wait_bgsave,lag=0"},
+            "is not in step with its primary",
+        ),
     ],
 )
 async def test_a_valkey_that_may_lose_messages_is_bad(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -146,15 +147,11 @@ async def test_a_change_that_is_always_too_late_gives_up(
     class Slow(ValkeyLog):
         """Between its read and its write, somebody else is faster."""
 
-        async def execute(
-            self,
-            commands: list[tuple[object, ...]],  # type: ignore[override]
-            timeout_s: float = 2.0,
-        ) -> list[object]:
-            if commands[0][0] == "XADD":
+        async def execute(self, items: Any, *how: Any, **more: Any) -> list[Any]:
+            if items[0][0] == "XADD":
                 now = await rival.read()
                 await rival.change("pooled", now.size + 1 if now else 1)
-            return await super().execute(commands, timeout_s)
+            return await super().execute(items, *how, **more)
 
     rival, slow = opened(), Slow(valkey_url, 0)
     try:

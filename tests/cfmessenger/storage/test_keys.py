@@ -9,6 +9,7 @@ NAMES = {
     keys.log("room:general"): "cfm:{room:general}:log",
     keys.mirror("presence:global"): "cfm:{presence:global}:mirror",
     keys.reads("room:dm_a__b"): "cfm:{room:dm_a__b}:reads",
+    keys.barrier("room:general"): "cfm:{room:general}:barrier",
     keys.hint("room:general"): "cfm:{room:general}:hint",
     keys.session("ab"): "cfm:session:ab",
     keys.user_sessions("user_1"): "cfm:logins:user_1",

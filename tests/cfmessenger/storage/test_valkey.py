@@ -1,10 +1,9 @@
 """The Valkey client: what becomes of a command however the server or the line fails."""
 
 import asyncio
-import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, closing
 
 import pytest
 import valkey
@@ -17,50 +16,12 @@ from cfmessenger.storage.valkey import (
     Refused,
     ReplyError,
     TooOld,
-    UnknownOutcome,
     Valkey,
     key_of,
 )
 from tests import patience
-from tests.gateway.node import own_valkey
-from tests.patience import Stopwatch
+from tests.cfmessenger.storage.scripted_server import bulk, says, server
 from tests.valkey_proxy import Proxy, proxied
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[str]:
-    """Something that listens where a Valkey should be, and lets everybody in."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.read(1000)
-            writer.write(b"+PONG\r\n")
-            await answer(reader, writer)
-        finally:
-            writer.close()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    try:
-        yield f"valkey://127.0.0.1:{port}"
-    finally:
-        listener.close()
-
-
-def says(reply: bytes) -> Answer:
-    async def answer(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        while await reader.read(1000):
-            writer.write(reply)
-
-    return answer
-
-
-def bulk(text: str) -> bytes:
-    return b"$%d\r\n%s\r\n" % (len(text), text.encode())
 
 
 @pytest.fixture
@@ -109,11 +70,6 @@ async def test_a_pipeline_is_one_write_and_its_replies_are_in_order(
     assert "wrong number of arguments" in str(replies[4]), "the reason, not EXECABORT"
     assert replies[5] == b"b"
     assert await kv.execute([]) == []
-
-
-async def test_many_share_one_connection(kv: Valkey, proxy: Proxy) -> None:
-    await asyncio.gather(*(kv.ask("SET", "cfm:test:kv", n) for n in range(50)))
-    assert len(proxy.pipes) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,136 +123,6 @@ async def test_what_is_refused_did_nothing_and_keeps_its_cause(
         assert "WRONGTYPE" in str(caught.value.__cause__)
         assert "WRONGTYPE" not in caught.value.message
     assert len(proxy.pipes) == 1, "the connection is as good as before"
-
-
-@pytest.mark.parametrize(
-    ("how", "why"),
-    [
-        (("CONFIG", "SET", "maxmemory", "1"), "OOM"),
-        (("REPLICAOF", "127.0.0.1", "1"), "READONLY"),
-    ],
-)
-async def test_a_server_that_takes_no_writes_refuses_them_and_is_read(
-    how: tuple[str, ...], why: str
-) -> None:
-    with own_valkey() as own:
-        await own.answers()
-        client = Valkey(own.url)
-        await client.ask("SET", "cfm:a", "1")
-        with own.admin() as admin:
-            admin.execute_command(*how)  # type: ignore[no-untyped-call]
-        for write in (
-            client.ask("SET", "cfm:a", "2"),
-            client.multi("cfm:a", ("SET", "cfm:a", "3"), ("GET", "cfm:a")),
-        ):
-            with pytest.raises(Refused) as caught:
-                await write
-            assert str(caught.value.__cause__).startswith(why)
-        assert await client.ask("GET", "cfm:a") == b"1"
-        client.close()
-
-
-@pytest.mark.parametrize("why", ["MISCONF", "LOADING", "NOAUTH"])
-async def test_a_server_that_is_not_ready_refuses(why: str) -> None:
-    async with server(says(b"-%s not now\r\n" % why.encode())) as url:
-        client = Valkey(url)
-        with pytest.raises(Refused) as caught:
-            await client.ask("GET", "cfm:x")
-        assert str(caught.value.__cause__) == f"{why} not now"
-        client.close()
-
-
-async def test_a_command_is_never_sent_twice() -> None:
-    seen = []
-
-    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await reader.read(1000))
-
-    async with server(drop) as url:
-        client = Valkey(url)
-        for commands in (
-            client.ask("GETDEL", "cfm:x"),
-            client.multi("k", ("DEL", "k")),
-        ):
-            with pytest.raises(UnknownOutcome):
-                await commands
-        client.close()
-    assert [len(each.split(b"DEL")) for each in seen] == [2, 2]
-
-
-async def test_no_reply_in_time_is_an_unknown_outcome_and_the_next_goes_elsewhere(
-    proxy: Proxy,
-) -> None:
-    client = Valkey(proxy.url, timeout_s=0.1)
-    await client.ask("SET", "cfm:test:late", "0")
-    proxy.stall()
-    with pytest.raises(UnknownOutcome, match="in time"):
-        await client.ask("SET", "cfm:test:late", "1")
-    await proxy.until_kept()
-    proxy.flow()
-    # Not the reply that comes late.
-    assert await client.ask("GET", "cfm:test:late") == b"1", "it was done"
-    assert len(proxy.pipes) == 2
-    client.close()
-
-
-async def test_a_server_that_hangs_is_waited_for_no_longer_than_said() -> None:
-    with own_valkey() as own:
-        await own.answers()
-        client = Valkey(own.url, timeout_s=0.2)
-        await client.ask("PING")
-        own.freeze()
-        for kind in (UnknownOutcome, Unavailable):  # the second cannot sign in
-            watch = Stopwatch()
-            with pytest.raises(Unavailable) as caught:
-                await client.ask("SET", "cfm:a", "1")
-            assert type(caught.value) is kind
-            assert watch.seconds < 2
-        own.thaw()
-        assert await client.ask("PING") == b"PONG"
-        client.close()
-
-
-async def test_a_server_that_died_is_reached_when_it_is_back() -> None:
-    with own_valkey() as own:
-        await own.answers()
-        client = Valkey(own.url)
-        await client.ask("SET", "cfm:a", "1")
-        own.kill()
-        for _ in range(3):
-            with pytest.raises(Unavailable):
-                await client.ask("GET", "cfm:a")
-        await own.start().answers()
-        assert await client.ask("GET", "cfm:a") == b"1"
-        client.close()
-
-
-async def test_a_server_that_is_away_is_not_called_in_a_busy_loop(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, high: high)
-    kv = Valkey(proxy.url)
-    proxy.refusing = True
-    watch = Stopwatch()
-    for _ in range(7):
-        with pytest.raises(Unavailable) as caught:
-            await kv.ask("PING")
-        assert type(caught.value) is Unavailable, "it is known: it was not sent"
-    assert watch.wall > 0.55, "10 ms, twice as long each time, up to 250 ms"
-    assert watch.seconds < 7 * module.REST_MOST_S
-    proxy.refusing = False
-    assert await kv.ask("PING") == b"PONG"
-    kv.close()
-
-
-async def test_a_client_that_was_closed_opens_a_connection_again(kv: Valkey) -> None:
-    flying = asyncio.create_task(kv.ask("GET", "cfm:test:kv"))
-    await asyncio.sleep(0)
-    kv.close()
-    with pytest.raises(Unavailable) as caught:
-        await flying
-    assert type(caught.value) is Unavailable, "it is known: it was not sent"
-    assert await kv.ask("PING") == b"PONG"
 
 
 # Which server.

@@ -164,7 +164,9 @@ class GatewayProcess:
             names=self.names,
             store=None,
         )
-        sockets = Sockets(services, world.namespace, ValkeyLog(URL, LOG_LENGTH))
+        sockets = Sockets(
+            services, world.namespace, ValkeyLog(URL, LOG_LENGTH, shown=True)
+        )
         sockets._process = sockets.gateway = self.name
         try:
             if self.names is not None:
