@@ -240,7 +240,7 @@ class Run:
             )
 
     async def _tidy_until(self, stopping: asyncio.Future[None]) -> None:
-        works = (self._tidy(), self._end(), self._drained.wait())
+        works = (self._tidy(), self._end(), self._left())
         tasks = [asyncio.create_task(each) for each in works]
         if self._cluster is not None:
             tasks.append(asyncio.create_task(self._cluster.keep()))
@@ -252,6 +252,10 @@ class Run:
         finally:
             for each in tasks:
                 each.cancel()
+
+    async def _left(self) -> None:
+        """Returns once this node has left as Ray told it to."""
+        await self._drained.wait()
 
     async def _end(self) -> None:
         """Raises `Refused` once this Valkey is another cluster's: it was told to take

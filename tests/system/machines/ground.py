@@ -107,7 +107,7 @@ class Ground:
 
     def keep(self) -> None:
         """What the machines' own files say, beside the logs."""
-        for each in (self.head, *self.nodes):
+        for each in (self.head, self.spare, *self.nodes):
             each.keep(KEPT)
 
     def process(self, machine: Machine, role: str) -> Started:
