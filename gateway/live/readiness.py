@@ -108,7 +108,7 @@ class Readiness:
         cut_off = self.cut_off.is_set()
         parts = self._parts | {ACCEPTING: accepting and not cut_off}
         found = judge(parts, self._others)
-        if self.reserve.alert:
+        if self.reserve.alert and found.ok:
             told = (*found.degraded, MEMORY)
             found = structs.replace(found, degraded=tuple(sorted(told)))
         lacking = tuple(sorted(name for name, up in self._parts.items() if not up))

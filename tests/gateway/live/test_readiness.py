@@ -223,7 +223,9 @@ async def test_a_valkey_that_refuses_writes(count: int) -> None:
                     if count == 1:
                         await answers(each, 503, "valkey")
                     else:
-                        await answers(each, 200, "valkey", degraded="valkey")
+                        also = "memory, " if setting == "maxmemory" else ""
+                        told = f"{also}valkey"
+                        await answers(each, 200, "valkey", degraded=told)
                 with storage.admin() as client:
                     if setting == "maxmemory":
                         client.config_set(setting, back)
