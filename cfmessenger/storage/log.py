@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import (
     EXEC,
@@ -30,6 +31,7 @@ from cfmessenger.storage.valkey import (
 )
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
+LOOK_AT = 500
 EMPTY_FOR_S = 3600
 """How long the mirror of an object that holds nothing is kept."""
 
@@ -49,6 +51,15 @@ class Entry(NamedTuple):
     epoch: int
     seq: int
     event: bytes
+
+
+class Top(NamedTuple):
+    """How far a log goes: its newest epoch, the last seq in that, 0 if it has none yet,
+    and its last entry."""
+
+    epoch: int
+    seq: int
+    last: Entry | None
 
 
 class Mirror(NamedTuple):
@@ -71,14 +82,20 @@ class Activated(NamedTuple):
     seq: int
     mirror: Mirror | None
     numbered: int = 0  # the last seq of the newest epoch, whether it is still there
+    last: Entry | None = None  # in the log
+    lineage: str = ""  # who answered, as `Valkey.lineage_of` says it
 
 
 class Commit(NamedTuple):
-    """The events of one object that become durable together, in order."""
+    """The events of one object that become durable together, in order.
+
+    `lineage`: who must answer, for only there the epoch was taken; "": whoever it is.
+    """
 
     name: str
     epoch: int
     events: Sequence[tuple[int, bytes]]
+    lineage: str = ""
 
 
 class Log(Protocol):
@@ -96,11 +113,18 @@ class Log(Protocol):
         """Append all commits in one round trip; one outcome for each, in order."""
 
     async def save(
-        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+        self,
+        name: str,
+        epoch: int,
+        data: bytes,
+        *,
+        final: bool,
+        empty: bool = False,
+        lineage: str = "",
     ) -> None:
         """Replace the mirror. Raises `Fenced` when a newer epoch wrote one.
 
-        `empty`: nobody would miss what is in it. So no mirror is made where there was
+        `lineage`: as in a `Commit`. `empty`: nobody would miss what is in it. So no mirror is made where there was
         none, and one that is there expires after `EMPTY_FOR_S`.
         """
 
@@ -112,6 +136,15 @@ class Log(Protocol):
 
     async def epoch(self, name: str) -> int:
         """The newest epoch that anybody took; 0 if the object never lived."""
+
+    async def read_up_to(self, name: str) -> int:
+        """The last event that anybody is known to have read; 0: none."""
+
+    def lineage_of(self, key: str) -> str:
+        """See `Valkey.lineage_of`."""
+
+    def close(self) -> None:
+        """See `Valkey.close`."""
 
 
 def _number(entry_id: bytes) -> tuple[int, int]:
@@ -147,13 +180,15 @@ class ValkeyLog(Valkey):
         self._clock = clock
         self._length = str(log_length).encode()
 
-    async def _timed(self, commands: Sequence[Command | Multi]) -> list[Any]:
+    async def _timed(
+        self, commands: Sequence[Command | Multi], lineage: str = ""
+    ) -> list[Any]:
         """`execute`, and in the same round trip the clock hears the time."""
         clock = self._clock
         if clock is None:
-            return await self.execute(commands)
+            return await self.execute(commands, lineage=lineage)
         asked_at = clock.steady()
-        *replies, time = await self.execute([*commands, ("TIME",)])
+        *replies, time = await self.execute([*commands, ("TIME",)], lineage=lineage)
         seconds, micros = map(int, checked(time))
         clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
         return replies
@@ -169,6 +204,7 @@ class ValkeyLog(Valkey):
     async def activate(self, name: str, above: int = 0) -> Activated:
         log, mirror = keys.log(name), keys.mirror(name)
         ((previous, numbered),) = await self.tops([name])
+        lineage = self.lineage_of(log)
         epoch = max(previous, above) + 1
         marker = f"{epoch}-0"
         marked = [("XADD", log, marker, _FIELD, b""), ("XDEL", log, marker)]
@@ -177,7 +213,8 @@ class ValkeyLog(Valkey):
                 Multi(log, marked),
                 ("XREVRANGE", log, "+", "-", "COUNT", "1"),
                 ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
-            ]
+            ],
+            lineage,
         )
         if problem := _problem(taken):
             raise problem
@@ -189,6 +226,8 @@ class ValkeyLog(Valkey):
             seq=last[0].seq if last else 0,
             mirror=self._mirror(saved[0]) if saved else None,
             numbered=numbered,
+            last=last[0] if last else None,
+            lineage=lineage,
         )
 
     @staticmethod
@@ -197,8 +236,26 @@ class ValkeyLog(Valkey):
         return Mirror(_number(entry_id)[0], kind == _FINAL, data)
 
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        lineages = {commit.lineage for commit in commits}
+        if len(lineages) == 1:  # nearly always
+            return await self._commit(commits, commits[0].lineage)
+        outcomes: dict[int, Exception | None] = {}
+        for lineage in sorted(lineages):
+            places = [n for n, each in enumerate(commits) if each.lineage == lineage]
+            some = [commits[n] for n in places]
+            found: Sequence[Exception | None]
+            try:
+                found = await self._commit(some, lineage)
+            except Unavailable as error:
+                found = [error] * len(some)
+            outcomes.update(zip(places, found, strict=True))
+        return [outcomes[n] for n in range(len(commits))]
+
+    async def _commit(
+        self, commits: Sequence[Commit], lineage: str
+    ) -> list[Exception | None]:
         packed: list[bytes] = []
-        for name, epoch, events in commits:
+        for name, epoch, events, _ in commits:
             key = keys.log(name).encode()
             head = _XADD % (len(key), key, len(self._length), self._length)
             # A single XADD is atomic as it is; only several need the MULTI.
@@ -214,7 +271,9 @@ class ValkeyLog(Valkey):
         sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]
         # One pipeline for each server, once there are several.
         server = self.server_of(keys.log(commits[0].name))
-        replies = await server.send(b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S)
+        replies = await server.send(
+            b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S, lineage
+        )
         outcomes: list[Exception | None] = []
         last = -1
         for size in sizes:
@@ -223,7 +282,14 @@ class ValkeyLog(Valkey):
         return outcomes
 
     async def save(
-        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+        self,
+        name: str,
+        epoch: int,
+        data: bytes,
+        *,
+        final: bool,
+        empty: bool = False,
+        lineage: str = "",
     ) -> None:
         kind = _FINAL if final else _LIVE
         key = keys.mirror(name)
@@ -232,12 +298,12 @@ class ValkeyLog(Valkey):
             # If a newer epoch saves between these two, it is that mirror that expires.
             # Then no more is lost than in a crash, and its next save keeps the key.
             command = ("XADD", key, "NOMKSTREAM", *entry)
-            (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
+            (reply,) = await self.execute([command], COMMIT_TIMEOUT_S, lineage)
             if reply is not None and not isinstance(reply, ReplyError):
                 await self.execute([("EXPIRE", key, EMPTY_FOR_S)])
         else:
             commands = [("XADD", key, *entry), ("PERSIST", key)]
-            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S)
+            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S, lineage)
         if problem := _problem(reply):
             raise problem
 
@@ -291,6 +357,11 @@ class ValkeyLog(Valkey):
         top = f"{epoch}-18446744073709551615"
         return ("XREVRANGE", keys.log(name), top, "-", "COUNT", "1")
 
+    async def read_up_to(self, name: str) -> int:
+        asked = ("ZRANGE", keys.reads(name), 0, 0, "REV", "WITHSCORES")
+        found = await self.ask(*asked)
+        return int(found[1]) if found else 0
+
     async def epoch(self, name: str) -> int:
         return (await self.epochs([name]))[0]
 
@@ -307,6 +378,20 @@ class ValkeyLog(Valkey):
             return []
         commands = [("XINFO", "STREAM", keys.log(name)) for name in names]
         return [self._top(reply) for reply in await self._timed(commands)]
+
+    async def looks(self, names: Sequence[str]) -> list[Top]:
+        """`tops`, and what the logs end with; `LOOK_AT` in a round trip. Raises
+        `Unavailable`."""
+        found: list[Top] = []
+        for start in range(0, len(names), LOOK_AT):
+            some = names[start : start + LOOK_AT]
+            commands = [("XINFO", "STREAM", keys.log(name)) for name in some]
+            for reply in await self._timed(commands):
+                top = self._top(reply)
+                said = {} if isinstance(reply, ReplyError) else pairs(reply)
+                last = said.get(b"last-entry")
+                found.append(Top(*top, _entries([last])[0] if last else None))
+        return found
 
     @staticmethod
     def _top(reply: Any) -> tuple[int, int]:

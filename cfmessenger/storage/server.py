@@ -12,7 +12,7 @@ from typing import Any
 from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.storage.resp import Connection, endpoint_of
+from cfmessenger.storage.resp import Connection, ReplyError, endpoint_of, pack
 
 TIMEOUT_S = 2.0
 """For a connection, and for replies where nobody says otherwise."""
@@ -32,11 +32,23 @@ class Server:
         self._opening = Flights[Connection]()  # until `close`
         self._backoff = Backoff(random.uniform, base_s=REST_FIRST_S, cap_s=REST_MOST_S)
         self._failed = False  # the last attempt to connect has
+        # Which server the shared connection leads to (`_lineage`); "" before the first.
+        self.lineage = ""
+        self.replicas = 0  # that were connected to it then
+        self._strangers = 0  # servers that did not say who they are
 
     async def send(
-        self, packed: bytes, replies: int, timeout_s: float | None = None
+        self,
+        packed: bytes,
+        replies: int,
+        timeout_s: float | None = None,
+        lineage: str = "",
     ) -> list[Any]:
-        """`Connection.send` within so many seconds, connecting included."""
+        """`Connection.send` within so many seconds, connecting included.
+
+        `lineage`: nothing is sent, and it raises a plain `Unavailable`, unless this is
+        the lineage of the connection on which it would be sent; "": whichever it is.
+        """
         deadline = asyncio.get_running_loop().time() + (timeout_s or self._timeout_s)
         connection = self._connection
         if connection is None or connection.lost:
@@ -48,15 +60,49 @@ class Server:
                 if opening is self._opening:
                     self._opening = Flights()  # nobody joins what is as good as over
                 raise Unavailable(message="Valkey cannot be reached.") from error
+        if lineage and lineage != self.lineage:
+            raise Unavailable(message="Another Valkey answers.")
         return await connection.send(packed, replies, deadline)
 
     async def _share(self, opening: Flights[Connection]) -> Connection:
         opened = await self.connect()
+        try:
+            lineage, replicas = await self._read_lineage(opened)
+        except BaseException:
+            opened.close()
+            raise
         if opening is self._opening:
             self._connection = opened
+            self.lineage, self.replicas = lineage, replicas
         else:
             opened.close()  # we were closed while it was being opened
         return opened
+
+    async def look(self) -> None:
+        """Read anew who answers: a server may change its part with its connections
+        kept. Raises `Unavailable`."""
+        connection = self._connection
+        if connection is None or connection.lost:
+            await self.send(pack([("PING",)]), 1)  # whoever connects asks
+            return
+        lineage, replicas = await self._read_lineage(connection)
+        if connection is self._connection:
+            self.lineage, self.replicas = lineage, replicas
+
+    async def _read_lineage(self, connection: Connection) -> tuple[str, int]:
+        """Whose data it is, as a text that changes whenever something of it may be
+        lost: by a restart, or by another server's becoming the primary. And how many
+        replicas it has. Raises `Unavailable`."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        asked = pack([("INFO", "server", "replication")])
+        (reply,) = await connection.send(asked, 1, deadline)
+        if isinstance(reply, ReplyError):
+            self._strangers += 1
+            return f"stranger {self._strangers}", 0
+        lines = reply.decode().splitlines()
+        said = dict(line.partition(":")[::2] for line in lines if ":" in line)
+        lineage = f"{said.get('run_id', '')} {said.get('master_replid', '')}"
+        return lineage, int(said.get("connected_slaves", 0))
 
     async def connect(self) -> Connection:
         """A new connection, for a subscription. Raises `Unavailable`.

@@ -97,12 +97,31 @@ class Valkey:
         what is in the braces of the key, and `execute` would ask it for each item."""
         return self._server
 
+    def lineage_of(self, key: str) -> str:
+        """Who holds a key, as a text that changes whenever something may be lost of
+        what was written before: with a server that was started anew, or another that
+        became the primary. As of the last connection; "" before the first."""
+        return self.server_of(key).lineage
+
+    async def look(self) -> None:
+        """Ask anew who answers and whether it has replicas: see `lineage_of`."""
+        await self._server.look()
+
+    @property
+    def replicated(self) -> bool:
+        """A replica was connected to the server when it was last asked."""
+        return self._server.replicas > 0
+
     async def execute(
-        self, items: Sequence[Command | Multi], timeout_s: float | None = None
+        self,
+        items: Sequence[Command | Multi],
+        timeout_s: float | None = None,
+        lineage: str = "",
     ) -> list[Any]:
         """Commands and their replies, in order and in one round trip; not atomic.
 
-        An error reply is a `ReplyError` in the list.
+        An error reply is a `ReplyError` in the list. `lineage`: nothing is sent unless
+        this is who answers (`lineage_of`).
         """
         if not items:
             return []
@@ -116,7 +135,7 @@ class Valkey:
                 packed.append(pack([item]))
                 replies += 1
         server = self.server_of(key_of(items[0]))
-        found = await server.send(b"".join(packed), replies, timeout_s)
+        found = await server.send(b"".join(packed), replies, timeout_s, lineage)
         return found if replies == len(items) else _folded(items, iter(found))
 
     async def ask(self, *command: Any) -> Any:

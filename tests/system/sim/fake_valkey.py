@@ -156,6 +156,9 @@ class FakeValkey:
         self.on_disk = 0  # operations that survive whatever happens
         self.fsync_s = 0.001
         self.full = False  # out of memory: writes are refused
+        self.started = 0  # how often
+        self.copy = 0  # whose data it is: rises with each failover
+        self.replicas = 0
         self._network = network
         self._rng = rng
         self._undo: list[tuple[int, list[Callable[[], None]]]] = []
@@ -163,6 +166,7 @@ class FakeValkey:
 
     def start(self) -> None:
         """Listen, as a new process."""
+        self.started += 1
         self.process = Process("valkey")
         self._network.listen(self.process, lambda: Session(self), *ADDRESS)
 
@@ -307,7 +311,16 @@ class FakeValkey:
         if stream is None:
             return Failure("ERR no such key")
         top = b"%d-%d" % stream.top
-        return [b"length", len(stream.items), b"last-generated-id", top]
+        found = [b"length", len(stream.items), b"last-generated-id", top]
+        last = None
+        if stream.items:
+            item = stream.items[-1]
+            last = [b"%d-%d" % item.id, list(item.fields)]
+        return [*found, b"last-entry", last]
+
+    def _info(self, session: Session, *sections: bytes) -> Any:
+        said = f"run_id:{self.process.name}{self.started}\nmaster_replid:{self.copy}"
+        return f"{said}\nconnected_slaves:{self.replicas}\n".encode()
 
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)
@@ -315,9 +328,11 @@ class FakeValkey:
     def _zrange(
         self, session: Session, key: bytes, low: bytes, high: bytes, *how: bytes
     ) -> Any:
-        assert (low, high) == (b"0", b"-1")
         found = sorted((s, m) for m, s in self.zsets.get(key, {}).items())
-        if how:
+        if b"REV" in how:
+            found = found[::-1]
+        found = found[int(low) : len(found) if high == b"-1" else int(high) + 1]
+        if b"WITHSCORES" in how:
             return [part for s, member in found for part in (member, b"%d" % s)]
         return [member for _, member in found]
 
