@@ -94,6 +94,7 @@ class Host(Surroundings):
         superseded (design.md §4). Raises `Fenced` or `Unavailable`.
         """
         await self._ownership.take()
+        self.tails.keeping = self._aside.replicated
         await self.links.listen(self._settings.listen)
         await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())

@@ -161,7 +161,10 @@ class FakeValkey:
         self.replicas = 0
         self._network = network
         self._rng = rng
-        self._undo: list[tuple[int, list[Callable[[], None]]]] = []
+        # By operation and time: how to take back what is not on disk yet, or not yet at
+        # the replica that may take over.
+        self._undo: list[tuple[int, float, list[Callable[[], None]]]] = []
+        self.lags_s = 0.0  # the replica does so much at most
         self._transaction: list[Callable[[], None]] | None = None
 
     def start(self) -> None:
@@ -175,12 +178,25 @@ class FakeValkey:
         self.process.alive = False
         self._network.died(self.process)
         self.channels.clear()
-        lost = self._rng.randrange(len(self._undo) + 1) if self._undo else 0
+        unsure = sum(operation > self.on_disk for operation, _, _ in self._undo)
+        lost = self._rng.randrange(unsure + 1) if unsure else 0
         for _ in range(lost):
-            for undo in reversed(self._undo.pop()[1]):
-                undo()
-        self._undo.clear()
+            self._take_back()
+        if not self.lags_s:
+            self._undo.clear()
         self.on_disk = self.operations
+
+    def _take_back(self) -> None:
+        for undo in reversed(self._undo.pop()[2]):
+            undo()
+
+    def fail_over(self, lag_s: float) -> None:
+        """It dies, and a replica that lacks the last `lag_s` seconds takes its place,
+        as soon as it is started."""
+        self.crash()
+        while self._undo and self._undo[-1][1] > self.loop.time() - lag_s:
+            self._take_back()
+        self.copy += 1
 
     def fill(self, key: bytes, events: Iterable[bytes]) -> None:
         """What somebody has appended long ago, in the epoch 1."""
@@ -196,7 +212,10 @@ class FakeValkey:
 
     def flushed(self, upto: int) -> None:
         self.on_disk = max(self.on_disk, upto)
+        old = self.loop.time() - self.lags_s
         while self._undo and self._undo[0][0] <= self.on_disk:
+            if self.lags_s and self._undo[0][1] > old:
+                break
             del self._undo[0]
 
     # Commands.
@@ -267,7 +286,7 @@ class FakeValkey:
         if self._transaction is not None:
             self._transaction.append(undo)
         else:
-            self._undo.append((self.operations, [undo]))
+            self._undo.append((self.operations, self.loop.time(), [undo]))
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
@@ -275,7 +294,8 @@ class FakeValkey:
         self._transaction = []
         yield
         if self._transaction:
-            self._undo.append((self.operations, self._transaction))
+            now = self.loop.time()
+            self._undo.append((self.operations, now, self._transaction))
         self._transaction = None
 
     def _xdel(self, session: Session, key: bytes, entry: bytes) -> Any:

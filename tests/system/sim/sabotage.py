@@ -66,6 +66,7 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
+    Top,
     ValkeyLog,
     _entries,
 )
@@ -166,7 +167,10 @@ async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activa
     )
     found = _entries(last)
     mirror = self._mirror(saved[0]) if saved else None
-    return Activated(epoch, previous, found[0].seq if found else 0, mirror)
+    seq = found[0].seq if found else 0
+    lineage = self.lineage_of(keys.log(name))
+    last = found[0] if found else None
+    return Activated(epoch, previous, seq, mirror, last=last, lineage=lineage)
 
 
 @sabotage("writer")
@@ -468,13 +472,14 @@ def exception_outlives_its_room() -> contextlib.AbstractContextManager[Any]:
 @sabotage("two", "alive", "roster", seeds=(48,))
 def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager[Any]:
     """A pool that is the only one of its name believes that its rooms are its own."""
-    epochs = ValkeyLog.epochs
+    looks = ValkeyLog.looks
 
-    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[int]:
-        found = await epochs(self, names)
-        return [0, *found[1:]] if names[0] == NAME and len(names) > 1 else found
+    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[Top]:
+        found = await looks(self, names)
+        unseen = names[0] == NAME and len(names) > 1
+        return [Top(0, 0, None), *found[1:]] if unseen else found
 
-    return _instead(ValkeyLog, "epochs", partly)
+    return _instead(ValkeyLog, "looks", partly)
 
 
 @sabotage("shown_then_refused", seeds=(50,))

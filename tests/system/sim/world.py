@@ -111,6 +111,7 @@ class World:
         self.clients = Process("clients")
         self.valkey = FakeValkey(self.network, self.rng)
         self.valkey.fsync_s = plan.fsync_s
+        self.valkey.lags_s, self.valkey.replicas = plan.lags_s, int(plan.lags_s > 0)
         self.namespace = FakeNamespace(self)
         self.rows = Rows()
         self.gateways: list[GatewayProcess] = []
