@@ -237,8 +237,9 @@ class Connection(Generic[S]):
     async def _dial(self) -> ClientConnection:
         """Raises `ConnectionEnded` for good, `ApiError` or `Unreachable` for now."""
         try:
+            state, ticket = self.state, await self._ticket()
             url = websocket_url(
-                self._url, self._path, await self._ticket(), self.state.since
+                self._url, self._path, ticket, state.since, state.era
             )
             socket = await connect(
                 url,

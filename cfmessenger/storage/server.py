@@ -32,7 +32,8 @@ class Server:
         self._opening = Flights[Connection]()  # until `close`
         self._backoff = Backoff(random.uniform, base_s=REST_FIRST_S, cap_s=REST_MOST_S)
         self._failed = False  # the last attempt to connect has
-        # Which server the shared connection leads to (`_lineage`); "" before the first.
+        # Whose data it is at the end of the shared connection (`_read_lineage`): from
+        # the connection until the next, or `close`; "" without one.
         self.lineage = ""
         self.replicas = 0  # that were connected to it then
         self._strangers = 0  # servers that did not say who they are
@@ -126,4 +127,5 @@ class Server:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self.lineage = ""
         self._opening = Flights()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
-
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_id_of
 from cfmessenger.link.messages import text_frame
@@ -58,13 +56,17 @@ async def catch_up(
     room_id = room_id_of(stub.name)
     while since < seq:
         entries = await log.after(stub.name, since, HISTORY_FRAME)
-        upto = entries[-1].seq if entries else seq
+        if not entries:
+            # What is lost for good is told by an event above it, so this is not: the
+            # object has still to heal a log that ends too early.
+            raise Unavailable(message="The log is behind its object.")
+        upto = entries[-1].seq
         shown = [shown_event(each.seq, each.event) for each in entries]
         events = [event for event in shown if event is not None]
         gap = len(events) != upto - since
         since = upto
         seq = max(seq, since)  # a page may go beyond what there was to catch up
-        era = era_of(entries[-1].event) if entries else UNSET
+        era = era_of(entries[-1].event)
         connection.write(text_frame(history_frame(events, room_id, seq, gap, era)))
         if not await connection.wire.drained(DRAIN_PAGE_S):
             connection.on_slow()

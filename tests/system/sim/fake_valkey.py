@@ -164,6 +164,8 @@ class FakeValkey:
         # By operation and time: how to take back what is not on disk yet, or not yet at
         # the replica that may take over.
         self._undo: list[tuple[int, float, list[Callable[[], None]]]] = []
+        # Events that were on disk and are gone in a failover: log, number, bytes.
+        self.once: set[tuple[bytes, int, bytes]] = set()
         self.lags_s = 0.0  # the replica does so much at most
         self._transaction: list[Callable[[], None]] | None = None
 
@@ -194,9 +196,18 @@ class FakeValkey:
         """It dies, and a replica that lacks the last `lag_s` seconds takes its place,
         as soon as it is started."""
         self.crash()
+        self.once |= self._events()
         while self._undo and self._undo[-1][1] > self.loop.time() - lag_s:
             self._take_back()
         self.copy += 1
+
+    def _events(self) -> set[tuple[bytes, int, bytes]]:
+        return {
+            (key, item.id[1], item.fields[1])
+            for key, stream in self.streams.items()
+            if key.endswith(b":log")
+            for item in stream.items
+        }
 
     def fill(self, key: bytes, events: Iterable[bytes]) -> None:
         """What somebody has appended long ago, in the epoch 1."""
