@@ -156,13 +156,22 @@ class FakeValkey:
         self.on_disk = 0  # operations that survive whatever happens
         self.fsync_s = 0.001
         self.full = False  # out of memory: writes are refused
+        self.started = 0  # how often
+        self.copy = 0  # whose data it is: rises with each failover
+        self.replicas = 0
         self._network = network
         self._rng = rng
-        self._undo: list[tuple[int, list[Callable[[], None]]]] = []
+        # By operation and time: how to take back what is not on disk yet, or not yet at
+        # the replica that may take over.
+        self._undo: list[tuple[int, float, list[Callable[[], None]]]] = []
+        # Events that were on disk and are gone in a failover: log, number, bytes.
+        self.once: set[tuple[bytes, int, bytes]] = set()
+        self.lags_s = 0.0  # the replica does so much at most
         self._transaction: list[Callable[[], None]] | None = None
 
     def start(self) -> None:
         """Listen, as a new process."""
+        self.started += 1
         self.process = Process("valkey")
         self._network.listen(self.process, lambda: Session(self), *ADDRESS)
 
@@ -171,12 +180,34 @@ class FakeValkey:
         self.process.alive = False
         self._network.died(self.process)
         self.channels.clear()
-        lost = self._rng.randrange(len(self._undo) + 1) if self._undo else 0
+        unsure = sum(operation > self.on_disk for operation, _, _ in self._undo)
+        lost = self._rng.randrange(unsure + 1) if unsure else 0
         for _ in range(lost):
-            for undo in reversed(self._undo.pop()[1]):
-                undo()
-        self._undo.clear()
+            self._take_back()
+        if not self.lags_s:
+            self._undo.clear()
         self.on_disk = self.operations
+
+    def _take_back(self) -> None:
+        for undo in reversed(self._undo.pop()[2]):
+            undo()
+
+    def fail_over(self, lag_s: float) -> None:
+        """It dies, and a replica that lacks the last `lag_s` seconds takes its place,
+        as soon as it is started."""
+        self.crash()
+        self.once |= self._events()
+        while self._undo and self._undo[-1][1] > self.loop.time() - lag_s:
+            self._take_back()
+        self.copy += 1
+
+    def _events(self) -> set[tuple[bytes, int, bytes]]:
+        return {
+            (key, item.id[1], item.fields[1])
+            for key, stream in self.streams.items()
+            if key.endswith(b":log")
+            for item in stream.items
+        }
 
     def fill(self, key: bytes, events: Iterable[bytes]) -> None:
         """What somebody has appended long ago, in the epoch 1."""
@@ -192,7 +223,10 @@ class FakeValkey:
 
     def flushed(self, upto: int) -> None:
         self.on_disk = max(self.on_disk, upto)
+        old = self.loop.time() - self.lags_s
         while self._undo and self._undo[0][0] <= self.on_disk:
+            if self.lags_s and self._undo[0][1] > old:
+                break
             del self._undo[0]
 
     # Commands.
@@ -263,7 +297,7 @@ class FakeValkey:
         if self._transaction is not None:
             self._transaction.append(undo)
         else:
-            self._undo.append((self.operations, [undo]))
+            self._undo.append((self.operations, self.loop.time(), [undo]))
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
@@ -271,7 +305,8 @@ class FakeValkey:
         self._transaction = []
         yield
         if self._transaction:
-            self._undo.append((self.operations, self._transaction))
+            now = self.loop.time()
+            self._undo.append((self.operations, now, self._transaction))
         self._transaction = None
 
     def _xdel(self, session: Session, key: bytes, entry: bytes) -> Any:
@@ -307,7 +342,16 @@ class FakeValkey:
         if stream is None:
             return Failure("ERR no such key")
         top = b"%d-%d" % stream.top
-        return [b"length", len(stream.items), b"last-generated-id", top]
+        found = [b"length", len(stream.items), b"last-generated-id", top]
+        last = None
+        if stream.items:
+            item = stream.items[-1]
+            last = [b"%d-%d" % item.id, list(item.fields)]
+        return [*found, b"last-entry", last]
+
+    def _info(self, session: Session, *sections: bytes) -> Any:
+        said = f"run_id:{self.process.name}{self.started}\nmaster_replid:{self.copy}"
+        return f"{said}\nconnected_slaves:{self.replicas}\n".encode()
 
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)
@@ -315,9 +359,11 @@ class FakeValkey:
     def _zrange(
         self, session: Session, key: bytes, low: bytes, high: bytes, *how: bytes
     ) -> Any:
-        assert (low, high) == (b"0", b"-1")
         found = sorted((s, m) for m, s in self.zsets.get(key, {}).items())
-        if how:
+        if b"REV" in how:
+            found = found[::-1]
+        found = found[int(low) : len(found) if high == b"-1" else int(high) + 1]
+        if b"WITHSCORES" in how:
             return [part for s, member in found for part in (member, b"%d" % s)]
         return [member for _, member in found]
 

@@ -315,6 +315,18 @@ class Faults:
         self._later(0.1, 7.0, valkey.start)
         return True
 
+    def _valkey_fails_over(self) -> bool:
+        """To a replica that lags: the newest epochs and messages are gone."""
+        world = self._world
+        valkey = world.valkey
+        if not valkey.process.alive:
+            return False
+        lag_s = world.rng.uniform(0.2, valkey.lags_s)
+        world.note("the replica lacks %.2f s", lag_s)
+        valkey.fail_over(lag_s)
+        self._later(0.1, 4.0, valkey.start)
+        return True
+
     def _valkey_freezes(self) -> bool:
         process = self._world.valkey.process
         return process.alive and self._freeze(process, 0.3, 8.0)

@@ -41,6 +41,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
+import actors.birth
 import actors.flow
 import actors.loading
 import actors.release
@@ -48,9 +49,11 @@ import gateway.live.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.flow import Flow
+from actors.healing import Healed
 from actors.host import Host
 from actors.ownership import Ownership
 from actors.release import Recipient
+from actors.tail import Tail
 from cfmessenger.chat.effects import Says
 from cfmessenger.chat.history import History
 from cfmessenger.chat.ratelimit import UserRates
@@ -66,6 +69,7 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
+    Top,
     ValkeyLog,
     _entries,
 )
@@ -166,7 +170,10 @@ async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activa
     )
     found = _entries(last)
     mirror = self._mirror(saved[0]) if saved else None
-    return Activated(epoch, previous, found[0].seq if found else 0, mirror)
+    seq = found[0].seq if found else 0
+    lineage = self.lineage_of(keys.log(name))
+    last = found[0] if found else None
+    return Activated(epoch, previous, seq, mirror, last=last, lineage=lineage)
 
 
 @sabotage("writer")
@@ -269,6 +276,48 @@ def subscribed_while_catching_up() -> contextlib.AbstractContextManager[Any]:
 def echo_ahead_of_its_turn() -> contextlib.AbstractContextManager[Any]:
     """Who catches up is answered a repeat at once, before what comes before it."""
     return _instead(Audience, "in_turn", lambda self, conn, seq: True)
+
+
+# A failover to a replica that lags.
+
+
+@sabotage("lost", "alive", "hole", seeds=(900_001, 900_002))
+def healing_off() -> contextlib.AbstractContextManager[Any]:
+    """Nobody gives a log back what it has lost; all else stands."""
+
+    async def nothing(name: str, log: Any, tail: Tail, found: Activated) -> Healed:
+        return Healed(found)
+
+    return _instead(actors.birth, "heal", nothing)
+
+
+@sabotage("hole", "lost", "duplicate", "writer", seeds=(900_010,))
+def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
+    """What is missing is appended under the epoch that the object has anyway, if the
+    log takes it; nobody who went on there is kept from it."""
+    activate = ValkeyLog.activate
+
+    async def same(self: ValkeyLog, name: str, above: int = 0) -> Activated:
+        ((newest, _),) = await self.tops([name])
+        if not above or newest >= above:
+            return await activate(self, name, above)
+        found = await _read(self, name, above, newest)
+        return found
+
+    return _instead(ValkeyLog, "activate", same)
+
+
+@sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
+def appended_before_the_new_server_is_looked_at() -> (
+    contextlib.AbstractContextManager[Any]
+):
+    """An append goes to whoever answers."""
+    commit = ValkeyLog.commit
+
+    async def anywhere(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        return await commit(self, [each._replace(lineage="") for each in commits])
+
+    return _instead(ValkeyLog, "commit", anywhere)
 
 
 # Sleep and wake.
@@ -468,13 +517,14 @@ def exception_outlives_its_room() -> contextlib.AbstractContextManager[Any]:
 @sabotage("two", "alive", "roster", seeds=(48,))
 def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager[Any]:
     """A pool that is the only one of its name believes that its rooms are its own."""
-    epochs = ValkeyLog.epochs
+    looks = ValkeyLog.looks
 
-    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[int]:
-        found = await epochs(self, names)
-        return [0, *found[1:]] if names[0] == NAME and len(names) > 1 else found
+    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[Top]:
+        found = await looks(self, names)
+        unseen = names[0] == NAME and len(names) > 1
+        return [Top(0, 0, None), *found[1:]] if unseen else found
 
-    return _instead(ValkeyLog, "epochs", partly)
+    return _instead(ValkeyLog, "looks", partly)
 
 
 @sabotage("shown_then_refused", seeds=(50,))
