@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ _STALE = (
     "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 )
 _GROWS = frozenset({b"XADD", b"ZADD", b"HSET", b"HSETEX"})
+_WRITES = _GROWS | {b"XDEL", b"SET", b"DEL", b"ZREM", b"HDEL", b"EXPIRE", b"PERSIST"}
+_READONLY = "READONLY You can't write against a read only replica."
 _MAX = 2**64 - 1
 
 Id = tuple[int, int]
@@ -90,7 +93,17 @@ class Session(asyncio.Protocol):
         self._queue: list[list[bytes]] | None = None  # between MULTI and EXEC
         self._broken = False
         self._flush_at = 0.0
+        self._led_to = server.copy
         self.transport: Any = None
+
+    @property
+    def demoted(self) -> bool:
+        """It leads to whoever was the primary when it was opened."""
+        return self._led_to != self._server.copy
+
+    def hold(self, seconds: float) -> None:
+        """Answer nothing before that."""
+        self._flush_at = max(self._flush_at, self._server.loop.time() + seconds)
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -127,6 +140,9 @@ class Session(asyncio.Protocol):
                 return Failure("EXECABORT Transaction discarded because of errors.")
             with server.atomic():
                 return [server.execute(each, self) for each in queue]
+        if self.demoted and verb in _WRITES:
+            self._broken = True
+            return Failure(_READONLY)
         if server.full and verb in _GROWS:
             self._broken = True
             return Failure("OOM command not allowed when used memory > 'maxmemory'.")
@@ -167,6 +183,7 @@ class FakeValkey:
         # Events that were on disk and are gone in a failover: log, number, bytes.
         self.once: set[tuple[bytes, int, bytes]] = set()
         self.lags_s = 0.0  # the replica does so much at most
+        self._away_since = math.inf
         self._transaction: list[Callable[[], None]] | None = None
 
     def start(self) -> None:
@@ -197,7 +214,7 @@ class FakeValkey:
         as soon as it is started."""
         self.crash()
         self.once |= self._events()
-        while self._undo and self._undo[-1][1] > self.loop.time() - lag_s:
+        while self._undo and self._undo[-1][1] > self._had(lag_s):
             self._take_back()
         self.copy += 1
 
@@ -223,7 +240,7 @@ class FakeValkey:
 
     def flushed(self, upto: int) -> None:
         self.on_disk = max(self.on_disk, upto)
-        old = self.loop.time() - self.lags_s
+        old = self._had(self.lags_s)
         while self._undo and self._undo[0][0] <= self.on_disk:
             if self.lags_s and self._undo[0][1] > old:
                 break
@@ -241,6 +258,39 @@ class FakeValkey:
     def _ping(self, session: Session, *args: bytes) -> Any:
         subscribed = any(session in each for each in self.channels.values())
         return [b"pong", b""] if subscribed else Simple("PONG")
+
+    def _role(self, session: Session) -> Any:
+        return [b"slave" if session.demoted else b"master", 0, []]
+
+    def _wait(self, session: Session, awaited: bytes, ms: bytes) -> Any:
+        if session.demoted:
+            return Failure("ERR WAIT cannot be used with replica instances.")
+        enough = self.replicas >= int(awaited) and self.lags_s <= int(ms) / 1000
+        session.hold(self.lags_s if enough else int(ms) / 1000)
+        return self.replicas if enough else 0
+
+    def leave(self) -> None:
+        """The replica is away, until it is `back`; what is under way still arrives."""
+        self.replicas, self._away_since = 0, self.loop.time() + self.lags_s
+
+    def back(self) -> None:
+        self.replicas, self._away_since = int(self.lags_s > 0), math.inf
+
+    def _had(self, lag_s: float) -> float:
+        """Until when a replica that is so late has everything."""
+        return min(self.loop.time(), self._away_since) - lag_s
+
+    def replicated(self, operation: int) -> bool:
+        """A failover could not take it back."""
+        newest = self._had(self.lags_s)
+        return not any(
+            upto - len(undos) < operation <= upto and at > newest
+            for upto, at, undos in self._undo
+        )
+
+    def _set(self, session: Session, key: bytes, *args: bytes) -> Any:
+        assert args == (b"", b"PX", b"1")  # a barrier: gone before anybody looks
+        return OK
 
     def _time(self, session: Session) -> Any:
         now = EPOCH_MS * 1000 + int(self.loop.time() * 1_000_000)
@@ -351,7 +401,8 @@ class FakeValkey:
 
     def _info(self, session: Session, *sections: bytes) -> Any:
         said = f"run_id:{self.process.name}{self.started}\nmaster_replid:{self.copy}"
-        return f"{said}\nconnected_slaves:{self.replicas}\n".encode()
+        role = "slave" if session.demoted else "master"
+        return f"{said}\nrole:{role}\nconnected_slaves:{self.replicas}\n".encode()
 
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)

@@ -58,6 +58,7 @@ class Faults:
         if not world.valkey.process.alive:
             world.valkey.start()
         self._recover()
+        world.valkey.back()
         world.namespace.away = False
         world.memory = PLENTY
         world.network.spikes_s = min(world.network.spikes_s, 0.2)
@@ -321,10 +322,21 @@ class Faults:
         valkey = world.valkey
         if not valkey.process.alive:
             return False
-        lag_s = world.rng.uniform(0.2, valkey.lags_s)
+        lag_s = world.rng.uniform(valkey.lags_s / 15, valkey.lags_s)
         world.note("the replica lacks %.2f s", lag_s)
         valkey.fail_over(lag_s)
         self._later(0.1, 4.0, valkey.start)
+        return True
+
+    def _valkey_is_replaced(self) -> bool:
+        """By a replica that lacks nothing; connections to the old one are kept."""
+        self._world.valkey.copy += 1
+        return True
+
+    def _replica_is_away(self) -> bool:
+        valkey = self._world.valkey
+        valkey.leave()
+        self._later(1.0, 9.0, valkey.back)
         return True
 
     def _valkey_freezes(self) -> bool:

@@ -37,6 +37,13 @@ FAULTS = (
 FAILS_OVER = "valkey_fails_over"
 """Strikes in the worlds of `FAILOVERS`, where Valkey has a replica that lags."""
 
+REPLACED = ("valkey_is_replaced", "replica_is_away")
+"""Strike in the worlds of `CONFIRMED`."""
+
+CONFIRMED = 950_000
+"""Seeds above this: Valkey fails over, whatever else happens, and replicas have
+confirmed what was shown."""
+
 FAILOVERS = 900_000
 """Seeds above this: Valkey fails over, and whoever said something goes on living."""
 
@@ -112,6 +119,7 @@ class Plan:
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
     lags_s: float = 0.0  # a replica of Valkey is behind by so much at most
+    awaited: int = 0  # so many replicas confirm what is shown
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -163,6 +171,8 @@ class Plan:
             pool = msgspec.structs.replace(plan.placement, size=size)
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
             plan = replace(plan, placement=pool, faults=plan.faults | moves)
+        if seed > CONFIRMED:
+            return plan._confirmed(Random(f"confirmed {seed}"))
         if seed > FAILOVERS:
             return plan._with_failovers(Random(f"failover {seed}"))
         auto = Random(f"auto {seed}")  # likewise
@@ -177,6 +187,16 @@ class Plan:
             faults=faults | {FAILS_OVER: rng.uniform(0.3, 1.5)},
             every_s=rng.choice((1.5, 3.0)),
             lags_s=3.0,
+        )
+
+    def _confirmed(self, rng: Random) -> Plan:
+        struck = (FAILS_OVER, *rng.sample(REPLACED, rng.choice((0, 1, 2))))
+        return replace(
+            self,
+            faults=self.faults | {name: rng.uniform(0.3, 1.5) for name in struck},
+            every_s=rng.choice((1.5, 3.0)),
+            lags_s=rng.choice((0.05, 0.3, 1.0)),
+            awaited=1,
         )
 
     def _with_exceptions(self, rng: Random) -> Plan:

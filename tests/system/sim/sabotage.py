@@ -45,6 +45,7 @@ import actors.birth
 import actors.flow
 import actors.loading
 import actors.release
+import cfmessenger.storage.server
 import gateway.live.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
@@ -69,10 +70,13 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
+    Fenced,
     Top,
     ValkeyLog,
     _entries,
 )
+from cfmessenger.storage.server import Server
+from cfmessenger.storage.valkey import UnknownOutcome
 from cfmessenger.wire.events import UnknownEvent, read_event
 from gateway.live.late import Looks
 from gateway.live.links import Links
@@ -308,9 +312,9 @@ def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
 
 
 @sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
-def appended_before_the_new_server_is_looked_at() -> (
-    contextlib.AbstractContextManager[Any]
-):
+def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextManager[
+    Any
+]:
     """An append goes to whoever answers."""
     commit = ValkeyLog.commit
 
@@ -318,6 +322,47 @@ def appended_before_the_new_server_is_looked_at() -> (
         return await commit(self, [each._replace(lineage="") for each in commits])
 
     return _instead(ValkeyLog, "commit", anywhere)
+
+
+# What replicas have to confirm.
+
+
+@sabotage("early", "lost", seeds=(950_001, 950_002))
+def wait_unchecked() -> contextlib.AbstractContextManager[Any]:
+    """However few replicas a short WAIT has counted, they are enough."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(_instead(Server, "_enough", lambda self, had: True))
+    stack.enter_context(_instead(cfmessenger.storage.server, "EARLY_S", 4.99))
+    return stack
+
+
+@sabotage("early", "lost", seeds=(950_001, 950_002))
+def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
+    """What an activation has loaded is shown, whether or not a replica has it."""
+    timed = ValkeyLog._timed
+
+    async def hasty(
+        self: ValkeyLog, commands: Any, lineage: str = "", *, durable: bool = False
+    ) -> list[Any]:
+        return await timed(self, commands, lineage)
+
+    return _instead(ValkeyLog, "_timed", hasty)
+
+
+@sabotage("lost", "hole", "early", seeds=(950_001, 950_002))
+def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
+    """An append of which nobody knows what became is sent once more; that its number is
+    taken then means that it was done."""
+    commit = ValkeyLog.commit
+
+    async def again(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        try:
+            return await commit(self, commits)
+        except UnknownOutcome:
+            outcomes = await commit(self, commits)
+        return [None if isinstance(each, Fenced) else each for each in outcomes]
+
+    return _instead(ValkeyLog, "commit", again)
 
 
 # Sleep and wake.

@@ -33,7 +33,7 @@ from cfmessenger.data.names import LOOK_AGAIN_S
 from cfmessenger.ids import PRESENCE
 from cfmessenger.storage import keys
 from tests.system.sim.checker import Violation, check
-from tests.system.sim.fake_valkey import FakeValkey
+from tests.system.sim.fake_valkey import URL, FakeValkey
 from tests.system.sim.faults import Faults
 from tests.system.sim.history import CHAT, KNOCK, LATER, Heard, History, Logged, Refused
 from tests.system.sim.names import Rows
@@ -121,6 +121,8 @@ class World:
         self.settled_s = 0.0
         self.memory = PLENTY  # of the machine that all processes are on
         self.tabs: list[Tab] = []
+        replicas = f"?replicas={plan.awaited}" if plan.awaited else ""
+        self.url = f"{URL}{replicas}"  # by which the product reaches it
         self._numbers: dict[str, itertools.count[int]] = defaultdict(
             lambda: itertools.count(1)
         )
@@ -181,7 +183,9 @@ class World:
         stream = self.valkey.streams.get(_log_key(f"room:{message['roomId']}"))
         found = stream.items if stream is not None else []
         if any(
-            item.id[1] == message["seq"] and item.operation <= self.valkey.on_disk
+            item.id[1] == message["seq"]
+            and item.operation <= self.valkey.on_disk
+            and (not self.plan.awaited or self.valkey.replicated(item.operation))
             for item in reversed(found)
         ):
             return True
