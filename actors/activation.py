@@ -19,6 +19,7 @@ from actors.loading import SeenBeyond
 from actors.mirrors import Mirrors, at_rest, believable
 from actors.release import Recipient
 from actors.surroundings import Surroundings
+from actors.tail import Tail
 from cfmessenger.background import Background
 from cfmessenger.chat.machine import BLANK, Life
 from cfmessenger.errors import Unavailable
@@ -58,6 +59,7 @@ class Activation:
         self._birth = Birth(name, self._kind, around)
         self._mirrors = Mirrors(name, around)
         self._background = Background()  # loads and doubts under way
+        self._starting: asyncio.Task[None] | None = None  # the last load
 
     @property
     def epoch(self) -> int:
@@ -68,6 +70,11 @@ class Activation:
     def seq(self) -> int:
         """The number of the newest event, confirmed or not."""
         return self._flow.machine.seq
+
+    @property
+    def numbered(self) -> int:
+        """The last number that the log may have of it: whoever loads may still heal."""
+        return self.seq if self.awake else 2**63
 
     @property
     def sockets(self) -> int:
@@ -90,6 +97,16 @@ class Activation:
         return self._birth.taken_at
 
     @property
+    def lineage(self) -> str:
+        """Which server its epoch is known to hold at; "" until it has one."""
+        return self._birth.lineage
+
+    @property
+    def tail(self) -> Tail:
+        """What of it is known to be in the log."""
+        return self._birth.tail
+
+    @property
     def awake(self) -> bool:
         """Loaded, and not asleep or about to be: what it holds may be shown."""
         return self.state is State.RUNNING or self.state is State.PARTING
@@ -107,7 +124,10 @@ class Activation:
 
     def start(self) -> None:
         """Take an epoch and load; what is received meanwhile waits."""
-        self._background.begin(self._start(0.0))
+        self._begin(0.0)
+
+    def _begin(self, pause_s: float) -> None:
+        self._starting = self._background.begin(self._start(pause_s))
 
     async def _start(self, pause_s: float) -> None:
         if pause_s:
@@ -152,6 +172,21 @@ class Activation:
             if not self._birth.call(absent):
                 self._flow.give_up_absent()
 
+    def proved(self, lineage: str) -> None:
+        """A look found all that is known of it at another server."""
+        self._birth.lineage = lineage
+
+    def behind(self) -> None:
+        """A look found less in the log than is known of it: a new epoch, and the log is
+        healed before it is loaded (design.md §3, Healing)."""
+        if self.state is State.CLOSING:
+            return  # its mirror is not taken there
+        if self.state is not State.STARTING:
+            self._reset()
+        elif self._starting is not None:
+            self._starting.cancel()
+            self._begin(0.0)
+
     def _reset(self, reason: str = "reset", pause_s: float = 0.0) -> None:
         """An append was refused or its outcome is unknown (design.md §3.5); or the
         machine failed (`recover`), or storage lost what was shown (`damage`).
@@ -164,7 +199,7 @@ class Activation:
         self._flow.drop()
         self.state = State.STARTING
         self._flow.machine = self._kind.fresh(BLANK)
-        self._background.begin(self._start(pause_s))
+        self._begin(pause_s)
 
     def refused(self, problem: Exception) -> None:
         """An append was refused, or its outcome is unknown."""
@@ -260,7 +295,7 @@ class Activation:
         try:
             lived_s = self._around.loop.time() - self._birth.loaded_at
             final = believable(reason, machine.crashed, lived_s)
-            await self._mirrors.save_last(machine, final)
+            await self._mirrors.save_last(machine, final, self.lineage)
         except Fenced:
             reason = "duplicate_activation"
         except Unavailable:
@@ -300,7 +335,7 @@ class Activation:
             return
         machine = self._flow.machine
         try:
-            await self._mirrors.save_live(machine, now_s)
+            await self._mirrors.save_live(machine, now_s, self.lineage)
         except Fenced:
             self._end("duplicate_activation")
         except Unavailable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from actors.healing import heal, remember
 from actors.kinds import Kind
 from actors.loading import NOTHING, load, take
 from actors.surroundings import Surroundings
@@ -38,6 +39,9 @@ class Birth:
         # after that, the asking is what shows that nobody lives later.
         self.asked_at = self.taken_at = 0.0
         self.loaded_at = 0.0  # the last load
+        # Who answered when its epoch was taken, or when a look has proved it since.
+        self.lineage = ""
+        self.tail = around.tails.of(name)  # survives resets, and `storage_failed`
         self.beyond = NOTHING  # what the next load is told; from a doubt until then
         self._calls_left = 0  # CALLS after a load
         self._name = name
@@ -49,14 +53,18 @@ class Birth:
         beyond, self.beyond = self.beyond, NOTHING
         loop = self._around.loop
         self.asked_at = loop.time()
-        found = await take(self._name, self._around.loads, beyond)
-        self.taken_at = loop.time()
+        found = await take(self._name, self._around.loads, beyond, self.tail.epoch)
+        self.taken_at, self.lineage = loop.time(), found.lineage
+        self.tail.took(found.epoch)
+        self._around.follow(self._name, found.lineage)
         return found
 
     async def load(self, found: Activated) -> Born:
         """Load what was found with the epoch. Raises `Fenced` or `Unavailable`."""
-        around = self._around
-        machine = await load(self._name, self._kind, around.loads, around.clock, found)
+        around, name, log = self._around, self._name, self._around.loads
+        healed = await heal(name, log, self.tail, found)
+        machine = await load(name, self._kind, log, around.clock, healed)
+        await remember(name, log, around.tails, found.lineage, around.clock.now())
         dead = await self._dead(machine.gateways)
         lost = await around.derived.everyone() if machine.crashed else set()
         self.loaded_at, self._calls_left = around.loop.time(), CALLS

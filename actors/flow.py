@@ -172,7 +172,7 @@ class Flow:
                     effects = machine.message(now, entry.conn, entry.data, fresh_id)
                 elif type(entry) is link.Opened:
                     effects = machine.connect(
-                        now, entry.attachment, entry.since, entry.greeted
+                        now, entry.attachment, entry.since, entry.greeted, entry.era
                     )
                 elif type(entry) is link.Closed:
                     effects = machine.close(now, entry.conn)
@@ -258,7 +258,7 @@ class Flow:
             events = gate.take_off()
             if events:
                 self._around.reached("before_append")
-                commit = Commit(life.name, self.machine.epoch, events)
+                commit = Commit(life.name, self.machine.epoch, events, life.lineage)
                 self._around.committer.add(commit, self._committed)
             else:
                 self._show_landed()
@@ -283,6 +283,7 @@ class Flow:
         if not self._life.awake or commit.epoch != self.machine.epoch:
             return  # of an incarnation that was reset meanwhile
         if problem is None:
+            self._around.tails.committed(self._life.tail, commit.epoch, commit.events)
             self._around.reached("after_append")
             self._timed(self._shown)
         else:

@@ -21,17 +21,19 @@ from actors.guests import all_kinds, arrive
 from actors.host_settings import HostSettings
 from actors.memory import Slack
 from actors.own_rooms import Look, OwnRooms
-from actors.ownership import Lived, Ownership
+from actors.ownership import TRUST_S, Lived, Ownership
 from actors.peer import LinkServer, Peer
 from actors.surroundings import Surroundings
+from actors.tail import Tails
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address, Described
 from cfmessenger.memory import Memory, memory
 from cfmessenger.placement import Placement, is_pool
+from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
-from cfmessenger.storage.generation import Generation
+from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 
 logger = logging.getLogger("cfmessenger.host")
@@ -41,6 +43,8 @@ GIVE_UP_S = 6.0
 can reach it may take them (design.md §3, Fencing)."""
 
 LINGER_S = 2.0
+KEEP_ALONE_S = 60.0
+"""So long a process waits at most for an object whose log it may have to heal."""
 
 
 class Host(Surroundings):
@@ -61,6 +65,8 @@ class Host(Surroundings):
         self._ended = ended  # called at the very end, with the reason
         self._ticker: asyncio.Task[None] | None = None  # from `start` on
         self._leaving: asyncio.Task[None] | None = None  # from `_leave` on, for good
+        self._alone_since = 0.0  # loop time at which it had no tail of the gone
+        self._apart = 0  # looks in a row in which its two connections led apart
         self._reached = 0  # how often the point of `crash_at` was reached
         self._log = ValkeyLog(settings.valkey_url, settings.log_length)
         # Its own connection: what is slow there must not cut off a commit.
@@ -78,6 +84,7 @@ class Host(Surroundings):
             all_kinds(settings.rules, self._guests),
             clock,
             self._aside,
+            Tails(settings.heal_s),
         )
 
     async def start(self) -> None:
@@ -87,6 +94,7 @@ class Host(Surroundings):
         superseded (design.md §4). Raises `Fenced` or `Unavailable`.
         """
         await self._ownership.take()
+        self.tails.keeping = self._aside.replicated
         await self.links.listen(self._settings.listen)
         await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
@@ -179,6 +187,7 @@ class Host(Surroundings):
         if self.objects.get(activation.name) is activation:
             del self.objects[activation.name]
             self._ownership.moving.discard(activation.name)
+            self.tails.ended(activation.name, lost_storage=reason == "storage_failed")
         if self._dedicated and reason != "storage_failed":
             self._leave(reason)
 
@@ -250,13 +259,19 @@ class Host(Surroundings):
                 self._give_up()
             except Exception:
                 logger.exception("tick failed")
-            if self.objects:
+            if self.objects or self._keeps_tails(now):
                 empty_since = now
             elif (pool := self._ownership.pool) is not None:
                 if not self.placement.has(pool):
                     self._leave("moved")
             elif self._dedicated and now - empty_since > self._idle_s:
                 self._leave("idle")
+
+    def _keeps_tails(self, now: float) -> bool:
+        """What only this process has is kept for who comes next, but not for ever."""
+        if not self.tails.alone:
+            self._alone_since = now
+        return 0.0 < now - self._alone_since < KEEP_ALONE_S
 
     def _give_up(self) -> None:
         """Cut off from storage, but perhaps not from the gateways: let them go."""
@@ -306,14 +321,32 @@ class Host(Surroundings):
         self._slack.look(len(self.objects))
 
     async def _check_ownership(self) -> None:
+        began = self._ownership.unread_s
+        await self._aside.look()
+        self._keep_together()
         lost = await self._ownership.look(self.objects)
+        self.tails.keeping = self.tails.keeping or self._aside.replicated
+        self.tails.passed(max(0.0, min(began, TRUST_S) - self._ownership.unread_s))
         for name in lost.names:
             self.objects[name].supersede()
+        for name in lost.behind:
+            self.follow(name, self._aside.lineage_of(keys.log(name)))
+            self.objects[name].behind()
         if lost.all:
             self._leave("duplicate_activation")
         else:
             for activation in self.objects.values():
                 activation.trust_again()
+
+    def _keep_together(self) -> None:
+        """Appends must go where epochs are taken: two connections that lead to different
+        servers for longer than a failover takes are both made anew."""
+        key = keys.log(NAME)
+        of = self._log.lineage_of(key), self._aside.lineage_of(key)
+        self._apart = self._apart + 1 if of[0] and of[0] != of[1] else 0
+        if self._apart > 1:
+            self._log.close()
+            self._aside.close()
 
     async def _bury_dead(self) -> None:
         known = {g for each in self.objects.values() for g in each.gateways}

@@ -30,6 +30,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     pace: Pace = USUAL  # another one in tests
     guests: tuple[Invitation, ...] = ()
+    heal_s: float = 10.0  # how long committed events are kept for a log that loses them
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:
@@ -43,6 +44,7 @@ class HostSettings(msgspec.Struct, frozen=True):
             nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
             crash_at=settings.crash_at or "",
             guests=guests,
+            heal_s=settings.heal_s,
             limits=Limits(
                 settings.hot_share / 100,
                 settings.hot_hold / 1000,

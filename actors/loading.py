@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from actors.healing import Healed
 from actors.kinds import Kind
 from cfmessenger.chat.machine import Life, Machine
 from cfmessenger.clock import Clock
-from cfmessenger.storage.log import Activated, Entry, Fenced, Log
+from cfmessenger.storage.log import Activated, Commit, Entry, Fenced, Log
+from cfmessenger.wire.events import lost_by
 
 logger = logging.getLogger("cfmessenger.activation")
 
 PAGE = 1000
 REMEMBER_MESSAGES = 1000
 REMEMBER_MS = 60_000
+MOST_LOST = 8
+"""Events by which one load tells what is lost."""
 
 
 class SeenBeyond(NamedTuple):
@@ -43,30 +48,40 @@ class _Stamp(msgspec.Struct):
 _stamp = msgspec.json.Decoder(_Stamp).decode
 
 
-async def take(name: str, log: Log, beyond: SeenBeyond = NOTHING) -> Activated:
+async def take(
+    name: str, log: Log, beyond: SeenBeyond = NOTHING, own: int = 0
+) -> Activated:
     """The epoch of a new activation, and what it finds; what a gateway has seen
-    `beyond` that counts as numbered. Raises `Fenced` or `Unavailable`."""
-    found = await log.activate(name, beyond.epoch)
-    if beyond.own_epoch and found.previous_epoch != beyond.own_epoch:
+    `beyond` that counts as numbered. `own`: the newest epoch that was ever taken here,
+    whether or not storage still knows it. Raises `Fenced` or `Unavailable`."""
+    above = max(beyond.epoch, own)
+    found = await log.activate(name, above)
+    if beyond.own_epoch and found.previous_epoch > beyond.own_epoch:
         raise Fenced(name)  # somebody did live later
-    return found._replace(numbered=max(found.numbered, beyond.seq))
+    return found._replace(
+        previous_epoch=max(found.previous_epoch, above),
+        numbered=max(found.numbered, beyond.seq),
+    )
 
 
 async def load(
-    name: str, kind: Kind, log: Log, clock: Clock, found: Activated
+    name: str, kind: Kind, log: Log, clock: Clock, healed: Healed | Activated
 ) -> Machine:
-    """The machine of an activation that has taken its epoch (`found`, of `take`).
+    """The machine of an activation that has taken its epoch (of `take`), and has healed
+    its log as far as that was possible.
 
-    What is missing of the log is logged as an error and never numbered again: holes,
-    what was mirrored or numbered above the log's top, and events that nobody can read.
+    What is missing of the log for good is said in it by durable events, logged as an
+    error and never numbered again: holes, what was mirrored, numbered, shown or read
+    above the log's top. Events that nobody can read are passed over.
     Raises `Fenced` or `Unavailable`.
     """
+    found, torn, shown = healed if isinstance(healed, Healed) else Healed(healed)
     now = clock.now()  # which has heard from storage what time it is
     mirror, previous = found.mirror, found.previous_epoch
     clean = mirror is not None and mirror.final and mirror.epoch == previous
     life = Life(found.epoch, previous, crashed=previous > 0 and not clean)
-    if mirror is None:
-        machine = kind.fresh(life)
+    if mirror is None or torn:
+        machine = kind.fresh(life)  # a mirror may hold what the log has otherwise
     else:
         machine = _restored(name, kind, life, mirror.data, clean)
     entries = await _newer(name, log, machine.seq, found.seq, now)
@@ -79,8 +94,9 @@ async def load(
                 life
             )  # trimmed past the snapshot: the log alone is left
             machine.skip(entries[0].seq - 1)
+    lost = [(torn, shown)] if torn else []
     for entry in entries:
-        _pass_over(name, machine, entry.seq - 1)
+        lost += _pass_over(machine, entry.seq - 1)
         try:
             machine.replay(now, *entry)
         except Exception:
@@ -88,8 +104,14 @@ async def load(
             machine.skip(entry.seq)
     if found.seq < machine.seq:
         # Nothing is mirrored before it is confirmed, so the log did hold it.
-        logger.error("%s lost events %d to %d", name, found.seq + 1, machine.seq)
-    _pass_over(name, machine, found.numbered)
+        lost.append((found.seq + 1, machine.seq))
+    numbered = found.numbered
+    if machine.crashed and found.previous_epoch:
+        numbered = max(numbered, await log.read_up_to(name))
+    lost += _pass_over(machine, max(numbered, shown))
+    for first, last in _untold(lost, entries):
+        logger.error("%s lost events %d to %d", name, first, last)
+        await _tell(name, log, machine, now, found, first, last)
     return machine
 
 
@@ -101,11 +123,51 @@ def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Ma
         return kind.fresh(life)
 
 
-def _pass_over(name: str, machine: Machine, seq: int) -> None:
-    """Say what is missing up to `seq`, if anything is."""
-    if seq > machine.seq:
-        logger.error("%s lost events %d to %d", name, machine.seq + 1, seq)
-        machine.skip(seq)
+def _pass_over(machine: Machine, seq: int) -> list[tuple[int, int]]:
+    """What is missing up to `seq`, if anything is."""
+    if seq <= machine.seq:
+        return []
+    missing = (machine.seq + 1, seq)
+    machine.skip(seq)
+    return [missing]
+
+
+def _untold(
+    lost: Iterable[tuple[int, int]], entries: Iterable[Entry]
+) -> list[tuple[int, int]]:
+    """Of these rows of numbers those that no event of the log tells of yet: at most
+    `MOST_LOST`, of which the last then goes on to the end."""
+    told = [row for row in (lost_by(each.event) for each in entries) if row]
+    rows: list[tuple[int, int]] = []
+    for first, last in sorted(set(lost)):
+        if any(low <= first and last <= high for low, high in told):
+            continue
+        if rows and (first <= rows[-1][1] + 1 or len(rows) == MOST_LOST):
+            rows[-1] = rows[-1][0], max(rows[-1][1], last)
+        else:
+            rows.append((first, last))
+    return rows
+
+
+async def _tell(
+    name: str,
+    log: Log,
+    machine: Machine,
+    now: int,
+    found: Activated,
+    first: int,
+    last: int,
+) -> None:
+    """Say in the log what it has lost, if this object's says anything to people."""
+    event = machine.lost(now, first, last)
+    if event is None:
+        return
+    seq = machine.seq + 1
+    commit = Commit(name, found.epoch, [(seq, event)], found.lineage)
+    (problem,) = await log.commit([commit])
+    if problem is not None:
+        raise problem
+    machine.replay(now, found.epoch, seq, event)
 
 
 async def _newer(name: str, log: Log, known: int, top: int, now: int) -> list[Entry]:

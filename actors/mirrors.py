@@ -47,20 +47,22 @@ class Mirrors:
         rested = now_s - self._live_at >= LIVE_MIRROR_EVERY_S
         return rested and machine.receipts_changed
 
-    async def save_live(self, machine: Machine, now_s: float) -> None:
+    async def save_live(self, machine: Machine, now_s: float, lineage: str) -> None:
         """Save what has changed while the object lives on."""
         self._live_at = now_s
         machine.receipts_changed = False
         data = machine.snapshot()
-        await self._around.log.save(self._name, machine.epoch, data, final=False)
+        await self._around.log.save(
+            self._name, machine.epoch, data, final=False, lineage=lineage
+        )
 
-    async def save_last(self, machine: Machine, final: bool) -> None:
+    async def save_last(self, machine: Machine, final: bool, lineage: str) -> None:
         """Save what the next life begins with. `final`: its roster may be believed."""
         data = machine.snapshot()
         self._around.reached("before_mirror")
         # A room that nobody is in and nothing was said in is not worth a mirror.
         empty = is_room(self._name) and not machine.seq and not machine.sockets
         await self._around.log.save(
-            self._name, machine.epoch, data, final=final, empty=empty
+            self._name, machine.epoch, data, final=final, empty=empty, lineage=lineage
         )
         self._around.reached("after_mirror")

@@ -12,10 +12,12 @@ followed that generation and looked at what it changed (design.md §3, §4).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from actors.tail import Standing, Tail, compare
 from cfmessenger.placement import Placement, is_pool
+from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
 
@@ -36,14 +38,25 @@ class Lived(Protocol):
     def taken_at(self) -> float: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def numbered(self) -> int:
+        """The last number that the log may have of it."""
+
+    @property
+    def lineage(self) -> str: ...
+    @property
+    def tail(self) -> Tail: ...
+    def proved(self, lineage: str) -> None: ...
 
 
 class Lost(NamedTuple):
     """What a look has found: the names that somebody else speaks for now; `all`: the
-    whole pool has a successor."""
+    whole pool has a successor; `behind`: the names whose log has lost something, or of
+    which nobody can tell."""
 
     names: list[str]
     all: bool = False
+    behind: Sequence[str] = ()
 
 
 class Ownership:
@@ -64,6 +77,7 @@ class Ownership:
         self._generation = generation
         self._loop = asyncio.get_running_loop()
         self._epoch = 0  # a pool's marker, from `take` on
+        self._lineage = ""  # where that, or all objects, were looked at last
         # Names that may live elsewhere too: until what moved them has spread, or until
         # they left.
         self._changed: set[str] = set()
@@ -78,12 +92,17 @@ class Ownership:
         Raises `Fenced` or `Unavailable`.
         """
         if self.pool is not None:
-            self._epoch = (await self._storage.activate(self.pool)).epoch
+            await self._mark(self.pool)
         if (found := await self._generation.read()) is not None:
             self.follow(found, ())
         now = self._loop.time()
+        self._lineage = self._storage.lineage_of(keys.log(self.pool or NAME))
         self._read_at = self._placed_at = now
         self._all_until = now + SPREADING_S
+
+    async def _mark(self, pool: str) -> None:
+        """Take a marker above all that there were, also those that storage has lost."""
+        self._epoch = (await self._storage.activate(pool, self._epoch)).epoch
 
     def owns(self, name: str) -> bool:
         """Whether an object lives here, under the generation that is known."""
@@ -97,7 +116,7 @@ class Ownership:
     def trusted(self, each: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over: by a
         look that knew its epoch, and until there is one by whoever took that."""
-        if self.unread_s > TRUST_S:
+        if self.unread_s > TRUST_S or each.lineage != self._lineage:
             return False
         looked_at = each.taken_at < self._read_at
         return looked_at or self._loop.time() - each.asked_at <= TRUST_S
@@ -122,7 +141,9 @@ class Ownership:
     async def look(self, objects: Mapping[str, Lived]) -> Lost:
         """Reads epochs, and the generation where there is a newer one.
 
-        Raises `Unavailable`; what is not confirmed is soon not trusted.
+        Where another server answers than before, or the same one anew, it may have lost
+        something: then everything is looked at before anything more is shown, a pool's
+        marker first. Raises `Unavailable`; what is not confirmed is soon not trusted.
         """
         now = self._loop.time()
         if now - self._read_at > TRUST_S:
@@ -131,28 +152,44 @@ class Ownership:
             self._changed &= self.moving
         everything = self.pool is None or now < self._all_until
         mine = {
-            name: each.epoch
+            name: (each.epoch, each.lineage, each.tail.top)
             for name, each in objects.items()
-            if each.epoch and (everything or name in self._changed)
+            if each.epoch
+            and (everything or name in self._changed or each.lineage != self._lineage)
         }
         pool = [] if self.pool is None else [self.pool]
         known = self.placement
-        number, *tops = await self._storage.epochs([NAME, *pool, *mine])
-        if number > self.placement.number:
+        number, *tops = await self._storage.looks([NAME, *pool, *mine])
+        lineage = self._storage.lineage_of(keys.log(self.pool or NAME))
+        if number.epoch > self.placement.number:
             found = await self._generation.read()
-            if found is None or found.number < number:
+            if found is None or found.number < number.epoch:
                 return Lost([])  # not trusted until storage has it again
             self.follow(found, objects)
         if self.placement is not known:
             return await self.look(objects)  # what moves now was not compared
-        if pool and tops.pop(0) > self._epoch:
+        if pool and tops.pop(0).epoch > self._epoch:
             return Lost(list(objects), all=True)
+        if lineage != self._lineage:
+            self._lineage = lineage  # from here on nothing is shown that is of another
+            if self.pool is not None:
+                # It may be of another pool that took the same, after ours was lost.
+                await self._mark(self.pool)
+            return await self.look(objects)
         self._read_at = now
-        # One that was activated during the read has a newer epoch: not compared.
-        return Lost(
-            [
-                name
-                for (name, epoch), top in zip(mine.items(), tops, strict=True)
-                if top > epoch and name in objects and objects[name].epoch == epoch
-            ]
-        )
+        lost: list[str] = []
+        behind: list[str] = []
+        for (name, (epoch, was, before)), top in zip(mine.items(), tops, strict=True):
+            each = objects.get(name)
+            # One that was activated during the read has a newer epoch: not compared.
+            if each is None or each.epoch != epoch or each.lineage != was:
+                continue
+            strange = each.lineage != lineage
+            standing = compare(each.tail, before, each.numbered, top, strange=strange)
+            if standing is Standing.AHEAD:
+                lost.append(name)
+            elif standing is Standing.BEHIND:
+                behind.append(name)
+            elif strange:
+                each.proved(lineage)
+        return Lost(lost, behind=behind)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from actors.committer import Committer
 from actors.kinds import Kinds
+from actors.tail import Tails
 from cfmessenger.clock import Clock
+from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import Log
 from cfmessenger.storage.reserve import Reserve
@@ -27,16 +29,24 @@ class Surroundings:
         kinds: Kinds,
         clock: Clock,
         loads: Log | None = None,
+        tails: Tails | None = None,
     ) -> None:
         self.log = log
         # Whoever wakes reads through this: a slow load must not cut off a commit.
         self.loads = loads or log
+        self.tails = tails or Tails(0.0)
         self.derived = derived
         self.kinds = kinds
         self.clock = clock
         self.reserve = Reserve()
         self.committer = Committer(log, self.reserve)
         self.loop = asyncio.get_running_loop()
+
+    def follow(self, name: str, lineage: str) -> None:
+        """Appends of this object go to who answered when its epoch was taken: a
+        connection that leads elsewhere is dropped, for the next leads there."""
+        if self.log.lineage_of(keys.log(name)) not in ("", lineage):
+            self.log.close()
 
     def trusted(self, activation: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over."""

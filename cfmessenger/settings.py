@@ -276,6 +276,13 @@ class Settings(
     hibernate_after: Annotated[
         Seconds, About("Seconds without an event until a room sleeps.")
     ] = 10.0
+    heal_s: Annotated[
+        DrainSeconds,
+        About(
+            "Seconds of what it committed that a room keeps for a Valkey that loses it "
+            "in a failover; kept only where a replica is. 0: none."
+        ),
+    ] = 10.0
     max_active_rooms: Annotated[
         Positive | None,
         About("Dedicated rooms awake at once; beyond it AT_CAPACITY.", "from memory"),

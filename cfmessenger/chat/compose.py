@@ -9,7 +9,14 @@ told from other words under the same id. Must not decide whether it may be said.
 import hashlib
 from typing import assert_never
 
-from ..wire.events import ChatMessage, Event, NudgeMessage, UnknownEvent, WinkMessage
+from ..wire.events import (
+    ChatMessage,
+    Event,
+    LostMessage,
+    NudgeMessage,
+    UnknownEvent,
+    WinkMessage,
+)
 from ..wire.protocol import Chat, DurableFrame, Nudge, Wink
 
 PLAY_DELAY_MS = 500
@@ -67,6 +74,8 @@ def fingerprint(event: Event | UnknownEvent) -> int:
         said = "nudge:"
     elif isinstance(event, WinkMessage):
         said = f"wink:{event.wink_id}"
+    elif isinstance(event, LostMessage):
+        said = f"lost:{event.first}-{event.last}"
     elif isinstance(event, UnknownEvent):
         return 0
     else:

@@ -15,9 +15,10 @@ from itertools import islice
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ..wire import protocol
-from ..wire.events import Receipt, read_event, upgraded_event, with_status
+from ..wire.events import Receipt, era_of, read_event, upgraded_event, with_status
 from .compose import fingerprint
 
 BUFFER = protocol.HISTORY_FRAME
@@ -73,6 +74,8 @@ class History:
         self._newest: dict[str, Kept] = {}
         # Everything above this seq that the log has is in the buffer.
         self._base = 0
+        # That of the newest event, as far as it is known; UNSET: nothing was ever lost.
+        self.era: int | UnsetType = UNSET
         # The whole buffer's frame, until that changes: a join storm encodes it once.
         self._whole: bytes | None = None
 
@@ -149,6 +152,17 @@ class History:
         newest = list(islice(self._from_newest(), count))
         return [(each.seq, each.event) for each in reversed(newest)]
 
+    def counts(self, since: int | None, era: int | None) -> bool:
+        """Whether that number means here what it means to who was shown it.
+
+        Who says no era was shown something of this one, if it is as new as its first.
+        """
+        if since is None:
+            return True
+        if self.era is UNSET:
+            return not era
+        return since >= self.era if era is None else era == self.era
+
     def reaches(self, since: int) -> bool:
         """Whether the buffer has all that the log has after `since`."""
         return since >= self._base
@@ -161,18 +175,27 @@ class History:
         if not self.reaches(since):
             return None
         numbered = [(kept.seq, kept.event) for kept in self._after(since)]
-        return protocol.with_gaps(numbered, room_id, since, seq)
+        return protocol.with_gaps(numbered, room_id, since, seq, self.era)
 
-    def frame(self, room_id: str, seq: int, since: int | None = None) -> bytes:
+    def frame(
+        self,
+        room_id: str,
+        seq: int,
+        since: int | None = None,
+        *,
+        strange: bool = False,
+    ) -> bytes:
         """The `history` frame of what came after `since`, or of the whole buffer.
 
         `gap` is true if `since` is beyond `seq`, where this room has never been, or if
-        the log has lost some of the messages (wire.md §3).
+        the log has lost some of the messages, or to who is `strange`: what it was shown
+        is of another era (wire.md §3).
         """
+        if strange:
+            return self._encode(self._whole_buffer(), room_id, seq, True)
         if since is None or (since == self._base and since + len(self) == seq):
             if self._whole is None:
-                whole = list(self._from_newest())[::-1]
-                self._whole = self._encode(whole, room_id, seq, False)
+                self._whole = self._encode(self._whole_buffer(), room_id, seq, False)
             return self._whole
         after = self._after(since)
         return self._encode(after, room_id, seq, len(after) != seq - since)
@@ -180,6 +203,9 @@ class History:
     def _from_newest(self) -> Iterator[Kept]:
         """The buffer, newest first."""
         return islice(reversed(self._kept), BUFFER)
+
+    def _whole_buffer(self) -> list[Kept]:
+        return list(self._from_newest())[::-1]
 
     def _after(self, since: int) -> list[Kept]:
         after: list[Kept] = []
@@ -194,7 +220,7 @@ class History:
         self, messages: Iterable[Kept], room_id: str, seq: int, gap: bool
     ) -> bytes:
         events = [kept.shown or kept.event for kept in messages]
-        return protocol.history_frame(events, room_id, seq, gap)
+        return protocol.history_frame(events, room_id, seq, gap, self.era)
 
     def snapshot(self) -> list[KeptRow]:
         """Everything remembered, for `restore`."""
@@ -230,3 +256,5 @@ class History:
             )
             if row.status:
                 self.upgrade(kept, row.status)
+        if self._buffer:
+            self.era = era_of(self._buffer[-1].event)

@@ -78,9 +78,11 @@ class Machine:
         attachment: Attachment,
         since: int | None,
         greeted: bool = False,
+        era: int | None = None,
     ) -> list[Effect]:
         """A socket opens. It was shown everything up to `since`; None: nothing. One
-        that comes again after a `Behind` was `greeted`."""
+        that comes again after a `Behind` was `greeted`. `era`: of what it was shown, if
+        it says that."""
         self.gateways.add(gateway_of(attachment.conn))
         return []
 
@@ -131,6 +133,12 @@ class Machine:
     def skip(self, seq: int) -> None:
         """Events up to `seq` are missing, or left out: their numbers are used."""
         self.seq = seq
+
+    def lost(self, now: int, first: int, last: int) -> bytes | None:
+        """The event that tells people of what storage has lost for good, from `first`
+        to `last`: its number is the next, and it is given to `replay` once the log has
+        it. None: nobody here is told."""
+        return None
 
     def snapshot(self) -> bytes:
         """All that the next life is to know, at rest."""

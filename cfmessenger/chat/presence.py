@@ -84,10 +84,11 @@ class Presence(Machine):
         attachment: Attachment,
         since: int | None = None,
         greeted: bool = False,
+        era: int | None = None,
     ) -> list[Effect]:
         """A socket opens. A watcher is greeted now; its full sync is the next tick's.
 
-        `since` and `greeted` mean nothing here.
+        `since`, `greeted` and `era` mean nothing here.
         """
         conn = attachment.conn
         self.gateways.add(gateway_of(conn))

@@ -15,11 +15,20 @@ from collections.abc import Callable
 from typing import Protocol, Self, assert_never
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from ..errors import ProtocolError
 from ..ids import PRESENCE, direct_users, gateway_of
 from ..wire import protocol
-from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, read_event
+from ..wire.events import (
+    ChatMessage,
+    Event,
+    LostMessage,
+    Rate,
+    UnknownEvent,
+    read_event,
+)
 from ..wire.protocol import (
     Ack,
     Chat,
@@ -139,21 +148,26 @@ class Room(Machine):
         attachment: Attachment,
         since: int | None,
         greeted: bool = False,
+        era: int | None = None,
     ) -> list[Effect]:
         """A socket enters: greeting, history, subscription, then the news of it.
 
         With a `since` older than the buffer it may speak but hears nothing yet: the
         answer is `Behind`, and the gateway comes again, `greeted`, when it has caught
-        up.
+        up. With one of another era it is shown the buffer, after a gap.
         """
         conn, seq, history = attachment.conn, self.seq, self._history
         effects: list[Effect] = []
+        strange = not greeted and not history.counts(since, era)
+        if strange:
+            since = None
         if not greeted:
             hello = self._members.line(now, "Connected to ChatRoom")
             effects.append(Send((conn,), hello))
         if since is None:
-            if len(history):
-                effects.append(Send((conn,), history.frame(self._id, seq)))
+            if len(history) or strange:
+                shown = history.frame(self._id, seq, strange=strange)
+                effects.append(Send((conn,), shown))
         elif not (greeted and since == seq) and history.reaches(since):
             effects.append(Send((conn,), history.frame(self._id, seq, since)))
         self.gateways.add(gateway_of(conn))
@@ -230,7 +244,9 @@ class Room(Machine):
         kept = self._history.find(sender_id, own_id)
         if kept is not None:
             return self._repeat(conn, frame, kept)
-        rates = self._rates[frame.becomes.rate]
+        rate = frame.becomes.rate
+        assert rate is not None
+        rates = self._rates[rate]
         wait = rates.check(sender_id, now)
         if wait:
             refused = ProtocolError(
@@ -260,6 +276,8 @@ class Room(Machine):
         return [*effects, Repeat(conn, kept.seq, kept.event or None)]
 
     def _append(self, event: Event) -> list[Effect]:
+        if self._history.era is not UNSET:
+            event = replace(event, era=self._history.era)
         data, seq, at = protocol.encode(event), event.seq, event.timestamp
         sender_id, said = event.sender_id, fingerprint(event)
         self.seq = seq
@@ -351,6 +369,28 @@ class Room(Machine):
             room._members.restore(saved.roster, saved.stale, saved.timestamp)
         return room
 
+    def lost(self, now: int, first: int, last: int) -> bytes | None:
+        """See `Machine`."""
+        seq, many = self.seq + 1, last - first + 1
+        said = f"{many} messages were lost." if many > 1 else "A message was lost."
+        at, own_id = self._time.at(now), f"lost.{seq}"
+        return protocol.encode(
+            LostMessage(
+                own_id,
+                self._id,
+                "",
+                "",
+                said,
+                at,
+                seq,
+                False,
+                False,
+                first=first,
+                last=last,
+                era=seq,
+            )
+        )
+
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:
         """Take an event of the log above `seq`, in order, before anything else.
 
@@ -365,8 +405,9 @@ class Room(Machine):
         self._time.at(at)
         said = fingerprint(found)
         self._history.add(epoch, seq, sender_id, found.id, at, event, said)
+        self._history.era = found.era
         self._history.forget(now)
-        if not isinstance(found, UnknownEvent):
+        if not isinstance(found, UnknownEvent) and found.rate is not None:
             # The writer's clock may have been ahead.
             self._rates[found.rate].record(sender_id, min(at, now))
 

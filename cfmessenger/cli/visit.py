@@ -32,7 +32,7 @@ from cfmessenger.client import (
     Session,
 )
 from cfmessenger.ids import direct_users
-from cfmessenger.wire.events import Message, WinkMessage
+from cfmessenger.wire.events import LostMessage, Message, WinkMessage
 from cfmessenger.wire.protocol import (
     DeliveryStatus,
     ErrorFrame,
@@ -139,6 +139,8 @@ class Visit:
 
     def _show_event(self, event: object) -> None:
         match event:
+            case LostMessage():
+                self._note(event)  # the gap before it was told
             case Message():
                 self._arrived(event)
             case Recap():
@@ -185,10 +187,12 @@ class Visit:
         self._owed.progress.set()
 
     def _caught_up(self, recap: Recap) -> None:
+        said = [each for each in recap.messages if not isinstance(each, LostMessage)]
         for message in recap.messages:
             self._note(message)
+        for message in said:
             self.screen.message(message)
-        for message in recap.messages[-_LATEST_ACKED:]:
+        for message in said[-_LATEST_ACKED:]:
             self._receipt(message)
 
     def _note(self, message: Message) -> None:

@@ -237,9 +237,8 @@ class Connection(Generic[S]):
     async def _dial(self) -> ClientConnection:
         """Raises `ConnectionEnded` for good, `ApiError` or `Unreachable` for now."""
         try:
-            url = websocket_url(
-                self._url, self._path, await self._ticket(), self.state.since
-            )
+            state, ticket = self.state, await self._ticket()
+            url = websocket_url(self._url, self._path, ticket, state.since, state.era)
             socket = await connect(
                 url,
                 compression=None,

@@ -16,7 +16,7 @@ from cfmessenger.client.errors import OutboxFull, RateLimited, SendRejected
 from cfmessenger.client.events import Acknowledged, Event, Gap, Recap, Rejected, Rewound
 from cfmessenger.client.frames import Received, read_events
 from cfmessenger.client.state import EPHEMERAL_LIMIT, ClientState, checked
-from cfmessenger.wire.events import Message, Receipt, UnknownEvent
+from cfmessenger.wire.events import LostMessage, Message, Receipt, UnknownEvent
 from cfmessenger.wire.protocol import (
     Ack,
     Chat,
@@ -74,6 +74,13 @@ class RoomState(ClientState):
         self._resumed = False
         # From opening with `since` until the first history.
         self._may_rewind = False
+        # That of `last_seq`, as far as the room has told; None: nothing was ever lost.
+        self._era: int | None = None
+
+    @property
+    def era(self) -> int | None:
+        """See `ClientState`."""
+        return self._era
 
     @property
     def since(self) -> int | None:
@@ -183,10 +190,13 @@ class RoomState(ClientState):
     def _history(self, frame: History) -> list[Event]:
         messages = read_events(frame.messages)
         events: list[Event] = []
-        known = self.last_seq
-        if self._may_rewind and known is not None and frame.last_seq < known:
+        known, era = self.last_seq, None if frame.era is UNSET else frame.era
+        another = frame.gap and era != self._era
+        behind = known is not None and frame.last_seq < known
+        if self._may_rewind and known is not None and (another or behind):
             events.append(Rewound(known, frame.last_seq))
             self.last_seq = None
+        self._era = era
         self._may_rewind = False
         new: list[Message] = []
         for message in messages:
@@ -212,8 +222,13 @@ class RoomState(ClientState):
             self.last_seq = message.seq - 1
         if message.seq <= self.last_seq:
             return events  # shown before, or the answer to a repeat
+        if isinstance(message, LostMessage):
+            events.append(Gap(message.first, message.last))
+            self.last_seq = max(self.last_seq, message.last)
         events += self._skip_to(message.seq - 1)
         self.last_seq = message.seq
+        if message.era is not UNSET:
+            self._era = message.era
         events.append(message)
         return events
 

@@ -73,6 +73,11 @@ class ClientState:
         """What to pass as `?since=`; None: nothing to resume."""
         return None
 
+    @property
+    def era(self) -> int | None:
+        """What to pass as `?era=`; None: nothing was ever lost."""
+        return None
+
     def opened(self) -> list[Event]:
         """The socket is open; nothing was written to it yet."""
         self.connected = True

@@ -9,10 +9,16 @@ import ipaddress
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 
-def websocket_url(url: str, path: str, ticket: str, since: int | None) -> str:
-    """`http(s)://…` to `ws(s)://…/path?ticket=…[&since=…]`."""
+def websocket_url(
+    url: str, path: str, ticket: str, since: int | None, era: int | None = None
+) -> str:
+    """`http(s)://…` to `ws(s)://…/path?ticket=…[&since=…[&era=…]]`."""
     parts = urlsplit(url)
-    query = {"ticket": ticket} | ({} if since is None else {"since": str(since)})
+    query = {"ticket": ticket}
+    if since is not None:
+        query["since"] = str(since)
+        if era is not None:
+            query["era"] = str(era)
     scheme = "wss" if parts.scheme == "https" else "ws"
     where = parts.path.rstrip("/") + path
     return urlunsplit((scheme, parts.netloc, where, urlencode(query), ""))

@@ -48,12 +48,14 @@ class Said(Struct, frozen=True, gc=False, tag=0):
 
 
 class Opened(Struct, frozen=True, gc=False, tag=1):
-    """A socket joins. `greeted` when it already had its greeting (a long resume)."""
+    """A socket joins. `greeted` when it already had its greeting (a long resume).
+    `era`: of what its client was shown, if that says so."""
 
     n: int
     attachment: Attachment
     since: int | None
     greeted: bool
+    era: int | None = None
 
 
 class Closed(Struct, frozen=True, gc=False, tag=2):

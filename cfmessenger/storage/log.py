@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import (
     EXEC,
@@ -31,6 +32,7 @@ from cfmessenger.storage.valkey import (
 )
 
 COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"
+LOOK_AT = 500
 EMPTY_FOR_S = 3600
 """How long the mirror of an object that holds nothing is kept."""
 
@@ -50,6 +52,15 @@ class Entry(NamedTuple):
     epoch: int
     seq: int
     event: bytes
+
+
+class Top(NamedTuple):
+    """How far a log goes: its newest epoch, the last seq in that, 0 if it has none yet,
+    and its last entry."""
+
+    epoch: int
+    seq: int
+    last: Entry | None
 
 
 class Mirror(NamedTuple):
@@ -72,14 +83,20 @@ class Activated(NamedTuple):
     seq: int
     mirror: Mirror | None
     numbered: int = 0  # the last seq of the newest epoch, whether it is still there
+    last: Entry | None = None  # in the log
+    lineage: str = ""  # who answered, as `Valkey.lineage_of` says it
 
 
 class Commit(NamedTuple):
-    """The events of one object that become durable together, in order."""
+    """The events of one object that become durable together, in order.
+
+    `lineage`: who must answer, for only there the epoch was taken; "": whoever it is.
+    """
 
     name: str
     epoch: int
     events: Sequence[tuple[int, bytes]]
+    lineage: str = ""
 
 
 class Log(Protocol):
@@ -97,12 +114,20 @@ class Log(Protocol):
         """Append all commits in one round trip; one outcome for each, in order."""
 
     async def save(
-        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+        self,
+        name: str,
+        epoch: int,
+        data: bytes,
+        *,
+        final: bool,
+        empty: bool = False,
+        lineage: str = "",
     ) -> None:
         """Replace the mirror. Raises `Fenced` when a newer epoch wrote one.
 
-        `empty`: nobody would miss what is in it. So no mirror is made where there was
-        none, and one that is there expires after `EMPTY_FOR_S`.
+        `lineage`: as in a `Commit`. `empty`: nobody would miss what is in it. So no
+        mirror is made where there was none, and one that is there expires after
+        `EMPTY_FOR_S`.
         """
 
     async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
@@ -113,6 +138,15 @@ class Log(Protocol):
 
     async def epoch(self, name: str) -> int:
         """The newest epoch that anybody took; 0 if the object never lived."""
+
+    async def read_up_to(self, name: str) -> int:
+        """The last event that anybody is known to have read; 0: none."""
+
+    def lineage_of(self, key: str) -> str:
+        """See `Valkey.lineage_of`."""
+
+    def close(self) -> None:
+        """See `Valkey.close`."""
 
 
 def _number(entry_id: bytes) -> tuple[int, int]:
@@ -161,14 +195,20 @@ class ValkeyLog(Valkey):
         self._shown = shown
 
     async def _timed(
-        self, commands: Sequence[Command | Multi], *, durable: bool = False
+        self,
+        commands: Sequence[Command | Multi],
+        lineage: str = "",
+        *,
+        durable: bool = False,
     ) -> list[Any]:
         """`execute`, and in the same round trip the clock hears the time."""
         clock = self._clock
         if clock is None:
-            return await self.execute(commands, durable=durable)
+            return await self.execute(commands, lineage=lineage, durable=durable)
         asked_at = clock.steady()
-        *replies, time = await self.execute([*commands, ("TIME",)], durable=durable)
+        *replies, time = await self.execute(
+            [*commands, ("TIME",)], lineage=lineage, durable=durable
+        )
         seconds, micros = map(int, checked(time))
         clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
         return replies
@@ -184,6 +224,7 @@ class ValkeyLog(Valkey):
     async def activate(self, name: str, above: int = 0) -> Activated:
         log, mirror = keys.log(name), keys.mirror(name)
         ((previous, numbered),) = await self.tops([name])
+        lineage = self.lineage_of(log)
         epoch = max(previous, above) + 1
         marker = f"{epoch}-0"
         marked = [("XADD", log, marker, _FIELD, b""), ("XDEL", log, marker)]
@@ -193,6 +234,7 @@ class ValkeyLog(Valkey):
                 ("XREVRANGE", log, "+", "-", "COUNT", "1"),
                 ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
             ],
+            lineage,
             # All that is read from now on came before the marker. If a failover could
             # take the marker back, it could take back what is about to be shown.
             durable=True,
@@ -207,6 +249,8 @@ class ValkeyLog(Valkey):
             seq=last[0].seq if last else 0,
             mirror=self._mirror(saved[0]) if saved else None,
             numbered=numbered,
+            last=last[0] if last else None,
+            lineage=lineage,
         )
 
     @staticmethod
@@ -215,8 +259,26 @@ class ValkeyLog(Valkey):
         return Mirror(_number(entry_id)[0], kind == _FINAL, data)
 
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        lineages = {commit.lineage for commit in commits}
+        if len(lineages) == 1:  # nearly always
+            return await self._commit(commits, commits[0].lineage)
+        outcomes: dict[int, Exception | None] = {}
+        for lineage in sorted(lineages):
+            places = [n for n, each in enumerate(commits) if each.lineage == lineage]
+            some = [commits[n] for n in places]
+            found: Sequence[Exception | None]
+            try:
+                found = await self._commit(some, lineage)
+            except Unavailable as error:
+                found = [error] * len(some)
+            outcomes.update(zip(places, found, strict=True))
+        return [outcomes[n] for n in range(len(commits))]
+
+    async def _commit(
+        self, commits: Sequence[Commit], lineage: str
+    ) -> list[Exception | None]:
         packed: list[bytes] = []
-        for name, epoch, events in commits:
+        for name, epoch, events, _ in commits:
             key = keys.log(name).encode()
             head = _XADD % (len(key), key, len(self._length), self._length)
             # A single XADD is atomic as it is; only several need the MULTI.
@@ -233,7 +295,7 @@ class ValkeyLog(Valkey):
         # One pipeline for each server, once there are several.
         server = self.server_of(keys.log(commits[0].name))
         replies = await server.send(
-            b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S, durable=True
+            b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S, lineage, durable=True
         )
         outcomes: list[Exception | None] = []
         last = -1
@@ -243,7 +305,14 @@ class ValkeyLog(Valkey):
         return outcomes
 
     async def save(
-        self, name: str, epoch: int, data: bytes, *, final: bool, empty: bool = False
+        self,
+        name: str,
+        epoch: int,
+        data: bytes,
+        *,
+        final: bool,
+        empty: bool = False,
+        lineage: str = "",
     ) -> None:
         kind = _FINAL if final else _LIVE
         key = keys.mirror(name)
@@ -252,12 +321,14 @@ class ValkeyLog(Valkey):
             # If a newer epoch saves between these two, it is that mirror that expires.
             # Then no more is lost than in a crash, and its next save keeps the key.
             command = ("XADD", key, "NOMKSTREAM", *entry)
-            (reply,) = await self.execute([command], COMMIT_TIMEOUT_S)
+            (reply,) = await self.execute([command], COMMIT_TIMEOUT_S, lineage)
             if reply is not None and not isinstance(reply, ReplyError):
                 await self.execute([("EXPIRE", key, EMPTY_FOR_S)])
         else:
             commands = [("XADD", key, *entry), ("PERSIST", key)]
-            reply, _ = await self.execute(commands, COMMIT_TIMEOUT_S, durable=final)
+            reply, _ = await self.execute(
+                commands, COMMIT_TIMEOUT_S, lineage, durable=final
+            )
         if problem := _problem(reply):
             raise problem
 
@@ -321,6 +392,11 @@ class ValkeyLog(Valkey):
         top = f"{epoch}-18446744073709551615"
         return ("XREVRANGE", keys.log(name), top, "-", "COUNT", "1")
 
+    async def read_up_to(self, name: str) -> int:
+        asked = ("ZRANGE", keys.reads(name), 0, 0, "REV", "WITHSCORES")
+        found = await self.ask(*asked)
+        return int(found[1]) if found else 0
+
     async def epoch(self, name: str) -> int:
         return (await self.epochs([name]))[0]
 
@@ -337,6 +413,20 @@ class ValkeyLog(Valkey):
             return []
         commands = [("XINFO", "STREAM", keys.log(name)) for name in names]
         return [self._top(reply) for reply in await self._timed(commands)]
+
+    async def looks(self, names: Sequence[str]) -> list[Top]:
+        """`tops`, and what the logs end with; `LOOK_AT` in a round trip. Raises
+        `Unavailable`."""
+        found: list[Top] = []
+        for start in range(0, len(names), LOOK_AT):
+            some = names[start : start + LOOK_AT]
+            commands = [("XINFO", "STREAM", keys.log(name)) for name in some]
+            for reply in await self._timed(commands):
+                top = self._top(reply)
+                said = {} if isinstance(reply, ReplyError) else pairs(reply)
+                last = said.get(b"last-entry")
+                found.append(Top(*top, _entries([last])[0] if last else None))
+        return found
 
     @staticmethod
     def _top(reply: Any) -> tuple[int, int]:

@@ -102,17 +102,28 @@ class Valkey:
         became the primary. As of the last connection; "" before the first."""
         return self.server_of(key).lineage
 
+    async def look(self) -> None:
+        """Ask anew who answers and whether it has replicas: see `lineage_of`."""
+        await self._server.look()
+
+    @property
+    def replicated(self) -> bool:
+        """A replica was connected to the server when it was last asked."""
+        return self._server.replicas > 0
+
     async def execute(
         self,
         items: Sequence[Command | Multi],
         timeout_s: float | None = None,
+        lineage: str = "",
         *,
         durable: bool = False,
     ) -> list[Any]:
         """Commands and their replies, in order and in one round trip; not atomic.
 
-        An error reply is a `ReplyError` in the list. `durable`: it has to outlive the
-        server, at the level that the URL says; what so few have that it may not is an
+        An error reply is a `ReplyError` in the list. `lineage`: nothing is sent unless
+        this is who answers (`lineage_of`). `durable`: it has to outlive the server, at
+        the level that the URL says; what so few have that it may not is an
         `UnknownOutcome` in the list.
         """
         if not items:
@@ -127,7 +138,9 @@ class Valkey:
                 packed.append(pack([item]))
                 replies += 1
         server = self.server_of(key_of(items[0]))
-        found = await server.send(b"".join(packed), replies, timeout_s, durable=durable)
+        found = await server.send(
+            b"".join(packed), replies, timeout_s, lineage, durable=durable
+        )
         return found if replies == len(items) else _folded(items, iter(found))
 
     async def ask(self, *command: Any, durable: bool = False) -> Any:

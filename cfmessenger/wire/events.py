@@ -34,7 +34,7 @@ class Message(Tagged, frozen=True, gc=False):
     A status is no part of what is logged: `with_status` adds it to what is shown.
     """
 
-    rate: ClassVar[Rate]
+    rate: ClassVar[Rate | None]  # None: it counts against none
     upgrades: ClassVar[tuple[Upgrade, ...]] = ()  # from each version to the next
 
     id: str
@@ -57,6 +57,11 @@ class Message(Tagged, frozen=True, gc=False):
         """How far it has come: a field of each."""
         raise NotImplementedError
 
+    @property
+    def era(self) -> int | UnsetType:
+        """Since which loss its number counts (`LostMessage`): a field of each."""
+        raise NotImplementedError
+
 
 class ChatMessage(Message, frozen=True, gc=False, tag="chat"):
     """Something that was said.
@@ -67,6 +72,7 @@ class ChatMessage(Message, frozen=True, gc=False, tag="chat"):
     rate = "chat"
 
     status: Receipt | UnsetType = UNSET
+    era: int | UnsetType = UNSET
 
 
 class NudgeMessage(Message, frozen=True, gc=False, tag="nudge"):
@@ -78,6 +84,7 @@ class NudgeMessage(Message, frozen=True, gc=False, tag="nudge"):
     rate = "nudge"
 
     status: Receipt | UnsetType = UNSET
+    era: int | UnsetType = UNSET
 
 
 class WinkMessage(Message, frozen=True, gc=False, tag="wink"):
@@ -93,9 +100,24 @@ class WinkMessage(Message, frozen=True, gc=False, tag="wink"):
     play_at: int
     playback_key: str
     status: Receipt | UnsetType = UNSET
+    era: int | UnsetType = UNSET
 
 
-Event = ChatMessage | NudgeMessage | WinkMessage
+class LostMessage(Message, frozen=True, gc=False, tag="lost"):
+    """Storage has lost what had these numbers, or some of it.
+
+    To everyone. From here on numbers are of another `era`, which is the `seq` of this.
+    """
+
+    rate = None
+
+    first: int = msgspec.field(name="from")
+    last: int = msgspec.field(name="to")
+    status: Receipt | UnsetType = UNSET
+    era: int | UnsetType = UNSET
+
+
+Event = ChatMessage | NudgeMessage | WinkMessage | LostMessage
 """Everything that may become durable in a room."""
 
 
@@ -109,6 +131,7 @@ class UnknownEvent(Struct, frozen=True, gc=False):
     sender_id: str = ""
     timestamp: int = 0
     version: int = 1
+    era: int | UnsetType = UNSET
 
 
 decode_any = msgspec.json.Decoder(UnknownEvent).decode
@@ -173,6 +196,30 @@ _reader = EventReader[Event](Event)
 read_event = _reader.read
 shown_event = _reader.shown
 upgraded_event = _reader.upgraded
+
+
+def era_of(event: bytes) -> int | UnsetType:
+    """The era of an event of whatever type; UNSET too if it is damaged."""
+    if b'"era":' not in event:
+        return UNSET
+    try:
+        return decode_any(event).era
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return UNSET
+
+
+def lost_by(event: bytes) -> tuple[int, int] | None:
+    """The numbers of which a `LostMessage` tells; None for any other event."""
+    if not event.startswith(b'{"type":"lost"'):
+        return None
+    try:
+        lost = _decode_lost(event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return lost.first, lost.last
+
+
+_decode_lost = msgspec.json.Decoder(LostMessage).decode
 
 
 def with_status(event: bytes, status: Receipt) -> bytes:

@@ -165,12 +165,14 @@ class System(Tagged, frozen=True, gc=False, tag="system"):
 
 
 class History(Tagged, frozen=True, gc=False, tag="history"):
-    """Messages from before the socket entered, oldest first."""
+    """Messages from before the socket entered, oldest first. `era`: since which loss
+    numbers count; absent where nothing was ever lost."""
 
     messages: list[msgspec.Raw]
     room_id: str
     last_seq: int
     gap: bool
+    era: int | UnsetType = UNSET
 
 
 class Participants(Tagged, frozen=True, gc=False, tag="participants"):
@@ -320,25 +322,34 @@ def error_frame(error: ProtocolError) -> bytes:
 
 
 def history_frame(
-    events: Iterable[bytes], room_id: str, last_seq: int, gap: bool
+    events: Iterable[bytes],
+    room_id: str,
+    last_seq: int,
+    gap: bool,
+    era: int | UnsetType = UNSET,
 ) -> bytes:
     """A `history` frame around messages that are JSON already."""
-    return encode(History([msgspec.Raw(e) for e in events], room_id, last_seq, gap))
+    raw = [msgspec.Raw(event) for event in events]
+    return encode(History(raw, room_id, last_seq, gap, era))
 
 
 def with_gaps(
-    numbered: Iterable[tuple[int, bytes]], room_id: str, since: int, upto: int
+    numbered: Iterable[tuple[int, bytes]],
+    room_id: str,
+    since: int,
+    upto: int,
+    era: int | UnsetType = UNSET,
 ) -> list[bytes]:
     """Frames for a socket that has everything up to `since`: these events, in order,
     and for each row of them that is missing an empty `history` with `gap: true`."""
     frames: list[bytes] = []
     for seq, event in numbered:
         if seq != since + 1:
-            frames.append(history_frame([], room_id, seq - 1, True))
+            frames.append(history_frame([], room_id, seq - 1, True, era))
         frames.append(event)
         since = seq
     if since < upto:
-        frames.append(history_frame([], room_id, upto, True))
+        frames.append(history_frame([], room_id, upto, True, era))
     return frames
 
 

@@ -10,7 +10,7 @@ actor.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -27,20 +27,22 @@ from gateway.origin import check_origin
 
 SUBPROTOCOL = "cfm.v1"
 _BEARER = "bearer."
-_SINCE = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
+_SEQ = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
 
 
 class Admission(msgspec.Struct, frozen=True):
     """A handshake that may be accepted.
 
     `room_id` is canonical, None on the presence socket. `since` is the seq after which
-    the client wants the history, None for the default. `subprotocol` is to be echoed.
+    the client wants the history, None for the default; `era` is what it says with it.
+    `subprotocol` is to be echoed.
     """
 
     session: Session
     room_id: str | None
     since: int | None
     subprotocol: str | None
+    era: int | None = None
 
 
 class Presented(msgspec.Struct, frozen=True):
@@ -81,7 +83,11 @@ async def _authorise(scope: Scope, services: Services) -> Admission:
         ),
         services,
     )
-    room = _room_of(scope, [value for name, value in query if name == "since"])
+    numbers = {
+        asked: [value for name, value in query if name == asked]
+        for asked in ("since", "era")
+    }
+    room = _room_of(scope, numbers)
     if room is not None:
         enter(room[0], session.user_id, services)
         await _count_new(room[0].id, session.user_id, services)
@@ -90,6 +96,7 @@ async def _authorise(scope: Scope, services: Services) -> Admission:
         None if room is None else room[0].id,
         None if room is None else room[1],
         SUBPROTOCOL if SUBPROTOCOL in offered else None,
+        None if room is None else room[2],
     )
 
 
@@ -143,7 +150,10 @@ async def _count_new(room_id: str, user_id: str, services: Services) -> None:
         await services.new_room_rate.spend(user_id)
 
 
-def _room_of(scope: Scope, since: list[str]) -> tuple[RoomId, int | None] | None:
+def _room_of(
+    scope: Scope, numbers: Mapping[str, list[str]]
+) -> tuple[RoomId, int | None, int | None] | None:
+    """The room, and which `since` and `era` the client comes with."""
     raw = scope.get("path_params", {}).get("id")
     if raw is None:
         return None
@@ -154,11 +164,16 @@ def _room_of(scope: Scope, since: list[str]) -> tuple[RoomId, int | None] | None
         if error.code == "INVALID_ROOM_ID":
             raise
         refused = error  # comes after `since`
-    if len(since) > 1 or any(not _SINCE.match(value) for value in since):
-        raise ProtocolError("VALIDATION_ERROR", "must be a seq", field="since")
+    for name, values in numbers.items():
+        if len(values) > 1 or any(not _SEQ.match(value) for value in values):
+            raise ProtocolError("VALIDATION_ERROR", "must be a seq", field=name)
     if refused is not None:
         raise refused
-    return room, int(since[0]) if since else None
+    since, era = (
+        int(values[0]) if values else None
+        for values in (numbers["since"], numbers["era"])
+    )
+    return room, since, era
 
 
 def _after_bearer(subprotocol: str) -> str:

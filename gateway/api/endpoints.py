@@ -268,9 +268,9 @@ async def messages(request: Request) -> Response:
     limit = _query_number(request, "limit", _NUMBER, "must be a number")
     rooms.enter(room, session.user_id, services)
     wanted = HISTORY_LIMIT if limit is None else min(max(limit, 1), HISTORY_LIMIT)
-    shown, next_before = await rooms.history(services, room.id, before, wanted)
+    shown, next_before, era = await rooms.history(services, room.id, before, wanted)
     earlier = UNSET if next_before is None else next_before
-    return ok(payloads.MessagePage(shown, earlier))
+    return ok(payloads.MessagePage(shown, earlier, era))
 
 
 def _query_number(

@@ -55,10 +55,12 @@ class DrawnTicket(_Payload, frozen=True, gc=False):
 
 
 class MessagePage(_Payload, frozen=True, gc=False):
-    """Messages, oldest first; `nextBefore` asks for those before, if there are any."""
+    """Messages, oldest first; `nextBefore` asks for those before, if there are any.
+    `era`: the room's, since which loss its numbers count."""
 
     messages: list[msgspec.Raw]
     next_before: int | UnsetType = UNSET
+    era: int | UnsetType = UNSET
 
 
 class ShownPresence(_Payload, frozen=True, gc=False):

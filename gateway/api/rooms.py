@@ -10,12 +10,20 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from cfmessenger.chat import mirror
 from cfmessenger.errors import ProtocolError
 from cfmessenger.ids import RoomId, direct_users, room_name
 from cfmessenger.storage import keys
-from cfmessenger.wire.events import Receipt, read_event, shown_event, with_status
+from cfmessenger.wire.events import (
+    LostMessage,
+    Receipt,
+    era_of,
+    read_event,
+    shown_event,
+    with_status,
+)
 from cfmessenger.wire.protocol import RoomInfo
 from gateway.api.hub import Services
 
@@ -41,9 +49,9 @@ def enter(room: RoomId, user_id: str, services: Services) -> None:
 
 async def history(
     services: Services, room_id: str, before: int | None, limit: int
-) -> tuple[list[msgspec.Raw], int | None]:
-    """A page of messages, oldest first, and the `nextBefore` of wire.md §1 if there are
-    earlier ones.
+) -> tuple[list[msgspec.Raw], int | None, int | UnsetType]:
+    """A page of messages, oldest first, the `nextBefore` of wire.md §1 if there are
+    earlier ones, and the room's `era`.
 
     At most `limit` below the seq `before` (None: the newest). Raises `Unavailable`.
     """
@@ -51,6 +59,8 @@ async def history(
     events = await services.log.page(name, before, limit + 1)
     earlier = events[0][0] if len(events) > limit else None
     events = events[-limit:]
+    newest = events if before is None else await services.log.page(name, None, 1)
+    era = era_of(newest[-1][1]) if newest else UNSET
     if events:
         statuses = _statuses(await services.log.mirror(name))
         shown = [
@@ -58,8 +68,8 @@ async def history(
             for seq, logged in events
             if (event := shown_event(seq, logged)) is not None
         ]
-        return shown, events[0][0] if earlier is not None else None
-    return [], None
+        return shown, events[0][0] if earlier is not None else None, era
+    return [], None, era
 
 
 async def listed(services: Services, user_id: str | None) -> list[RoomInfo]:
@@ -106,9 +116,12 @@ async def unread_count(services: Services, room_id: str, user_id: str) -> int:
             if seq <= mark:
                 return unread
             try:
-                sender_id = read_event(seq, event)[0].sender_id
+                found = read_event(seq, event)[0]
             except ValueError:
                 continue  # nobody can read it
+            if isinstance(found, LostMessage):
+                continue  # nobody said it
+            sender_id = found.sender_id
             if sender_id == user_id:
                 return unread
             unread += 1

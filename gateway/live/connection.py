@@ -111,9 +111,9 @@ class Connection:
         self.conn = conn
         self.attachment = replace(self.attachment, conn=conn)
 
-    def start(self, since: int | None) -> None:
+    def start(self, since: int | None, era: int | None = None) -> None:
         """Enter, and take over the wire."""
-        self.room.open(self, self.attachment, since, greeted=False)
+        self.room.open(self, self.attachment, since, greeted=False, era=era)
         self.wire.take_over(self)
 
     # From the client.

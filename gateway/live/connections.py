@@ -103,7 +103,7 @@ class Connections:
             if connection is None:
                 return
             self._register(connection)
-            connection.start(admission.since)
+            connection.start(admission.since, admission.era)
             self._logins.settle(connection)
 
     async def _accept(

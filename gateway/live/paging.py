@@ -13,7 +13,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_id_of
 from cfmessenger.link.messages import text_frame
 from cfmessenger.storage.log import Log
-from cfmessenger.wire.events import shown_event
+from cfmessenger.wire.events import era_of, shown_event
 from cfmessenger.wire.protocol import HISTORY_FRAME, history_frame, with_gaps
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ async def page(stub: Stub, log: Log) -> None:
                 room_id, upto = room_id_of(stub.name), entries[-1].seq
                 events = [(e.seq, shown_event(e.seq, e.event)) for e in entries]
                 kept = [(seq, event) for seq, event in events if event is not None]
-                shown = with_gaps(kept, room_id, stub.seq, upto)
+                era = era_of(entries[-1].event)
+                shown = with_gaps(kept, room_id, stub.seq, upto, era)
                 stub.caught_up(b"".join(map(text_frame, shown)), upto)
             if not full:
                 break
@@ -55,13 +56,18 @@ async def catch_up(
     room_id = room_id_of(stub.name)
     while since < seq:
         entries = await log.after(stub.name, since, HISTORY_FRAME)
-        upto = entries[-1].seq if entries else seq
+        if not entries:
+            # What is lost for good is told by an event above it, so this is not: the
+            # object has still to heal a log that ends too early.
+            raise Unavailable(message="The log is behind its object.")
+        upto = entries[-1].seq
         shown = [shown_event(each.seq, each.event) for each in entries]
         events = [event for event in shown if event is not None]
         gap = len(events) != upto - since
         since = upto
         seq = max(seq, since)  # a page may go beyond what there was to catch up
-        connection.write(text_frame(history_frame(events, room_id, seq, gap)))
+        era = era_of(entries[-1].event)
+        connection.write(text_frame(history_frame(events, room_id, seq, gap, era)))
         if not await connection.wire.drained(DRAIN_PAGE_S):
             connection.on_slow()
             return

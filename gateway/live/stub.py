@@ -76,15 +76,20 @@ class Stub:
     # What sockets do.
 
     def open(
-        self, outlet: Outlet, attachment: Attachment, since: int | None, greeted: bool
+        self,
+        outlet: Outlet,
+        attachment: Attachment,
+        since: int | None,
+        greeted: bool,
+        era: int | None = None,
     ) -> None:
         """A socket joins; its greeting and history come when the object answers.
 
-        `since`: the last seq its client has, None for the buffer. `greeted`: it had its
-        greeting already.
+        `since`: the last seq its client has, None for the buffer, and the `era` of
+        that, if the client says it. `greeted`: it had its greeting already.
         """
         self._audience.enter(outlet, since)
-        self._push(link.Opened(self._next(), attachment, since, greeted))
+        self._push(link.Opened(self._next(), attachment, since, greeted, era))
 
     def say(self, outlet: Outlet, data: bytes, at: float) -> None:
         """Take a text frame of a socket, which came `at` (loop time).

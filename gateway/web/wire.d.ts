@@ -67,6 +67,11 @@ declare namespace Wire {
     status?: Receipt;
     playAt?: number;
     playbackKey?: string;
+    /** Of a `lost`: the numbers that storage has lost. */
+    from?: number;
+    to?: number;
+    /** Since which loss its number counts; absent: nothing was ever lost. */
+    era?: number;
   }
 
   interface History {
@@ -75,6 +80,7 @@ declare namespace Wire {
     roomId: string;
     lastSeq: number;
     gap: boolean;
+    era?: number;
   }
 
   interface Participants {

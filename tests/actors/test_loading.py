@@ -46,6 +46,13 @@ async def write(log: ValkeyLog, name: str, epoch: int, seqs: range, at: int) -> 
         assert await log.commit([Commit(name, epoch, rows)]) == [None]
 
 
+async def told(log: ValkeyLog, name: str) -> list[tuple[int, int, int, int]]:
+    """The events that tell of a loss: seq, from, to, era."""
+    found = [msgspec.json.decode(each.event) for each in await log.after(name, 0, 100)]
+    lost = [each for each in found if each["type"] == "lost"]
+    return [(each["seq"], each["from"], each["to"], each["era"]) for each in lost]
+
+
 class Still(Clock):
     """It is `NOW`, however long the tests take."""
 
@@ -247,8 +254,11 @@ async def test_a_mirror_above_the_log_is_believed_and_the_loss_is_told(
     await write(log, name, 1, range(1, 3), NOW)
     await log.save(name, 1, room_at(name, 5).snapshot(), final=True)
     machine = await loaded(name, log)
-    assert machine.seq == 5, "no number is given twice"
+    assert machine.seq == 6, "no number is given twice, and one tells what is lost"
+    assert await told(log, name) == [(6, 3, 5, 6)]
     assert repeated(machine, "m3"), "it was said"
+    again = await loaded(name, log)
+    assert again.seq == 6, "it is told once"
     assert f"{name} lost events 3 to 5" in caplog.messages
 
 
@@ -266,17 +276,27 @@ async def test_an_entry_that_is_gone_from_the_middle_is_told_and_shown_as_a_gap(
     )
     machine = await loaded(name, log)
     assert isinstance(machine, Room)
-    assert machine.seq == 7
+    assert machine.seq == 8
     assert f"{name} lost events 3 to 4" in caplog.messages
-    resumed = machine.connect(NOW, attachment("g1.1"), 1)
-    assert shown(resumed) == ([2, 5, 6, 7], True)
-    assert shown(machine.connect(NOW, attachment("g1.2"), 4)) == ([5, 6, 7], False)
+    assert await told(log, name) == [(8, 3, 4, 8)]
+    everything = ([1, 2, 5, 6, 7, 8], True)
+    for since, era in ((1, None), (4, None), (7, 5)):
+        resumed = machine.connect(NOW, attachment("g1.1"), since, era=era)
+        assert shown(resumed) == everything, "what it has may be of another log"
+    for since, era in ((8, None), (8, 8)):
+        resumed = machine.connect(NOW, attachment("g1.1"), since, era=era)
+        assert shown(resumed) == ([], False)
+    resumed = machine.connect(NOW, attachment("g1.2"), 4, era=8)
+    assert shown(resumed) == ([5, 6, 7, 8], False)
     # A gateway that comes back across it shows its sockets that there is a gap.
     missed = [msgspec.json.decode(each) for each in machine.events_after(1) or ()]
     assert [m.get("seq") or (m["lastSeq"], m["gap"]) for m in missed] == [
-        *(2, (4, True), 5, 6, 7)
+        *(2, (4, True), 5, 6, 7, 8)
     ]
-    assert machine.events_after(4) == [event(name, n, NOW) for n in (5, 6, 7)]
+    after = machine.events_after(4)
+    assert after is not None
+    assert after[:-1] == [event(name, n, NOW) for n in (5, 6, 7)]
+    assert (await loaded(name, log)).seq == 8, "it is told once"
 
 
 @pytest.mark.parametrize("final", [True, False])
@@ -289,7 +309,8 @@ async def test_an_entry_above_the_mirror_that_is_gone_does_not_cost_the_mirror(
     await log.save(name, 1, room_at(name, 3).snapshot(), final=final)
     await log.execute([("XDEL", keys.log(name), "1-4")])
     machine = await loaded(name, log)
-    assert machine.seq == 7
+    assert machine.seq == 8
+    assert await told(log, name) == [(8, 4, 4, 8)]
     assert repeated(machine, "m2"), "out of the mirror"
     assert f"{name} lost events 4 to 4" in caplog.messages
 
@@ -302,7 +323,7 @@ async def test_the_newest_entry_that_is_gone_keeps_its_number(
     await write(log, name, 1, range(1, 5), NOW)
     await log.execute([("XDEL", keys.log(name), "1-4")])
     machine = await loaded(name, log)
-    assert machine.seq == 4
+    assert machine.seq == 5
     assert f"{name} lost events 4 to 4" in caplog.messages
     assert machine.events_after(3) != []
 

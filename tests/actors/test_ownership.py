@@ -15,6 +15,7 @@ from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.ownership import TRUST_S, Ownership
 from actors.pace import Pace
+from actors.tail import Tail
 from cfmessenger.ids import room_id_of
 from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import Generation
@@ -55,12 +56,18 @@ class Alive:
 
     def __init__(self) -> None:
         self.epoch, self.asked_at, self.taken_at = 0, 0.0, 0.0
+        self.lineage, self.numbered, self.tail = "", 0, Tail()
 
     async def take(self, log: ValkeyLog, name: str, took_s: float = 0.0) -> None:
         """An epoch, for which it asked so long ago."""
-        self.epoch = (await log.activate(name)).epoch
+        found = await log.activate(name)
+        self.epoch, self.lineage = found.epoch, found.lineage
+        self.tail.took(self.epoch)
         self.taken_at = asyncio.get_running_loop().time()
         self.asked_at = self.taken_at - took_s
+
+    def proved(self, lineage: str) -> None:
+        self.lineage = lineage
 
 
 async def test_a_room_that_is_taken_over_while_it_loads_never_speaks(
@@ -111,9 +118,9 @@ async def test_a_look_speaks_for_nobody_who_took_an_epoch_meanwhile(
     await proxy.until_kept()
     await late.take(log, name, took_s=TRUST_S + 0.1)
     proxy.flow()
-    assert await looking == ([], False)
+    assert await looking == ([], False, [])
     assert not owned.trusted(late)
-    assert await owned.look({name: late}) == ([], False)
+    assert await owned.look({name: late}) == ([], False, [])
     assert owned.trusted(late)
 
 
@@ -140,4 +147,4 @@ async def test_what_moves_during_a_look_is_looked_at(
     owned.follow(Placement("dedicated", 1, before.number + 1), [name])
     await log.activate(name)  # where it lives now
     proxy.flow()
-    assert await looking == ([name], False)
+    assert await looking == ([name], False, [])

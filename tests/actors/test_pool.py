@@ -14,7 +14,7 @@ from cfmessenger.link import messages as link
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME
-from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.log import Top, ValkeyLog
 from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import (
@@ -156,16 +156,16 @@ async def test_its_look_is_one_read_however_many_rooms(
     monkeypatch.setattr(ownership, "SPREADING_S", 0.0)
     asked: list[list[str]] = []
     looked = asyncio.Event()
-    epochs = ValkeyLog.epochs
+    looks = ValkeyLog.looks
 
-    async def spy(self: ValkeyLog, names: list[str]) -> list[int]:
+    async def spy(self: ValkeyLog, names: list[str]) -> list[Top]:
         asked.append(list(names))
         looked.set()
-        return await epochs(self, names)
+        return await looks(self, names)
 
     host = await launch("rooms:0")
     caller = await entered(host, "gA", *(room_of(POOL, "rooms:0") for _ in range(4)))
-    monkeypatch.setattr(ValkeyLog, "epochs", spy)
+    monkeypatch.setattr(ValkeyLog, "looks", spy)
     await until(lambda: len(asked) >= 2, looked)
     assert asked[-1] == [NAME, "rooms:0"]
     caller.close()

@@ -65,7 +65,7 @@ async def test_every_activation_gets_the_next_epoch(log: ValkeyLog) -> None:
     name = fresh_name()
     assert await log.epoch(name) == 0
     for n in range(1, 4):
-        assert await log.activate(name) == (n, n - 1, 0, None, 0)
+        assert (await log.activate(name))[:5] == (n, n - 1, 0, None, 0)
         assert await log.epoch(name) == n
     assert await ids(log, name) == [], "a marker costs no history"
 
@@ -75,9 +75,9 @@ async def test_an_activation_finds_the_last_seq_and_mirror(log: ValkeyLog) -> No
     first = await log.activate(name)
     await append(log, name, first.epoch, 1, 2, 3)
     await log.save(name, first.epoch, b"snapshot", final=True)
-    assert await log.activate(name) == (2, 1, 3, (1, True, b"snapshot"), 3)
+    assert (await log.activate(name))[:5] == (2, 1, 3, (1, True, b"snapshot"), 3)
     # Nothing was said in epoch 2, so the mirror is not of the epoch before this one.
-    assert await log.activate(name) == (3, 2, 3, (1, True, b"snapshot"), 0)
+    assert (await log.activate(name))[:5] == (3, 2, 3, (1, True, b"snapshot"), 0)
 
 
 async def test_ids_are_epoch_and_seq(log: ValkeyLog) -> None:
@@ -163,7 +163,7 @@ async def test_epochs_and_events_survive_a_kill_of_valkey() -> None:
             assert await log.epoch("room:b") == 1
             refused = await log.commit([Commit("room:a", 1, events(3))])
             assert isinstance(refused[0], Fenced)
-            assert await log.activate("room:a") == (3, 2, 2, None, 0)
+            assert (await log.activate("room:a"))[:5] == (3, 2, 2, None, 0)
         log.close()
 
 
@@ -249,7 +249,7 @@ async def test_a_cut_leaves_the_outcome_unknown_until_the_next_epoch(
     with pytest.raises(UnknownOutcome):
         await flying
     proxy.flow()
-    assert await far.activate(name) == (2, 1, 1, None, 1), "it had landed"
+    assert (await far.activate(name))[:5] == (2, 1, 1, None, 1), "it had landed"
 
 
 async def test_what_lands_late_lands_below_the_fence(
@@ -264,7 +264,7 @@ async def test_what_lands_late_lands_below_the_fence(
     held.cut()
     with pytest.raises(UnknownOutcome):
         await flying
-    assert await far.activate(name) == (2, 1, 0, None, 0)
+    assert (await far.activate(name))[:5] == (2, 1, 0, None, 0)
     proxy.flow()  # the network delivers the old append at last
     await append(far, name, 2, 1)
     held.server.close()
@@ -358,7 +358,7 @@ async def test_trimming_keeps_the_newest_and_the_fence(valkey_url: str) -> None:
     assert [e.seq for e in await log.after(name, first, 1)] == [first + 1]
     assert await log.newest(name, 10, first) == []
     assert await log.newest(name, 10, 5) == []
-    assert await log.activate(name) == (2, 1, total, None, total)
+    assert (await log.activate(name))[:5] == (2, 1, total, None, total)
     await append(log, name, 2, total + 1)
     log.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ _STALE = (
     "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 )
 _GROWS = frozenset({b"XADD", b"ZADD", b"HSET", b"HSETEX"})
+_WRITES = _GROWS | {b"XDEL", b"SET", b"DEL", b"ZREM", b"HDEL", b"EXPIRE", b"PERSIST"}
+_READONLY = "READONLY You can't write against a read only replica."
 _MAX = 2**64 - 1
 
 Id = tuple[int, int]
@@ -90,7 +93,17 @@ class Session(asyncio.Protocol):
         self._queue: list[list[bytes]] | None = None  # between MULTI and EXEC
         self._broken = False
         self._flush_at = 0.0
+        self._led_to = server.copy
         self.transport: Any = None
+
+    @property
+    def demoted(self) -> bool:
+        """It leads to whoever was the primary when it was opened."""
+        return self._led_to != self._server.copy
+
+    def hold(self, seconds: float) -> None:
+        """Answer nothing before that."""
+        self._flush_at = max(self._flush_at, self._server.loop.time() + seconds)
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -127,6 +140,9 @@ class Session(asyncio.Protocol):
                 return Failure("EXECABORT Transaction discarded because of errors.")
             with server.atomic():
                 return [server.execute(each, self) for each in queue]
+        if self.demoted and verb in _WRITES:
+            self._broken = True
+            return Failure(_READONLY)
         if server.full and verb in _GROWS:
             self._broken = True
             return Failure("OOM command not allowed when used memory > 'maxmemory'.")
@@ -156,13 +172,23 @@ class FakeValkey:
         self.on_disk = 0  # operations that survive whatever happens
         self.fsync_s = 0.001
         self.full = False  # out of memory: writes are refused
+        self.started = 0  # how often
+        self.copy = 0  # whose data it is: rises with each failover
+        self.replicas = 0
         self._network = network
         self._rng = rng
-        self._undo: list[tuple[int, list[Callable[[], None]]]] = []
+        # By operation and time: how to take back what is not on disk yet, or not yet at
+        # the replica that may take over.
+        self._undo: list[tuple[int, float, list[Callable[[], None]]]] = []
+        # Events that were on disk and are gone in a failover: log, number, bytes.
+        self.once: set[tuple[bytes, int, bytes]] = set()
+        self.lags_s = 0.0  # the replica does so much at most
+        self._away_since = math.inf
         self._transaction: list[Callable[[], None]] | None = None
 
     def start(self) -> None:
         """Listen, as a new process."""
+        self.started += 1
         self.process = Process("valkey")
         self._network.listen(self.process, lambda: Session(self), *ADDRESS)
 
@@ -171,12 +197,34 @@ class FakeValkey:
         self.process.alive = False
         self._network.died(self.process)
         self.channels.clear()
-        lost = self._rng.randrange(len(self._undo) + 1) if self._undo else 0
+        unsure = sum(operation > self.on_disk for operation, _, _ in self._undo)
+        lost = self._rng.randrange(unsure + 1) if unsure else 0
         for _ in range(lost):
-            for undo in reversed(self._undo.pop()[1]):
-                undo()
-        self._undo.clear()
+            self._take_back()
+        if not self.lags_s:
+            self._undo.clear()
         self.on_disk = self.operations
+
+    def _take_back(self) -> None:
+        for undo in reversed(self._undo.pop()[2]):
+            undo()
+
+    def fail_over(self, lag_s: float) -> None:
+        """It dies, and a replica that lacks the last `lag_s` seconds takes its place,
+        as soon as it is started."""
+        self.crash()
+        self.once |= self._events()
+        while self._undo and self._undo[-1][1] > self._had(lag_s):
+            self._take_back()
+        self.copy += 1
+
+    def _events(self) -> set[tuple[bytes, int, bytes]]:
+        return {
+            (key, item.id[1], item.fields[1])
+            for key, stream in self.streams.items()
+            if key.endswith(b":log")
+            for item in stream.items
+        }
 
     def fill(self, key: bytes, events: Iterable[bytes]) -> None:
         """What somebody has appended long ago, in the epoch 1."""
@@ -192,7 +240,10 @@ class FakeValkey:
 
     def flushed(self, upto: int) -> None:
         self.on_disk = max(self.on_disk, upto)
+        old = self._had(self.lags_s)
         while self._undo and self._undo[0][0] <= self.on_disk:
+            if self.lags_s and self._undo[0][1] > old:
+                break
             del self._undo[0]
 
     # Commands.
@@ -210,6 +261,39 @@ class FakeValkey:
 
     def _info(self, session: Session, section: bytes) -> Any:
         return b"used_memory:%d\r\nmaxmemory:100\r\n" % (100 if self.full else 10)
+
+    def _role(self, session: Session) -> Any:
+        return [b"slave" if session.demoted else b"master", 0, []]
+
+    def _wait(self, session: Session, awaited: bytes, ms: bytes) -> Any:
+        if session.demoted:
+            return Failure("ERR WAIT cannot be used with replica instances.")
+        enough = self.replicas >= int(awaited) and self.lags_s <= int(ms) / 1000
+        session.hold(self.lags_s if enough else int(ms) / 1000)
+        return self.replicas if enough else 0
+
+    def leave(self) -> None:
+        """The replica is away, until it is `back`; what is under way still arrives."""
+        self.replicas, self._away_since = 0, self.loop.time() + self.lags_s
+
+    def back(self) -> None:
+        self.replicas, self._away_since = int(self.lags_s > 0), math.inf
+
+    def _had(self, lag_s: float) -> float:
+        """Until when a replica that is so late has everything."""
+        return min(self.loop.time(), self._away_since) - lag_s
+
+    def replicated(self, operation: int) -> bool:
+        """A failover could not take it back."""
+        newest = self._had(self.lags_s)
+        return not any(
+            upto - len(undos) < operation <= upto and at > newest
+            for upto, at, undos in self._undo
+        )
+
+    def _set(self, session: Session, key: bytes, *args: bytes) -> Any:
+        assert args == (b"", b"PX", b"1")  # a barrier: gone before anybody looks
+        return OK
 
     def _time(self, session: Session) -> Any:
         now = EPOCH_MS * 1000 + int(self.loop.time() * 1_000_000)
@@ -266,7 +350,7 @@ class FakeValkey:
         if self._transaction is not None:
             self._transaction.append(undo)
         else:
-            self._undo.append((self.operations, [undo]))
+            self._undo.append((self.operations, self.loop.time(), [undo]))
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
@@ -274,7 +358,8 @@ class FakeValkey:
         self._transaction = []
         yield
         if self._transaction:
-            self._undo.append((self.operations, self._transaction))
+            now = self.loop.time()
+            self._undo.append((self.operations, now, self._transaction))
         self._transaction = None
 
     def _xdel(self, session: Session, key: bytes, entry: bytes) -> Any:
@@ -310,7 +395,17 @@ class FakeValkey:
         if stream is None:
             return Failure("ERR no such key")
         top = b"%d-%d" % stream.top
-        return [b"length", len(stream.items), b"last-generated-id", top]
+        found = [b"length", len(stream.items), b"last-generated-id", top]
+        last = None
+        if stream.items:
+            item = stream.items[-1]
+            last = [b"%d-%d" % item.id, list(item.fields)]
+        return [*found, b"last-entry", last]
+
+    def _info(self, session: Session, *sections: bytes) -> Any:
+        said = f"run_id:{self.process.name}{self.started}\nmaster_replid:{self.copy}"
+        role = "slave" if session.demoted else "master"
+        return f"{said}\nrole:{role}\nconnected_slaves:{self.replicas}\n".encode()
 
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)
@@ -318,9 +413,11 @@ class FakeValkey:
     def _zrange(
         self, session: Session, key: bytes, low: bytes, high: bytes, *how: bytes
     ) -> Any:
-        assert (low, high) == (b"0", b"-1")
         found = sorted((s, m) for m, s in self.zsets.get(key, {}).items())
-        if how:
+        if b"REV" in how:
+            found = found[::-1]
+        found = found[int(low) : len(found) if high == b"-1" else int(high) + 1]
+        if b"WITHSCORES" in how:
             return [part for s, member in found for part in (member, b"%d" % s)]
         return [member for _, member in found]
 

@@ -58,6 +58,7 @@ class Faults:
         if not world.valkey.process.alive:
             world.valkey.start()
         self._recover()
+        world.valkey.back()
         world.namespace.away = False
         world.memory = PLENTY
         world.network.spikes_s = min(world.network.spikes_s, 0.2)
@@ -313,6 +314,29 @@ class Faults:
             return False
         valkey.crash()
         self._later(0.1, 7.0, valkey.start)
+        return True
+
+    def _valkey_fails_over(self) -> bool:
+        """To a replica that lags: the newest epochs and messages are gone."""
+        world = self._world
+        valkey = world.valkey
+        if not valkey.process.alive:
+            return False
+        lag_s = world.rng.uniform(valkey.lags_s / 15, valkey.lags_s)
+        world.note("the replica lacks %.2f s", lag_s)
+        valkey.fail_over(lag_s)
+        self._later(0.1, 4.0, valkey.start)
+        return True
+
+    def _valkey_is_replaced(self) -> bool:
+        """By a replica that lacks nothing; connections to the old one are kept."""
+        self._world.valkey.copy += 1
+        return True
+
+    def _replica_is_away(self) -> bool:
+        valkey = self._world.valkey
+        valkey.leave()
+        self._later(1.0, 9.0, valkey.back)
         return True
 
     def _valkey_freezes(self) -> bool:

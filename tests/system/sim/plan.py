@@ -34,6 +34,35 @@ FAULTS = (
     "valkey_is_full",
     "namespace_is_away",
 )
+FAILS_OVER = "valkey_fails_over"
+"""Strikes in the worlds of `FAILOVERS`, where Valkey has a replica that lags."""
+
+REPLACED = ("valkey_is_replaced", "replica_is_away")
+"""Strike in the worlds of `CONFIRMED`."""
+
+CONFIRMED = 950_000
+"""Seeds above this: Valkey fails over, whatever else happens, and replicas have
+confirmed what was shown."""
+
+FAILOVERS = 900_000
+"""Seeds above this: Valkey fails over, and whoever said something goes on living."""
+
+HEALABLE = (
+    "gateway_dies",
+    "gateway_drains",
+    "gateway_freezes",
+    "connection_breaks",
+    "connection_stalls",
+    "host_cannot_reach_valkey",
+    "gateway_cannot_reach_valkey",
+    "valkey_dies",
+    "valkey_freezes",
+    "valkey_is_slow",
+    "valkey_is_full",
+    "namespace_is_away",
+)
+"""What may happen there: no process ends in which a room is awake."""
+
 MOVES = "placement_changes"
 """Strikes where rooms live in pools, or may come to."""
 
@@ -89,6 +118,8 @@ class Plan:
     chaos_s: float = 15.0
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
+    lags_s: float = 0.0  # a replica of Valkey is behind by so much at most
+    awaited: int = 0  # so many replicas confirm what is shown
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -140,8 +171,33 @@ class Plan:
             pool = msgspec.structs.replace(plan.placement, size=size)
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
             plan = replace(plan, placement=pool, faults=plan.faults | moves)
+        if seed > CONFIRMED:
+            return plan._confirmed(Random(f"confirmed {seed}"))
+        if seed > FAILOVERS:
+            return plan._with_failovers(Random(f"failover {seed}"))
         auto = Random(f"auto {seed}")  # likewise
         return plan._with_exceptions(auto) if auto.random() < 0.5 else plan
+
+    def _with_failovers(self, rng: Random) -> Plan:
+        chosen = rng.sample(HEALABLE, rng.choice((0, 1, 2, 3)))
+        faults = {name: rng.random() + 0.1 for name in chosen}
+        return replace(
+            self,
+            hibernate_after=60.0,  # who sleeps has nothing to heal with
+            faults=faults | {FAILS_OVER: rng.uniform(0.3, 1.5)},
+            every_s=rng.choice((1.5, 3.0)),
+            lags_s=3.0,
+        )
+
+    def _confirmed(self, rng: Random) -> Plan:
+        struck = (FAILS_OVER, *rng.sample(REPLACED, rng.choice((0, 1, 2))))
+        return replace(
+            self,
+            faults=self.faults | {name: rng.uniform(0.3, 1.5) for name in struck},
+            every_s=rng.choice((1.5, 3.0)),
+            lags_s=rng.choice((0.05, 0.3, 1.0)),
+            awaited=1,
+        )
 
     def _with_exceptions(self, rng: Random) -> Plan:
         chosen = rng.sample((*EXCEPTIONS, MOVES), rng.choice((2, 3, 5)))

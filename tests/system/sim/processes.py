@@ -38,7 +38,6 @@ from gateway.api.admission import Admission
 from gateway.live.sockets import Sockets
 from gateway.server.handshake import CONNECTION
 from gateway.server.websocket_protocol import Listener
-from tests.system.sim.fake_valkey import URL
 from tests.system.sim.guest import INVITED
 from tests.system.sim.history import MESSAGES, POISON
 from tests.system.sim.names import SimStore, directory_of
@@ -91,7 +90,7 @@ class HostProcess:
         self.ready = False
         plan = world.plan
         self._settings = HostSettings(
-            URL,
+            world.url,
             LOG_LENGTH,
             plan.hibernate_after,
             plan.chat_rate,
@@ -147,7 +146,7 @@ class GatewayProcess:
         return self.process.name
 
     async def _boot(self) -> None:
-        world, kv = self.world, Valkey(URL)
+        world, kv = self.world, Valkey(self.world.url)
         if world.plan.rename_p:
             self.names = Names(SimStore(world), kv, self.directory)  # type: ignore[arg-type]
         services: Any = SimpleNamespace(
@@ -165,7 +164,7 @@ class GatewayProcess:
             store=None,
         )
         sockets = Sockets(
-            services, world.namespace, ValkeyLog(URL, LOG_LENGTH, shown=True)
+            services, world.namespace, ValkeyLog(world.url, LOG_LENGTH, shown=True)
         )
         sockets._process = sockets.gateway = self.name
         try:

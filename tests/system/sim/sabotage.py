@@ -41,16 +41,20 @@ from unittest import mock
 
 from msgspec.structs import replace
 
+import actors.birth
 import actors.flow
 import actors.loading
 import actors.release
+import cfmessenger.storage.server
 import gateway.live.connection
 from actors.activation import Activation
 from actors.committer import Committer, Report
 from actors.flow import Flow
+from actors.healing import Healed
 from actors.host import Host
 from actors.ownership import Ownership
 from actors.release import Recipient
+from actors.tail import Tail
 from cfmessenger.chat.effects import Says
 from cfmessenger.chat.history import History
 from cfmessenger.chat.ratelimit import UserRates
@@ -66,9 +70,13 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
+    Fenced,
+    Top,
     ValkeyLog,
     _entries,
 )
+from cfmessenger.storage.server import Server
+from cfmessenger.storage.valkey import UnknownOutcome
 from cfmessenger.wire.events import UnknownEvent, read_event
 from gateway.live.late import Looks
 from gateway.live.links import Links
@@ -166,7 +174,10 @@ async def _read(self: ValkeyLog, name: str, epoch: int, previous: int) -> Activa
     )
     found = _entries(last)
     mirror = self._mirror(saved[0]) if saved else None
-    return Activated(epoch, previous, found[0].seq if found else 0, mirror)
+    seq = found[0].seq if found else 0
+    lineage = self.lineage_of(keys.log(name))
+    last = found[0] if found else None
+    return Activated(epoch, previous, seq, mirror, last=last, lineage=lineage)
 
 
 @sabotage("writer")
@@ -269,6 +280,89 @@ def subscribed_while_catching_up() -> contextlib.AbstractContextManager[Any]:
 def echo_ahead_of_its_turn() -> contextlib.AbstractContextManager[Any]:
     """Who catches up is answered a repeat at once, before what comes before it."""
     return _instead(Audience, "in_turn", lambda self, conn, seq: True)
+
+
+# A failover to a replica that lags.
+
+
+@sabotage("lost", "alive", "hole", seeds=(900_001, 900_002))
+def healing_off() -> contextlib.AbstractContextManager[Any]:
+    """Nobody gives a log back what it has lost; all else stands."""
+
+    async def nothing(name: str, log: Any, tail: Tail, found: Activated) -> Healed:
+        return Healed(found)
+
+    return _instead(actors.birth, "heal", nothing)
+
+
+@sabotage("hole", "lost", "duplicate", "writer", seeds=(900_010,))
+def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
+    """What is missing is appended under the epoch that the object has anyway, if the
+    log takes it; nobody who went on there is kept from it."""
+    activate = ValkeyLog.activate
+
+    async def same(self: ValkeyLog, name: str, above: int = 0) -> Activated:
+        ((newest, _),) = await self.tops([name])
+        if not above or newest >= above:
+            return await activate(self, name, above)
+        found = await _read(self, name, above, newest)
+        return found
+
+    return _instead(ValkeyLog, "activate", same)
+
+
+@sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
+def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextManager[
+    Any
+]:
+    """An append goes to whoever answers."""
+    commit = ValkeyLog.commit
+
+    async def anywhere(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        return await commit(self, [each._replace(lineage="") for each in commits])
+
+    return _instead(ValkeyLog, "commit", anywhere)
+
+
+# What replicas have to confirm.
+
+
+@sabotage("early", "lost", seeds=(950_001, 950_002))
+def wait_unchecked() -> contextlib.AbstractContextManager[Any]:
+    """However few replicas a short WAIT has counted, they are enough."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(_instead(Server, "_enough", lambda self, had: True))
+    stack.enter_context(_instead(cfmessenger.storage.server, "EARLY_S", 4.99))
+    return stack
+
+
+@sabotage("early", "lost", seeds=(950_001, 950_002))
+def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
+    """What an activation has loaded is shown, whether or not a replica has it."""
+    timed = ValkeyLog._timed
+
+    async def hasty(
+        self: ValkeyLog, commands: Any, lineage: str = "", *, durable: bool = False
+    ) -> list[Any]:
+        return await timed(self, commands, lineage)
+
+    return _instead(ValkeyLog, "_timed", hasty)
+
+
+@sabotage("lost", "hole", "early", seeds=(950_001, 950_002))
+def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
+    """An append of which nobody knows what became is sent once more; that its number is
+    taken then means that it was done."""
+    commit = ValkeyLog.commit
+
+    async def again(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        try:
+            return await commit(self, commits)
+        except UnknownOutcome:
+            outcomes = await commit(self, commits)
+        return [None if isinstance(each, Fenced) else each for each in outcomes]
+
+    return _instead(ValkeyLog, "commit", again)
 
 
 # Sleep and wake.
@@ -468,13 +562,14 @@ def exception_outlives_its_room() -> contextlib.AbstractContextManager[Any]:
 @sabotage("two", "alive", "roster", seeds=(48,))
 def marker_trusted_without_the_generation() -> contextlib.AbstractContextManager[Any]:
     """A pool that is the only one of its name believes that its rooms are its own."""
-    epochs = ValkeyLog.epochs
+    looks = ValkeyLog.looks
 
-    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[int]:
-        found = await epochs(self, names)
-        return [0, *found[1:]] if names[0] == NAME and len(names) > 1 else found
+    async def partly(self: ValkeyLog, names: Sequence[str]) -> list[Top]:
+        found = await looks(self, names)
+        unseen = names[0] == NAME and len(names) > 1
+        return [Top(0, 0, None), *found[1:]] if unseen else found
 
-    return _instead(ValkeyLog, "epochs", partly)
+    return _instead(ValkeyLog, "looks", partly)
 
 
 @sabotage("shown_then_refused", seeds=(50,))

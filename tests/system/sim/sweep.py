@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.system.sim import sabotage
+from tests.system.sim.plan import FAILOVERS
 from tests.system.sim.world import Result, run
 
 SEEDS = range(1, 241)
@@ -20,6 +21,9 @@ RARE = (
     *(2256, 2501, 2674, 2778, 2811, 2840, 5581),
 )
 """Found by larger sweeps: they broke something once, or alone catch a sabotage."""
+
+FAILS_OVER = range(FAILOVERS + 1, FAILOVERS + 41)
+"""Worlds in which Valkey fails over to a replica that lags."""
 
 CHUNK = 20
 SHOWN = 5

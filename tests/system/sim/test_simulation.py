@@ -16,7 +16,8 @@ import pytest
 from tests.effort import tries
 from tests.system.sim.history import CHAT, GUEST
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
-from tests.system.sim.sweep import RARE, SEEDS, report
+from tests.system.sim.plan import FAILS_OVER as FAILOVER
+from tests.system.sim.sweep import FAILS_OVER, RARE, SEEDS, report
 from tests.system.sim.world import run
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +41,14 @@ def _verdict(seed: int) -> Counter[str]:
 def test_no_misfortune_breaks_a_promise(start: int) -> None:
     for seed in range(start, start + tries(CHUNK)):
         _verdict(seed)
+
+
+@pytest.mark.parametrize("start", FAILS_OVER[::8])
+def test_no_failover_to_a_replica_that_lags_loses_what_was_shown(start: int) -> None:
+    struck = Counter[str]()
+    for seed in range(start, start + tries(8)):
+        struck += _verdict(seed)
+    assert struck[FAILOVER]
 
 
 @pytest.mark.parametrize("seed", RARE)

@@ -33,7 +33,7 @@ from cfmessenger.data.names import LOOK_AGAIN_S
 from cfmessenger.ids import PRESENCE
 from cfmessenger.storage import keys
 from tests.system.sim.checker import Violation, check
-from tests.system.sim.fake_valkey import FakeValkey
+from tests.system.sim.fake_valkey import URL, FakeValkey
 from tests.system.sim.faults import Faults
 from tests.system.sim.history import CHAT, KNOCK, LATER, Heard, History, Logged, Refused
 from tests.system.sim.names import Rows
@@ -111,6 +111,7 @@ class World:
         self.clients = Process("clients")
         self.valkey = FakeValkey(self.network, self.rng)
         self.valkey.fsync_s = plan.fsync_s
+        self.valkey.lags_s, self.valkey.replicas = plan.lags_s, int(plan.lags_s > 0)
         self.namespace = FakeNamespace(self)
         self.rows = Rows()
         self.gateways: list[GatewayProcess] = []
@@ -120,6 +121,8 @@ class World:
         self.settled_s = 0.0
         self.memory = PLENTY  # of the machine that all processes are on
         self.tabs: list[Tab] = []
+        replicas = f"?replicas={plan.awaited}" if plan.awaited else ""
+        self.url = f"{URL}{replicas}"  # by which the product reaches it
         self._numbers: dict[str, itertools.count[int]] = defaultdict(
             lambda: itertools.count(1)
         )
@@ -179,10 +182,21 @@ class World:
     def _kept(self, message: dict[str, Any]) -> bool:
         stream = self.valkey.streams.get(_log_key(f"room:{message['roomId']}"))
         found = stream.items if stream is not None else []
-        return any(
-            item.id[1] == message["seq"] and item.operation <= self.valkey.on_disk
+        if any(
+            item.id[1] == message["seq"]
+            and item.operation <= self.valkey.on_disk
+            and (not self.plan.awaited or self.valkey.replicated(item.operation))
             for item in reversed(found)
-        )
+        ):
+            return True
+        # Under way from before a failover.
+        return (message["roomId"], message["seq"], message["id"]) in {
+            (room, seq, said["id"])
+            for key, seq, event in self.valkey.once
+            for said in [self.decoded(event)]
+            for room in [said.get("roomId")]
+            if key == _log_key(f"room:{room}")
+        }
 
     # Death.
 
@@ -293,6 +307,7 @@ class World:
         Who was late to move, as a room is that failed again and again or was long in
         being loaded, gets a second time.
         """
+        await self._settle_placement()
         followed = self.namespace.generations[-1][0] + FOLLOWED_S
         await asyncio.sleep(max(0.0, followed - self.loop.time()))
         tops = {room: self._top(room) for room in self.plan.rooms}
@@ -304,6 +319,12 @@ class World:
             tops = {room: self._top(room) for room in self.plan.rooms}
             if await self._heard_by_all():
                 self.history.unsettled += self._misplaced(tops, FOLLOWED_S)
+
+    async def _settle_placement(self) -> None:
+        """A generation that was lost in a failover is put back by who knows it."""
+        end = self.loop.time() + PROBE_S
+        while not self.namespace.generations and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _keep_awake(self, seconds: float) -> None:
         """Whoever sleeps begins in the right place: something happens all the time."""

@@ -33,6 +33,9 @@ export class Room extends Emitter {
   #socket;
   /** @type {number | undefined} */
   #lastSeq;
+
+  /** Since which loss its numbers count; undefined: nothing was ever lost. @type {number | undefined} */
+  #era;
   #settled = false; // what came before is known: the outbox may speak
   /** The id whose echo is awaited. @type {string | undefined} */
   #flying;
@@ -160,7 +163,8 @@ export class Room extends Emitter {
     this.#failures += 1;
     const ticket = await this.#messenger.ticket();
     const since = this.#lastSeq === undefined ? "" : `&since=${this.#lastSeq}`;
-    return `${socketBase()}/api/ws/room/${this.id}?ticket=${ticket}${since}`;
+    const era = since && this.#era !== undefined ? `&era=${this.#era}` : "";
+    return `${socketBase()}/api/ws/room/${this.id}?ticket=${ticket}${since}${era}`;
   }
 
   async #whyNot() {
@@ -205,7 +209,11 @@ export class Room extends Emitter {
     }
     switch (frame.type) {
       case "history":
-        if (frame.lastSeq < (this.#lastSeq ?? 0) && !this.#settled) this.#rewind(frame);
+        if (this.#lastSeq !== undefined && !this.#settled) {
+          const another = frame.gap && frame.era !== this.#era;
+          if (another || frame.lastSeq < this.#lastSeq) this.#rewind(frame);
+        }
+        this.#era = frame.era;
         if (frame.gap) this.emit("gap");
         if (this.#lastSeq === undefined) this.before = earliest(frame.messages);
         this.#take(frame.messages, false);
@@ -245,9 +253,13 @@ export class Room extends Emitter {
     const fresh = messages.filter(({ seq }) => !this.messages.has(seq));
     for (const message of fresh) {
       this.messages.set(message.seq, message);
-      if (message.seq > (this.#lastSeq ?? 0)) this.#lastSeq = message.seq;
+      if (message.seq > (this.#lastSeq ?? 0)) {
+        this.#lastSeq = message.seq;
+        this.#era = message.era ?? this.#era;
+      }
     }
-    const shown = fresh.filter(({ content }) => content !== undefined);
+    if (fresh.some(({ type }) => type === "lost")) this.emit("gap");
+    const shown = fresh.filter(({ type, content }) => type !== "lost" && content !== undefined);
     if (shown.length) this.emit("messages", { messages: shown, live });
     // An answer to a repeat is the original echo: seen before, and still an answer.
     for (const message of messages) {
