@@ -238,9 +238,7 @@ class Connection(Generic[S]):
         """Raises `ConnectionEnded` for good, `ApiError` or `Unreachable` for now."""
         try:
             state, ticket = self.state, await self._ticket()
-            url = websocket_url(
-                self._url, self._path, ticket, state.since, state.era
-            )
+            url = websocket_url(self._url, self._path, ticket, state.since, state.era)
             socket = await connect(
                 url,
                 compression=None,

@@ -124,8 +124,9 @@ class Log(Protocol):
     ) -> None:
         """Replace the mirror. Raises `Fenced` when a newer epoch wrote one.
 
-        `lineage`: as in a `Commit`. `empty`: nobody would miss what is in it. So no mirror is made where there was
-        none, and one that is there expires after `EMPTY_FOR_S`.
+        `lineage`: as in a `Commit`. `empty`: nobody would miss what is in it. So no
+        mirror is made where there was none, and one that is there expires after
+        `EMPTY_FOR_S`.
         """
 
     async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:

@@ -308,9 +308,9 @@ def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
 
 
 @sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
-def appended_before_the_new_server_is_looked_at() -> (
-    contextlib.AbstractContextManager[Any]
-):
+def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextManager[
+    Any
+]:
     """An append goes to whoever answers."""
     commit = ValkeyLog.commit
 
