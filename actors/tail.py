@@ -27,6 +27,10 @@ MOST_IN_ALL = 64 * 2**20
 """Of all objects of a process; beyond it each keeps what it said last, and no more."""
 
 
+MOST_TRIES = 100
+"""Epochs under which one healing was tried in vain that are remembered, the latest."""
+
+
 class Chunk(NamedTuple):
     """Events of one commit, or of one load, in order: when, and how many bytes."""
 
@@ -170,6 +174,8 @@ class Tail:
     def healing(self, epoch: int) -> None:
         """What is missing is about to be appended under this epoch."""
         self._known.add(epoch)
+        if len(self._known) > MOST_TRIES:
+            self._known.discard(min(self._known))
 
     def healed(self, epoch: int, above: int) -> None:
         """What came after `above` has this epoch now."""
@@ -287,6 +293,8 @@ class Tails:
     def passed(self, seconds: float) -> None:
         """Storage has answered for so long."""
         self._now += seconds
+        if not self.keeping and not self.alone:
+            return
         since = self._now - self.keep_s
         for name, tail in list(self._tails.items()):
             if name in self.alone and tail.at < since:
