@@ -277,13 +277,15 @@ class Speaker:
         self._caller = caller
         self._name = name
         self._said = 0
+        self._heard = 0  # goodbyes that it has attached after
         self.epochs: set[int] = set()
 
     async def speak(self, seconds: float, rate: float) -> None:
         loop, visitor = asyncio.get_running_loop(), self._caller.visitor
         end = loop.time() + seconds
         while loop.time() < end:
-            if visitor.got and isinstance(visitor.got[-1], link.Goodbye):
+            if self._heard < len(visitor.goodbyes):
+                self._heard = len(visitor.goodbyes)
                 self.attach()
             self._said += 1
             said = visitor.chat("gA.1", f"n{self._said}", f"m{self._said}")
