@@ -182,7 +182,7 @@ class Activation:
         if self.state is State.CLOSING:
             return  # its mirror is not taken there
         if self.state is not State.STARTING:
-            self._reset()
+            self._reset("damage")
         elif self._starting is not None:
             self._starting.cancel()
             self._begin(0.0)

@@ -64,6 +64,8 @@ class Birth:
         around, name, log = self._around, self._name, self._around.loads
         healed = await heal(name, log, self.tail, found)
         machine = await load(name, self._kind, log, around.clock, healed)
+        if healed.found is not found:
+            machine.receipts_changed = True  # its last mirror may be lost, too
         await remember(name, log, around.tails, found.lineage, around.clock.now())
         dead = await self._dead(machine.gateways)
         lost = await around.derived.everyone() if machine.crashed else set()

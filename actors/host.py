@@ -187,7 +187,9 @@ class Host(Surroundings):
         if self.objects.get(activation.name) is activation:
             del self.objects[activation.name]
             self._ownership.moving.discard(activation.name)
-            self.tails.ended(activation.name, lost_storage=reason == "storage_failed")
+            # Who was superseded may be the only one to know what a failover has lost.
+            kept = reason in ("storage_failed", "duplicate_activation")
+            self.tails.ended(activation.name, keep=kept)
         if self._dedicated and reason != "storage_failed":
             self._leave(reason)
 
@@ -339,8 +341,8 @@ class Host(Surroundings):
                 activation.trust_again()
 
     def _keep_together(self) -> None:
-        """Appends must go where epochs are taken: two connections that lead to different
-        servers for longer than a failover takes are both made anew."""
+        """Appends must go where epochs are taken: two connections that lead to other
+        servers than each other at two looks in a row are both made anew."""
         key = keys.log(NAME)
         of = self._log.lineage_of(key), self._aside.lineage_of(key)
         self._apart = self._apart + 1 if of[0] and of[0] != of[1] else 0

@@ -1,10 +1,10 @@
 """Tails: what objects have lately committed or loaded, for a log that loses it.
 
-A replica that lags and becomes the primary has lost the newest events, which people were
-shown, and the newest epochs. The process in which the object lives still has them. Here
-is what it keeps of them, and what it may do about a log that ends earlier (`judge`);
-`healing.py` does it. A tail outlives resets and, while storage is away, its activation:
-both come before anybody can look.
+A replica that lags and becomes the primary has lost the newest events, which people
+were shown, and the newest epochs. The process in which the object lives still has them.
+Here is what it keeps of them, and what it may do about a log that ends earlier
+(`judge`); `healing.py` does it. A tail outlives resets and, while storage is away, its
+activation: both come before anybody can look.
 
 Time stands still here while storage does not answer: what counts is what was committed
 in the last seconds before that. Pure: it waits for nothing and knows no clock.
@@ -25,6 +25,10 @@ MOST_BYTES = 4 * 2**20
 
 MOST_IN_ALL = 64 * 2**20
 """Of all objects of a process; beyond it each keeps what it said last, and no more."""
+
+
+MOST_TRIES = 100
+"""Epochs under which one healing was tried in vain that are remembered, the latest."""
 
 
 class Chunk(NamedTuple):
@@ -95,9 +99,17 @@ class Tail:
         self, now: float, epoch: int, events: Sequence[tuple[int, bytes]]
     ) -> None:
         """These are confirmed."""
-        size = sum([len(event) for _, event in events])
+        size = 0
+        for _, event in events:
+            size += len(event)
         self._chunks.append(Chunk(now, epoch, events, size))
         self.size += size
+
+    def only(self, now: float, epoch: int, event: Sequence[tuple[int, bytes]]) -> None:
+        """This one is confirmed, and it alone is kept."""
+        self.size = len(event[0][1])
+        self._chunks.clear()
+        self._chunks.append(Chunk(now, epoch, event, self.size))
 
     def loaded(self, now: float, entries: Iterable[Entry]) -> None:
         """The log ends with these: they are all that counts from now on."""
@@ -162,6 +174,8 @@ class Tail:
     def healing(self, epoch: int) -> None:
         """What is missing is about to be appended under this epoch."""
         self._known.add(epoch)
+        if len(self._known) > MOST_TRIES:
+            self._known.discard(min(self._known))
 
     def healed(self, epoch: int, above: int) -> None:
         """What came after `above` has this epoch now."""
@@ -242,8 +256,12 @@ class Tails:
     ) -> None:
         """An append of these is confirmed."""
         before = tail.size
-        tail.committed(self._now, epoch, events)
-        self._trim(tail, before)
+        if self.keep_s:
+            tail.committed(self._now, epoch, events)
+            self._trim(tail, before)
+        else:
+            tail.only(self._now, epoch, events[-1:])
+            self._size += tail.size - before
 
     def loaded(self, tail: Tail, entries: Iterable[Entry]) -> None:
         """The log of an object ends with these."""
@@ -258,9 +276,10 @@ class Tails:
         tail.trim(self._now - self.keep_s, most if self.keeping else 0)
         self._size += tail.size - before
 
-    def ended(self, name: str, *, lost_storage: bool) -> None:
-        """An activation has ended; its tail stays where storage was the reason."""
-        if lost_storage and name in self._tails:
+    def ended(self, name: str, *, keep: bool) -> None:
+        """An activation has ended. `keep`: storage, or another that speaks, was the
+        reason, so whoever comes next here may need its tail."""
+        if keep and name in self._tails:
             self.alone.add(name)
         else:
             self._let_go(name)
@@ -274,6 +293,8 @@ class Tails:
     def passed(self, seconds: float) -> None:
         """Storage has answered for so long."""
         self._now += seconds
+        if not self.keeping and not self.alone:
+            return
         since = self._now - self.keep_s
         for name, tail in list(self._tails.items()):
             if name in self.alone and tail.at < since:

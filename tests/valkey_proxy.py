@@ -106,7 +106,11 @@ class Proxy:
         if self.refusing:
             writer.transport.abort()
             return
-        from_valkey, to_valkey = await asyncio.open_unix_connection(self._target)
+        try:
+            from_valkey, to_valkey = await asyncio.open_unix_connection(self._target)
+        except OSError:  # it is dead
+            writer.transport.abort()
+            return
         pipe = Pipe(writer, to_valkey)
         self.pipes.append(pipe)
         for work in (self._up(reader, pipe), self._down(from_valkey, pipe)):

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from cfmessenger.accounts.spent import Spent
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
@@ -88,8 +89,11 @@ class Sessions:
         most: int = 0,
         replica: Valkey | None = None,
         clock: Callable[[], int] | None = None,
+        spent: Spent | None = None,
     ) -> None:
         self._kv = kv
+        self.spent = spent or Spent()
+        self._lineage = ""  # where `restore` was done last; "": nowhere yet
         self._replica = replica
         self._replica_rests_until = 0.0  # monotonic; until then it is not asked
         self._ttl_ms = int(ttl_s * 1000)
@@ -204,21 +208,46 @@ class Sessions:
         await self._end(session.user_id, {_member(session)})
 
     async def _end(self, user_id: str, doomed: set[str]) -> None:
-        """Ends the logins of these members of the user's set."""
+        """Ends the logins of these members of the user's set.
+
+        Each is published alone, as older gateways take it, and then with its user.
+        """
         index = keys.user_sessions(user_id)
         logins = {member.partition(".")[0] for member in doomed}
+        for login in logins:
+            self.spent.end(login, user_id)
+        told = [*logins, *(f"{login} {user_id}" for login in logins)]
         while doomed:
             *_, members = await self._kv.multi(
                 index,
                 ("DEL", *(keys.session(_hash_of(m)) for m in doomed)),
                 ("ZREM", index, *doomed),
-                *(("PUBLISH", REVOKED_CHANNEL, login) for login in logins),
+                *(("PUBLISH", REVOKED_CHANNEL, each) for each in told),
                 ("ZRANGE", index, 0, -1),
                 durable=True,
             )
             # A refresh may have moved one since it was read: its new token goes too.
             found = {member.decode() for member in members}
             doomed = {member for member in found if member.partition(".")[0] in logins}
+
+    async def restore(self) -> None:
+        """After another Valkey answers than before, or the same one anew: what was
+        ended or used up lately is so there, too. Costs nothing else."""
+        lineage = self._kv.lineage_of("")
+        if not lineage or lineage == self._lineage:
+            return
+        if self._lineage:
+            for user_id, logins in self.spent.logins().items():
+                index = keys.user_sessions(user_id)
+                members = await self._kv.ask("ZRANGE", index, 0, -1)
+                known = {member.decode() for member in members}
+                back = {each for each in known if each.partition(".")[0] in logins}
+                if back:
+                    logger.warning("%d ended sessions came back", len(back))
+                    await self._end(user_id, back)
+            for key, left_s in self.spent.marks().items():
+                await self._kv.ask("SET", key, "", "EX", max(1, int(left_s)))
+        self._lineage = lineage
 
     async def revalidate(
         self, sessions: Sequence[Session]
@@ -306,6 +335,8 @@ class Sessions:
         # The record says itself when it ends: one that Valkey forgot to drop (a clock
         # that jumped, a restore from an old file) is as dead as one it did.
         end = min(session.expires_at, session.started_at + LONGEST_MS)
+        if self.spent.ended(session.login_id):
+            return None
         return session if self._clock() < end else None
 
 

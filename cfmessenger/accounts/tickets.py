@@ -53,9 +53,11 @@ class Tickets:
         """
         if not _TICKET.match(ticket):
             return None
-        stored = await self._kv.ask("GETDEL", keys.ticket(token_hash(ticket)))
-        if stored is None:
+        key, spent = keys.ticket(token_hash(ticket)), self._sessions.spent
+        stored = await self._kv.ask("GETDEL", key)
+        if not stored or spent.used(key):
             return None
+        spent.use(key)
         hashed, _, nonce = stored.decode().partition(".")
         session = await self._sessions.by_hash(hashed)
         if session is None or not compare_digest(session.nonce, nonce):

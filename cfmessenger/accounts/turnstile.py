@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from cfmessenger.accounts.sessions import token_hash
+from cfmessenger.accounts.spent import Spent
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import TURNSTILE_TEST_SECRETS, TURNSTILE_URL
 from cfmessenger.storage import keys
@@ -69,13 +70,16 @@ def turnstile(
     url: str = TURNSTILE_URL,
     hostnames: Sequence[str] = (),
     timeout_s: float = TIMEOUT_S,
+    spent: Spent | None = None,
 ) -> Turnstile:
     """The judge that these settings ask for."""
     if secret is None:
         return Documented("passes")
     if secret in TURNSTILE_TEST_SECRETS:
         return Documented(TURNSTILE_TEST_SECRETS[secret])
-    return Siteverify(kv, secret, url=url, hostnames=hostnames, timeout_s=timeout_s)
+    return Siteverify(
+        kv, secret, url=url, hostnames=hostnames, timeout_s=timeout_s, spent=spent
+    )
 
 
 class Documented:
@@ -110,8 +114,10 @@ class Siteverify:
         hostnames: Sequence[str] = (),
         timeout_s: float = TIMEOUT_S,
         fresh_key: Callable[[], str] = lambda: str(uuid.uuid4()),
+        spent: Spent | None = None,
     ) -> None:
         self._kv = kv
+        self._spent = spent or Spent()
         self._secret = secret
         self._url = url
         self._hostnames = frozenset(hostnames)
@@ -122,12 +128,15 @@ class Siteverify:
     async def verify(self, token: str, address: str | None) -> None:
         """See `Turnstile`."""
         mark = keys.turnstile(token_hash(token))
-        if not await self._kv.ask("SET", mark, "1", "EX", REPLAY_S, "NX"):
+        fresh = await self._kv.ask("SET", mark, "1", "EX", REPLAY_S, "NX")
+        if not fresh or self._spent.used(mark):
             raise ProtocolError("TURNSTILE_FAILED")
+        self._spent.use(mark)
         try:
             verdict = await self._ask(token, address)
         except BaseException:
             # Nobody judged it: the visitor may try again with the same token.
+            self._spent.forgive(mark)
             await self._kv.ask("DEL", mark)
             raise
         if not verdict.success:

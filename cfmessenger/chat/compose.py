@@ -58,6 +58,26 @@ def compose(
     assert_never(frame)
 
 
+def tell_lost(room: str, at: int, seq: int, first: int, last: int) -> LostMessage:
+    """The event `seq` that tells what storage has lost, and begins an era: its own."""
+    many = last - first + 1
+    said = f"{many} messages were lost." if many > 1 else "A message was lost."
+    return LostMessage(
+        f"lost.{seq}",
+        room,
+        sender_id="",
+        display_name="",
+        content=said,
+        timestamp=at,
+        seq=seq,
+        is_nudge=False,
+        is_wink=False,
+        first=first,
+        last=last,
+        era=seq,
+    )
+
+
 def _playback_key(wink_id: str, at: int) -> str:
     return hashlib.sha256(f"{wink_id}:{at}".encode()).hexdigest()[:16]
 

@@ -256,5 +256,5 @@ class History:
             )
             if row.status:
                 self.upgrade(kept, row.status)
-        if self._buffer:
-            self.era = era_of(self._buffer[-1].event)
+        if self._kept:
+            self.era = era_of(self._kept[-1].event)

@@ -21,14 +21,7 @@ from msgspec.structs import replace
 from ..errors import ProtocolError
 from ..ids import PRESENCE, direct_users, gateway_of
 from ..wire import protocol
-from ..wire.events import (
-    ChatMessage,
-    Event,
-    LostMessage,
-    Rate,
-    UnknownEvent,
-    read_event,
-)
+from ..wire.events import ChatMessage, Event, Rate, UnknownEvent, read_event
 from ..wire.protocol import (
     Ack,
     Chat,
@@ -39,7 +32,7 @@ from ..wire.protocol import (
     Typing,
 )
 from . import mirror
-from .compose import compose, fingerprint
+from .compose import compose, fingerprint, tell_lost
 from .effects import (
     Append,
     Attachment,
@@ -371,24 +364,9 @@ class Room(Machine):
 
     def lost(self, now: int, first: int, last: int) -> bytes | None:
         """See `Machine`."""
-        seq, many = self.seq + 1, last - first + 1
-        said = f"{many} messages were lost." if many > 1 else "A message was lost."
-        at, own_id = self._time.at(now), f"lost.{seq}"
+        seq = self.seq + 1
         return protocol.encode(
-            LostMessage(
-                own_id,
-                self._id,
-                "",
-                "",
-                said,
-                at,
-                seq,
-                False,
-                False,
-                first=first,
-                last=last,
-                era=seq,
-            )
+            tell_lost(self._id, self._time.at(now), seq, first, last)
         )
 
     def replay(self, now: int, epoch: int, seq: int, event: bytes) -> None:

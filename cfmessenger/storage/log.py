@@ -225,6 +225,8 @@ class ValkeyLog(Valkey):
         log, mirror = keys.log(name), keys.mirror(name)
         ((previous, numbered),) = await self.tops([name])
         lineage = self.lineage_of(log)
+        if not lineage:
+            raise Unavailable(message="Valkey is not connected.")
         epoch = max(previous, above) + 1
         marker = f"{epoch}-0"
         marked = [("XADD", log, marker, _FIELD, b""), ("XDEL", log, marker)]

@@ -144,6 +144,7 @@ class Services:
                 settings.turnstile_secret_key,
                 url=settings.turnstile_url,
                 hostnames=settings.turnstile_hostnames,
+                spent=sessions.spent,
             ),
             login_rate=LoginRate(
                 kv, settings.login_rate.count, settings.login_rate.seconds

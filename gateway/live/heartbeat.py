@@ -14,7 +14,6 @@ import logging
 from typing import Protocol
 
 from cfmessenger.clock import Clock
-from cfmessenger.errors import CloseCode
 from cfmessenger.ids import process_of
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
@@ -41,7 +40,7 @@ class Called(Protocol):
     def rename(self, gateway: str) -> None: ...
     def buried(self) -> None: ...
     async def compare_tops(self) -> None: ...
-    async def close_login(self, login_id: str, code: int, reason: str) -> None: ...
+    def revoked(self, told: str) -> None: ...
 
 
 class Heartbeat:
@@ -142,5 +141,4 @@ class Heartbeat:
             elif message[0] == mine:
                 self._sockets.wake(message[1])
             else:
-                login_id, code = message[1], CloseCode.LOGGED_OUT
-                await self._sockets.close_login(login_id, code, "logged out")
+                self._sockets.revoked(message[1])

@@ -77,6 +77,12 @@ class Logins:
         if not login.connections:
             self._logins.pop(login.session.login_id, None)
 
+    def revoked(self, told: str) -> None:
+        """A login was ended on purpose: `told` is its id, and perhaps whose it was."""
+        login_id, _, user_id = told.partition(" ")
+        self._sessions.spent.end(login_id, user_id)
+        self.close(login_id, CloseCode.LOGGED_OUT, "logged out")
+
     def close(self, login_id: str, code: int, reason: str) -> None:
         """Close all sockets of a login; none is not an error."""
         self._ended.pop(login_id, None)  # the oldest comes first
@@ -96,6 +102,7 @@ class Logins:
         while self._ended and next(iter(self._ended.values()))[0] < old:
             del self._ended[next(iter(self._ended))]
         try:
+            await self._sessions.restore()
             await self._prolong()
             await self._revalidate(now_ms, now_s)
         except Unavailable:

@@ -192,6 +192,10 @@ class Sockets:
         §1). Raises `Unavailable`, after 5 s at the latest."""
         await self.people.choose(user_id, status)
 
+    def revoked(self, told: str) -> None:
+        """Another gateway, or this one, has ended a login: `Logins.revoked`."""
+        self._logins.revoked(told)
+
     async def close_login(self, login_id: str, code: int, reason: str) -> None:
         """Close this process's sockets of a login."""
         self._logins.close(login_id, code, reason)

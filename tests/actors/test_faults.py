@@ -418,7 +418,7 @@ async def test_numbers_go_on_above_what_a_gateway_has_shown(
     caller.say(v.attach(name, "gA.1", seq=57, epoch=9))
     caller.chat(name, "gA.1", "goes on")
     await v.until(lambda: bool(v.chats("gA.1")))
-    assert v.chats("gA.1") == [(58, "goes on")]
+    assert v.chats("gA.1") == [(59, "goes on")]
     assert v.outputs[-1].epoch > 9, "a gateway believes no older life"
     assert f"{name} lost events 1 to 57" in caplog.messages
     # Whoever resumes there is told of the gap, and history over HTTP has the rest.

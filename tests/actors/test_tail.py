@@ -200,21 +200,21 @@ def test_time_in_which_storage_is_away_does_not_count() -> None:
     known.committed(tail, 1, events(1, 5))
     known.passed(6.0)
     known.committed(tail, 1, events(6, 9))
-    known.ended(NAME, lost_storage=True)
+    known.ended(NAME, keep=True)
     assert known.alone == {NAME}
     known.passed(9.0)  # and a minute of silence before it
     assert known.of(NAME) is tail
     assert tail.after(0) == events(1, 9), "one that is older stands before the rest"
     assert known.alone == set()
-    known.ended(NAME, lost_storage=True)
+    known.ended(NAME, keep=True)
     known.passed(1.5)
     assert known.get(NAME) is None, "whoever lives elsewhere by now has it"
 
 
-def test_who_sleeps_or_is_superseded_leaves_nothing() -> None:
+def test_who_sleeps_leaves_nothing() -> None:
     known = keeping()
     known.committed(known.of(NAME), 1, events(1, 5))
-    known.ended(NAME, lost_storage=False)
+    known.ended(NAME, keep=False)
     assert known.get(NAME) is None
 
 

@@ -60,7 +60,7 @@ _RULES: dict[str, str] = {
     "server.history": (
         "On connect when there is something to show: the latest 100. With `?since=` "
         "always, exactly what came after it, in frames of at most 100; `gap: true` "
-        "when some of it is no longer kept."
+        "when some of it is no longer kept, or that `since` is of another `era`."
     ),
     "server.participants": (
         "On join, leave and presence change, within 50 ms; one entry per user."
@@ -127,6 +127,11 @@ _SINCE: JSON = {
     "minimum": 0,
     "description": "The last `seq` this client has.",
 }
+_ERA: JSON = {
+    "type": "integer",
+    "minimum": 0,
+    "description": "The `era` of that; none until something was lost for good.",
+}
 _SECURITY: JSON = {
     name: row | {"type": "httpApiKey"} if row["type"] == "apiKey" else row
     for name, row in SECURITY.items()
@@ -190,7 +195,9 @@ def _channels() -> JSON:
             "description": "One room: its messages, who is there, who types.",
             "parameters": {"id": _PARAMETER_ID},
             "messages": _references("room"),
-            "bindings": _binding(ticket=_TICKET, sessionId=_SESSION_ID, since=_SINCE),
+            "bindings": _binding(
+                ticket=_TICKET, sessionId=_SESSION_ID, since=_SINCE, era=_ERA
+            ),
         },
         "presence": {
             "address": "/api/ws/presence",

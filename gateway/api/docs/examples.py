@@ -10,7 +10,7 @@ from typing import get_args
 
 import msgspec
 
-from cfmessenger.chat.compose import compose
+from cfmessenger.chat.compose import compose, tell_lost
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage, Event
 from cfmessenger.wire.protocol import Participant, RoomInfo, User
@@ -93,11 +93,20 @@ def _said(kind: type[protocol.DurableFrame]) -> protocol.DurableFrame:
 
 
 _SAID = tuple(map(_said, get_args(protocol.DurableFrame)))
-EVENTS = tuple(
-    compose(
-        frame, f"m-{41 + i}", "general", "user_2", "Tom [brb]", NOW + i * 4_000, 118 + i
-    )
-    for i, frame in enumerate(_SAID)
+EVENTS: tuple[Event, ...] = (
+    *(
+        compose(
+            frame,
+            f"m-{41 + i}",
+            "general",
+            "user_2",
+            "Tom [brb]",
+            NOW + i * 4_000,
+            118 + i,
+        )
+        for i, frame in enumerate(_SAID)
+    ),
+    tell_lost("general", NOW + 20_000, 130, 121, 129),
 )
 """One of each type, as a room would number them."""
 _DIRECT_CHAT = ChatMessage(

@@ -330,6 +330,9 @@ def messages_in(blob: bytes, decoded: Any) -> Iterator[dict[str, Any]]:
 class _Sessions:
     """Sessions that never end."""
 
+    async def restore(self) -> None:
+        pass
+
     async def slide(self, session: Session) -> Session:
         return session
 
