@@ -153,7 +153,8 @@ class Settings(
     valkey_url: Annotated[
         str | None,
         About(
-            "A Valkey (9 or newer) to use.",
+            "A Valkey (9 or newer) to use; `valkey-cluster://user:password@host1:port,"
+            "host2:port`: a Valkey Cluster.",
             "embedded",
             read=addresses.valkey_url,
             hides="password",
@@ -164,7 +165,7 @@ class Settings(
         About(
             "Where open sockets' sessions are checked again.",
             "the primary",
-            read=addresses.valkey_url,
+            read=addresses.replica_url,
             hides="password",
         ),
     ] = None
@@ -200,8 +201,9 @@ class Settings(
     ray_store_url: Annotated[
         str | None,
         About(
-            "A Valkey in which the head keeps what Ray knows; `none`: nowhere.",
-            "CFM_VALKEY_URL",
+            "A Valkey, no Cluster, in which the head keeps what Ray knows; `none`: "
+            "nowhere.",
+            "CFM_VALKEY_URL; none if that is a Cluster",
             read=addresses.store_url,
             hides="password",
         ),
@@ -382,6 +384,13 @@ class Settings(
         if self.valkey_replica_url and not self.valkey_url:
             raise SettingsError(
                 "CFM_VALKEY_REPLICA_URL: needs CFM_VALKEY_URL to be set too"
+            )
+        if self.valkey_replica_url and addresses.is_valkey_cluster(
+            self.valkey_url or ""
+        ):
+            raise SettingsError(
+                "CFM_VALKEY_REPLICA_URL: cannot be used with a Valkey Cluster; its "
+                "primaries share the reads"
             )
         if self.ai_base_url and not self.ai_model:
             raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")

@@ -15,6 +15,7 @@ import socket
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cfmessenger.addresses import cluster_seeds, is_valkey_cluster, url_at
 from cfmessenger.cli import local_ray
 from cfmessenger.cli.local_ray import Place
 from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
@@ -73,8 +74,12 @@ class Joined:
                 told = True
             await asyncio.sleep(LOOK_EVERY_S)
         store = self._settings.ray_store_url or self._settings.valkey_url or ""
-        kept = store if urlsplit(store).scheme not in ("", "unix") else None
-        if kept is None:
+        kept: str | None = store
+        if is_valkey_cluster(store):
+            kept = None
+            log.warning("what Ray knows ends with this head: %s", _NOT_IN_A_CLUSTER)
+        elif urlsplit(store).scheme in ("", "unix"):
+            kept = None
             log.warning("what Ray knows ends with this head: %s", _NO_STORE)
         self.place = Place(self._address, self._secret, port=port, store=kept)
 
@@ -184,7 +189,9 @@ async def join(
 
 def reaching(url: str) -> str:
     """This machine's address on the way to that server. Raises `Refused`."""
-    parts = urlsplit(url)
+    parts = urlsplit(
+        url_at(url, *cluster_seeds(url)[0]) if is_valkey_cluster(url) else url
+    )
     if parts.scheme == "unix" or not parts.hostname:
         return "127.0.0.1"
     try:
@@ -224,6 +231,10 @@ def _bracketed(address: str) -> str:
 
 
 _NO_STORE = "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket"
+_NOT_IN_A_CLUSTER = (
+    "Ray cannot use a Valkey Cluster; CFM_RAY_STORE_URL names a Valkey of its own, or "
+    "is `none`"
+)
 _SHARED = (
     "a cluster needs PostgreSQL; with SQLite each machine would have users and orders "
     "of its own"

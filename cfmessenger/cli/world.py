@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from libvalkey import ProtocolError
 
 from cfmessenger.accounts.users import Directory
+from cfmessenger.addresses import cluster_seeds, is_valkey_cluster, url_at
 from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
 from cfmessenger.errors import Unavailable
@@ -54,6 +55,8 @@ async def check(settings: Settings, whole: bool = True) -> None:
 
 def place(url: str) -> str:
     """Where a URL points to, without user, password and query."""
+    if is_valkey_cluster(url):
+        return ",".join(place(url_at(url, *seed)) for seed in cluster_seeds(url))
     parts = urlsplit(url)
     if parts.scheme in ("unix", "sqlite"):
         return f"{parts.scheme}://{parts.path}"
@@ -82,7 +85,7 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         while True:
             try:
                 await client.require_version()
-                role = (await client.info("replication")).get("role")
+                role = await _role(client)
                 break
             except TooOld as error:
                 raise Absent(f"{where}: {error}") from None
@@ -95,6 +98,13 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         client.close()
     if writes and role not in ("master", None):
         raise Absent(f"{where} is a replica: name its primary")
+
+
+async def _role(client: Valkey) -> str | None:
+    """What the server is; of several each is a primary, as far as they know."""
+    if client.sharded:
+        return None
+    return (await client.info("replication")).get("role")
 
 
 _NOT_LET_IN = ("NOAUTH", "NOPERM", "WRONGPASS")

@@ -55,10 +55,12 @@ class DerivedKeys:
             hint = ("routingHint", gateway) if gateway else ()
             now = time.time_ns() // 1_000_000
             here = ("status", told.status, "lastHeartbeat", now, *hint)
-            self.write(("HSET", key, *chosen, *here), ("EXPIRE", key, expiry))
+            put = ("HSET", key, *chosen, *here)
+            self.write(Multi(key, [put, ("EXPIRE", key, expiry)]))
         elif told.status_at:
             gone = ("HDEL", key, "status", "lastHeartbeat", "routingHint")
-            self.write(gone, ("HSET", key, *chosen), ("EXPIRE", key, expiry))
+            put = ("HSET", key, *chosen)
+            self.write(Multi(key, [gone, put, ("EXPIRE", key, expiry)]))
         else:
             self.write(("DEL", key))
 
@@ -87,8 +89,8 @@ class DerivedKeys:
         self._start()
 
     def write(self, *commands: Command | Multi) -> None:
-        """What a guest wants written. All or none: a key whose expiry is dropped would
-        stay for ever."""
+        """What a guest wants written. All or none is taken: a key whose expiry is
+        dropped would stay for ever."""
         if len(self._waiting) + len(commands) > MAX_WAITING:
             return
         self._waiting += commands
@@ -103,7 +105,7 @@ class DerivedKeys:
         §3.8)."""
         for gateway in sorted(gateways):
             channel = keys.gateway_channel(process_of(gateway))
-            self.write(("PUBLISH", channel, name))
+            self.write(self._kv.to_one(channel, name))
 
     async def living(self, gateways: set[str]) -> set[str]:
         """Which of these have not been given up. Raises `Unavailable`."""
