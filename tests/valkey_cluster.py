@@ -66,6 +66,19 @@ class Node:
         with self.admin() as client:
             return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    def stat(self, name: str, of: str) -> int:
+        """One of its statistics, 0 until there is one: `cmdstat_get`, `calls`."""
+        section = {"cmdstat": "commandstats", "errorstat": "errorstats"}
+        with self.admin() as client:
+            found: Any = client.info(section[name.partition("_")[0]])
+        return int(found.get(name, {}).get(of, 0))
+
+    @property
+    def primary(self) -> bool:
+        with self.admin() as client:
+            said: Any = client.info("replication")
+        return bool(said["role"] == "master")
+
     def admin(self) -> valkey.Valkey:
         return valkey.Valkey(
             host="127.0.0.1", port=self.port, username=ADMIN, password="-"
@@ -149,6 +162,11 @@ class ValkeyCluster:
         linked = said["role"] == "master" or said["master_link_status"] == "up"
         return b"cluster_state:ok" in state and linked
 
+    def restart(self, node: Node) -> None:
+        """One that was killed; until all serve."""
+        node.start()
+        _until(lambda: all(map(self._ready, self.nodes)))
+
     def stop(self) -> None:
         for node in self.nodes:
             node.kill()
@@ -159,7 +177,7 @@ class ValkeyCluster:
 
     def owner(self, key: str) -> Node:
         """The primary that has this key's slot, as another one says."""
-        asked = next(node for node in self.nodes if node.process is not None)
+        asked = next(node for node in self.nodes if node.process and node.answers())
         slot = slot_of(key)
         for line in asked.do("CLUSTER", "NODES").decode().splitlines():
             _, name, flags, *_ = words = line.split()

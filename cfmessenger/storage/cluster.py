@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from cfmessenger.addresses import cluster_seeds, url_at
 from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
-from cfmessenger.flights import Flights
 from cfmessenger.storage.resp import (
     Connection,
     ReplyError,
@@ -86,9 +85,11 @@ class Cluster:
         self._topology: Topology | None = None  # from the first look on, as last heard
         # From when each is first needed; until it is no primary any more, or `close`.
         self._servers: dict[Address, Server] = {}
-        self._looking = Flights[None]()  # until `close`
-        self._looked_at = float("-inf")  # loop time of the end of the last look
-        self._doubting: asyncio.Task[None] | None = None  # while nobody waits for it
+        self._leaving: set[Server] = set()  # each from then on, for `GONE_S`
+        self._looking: asyncio.Task[None] | None = (
+            None  # the last look; `close` ends it
+        )
+        self._looked_at = float("-inf")  # loop time of its end
 
     # Where.
 
@@ -246,17 +247,15 @@ class Cluster:
     # The map.
 
     def doubt(self) -> None:
-        """Somebody may have another slot than we know: look soon."""
-        if self._doubting is None:
-            self._doubting = asyncio.create_task(self._doubted())
+        """Somebody may have another slot than we know: a look begins, if none is under
+        way."""
+        self._begun()
 
-    async def _doubted(self) -> None:
-        try:
-            await self._look()
-        except Unavailable:
-            pass  # whoever needs one looks again
-        finally:
-            self._doubting = None
+    def _begun(self) -> asyncio.Task[None]:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._asked())
+            self._looking.add_done_callback(_looked)
+        return self._looking
 
     async def _known(self, deadline: float) -> bool:
         """Look, if there is time; whether anything is known then."""
@@ -270,7 +269,13 @@ class Cluster:
     async def _look(self) -> None:
         """Ask who has which slot, once for all who want to know. Raises `Unavailable`;
         what was known before stays known then."""
-        await self._looking.join("", self._asked)
+        look = self._begun()
+        try:
+            await asyncio.shield(look)
+        except asyncio.CancelledError:
+            if look.cancelled():
+                raise Unavailable(message="The Valkey Cluster was left.") from None
+            raise
 
     async def _asked(self) -> None:
         loop = asyncio.get_running_loop()
@@ -297,14 +302,22 @@ class Cluster:
         self._topology = found
         loop = asyncio.get_running_loop()
         for address in self._servers.keys() - set(found.primaries):
-            loop.call_later(GONE_S, self._servers.pop(address).close)
+            server = self._servers.pop(address)
+            self._leaving.add(server)
+            loop.call_later(GONE_S, self._leave, server)
+
+    def _leave(self, server: Server) -> None:
+        server.close()
+        self._leaving.discard(server)
 
     def close(self) -> None:
         """Drop all connections; what is in flight has an unknown outcome."""
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._leaving):
             server.close()
         self._servers.clear()
-        self._looking = Flights()
+        self._leaving.clear()
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 def _why_not(outcome: Any, address: Address) -> Redirect | None:
@@ -330,6 +343,11 @@ def _in_order(
         if parts[at].again and at > first.get(slot_of(parts[at].key), len(parts))
     }
     return sorted(behind | set(again))
+
+
+def _looked(look: asyncio.Task[None]) -> None:
+    if not look.cancelled():
+        look.exception()  # whoever needs one looks again
 
 
 def _shuffled(addresses: Any) -> list[Address]:

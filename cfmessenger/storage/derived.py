@@ -24,7 +24,8 @@ from cfmessenger.storage.valkey import Command, Multi, ReplyError, Valkey
 HEARTBEAT_TTL_S = 90
 """A status outlives the last socket by so much (wire.md §1)."""
 MAX_WAITING = 10_000
-"""Commands that wait to be sent, and objects whose read marks do; more are dropped."""
+"""Commands or transactions that wait to be sent, and objects whose read marks do; more
+are dropped."""
 ROOMS_KEPT = 1000
 """Direct rooms in a user's list, the latest ones."""
 

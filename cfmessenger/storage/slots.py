@@ -67,19 +67,21 @@ def topology_of(reply: Any, asked: Address) -> Topology:
     try:
         for first, last, primary, *_ in reply:
             address = _address(primary, asked)
+            if not 0 <= first <= last < SLOTS:
+                raise ValueError("no slots")
             if address is None:
                 continue
             primaries[address] = None
             owners[first : last + 1] = [address] * (last + 1 - first)
-    except (TypeError, ValueError, UnicodeDecodeError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ValueError("CLUSTER SLOTS was answered with something else") from error
-    if not primaries or len(owners) != SLOTS:
+    if not primaries:
         raise ValueError("no server of the cluster has a slot")
     return Topology(tuple(primaries), tuple(owners))
 
 
 def _address(server: Sequence[Any], asked: Address) -> Address | None:
-    host = (server[0] or b"").decode()
+    host = str(server[0] or b"", "utf-8")
     # "?": the server was told to announce a name and has none.
     return None if host == "?" else Address(host or asked.host, int(server[1]))
 
