@@ -171,6 +171,13 @@ class ValkeyCluster:
         for node in self.nodes:
             node.kill()
 
+    def admin(self) -> valkey.ValkeyCluster:
+        """A client of all of it that may do and see everything."""
+        port = self.primaries[0].port
+        return valkey.ValkeyCluster(
+            host="127.0.0.1", port=port, username=ADMIN, password="-"
+        )
+
     def clear(self) -> None:
         for node in self.primaries:
             node.do("FLUSHALL")

@@ -22,6 +22,7 @@ from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
 from cfmessenger.storage.slots import Address, slot_of
 from cfmessenger.storage.valkey import Multi, Refused, ReplyError, Valkey, pack
 from tests import patience
+from tests.gateway.node import eventually
 from tests.patience import Stopwatch
 from tests.structure import PACKAGES, ROOT
 from tests.valkey_cluster import Node, ValkeyCluster, own_valkey_cluster
@@ -288,9 +289,8 @@ async def test_keys_on_both_sides_are_waited_for_until_they_are_together(
     valkey_cluster.migrate(source, target, a)
     tried = _refusals(source)
     waiting = asyncio.create_task(log.multi(a, ("DEL", a, b), ("SET", a, "3")))
-    while _refusals(source) == tried:  # TRYAGAIN was said
-        await asyncio.sleep(0.005)
-        assert not waiting.done()
+    await eventually(lambda: _refusals(source) > tried)  # TRYAGAIN was said
+    assert not waiting.done()
     valkey_cluster.migrate(source, target, b)
     async with patience.within(5):
         assert await waiting == [2, b"OK"]
@@ -346,8 +346,7 @@ async def test_what_is_written_while_a_slot_moves_is_there_once_and_in_order(
         for _ in range(4):
             seen = seq
             await asyncio.to_thread(valkey_cluster.move, keys.log(name))
-            while seq < seen + 20 and not writing.done():
-                await asyncio.sleep(0)
+            await eventually(lambda seen=seen: seq >= seen + 20 or writing.done())
         done = True
         async with patience.within(10):
             await writing
@@ -415,9 +414,7 @@ async def test_a_cluster_that_is_down_is_waited_for(
         for node in valkey_cluster.primaries:
             node.do("CLUSTER", "DELSLOTS", slot)
         waiting = asyncio.create_task(log.commit([Commit(name, 1, events(1, 2))]))
-        while not _down(owner):
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: _down(owner))
         assert not waiting.done()
         owner.do("CLUSTER", "ADDSLOTS", slot)
         async with patience.within(10):
@@ -523,8 +520,7 @@ async def test_an_unknown_outcome_is_never_sent_again(
     word = uuid.uuid4().hex
     command = pack([("SET", key, word)])
     writing = asyncio.create_task(cluster.send([Part(key, command, 1)]))
-    while not any(command in packed for _, packed in sent):
-        await asyncio.sleep(0)
+    await eventually(lambda: any(command in packed for _, packed in sent))
     owner.kill()
     (outcome,) = await writing
     assert type(outcome).__name__ == "UnknownOutcome"
