@@ -197,12 +197,16 @@ Disk = Callable[[Path], contextlib.AbstractContextManager[None]]
 
 @contextlib.asynccontextmanager
 async def scene(
-    people: int, seed: int, disk: Disk | None = None, **env: str
+    people: int,
+    seed: int,
+    disk: Disk | None = None,
+    kind: type[Messenger] = Messenger,
+    **env: str,
 ) -> AsyncIterator[Scene]:
     """A running messenger with nobody in it; keeps its folder if something failed."""
     # What is hurt here is one room's own process.
     usual = {"CFM_CHAT_RATE": "0", "CFM_PLACEMENT": "dedicated"}
-    messenger = Messenger(people, **usual | env)
+    messenger = kind(people, **usual | env)
     with disk(messenger.data) if disk else contextlib.nullcontext():
         async with messenger:
             made = Scene(messenger, seed)
