@@ -28,7 +28,7 @@ from tests.patience import Stopwatch
 
 PASSWORD = "tests"
 ADMIN = "admin"
-NODE_TIMEOUT_MS = 1000
+NODE_TIMEOUT_MS = 700
 """A primary that is silent for so long has failed, for the others."""
 
 

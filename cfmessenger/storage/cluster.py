@@ -43,6 +43,9 @@ WAIT_FIRST_S, WAIT_MOST_S = 0.02, 0.25
 """The longest waits before something is sent for the second time, and for any."""
 HOPS = 3
 """So often in a row somebody is followed who sends us on, without a wait."""
+PATIENCE = 2
+"""Where nobody says how long, what was certainly not done is tried for so many times as
+long as a reply may take: a replica needs some seconds to take over."""
 GONE_S = 10.0
 """A server that is no primary any more is left so long after: whatever is in flight
 there has had its deadline."""
@@ -137,7 +140,7 @@ class Cluster:
         in order, or what comes `again` is: two writes whose order matters are one part.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (timeout_s or self._timeout_s)
+        deadline = loop.time() + (timeout_s or PATIENCE * self._timeout_s)
         outcomes: list[Any] = [None] * len(parts)
         left = list(range(len(parts)))
         asking: dict[int, Address] = {}  # who is to be asked for once
@@ -149,7 +152,9 @@ class Cluster:
                 for at in left:
                     outcomes[at] = away
                 return outcomes
-            left, later = await self._round(parts, left, asking, outcomes, deadline)
+            left, later = await self._round(
+                parts, left, asking, outcomes, (deadline, timeout_s or self._timeout_s)
+            )
             if not left:
                 return outcomes
             hops = 0 if later else hops + 1
@@ -166,7 +171,7 @@ class Cluster:
         left: Sequence[int],
         asking: dict[int, Address],
         outcomes: list[Any],
-        deadline: float,
+        limits: tuple[float, float],
     ) -> tuple[list[int], bool]:
         """Send what is left, side by side; which of it has to be sent again, and
         whether not at once."""
@@ -185,7 +190,7 @@ class Cluster:
                 continue
             groups.setdefault(address, []).append(at)
         each = [
-            self._sent(address, parts, some, asking, outcomes, deadline)
+            self._sent(address, parts, some, asking, outcomes, limits)
             for address, some in groups.items()
         ]
         if len(each) == 1:
@@ -218,8 +223,9 @@ class Cluster:
         some: Sequence[int],
         asking: dict[int, Address],
         outcomes: list[Any],
-        deadline: float,
+        limits: tuple[float, float],
     ) -> None:
+        """`limits`: the deadline in loop time, and how long replies may take."""
         packed: list[bytes] = []
         count = 0
         for at in some:
@@ -228,9 +234,11 @@ class Cluster:
                 count += 1
             packed.append(parts[at].packed)
             count += parts[at].replies
-        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        deadline, reply_s = limits
+        left_s = deadline - asyncio.get_running_loop().time()
+        reply_s = max(0.001, min(left_s, reply_s))
         try:
-            found = await self._server(address).send(b"".join(packed), count, left_s)
+            found = await self._server(address).send(b"".join(packed), count, reply_s)
         except Unavailable as problem:
             if isinstance(problem, UnknownOutcome):
                 self.doubt()
