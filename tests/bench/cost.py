@@ -223,8 +223,8 @@ def _page(rows: list[str], costs: Costs) -> str:
             f"{costs.gateway_mib:.0f} MiB, a pool's process {costs.actor_mib:.0f} MiB.",
             "",
             "Planned, on nodes of 16 cores and 64 GiB that may be 60 % busy and 70 % "
-            "full; each shard of Valkey on such a machine of its own, of which it uses one "
-            "core:",
+            "full; each shard of Valkey on such a machine of its own, of which it uses "
+            "one core:",
             "",
             "| demand | gateways (cores) | actors (cores) | GiB: gateways, actors, "
             "Valkey | Valkey: appends/s, share of a thread | shards | nodes | first "

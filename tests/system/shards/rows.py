@@ -149,7 +149,7 @@ async def primary_killed(seed: int) -> bool:
 
 
 async def _elsewhere(cluster: ValkeyCluster, dead: Node) -> bool:
-    return await asyncio.to_thread(cluster.owner, _log("r0")) is not dead
+    return await asyncio.to_thread(cluster.living_owner, _log("r0")) not in (dead, None)
 
 
 async def _quiet(g: Ground) -> None:
