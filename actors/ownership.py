@@ -32,6 +32,8 @@ class Lived(Protocol):
     """What of an activation this needs; epoch 0: it has none yet. Loop times: when it
     was asked for, and when it was here."""
 
+    name: str
+
     @property
     def asked_at(self) -> float: ...
     @property
@@ -77,7 +79,7 @@ class Ownership:
         self._generation = generation
         self._loop = asyncio.get_running_loop()
         self._epoch = 0  # a pool's marker, from `take` on
-        self._lineage = ""  # where that, or all objects, were looked at last
+        self._lineage = ""  # where that was taken or looked at last, from `take` on
         # Names that may live elsewhere too: until what moved them has spread, or until
         # they left.
         self._changed: set[str] = set()
@@ -96,13 +98,16 @@ class Ownership:
         if (found := await self._generation.read()) is not None:
             self.follow(found, ())
         now = self._loop.time()
-        self._lineage = self._storage.lineage_of(keys.log(self.pool or NAME))
+        self._lineage = self._lineage_of(self.pool or NAME)
         self._read_at = self._placed_at = now
         self._all_until = now + SPREADING_S
 
     async def _mark(self, pool: str) -> None:
         """Take a marker above all that there were, also those that storage has lost."""
         self._epoch = (await self._storage.activate(pool, self._epoch)).epoch
+
+    def _lineage_of(self, name: str) -> str:
+        return self._storage.lineage_of(keys.log(name))
 
     def owns(self, name: str) -> bool:
         """Whether an object lives here, under the generation that is known."""
@@ -116,7 +121,7 @@ class Ownership:
     def trusted(self, each: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over: by a
         look that knew its epoch, and until there is one by whoever took that."""
-        if self.unread_s > TRUST_S or each.lineage != self._lineage:
+        if self.unread_s > TRUST_S or each.lineage != self._lineage_of(each.name):
             return False
         looked_at = each.taken_at < self._read_at
         return looked_at or self._loop.time() - each.asked_at <= TRUST_S
@@ -155,12 +160,17 @@ class Ownership:
             name: (each.epoch, each.lineage, each.tail.top)
             for name, each in objects.items()
             if each.epoch
-            and (everything or name in self._changed or each.lineage != self._lineage)
+            and (
+                everything
+                or name in self._changed
+                or each.lineage != self._lineage_of(name)
+            )
         }
+        asked = {name: self._lineage_of(name) for name in mine}
         pool = [] if self.pool is None else [self.pool]
         known = self.placement
         number, *tops = await self._storage.looks([NAME, *pool, *mine])
-        lineage = self._storage.lineage_of(keys.log(self.pool or NAME))
+        lineage = self._lineage_of(self.pool or NAME)
         if number.epoch > self.placement.number:
             found = await self._generation.read()
             if found is None or found.number < number.epoch:
@@ -176,6 +186,8 @@ class Ownership:
                 # It may be of another pool that took the same, after ours was lost.
                 await self._mark(self.pool)
             return await self.look(objects)
+        if any(self._lineage_of(name) != was for name, was in asked.items()):
+            return await self.look(objects)  # nobody can tell who has answered
         self._read_at = now
         lost: list[str] = []
         behind: list[str] = []
@@ -184,12 +196,12 @@ class Ownership:
             # One that was activated during the read has a newer epoch: not compared.
             if each is None or each.epoch != epoch or each.lineage != was:
                 continue
-            strange = each.lineage != lineage
+            strange = each.lineage != asked[name]
             standing = compare(each.tail, before, each.numbered, top, strange=strange)
             if standing is Standing.AHEAD:
                 lost.append(name)
             elif standing is Standing.BEHIND:
                 behind.append(name)
             elif strange:
-                each.proved(lineage)
+                each.proved(asked[name])
         return Lost(lost, behind=behind)

@@ -22,7 +22,10 @@ outlive the server; CFM_DURABILITY decides it."""
 SENTINEL_SCHEMES = {"valkey-sentinel": "valkey", "valkeys-sentinel": "valkeys"}
 """Of a URL that names Sentinels and a service, and of the servers that they know."""
 
-TLS_SCHEMES = ("valkeys", "rediss", "valkeys-sentinel")
+TLS_SCHEMES = ("valkeys", "rediss", "valkeys-sentinel", "valkeys-cluster")
+
+CLUSTER_SCHEMES = ("valkey-cluster", "valkeys-cluster")
+"""Of a Valkey Cluster's URL; the second one speaks TLS."""
 
 _OF_LIBRARIES = frozenset(
     "protocol client_name lib_name lib_version socket_timeout socket_connect_timeout "
@@ -96,7 +99,8 @@ def valkey_parameters(url: str) -> dict[str, str]:
 
     Only a name that a client library has is repeated: a `?` may be a password's.
     """
-    parameters = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    query = url.partition("#")[0].partition("?")[2]
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
     if parameters.get("protocol") == "2":
         del parameters["protocol"]  # which we speak
     for name in sorted(parameters.keys() - VALKEY_PARAMETERS):
@@ -138,11 +142,56 @@ def server_url(url: str, at: str) -> str:
     return with_parameters(made, sentinel_username=None, sentinel_password=None)
 
 
+def is_valkey_cluster(url: str) -> bool:
+    """Whether a Valkey URL means a Valkey Cluster."""
+    return url.partition("://")[0] in CLUSTER_SCHEMES
+
+
+def _cluster_parts(url: str) -> tuple[str, str, str]:
+    """What stands before the servers, the servers, what stands behind them."""
+    scheme, _, rest = url.partition("://")
+    found = re.match(r"[^/?#]*", rest)
+    assert found is not None
+    user, at, servers = found[0].rpartition("@")
+    head = f"{scheme.removesuffix('-cluster')}://{user}{at}"
+    return head, servers, rest[found.end() :]
+
+
+def cluster_seeds(url: str) -> list[tuple[str, int]]:
+    """The servers that a `valkey-cluster://` URL names, as host and port: any of them
+    says where the others are. Raises ValueError for a URL that cannot be meant."""
+    _, servers, behind = _cluster_parts(url)
+    if behind.partition("?")[0].strip("/"):
+        raise ValueError("a Valkey Cluster has no databases: nothing behind its hosts")
+    if "db" in valkey_parameters(url):
+        raise ValueError("a Valkey Cluster has no databases: no parameter db")
+    seeds = []
+    for item in servers.split(","):
+        found = re.fullmatch(
+            r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.%]+\])(?::([0-9]{1,5}))?", item
+        )
+        if found is None or not 0 < int(found[2] or 6379) < 65536:
+            raise ValueError(
+                "expected servers like valkey-cluster://host1:6379,host2:6379, "
+                "comma-separated"
+            )
+        seeds.append((found[1].strip("[]"), int(found[2] or 6379)))
+    return seeds
+
+
+def url_at(url: str, host: str, port: int) -> str:
+    """The URL of one server of the Valkey Cluster that `url` names."""
+    head, _, behind = _cluster_parts(url)
+    return f"{head}{f'[{host}]' if ':' in host else host}:{port}{behind}"
+
+
 def valkey_url(text: str) -> str:
-    """Where a Valkey is, with parameters that are honoured."""
-    found = url_of(
-        *("valkey", "valkeys", "redis", "rediss", "unix"), *SENTINEL_SCHEMES
-    )(text)
+    """Where a Valkey or a Valkey Cluster is, with parameters that are honoured."""
+    if is_valkey_cluster(plain(text)):
+        cluster_seeds(text)
+        return text
+    single = ("valkey", "valkeys", "redis", "rediss", "unix")
+    found = url_of(*single, *SENTINEL_SCHEMES, *CLUSTER_SCHEMES[:1])(text)
     valkey_parameters(found)
     if urlsplit(found).scheme in SENTINEL_SCHEMES:
         if not urlsplit(found).path.strip("/"):
@@ -150,13 +199,29 @@ def valkey_url(text: str) -> str:
     return found
 
 
+def replica_url(text: str) -> str:
+    """Where a replica is; of a Valkey Cluster there is none to name."""
+    if is_valkey_cluster(text):
+        raise ValueError("a replica is one server; a Valkey Cluster is not")
+    return valkey_url(text)
+
+
 def store_url(text: str) -> str:
     """Where a Valkey is, for Ray; or `none`."""
+    if is_valkey_cluster(text):
+        raise ValueError(
+            "Ray cannot use a Valkey Cluster: name a Valkey of its own, or none"
+        )
     return text if text == "none" else _tcp(text)
 
 
+def cluster_url(text: str) -> str:
+    """Where a cluster of ours is: a namespace server of it, or its Valkey."""
+    return text if is_valkey_cluster(text) and valkey_url(text) else _cluster(text)
+
+
 _tcp = url_of("valkey", "valkeys", "redis", "rediss")
-cluster_url = url_of(
+_cluster = url_of(
     *("tcp", "valkey", "valkeys", "redis", "rediss", "unix"), *SENTINEL_SCHEMES
 )
 http_url = url_of("http", "https")

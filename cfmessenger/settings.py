@@ -155,8 +155,9 @@ class Settings(
     valkey_url: Annotated[
         str | None,
         About(
-            "A Valkey (9 or newer) to use; `valkeys://` with TLS, several hosts, or "
-            "`valkey-sentinel://host:port,host2:port/service`.",
+            "A Valkey (9 or newer) to use; `valkeys://` with TLS, several hosts, "
+            "`valkey-sentinel://host:port,host2:port/service`, or "
+            "`valkey-cluster://host:port,host2:port`.",
             "embedded",
             read=addresses.valkey_url,
             hides="password",
@@ -177,7 +178,7 @@ class Settings(
         About(
             "Where open sockets' sessions are checked again.",
             "the primary",
-            read=addresses.valkey_url,
+            read=addresses.replica_url,
             hides="password",
         ),
     ] = None
@@ -221,8 +222,9 @@ class Settings(
     ray_store_url: Annotated[
         str | None,
         About(
-            "A Valkey in which the head keeps what Ray knows; `none`: nowhere.",
-            "CFM_VALKEY_URL",
+            "A Valkey, no Cluster, in which the head keeps what Ray knows; `none`: "
+            "nowhere.",
+            "CFM_VALKEY_URL; none if that is a Cluster",
             read=addresses.store_url,
             hides="password",
         ),
@@ -450,6 +452,13 @@ class Settings(
                 raise SettingsError(
                     f"{variable(field)}: needs a valkeys:// URL in CFM_VALKEY_URL"
                 )
+        if self.valkey_replica_url and addresses.is_valkey_cluster(
+            self.valkey_url or ""
+        ):
+            raise SettingsError(
+                "CFM_VALKEY_REPLICA_URL: cannot be used with a Valkey Cluster; its "
+                "primaries share the reads"
+            )
         if self.ai_base_url and not self.ai_model:
             raise SettingsError("CFM_AI_BASE_URL: needs CFM_AI_MODEL to be set too")
         if self.loopback:

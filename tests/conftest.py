@@ -19,6 +19,7 @@ from cfmessenger.cli.embedded_valkey import configuration
 from tests.effort import long_only, tries
 from tests.patience import Stopwatch
 from tests.postgresql import PostgreSQL, own_postgresql
+from tests.valkey_cluster import ValkeyCluster, own_valkey_cluster
 from tests.valkey_proxy import Proxy, proxied
 
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -139,6 +140,14 @@ def valkey_url(_valkey: Path) -> str:
     keys of your own.
     """
     return url_of(_valkey)
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[ValkeyCluster]:
+    """A Valkey Cluster of three shards, shared: use keys of your own, and leave each
+    slot with one owner."""
+    with own_valkey_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -9,10 +9,18 @@ where every field still exists, RENAME fails where the old token is gone. A user
 many sessions and no more: one sorted set a user holds them by when they end, and of
 those beyond the limit the one that was used longest ago is logged out. All methods may
 raise `Unavailable`. Times are integer milliseconds since 1970.
+
+In a Valkey Cluster a token begins with its user's tag, 4 characters of a hash of the
+user's id, before 234 random bits. The names of a user's sessions and of their set carry
+it in braces, so that they are in one slot. Sessions that were copied there from one
+server have older names. They live on under them, and their next refresh gives them a
+name with a tag: it makes that one first and then deletes the older, and whoever finds
+the older gone (another refresh, a logout) takes back what it made.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import re
@@ -42,6 +50,7 @@ REVOKED_CHANNEL = keys.REVOKED_CHANNEL
 
 LONGEST_MS = 12 * 3600 * 1000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
+_TAG = 4  # characters of a token that are its user's tag, in a cluster
 _SLIDE_PARTS = 20  # "written at most every TTL/20"
 _REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
 _REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
@@ -55,12 +64,19 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def tag_of(user_id: str) -> str:
+    """What a user's tokens begin with in a Valkey Cluster: 24 bits of a hash."""
+    digest = hashlib.sha256(user_id.encode()).digest()
+    return base64.urlsafe_b64encode(digest)[:_TAG].decode()
+
+
 Record = dict[bytes, bytes]
 """A session's hash in Valkey, empty if there is none."""
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
-    """One login as last seen in Valkey. Holds no secret; `token_hash` names its key."""
+    """One login as last seen in Valkey. Holds no secret; `token_hash` names its key,
+    and begins with its user's `{tag}` in a cluster."""
 
     user_id: str
     login_id: str
@@ -102,17 +118,17 @@ class Sessions:
 
     async def create(self, user_id: str, location_hint: str) -> tuple[str, Session]:
         """A new login: its token, shown once, and its session."""
-        token, now = secrets.token_urlsafe(32), self._clock()
+        token, now = self._fresh(user_id), self._clock()
         session = Session(
             user_id=user_id,
             login_id=secrets.token_hex(16),
-            token_hash=token_hash(token),
+            token_hash=self._named(token),
             started_at=now,
             expires_at=now + min(self._ttl_ms, LONGEST_MS),
             nonce=secrets.token_hex(8),
             location_hint=location_hint,
         )
-        index = keys.user_sessions(user_id)
+        index = self._index(user_id)
         *_, oldest = await self._kv.multi(
             index,
             _write(session, only_over_existing=False),
@@ -138,10 +154,13 @@ class Sessions:
         """
         if not _TOKEN.match(token):
             return None
-        return await self.by_hash(token_hash(token))
+        found = await self.by_hash(self._named(token))
+        if found is None and self._kv.sharded:
+            found = await self.by_hash(token_hash(token))
+        return found
 
     async def by_hash(self, hashed: str) -> Session | None:
-        """The live session whose token has this hash."""
+        """The live session of this `token_hash`."""
         record = await self._kv.ask("HGETALL", keys.session(hashed))
         return self._live(hashed, pairs(record))
 
@@ -157,12 +176,16 @@ class Sessions:
         if gained <= 0 or (gained < self._ttl_ms // _SLIDE_PARTS and expires_at < end):
             return session
         longer = msgspec.structs.replace(session, expires_at=expires_at)
-        index = keys.user_sessions(session.user_id)
-        written, _ = await self._kv.multi(
-            index,
+        older = self._older(session.token_hash)
+        index = self._index(session.user_id, older)
+        commands = (
             _write(longer, only_over_existing=True),
             ("ZADD", index, "XX", "GT", expires_at, _member(longer)),
         )
+        if older:
+            written, _ = await self._kv.ask_all(*commands)
+        else:
+            written, _ = await self._kv.multi(index, *commands)
         if written:
             return longer
         return (await self._follow([session]))[session.login_id]
@@ -176,14 +199,16 @@ class Sessions:
         old = await self.get(token)
         if old is None:
             return None
-        fresh, now = secrets.token_urlsafe(32), self._clock()
+        fresh, now = self._fresh(old.user_id), self._clock()
         new = msgspec.structs.replace(
             old,
-            token_hash=token_hash(fresh),
+            token_hash=self._named(fresh),
             expires_at=min(now + self._ttl_ms, old.started_at + LONGEST_MS),
             nonce=secrets.token_hex(8),
         )
-        index = keys.user_sessions(old.user_id)
+        index = self._index(old.user_id)
+        if self._older(old.token_hash):
+            return (fresh, new) if await self._brought_over(old, new, now) else None
         commands = (
             ("RENAME", keys.session(old.token_hash), keys.session(new.token_hash)),
             _write(new, only_over_existing=True),
@@ -200,6 +225,22 @@ class Sessions:
             return None
         return fresh, new
 
+    async def _brought_over(self, old: Session, new: Session, now: int) -> bool:
+        """Give a session of an older name the new one; False: it is gone."""
+        index = self._index(new.user_id)
+        await self._kv.multi(
+            index,
+            _write(new, only_over_existing=False),
+            ("ZADD", index, new.expires_at, _member(new)),
+            ("PEXPIREAT", index, now + LONGEST_MS),
+        )
+        if await self._kv.ask("DEL", keys.session(old.token_hash)):
+            await self._kv.ask("ZREM", self._index(old.user_id, True), _member(old))
+            return True
+        gone = ("DEL", keys.session(new.token_hash)), ("ZREM", index, _member(new))
+        await self._kv.multi(index, *gone)
+        return False
+
     async def logout(self, session: Session) -> None:
         """Ends the login under whatever token it now has, and tells every gateway.
 
@@ -212,20 +253,33 @@ class Sessions:
 
         Each is published alone, as older gateways take it, and then with its user.
         """
-        index = keys.user_sessions(user_id)
+        index = self._index(user_id)
         logins = {member.partition(".")[0] for member in doomed}
         for login in logins:
             self.spent.end(login, user_id)
         told = [*logins, *(f"{login} {user_id}" for login in logins)]
         while doomed:
+            older = {member for member in doomed if self._older(_hash_of(member))}
+            if older:
+                # Before we look what there is: a refresh makes before it deletes.
+                deleted = (("DEL", keys.session(_hash_of(m))) for m in older)
+                left = ("ZREM", self._index(user_id, True), *older)
+                await self._kv.ask_all(*deleted, left)
+            ours, ended = doomed - older, list[Command]()
+            if ours:
+                ended.append(("DEL", *(keys.session(_hash_of(m)) for m in ours)))
+                ended.append(("ZREM", index, *ours))
             *_, members = await self._kv.multi(
                 index,
-                ("DEL", *(keys.session(_hash_of(m)) for m in doomed)),
-                ("ZREM", index, *doomed),
+                *ended,
                 *(("PUBLISH", REVOKED_CHANNEL, each) for each in told),
                 ("ZRANGE", index, 0, -1),
                 durable=True,
             )
+            if self._kv.sharded:
+                members += await self._kv.ask(
+                    "ZRANGE", self._index(user_id, True), 0, -1
+                )
             # A refresh may have moved one since it was read: its new token goes too.
             found = {member.decode() for member in members}
             doomed = {member for member in found if member.partition(".")[0] in logins}
@@ -238,8 +292,10 @@ class Sessions:
             return
         if self._lineage:
             for user_id, logins in self.spent.logins().items():
-                index = keys.user_sessions(user_id)
-                members = await self._kv.ask("ZRANGE", index, 0, -1)
+                members = []
+                for older in (False, True) if self._kv.sharded else (False,):
+                    index = self._index(user_id, older)
+                    members += await self._kv.ask("ZRANGE", index, 0, -1)
                 known = {member.decode() for member in members}
                 back = {each for each in known if each.partition(".")[0] in logins}
                 if back:
@@ -248,6 +304,25 @@ class Sessions:
             for key, left_s in self.spent.marks().items():
                 await self._kv.ask("SET", key, "", "EX", max(1, int(left_s)))
         self._lineage = lineage
+
+    # Names, in a cluster and elsewhere.
+
+    def _fresh(self, user_id: str) -> str:
+        token = secrets.token_urlsafe(32)
+        return tag_of(user_id) + token[_TAG:] if self._kv.sharded else token
+
+    def _named(self, token: str) -> str:
+        hashed = token_hash(token)
+        return f"{{{token[:_TAG]}}}{hashed}" if self._kv.sharded else hashed
+
+    def _older(self, hashed: str) -> bool:
+        """Whether this is the name of a session from before there was a cluster."""
+        return self._kv.sharded and not hashed.startswith("{")
+
+    def _index(self, user_id: str, older: bool = False) -> str:
+        """The set of a user's sessions, or of those that have older names."""
+        tag = tag_of(user_id) if self._kv.sharded and not older else ""
+        return keys.user_sessions(user_id, tag)
 
     async def revalidate(
         self, sessions: Sequence[Session]
@@ -301,12 +376,14 @@ class Sessions:
         found: dict[str, Session | None] = {
             lost_one.login_id: None for lost_one in lost
         }
-        indexes = (keys.user_sessions(session.user_id) for session in lost)
-        remembered = await self._kv.ask_all(*(("ZRANGE", i, 0, -1) for i in indexes))
+        every = (False, True) if self._kv.sharded else (False,)
+        asked = [(each, self._index(each.user_id, o)) for o in every for each in lost]
+        ranges = (("ZRANGE", index, 0, -1) for _, index in asked)
+        remembered = await self._kv.ask_all(*ranges)
         hashes = sorted(
             {
                 hashed
-                for session, members in zip(lost, remembered, strict=True)
+                for (session, _), members in zip(asked, remembered, strict=True)
                 for hashed in _hashes_of(session.login_id, members)
             }
         )

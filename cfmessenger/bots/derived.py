@@ -23,7 +23,8 @@ Commands = list[Command | Multi]
 def _count(told: Count) -> Commands:
     key = keys.bots_metrics(_date(told.day))
     field = f"{told.bot_id}:{told.figure}"
-    return [("HINCRBY", key, field, told.amount), ("EXPIRE", key, DAY_TTL_S)]
+    counted = ("HINCRBY", key, field, told.amount)
+    return [Multi(key, [counted, ("EXPIRE", key, DAY_TTL_S)])]
 
 
 def _spent(told: Spent) -> Commands:
@@ -32,13 +33,13 @@ def _spent(told: Spent) -> Commands:
 
 
 def _active(told: Active) -> Commands:
-    """One transaction, so no reader finds the set empty between."""
+    """The set in one transaction, so that no reader finds it empty between."""
     key, bots = keys.BOTS_ACTIVE, told.bot_ids
     put: list[Command] = (
         [("SADD", key, *bots), ("EXPIRE", key, ACTIVE_TTL_S)] if bots else []
     )
-    put.append(("SET", keys.BOTS_LINE, " ".join(told.line), "EX", ACTIVE_TTL_S))
-    return [Multi(key, [("DEL", key), *put])]
+    line = ("SET", keys.BOTS_LINE, " ".join(told.line), "EX", ACTIVE_TTL_S)
+    return [Multi(key, [("DEL", key), *put]), line]
 
 
 def _date(day: int) -> str:

@@ -7,6 +7,7 @@ as it should be. It changes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import sys
 import time
@@ -80,7 +81,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     try:
         return [
             *found,
-            *await _valkey(kv, url),
+            *await _storage(kv),
             *await _clock(kv),
             *await _cluster(Members(kv), settings),
         ]
@@ -124,6 +125,19 @@ async def _database(settings: Settings) -> list[Finding]:
     if where.startswith("sqlite"):
         return [Finding("note", "CFM_DATABASE_URL", f"{where}: for one machine only")]
     return [Finding("ok", "CFM_DATABASE_URL", f"{where} answers")]
+
+
+async def _storage(kv: Valkey) -> list[Finding]:
+    """Every server that has keys."""
+    found = []
+    for url, each in (await kv.primaries()).items():
+        with contextlib.closing(each):
+            try:
+                found += await _valkey(each, url)
+            except Unavailable as problem:
+                where = f"Valkey {world.place(url)}"
+                found.append(Finding("bad", where, problem.message))
+    return found
 
 
 async def _valkey(kv: Valkey, url: str) -> list[Finding]:

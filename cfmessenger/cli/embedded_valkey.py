@@ -57,7 +57,9 @@ COMMANDS = (
     *("zadd", "zrem", "zrange", "zrevrange", "zrangebyscore", "zscore", "zmscore"),
     *("zremrangebyscore", "zremrangebyrank"),
     # channels
-    *("publish", "subscribe"),
+    *("publish", "subscribe", "spublish", "ssubscribe"),
+    # a Valkey Cluster: where a key is
+    *("cluster|slots", "asking"),
 )
 """What the product sends, and all that its user may: `tests/test_commands.py` compares
 this with the calls, `tests/system/security/test_static.py` with `deploy/users.acl`.

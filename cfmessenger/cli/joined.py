@@ -15,7 +15,7 @@ import socket
 from typing import Literal
 from urllib.parse import urlsplit
 
-from cfmessenger.addresses import each_of
+from cfmessenger.addresses import each_of, is_valkey_cluster
 from cfmessenger.cli.local_ray import Place
 from cfmessenger.cli.relay import Relay
 from cfmessenger.cli.running import NAMESPACE_KEY, namespace_key
@@ -77,7 +77,9 @@ class Joined:
         store = self._settings.ray_store_url or self._settings.valkey_url or ""
         one = urlsplit(store).scheme in ("valkey", "valkeys", "redis", "rediss")
         kept = store if one and len(each_of(store)) == 1 else None
-        if kept is None:
+        if is_valkey_cluster(store):
+            log.warning("what Ray knows ends with this head: %s", _NOT_IN_A_CLUSTER)
+        elif kept is None:
             log.warning("what Ray knows ends with this head: %s", _NO_STORE)
         self.place = Place(self._address, self._secret, port=port, store=kept)
 
@@ -197,6 +199,10 @@ def _bracketed(address: str) -> str:
 _NO_STORE = (
     "CFM_RAY_STORE_URL is `none`, or Valkey is on a Unix socket, several hosts or "
     "behind Sentinels"
+)
+_NOT_IN_A_CLUSTER = (
+    "Ray cannot use a Valkey Cluster; CFM_RAY_STORE_URL names a Valkey of its own, or "
+    "is `none`"
 )
 _SHARED = (
     "a cluster needs PostgreSQL; with SQLite each machine would have users and orders "

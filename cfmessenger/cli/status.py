@@ -7,6 +7,7 @@ rooms are is asked of a namespace server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
 
@@ -90,7 +91,7 @@ async def _now(settings: Settings) -> Now:
         head = await members.head(Holder("", "")).read()
         problems: list[str] = []
         awake, placement = await _rooms(settings, problems)
-        gateways = await _gateways(kv, at)
+        gateways = await _gateways(kv, await kv.time(keys.GATEWAYS))
         storage = await _storage(kv)
         level = await members.agree(agreed(settings), keep=False)
         kept = await _promised(kv, level)
@@ -169,6 +170,18 @@ async def _promised(kv: Valkey, level: dict[str, str]) -> Promise:
 
 
 async def _storage(kv: Valkey) -> dict[str, str]:
+    """Of several servers what each says, in the order of their addresses."""
+    each = []
+    for one in (await kv.primaries()).values():
+        with contextlib.closing(one):
+            each.append(await _server(one))
+    # The same of all is said once.
+    said = {name: dict.fromkeys(one[name] for one in each) for name in each[0]}
+    shards = {"shards": str(len(each))} if kv.sharded else {}
+    return shards | {name: ", ".join(found) for name, found in said.items()}
+
+
+async def _server(kv: Valkey) -> dict[str, str]:
     replication, memory = await kv.info("replication"), await kv.info("memory")
     persistence, replicas = await kv.info("persistence"), replicas_of(replication)
     return {

@@ -8,6 +8,7 @@ Must not repair or begin anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from libvalkey import ProtocolError
 
 from cfmessenger.accounts.users import Directory
-from cfmessenger.addresses import each_of
+from cfmessenger.addresses import cluster_seeds, each_of, is_valkey_cluster, url_at
 from cfmessenger.cli.promise import FSYNC, MIN_REPLICAS, Promise, promise
 from cfmessenger.cli.runtime import told
 from cfmessenger.data.store import Store
@@ -74,6 +75,8 @@ async def check(settings: Settings, whole: bool = True) -> None:
 def place(url: str) -> str:
     """Where a URL points to (several places, if it names them), without user, password
     and query."""
+    if is_valkey_cluster(url):
+        return ",".join(place(url_at(url, *seed)) for seed in cluster_seeds(url))
     parts = urlsplit(url)
     if parts.scheme in ("unix", "sqlite"):
         return f"{parts.scheme}://{parts.path}"
@@ -113,9 +116,14 @@ async def _valkey(name: str, url: str, *, writes: bool = False) -> None:
         while True:
             try:
                 await client.require_version()
-                role = (await client.info("replication")).get("role")
-                evicting = evicts(await client.info("memory"))
-                if writes and role in ("master", None):
+                role = await _role(client)
+                evicting = ""
+                for one in (await client.primaries()).values():
+                    with contextlib.closing(one):
+                        evicting = evicting or evicts(await one.info("memory"))
+                        if writes and client.sharded and one.server_of("").awaited:
+                            _say(await promised(one))
+                if writes and role == "master":
                     await _confirmed(client, where)
                 break
             except TooOld as error:
@@ -152,8 +160,11 @@ async def _confirmed(client: Valkey, where: str) -> None:
             f"{where}: CFM_DURABILITY is `replica`, and {why} (start them, or set it "
             "to `disk`)"
         ) from None
-    found = await promised(client)
-    log.log(logging.INFO if found.kept else logging.WARNING, "%s", found.says)
+    _say(await promised(client))
+
+
+def _say(promise: Promise) -> None:
+    log.log(logging.INFO if promise.kept else logging.WARNING, "%s", promise.says)
 
 
 async def promised(client: Valkey) -> Promise:
@@ -177,6 +188,13 @@ async def configured(client: Valkey) -> dict[str, str]:
         if not isinstance(reply, ReplyError):
             found |= {n.decode(): v.decode() for n, v in pairs(reply).items()}
     return found
+
+
+async def _role(client: Valkey) -> str | None:
+    """What the server is; of several each is a primary, as far as they know."""
+    if client.sharded:
+        return None
+    return (await client.info("replication")).get("role")
 
 
 _NOT_LET_IN = ("NOAUTH", "NOPERM", "WRONGPASS")

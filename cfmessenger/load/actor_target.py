@@ -75,8 +75,7 @@ class ActorCarrier:
         self._pinging = asyncio.create_task(self._links.ping())
 
     async def _renew(self) -> None:
-        seconds, micros = await self._valkey.ask("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
+        now = await self._valkey.time(keys.GATEWAYS)
         await self._valkey.ask("ZADD", keys.GATEWAYS, now, self._gateway)
 
     async def _live(self) -> None:

@@ -24,14 +24,14 @@ from cfmessenger.storage.valkey import (
     Command,
     Multi,
     ReplyError,
-    UnknownOutcome,
     Valkey,
 )
 
 HEARTBEAT_TTL_S = 90
 """A status outlives the last socket by so much (wire.md §1)."""
 MAX_WAITING = 10_000
-"""Commands that wait to be sent, and objects whose read marks do; more are dropped."""
+"""Commands or transactions that wait to be sent, and objects whose read marks do; more
+are dropped."""
 ROOMS_KEPT = 1000
 """Direct rooms in a user's list, the latest ones."""
 
@@ -65,10 +65,12 @@ class DerivedKeys:
             hint = ("routingHint", gateway) if gateway else ()
             now = time.time_ns() // 1_000_000
             here = ("status", told.status, "lastHeartbeat", now, *hint)
-            self.write(("HSET", key, *chosen, *here), ("EXPIRE", key, expiry))
+            put = ("HSET", key, *chosen, *here)
+            self.write(Multi(key, [put, ("EXPIRE", key, expiry)]))
         elif told.status_at:
             gone = ("HDEL", key, "status", "lastHeartbeat", "routingHint")
-            self.write(gone, ("HSET", key, *chosen), ("EXPIRE", key, expiry))
+            put = ("HSET", key, *chosen)
+            self.write(Multi(key, [gone, put, ("EXPIRE", key, expiry)]))
         else:
             self.write(("DEL", key))
 
@@ -97,8 +99,8 @@ class DerivedKeys:
         self._start()
 
     def write(self, *commands: Command | Multi) -> None:
-        """What a guest wants written. All or none: a key whose expiry is dropped would
-        stay for ever."""
+        """What a guest wants written. All or none is taken: a key whose expiry is
+        dropped would stay for ever."""
         if len(self._waiting) + len(commands) > MAX_WAITING:
             return
         self._waiting += commands
@@ -113,7 +115,7 @@ class DerivedKeys:
         §3.8)."""
         for gateway in sorted(gateways):
             channel = keys.gateway_channel(process_of(gateway))
-            self.write(("PUBLISH", channel, name))
+            self.write(self._kv.to_one(channel, name))
 
     async def living(self, gateways: set[str]) -> set[str]:
         """Which of these have not been given up. Raises `Unavailable`."""
@@ -181,7 +183,7 @@ class DerivedKeys:
         return {
             key: marks
             for (key, marks), reply in zip(reads.items(), replies, strict=True)
-            if isinstance(reply, ReplyError | UnknownOutcome)
+            if isinstance(reply, ReplyError | Unavailable)
         }
 
     async def flush(self) -> None:

@@ -180,8 +180,7 @@ class Generation:
         return True
 
     async def _now(self) -> int:
-        seconds, micros = await self._log.ask("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return await self._log.time(keys.log(NAME))
 
 
 def _begun(

@@ -4,7 +4,8 @@ Every name starts with `cfm:`, which is also all that the embedded server's ACL 
 touch. User text never becomes part of a name without having passed an id rule
 (`ids.py`, `users.py`), and tokens only as their SHA-256: callers see to both. An
 object is named as its actor is (`room:general`, `presence:global`, `rooms:3`), and the
-braces around it make Valkey Cluster keep its log and mirror together one day.
+braces around it make a Valkey Cluster keep its log and mirror together. Only there do
+the names of a user's sessions have braces too, with the user's tag.
 """
 
 BOTS_ACTIVE = "cfm:bots:active"
@@ -83,13 +84,15 @@ def object_of(key: str) -> str | None:
 
 
 def session(token_hash: str) -> str:
-    """The hash of one session, by the SHA-256 of its token in hex."""
+    """The hash of one session, by the SHA-256 of its token in hex; in a Valkey Cluster
+    with `{tag}` before it."""
     return f"cfm:session:{token_hash}"
 
 
-def user_sessions(user_id: str) -> str:
-    """The sorted set of a user's sessions by when they end."""
-    return f"cfm:logins:{user_id}"
+def user_sessions(user_id: str, tag: str = "") -> str:
+    """The sorted set of a user's sessions by when they end; `tag`: in a Valkey Cluster,
+    of those whose names have it."""
+    return f"cfm:logins:{{{tag}}}{user_id}" if tag else f"cfm:logins:{user_id}"
 
 
 def ticket(token_hash: str) -> str:

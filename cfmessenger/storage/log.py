@@ -12,7 +12,7 @@ so that a newer mirror of the same epoch replaces an older one and a lower epoch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.clock import Clock
@@ -23,11 +23,13 @@ from cfmessenger.storage.valkey import (
     MULTI,
     Command,
     Multi,
+    Part,
     Refused,
     ReplyError,
     UnknownOutcome,
     Valkey,
     checked,
+    ms_of,
     pairs,
 )
 
@@ -110,6 +112,9 @@ class Log(Protocol):
         """Take the next epoch, higher than `above` too. Raises `Fenced` when another
         activation was faster."""
 
+    def lane(self, name: str) -> Hashable:
+        """The same for all objects whose commits one server does."""
+
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Append all commits in one round trip; one outcome for each, in order."""
 
@@ -164,7 +169,10 @@ def is_stale(error: object) -> bool:
 
 
 def _problem(reply: Any) -> Exception | None:
-    """Why an XADD, or a MULTI of some, was not done; None: it was."""
+    """Why an XADD, or a MULTI of some, was not done, as far as is known; None: it
+    was."""
+    if isinstance(reply, Unavailable):
+        return reply
     for each in reply if isinstance(reply, list) else [reply]:
         if isinstance(each, ReplyError):
             return Fenced() if is_stale(each) else Refused(each)
@@ -209,8 +217,7 @@ class ValkeyLog(Valkey):
         *replies, time = await self.execute(
             [*commands, ("TIME",)], lineage=lineage, durable=durable
         )
-        seconds, micros = map(int, checked(time))
-        clock.hear(seconds * 1000 + micros // 1000, clock.steady() - asked_at)
+        clock.hear(ms_of(time), clock.steady() - asked_at)
         return replies
 
     async def writable(self) -> None:
@@ -260,6 +267,9 @@ class ValkeyLog(Valkey):
         entry_id, (kind, data) = reply
         return Mirror(_number(entry_id)[0], kind == _FINAL, data)
 
+    def lane(self, name: str) -> Hashable:
+        return self.server_of(keys.log(name))
+
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         lineages = {commit.lineage for commit in commits}
         if len(lineages) == 1:  # nearly always
@@ -279,32 +289,24 @@ class ValkeyLog(Valkey):
     async def _commit(
         self, commits: Sequence[Commit], lineage: str
     ) -> list[Exception | None]:
+        parts = [self._packed(*commit[:3]) for commit in commits]
+        said = await self.send(parts, COMMIT_TIMEOUT_S, lineage, durable=True)
+        return list(map(_problem, said))
+
+    def _packed(
+        self, name: str, epoch: int, events: Sequence[tuple[int, bytes]]
+    ) -> Part:
+        """A single XADD is atomic as it is; only several need the MULTI."""
+        log = keys.log(name)
+        key = log.encode()
+        head = _XADD % (len(key), key, len(self._length), self._length)
         packed: list[bytes] = []
-        for name, epoch, events, _ in commits:
-            key = keys.log(name).encode()
-            head = _XADD % (len(key), key, len(self._length), self._length)
-            # A single XADD is atomic as it is; only several need the MULTI.
-            if len(events) > 1:
-                packed.append(MULTI)
-            for seq, event in events:
-                entry_id = b"%d-%d" % (epoch, seq)
-                packed.append(
-                    _ENTRY % (head, len(entry_id), entry_id, len(event), event)
-                )
-            if len(events) > 1:
-                packed.append(EXEC)
-        sizes = [len(c.events) + 2 if len(c.events) > 1 else 1 for c in commits]
-        # One pipeline for each server, once there are several.
-        server = self.server_of(keys.log(commits[0].name))
-        replies = await server.send(
-            b"".join(packed), sum(sizes), COMMIT_TIMEOUT_S, lineage, durable=True
-        )
-        outcomes: list[Exception | None] = []
-        last = -1
-        for size in sizes:
-            last += size
-            outcomes.append(_problem(replies[last]))
-        return outcomes
+        for seq, event in events:
+            entry_id = b"%d-%d" % (epoch, seq)
+            packed.append(_ENTRY % (head, len(entry_id), entry_id, len(event), event))
+        if len(packed) == 1:
+            return Part(log, packed[0], 1)
+        return Part(log, b"".join((MULTI, *packed, EXEC)), len(packed) + 2)
 
     async def save(
         self,

@@ -159,8 +159,7 @@ class Members:
 
     async def now(self) -> int:
         """Valkey's clock, in ms since 1970."""
-        seconds, micros = await self._kv.ask("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return await self._kv.time(keys.NODES)
 
 
 class Finder:

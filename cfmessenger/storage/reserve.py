@@ -49,8 +49,9 @@ class Reserve:
         self.alert = self.full = self.last = False
 
     async def look(self, kv: Valkey) -> None:
-        """Ask the server. Raises `Unavailable`, and then nothing changes."""
-        self.share = share_of(await kv.info("memory"))
+        """Ask the server; of several the fullest counts. Raises `Unavailable`, and then
+        nothing changes."""
+        self.share = max(map(share_of, await kv.infos("memory")))
         self.alert = self._above(ALERT, self.alert)
         self.full = self._above(FULL, self.full)
         self.last = self._above(LAST, self.last)

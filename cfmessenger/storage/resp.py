@@ -65,7 +65,7 @@ def checked(reply: T) -> T:
     """The reply; raises `Refused` if it is an error, and what stands in its place."""
     if isinstance(reply, ReplyError):
         raise Refused(reply)
-    if isinstance(reply, UnknownOutcome):
+    if isinstance(reply, Unavailable):
         raise reply
     return reply
 
@@ -253,14 +253,15 @@ class Connection(asyncio.Protocol):
         self._transport.write(packed)
         return future
 
-    def subscribe(self, channels: Iterable[str]) -> asyncio.Queue[Any]:
-        """From now on all that comes, as it comes; the last is an `Unavailable`.
+    def subscribe(self, asked: Iterable[Command]) -> asyncio.Queue[Any]:
+        """Send these; from then on all that comes, as it comes; the last is an
+        `Unavailable`.
         That is soon if more than `HEARD_MOST` wait to be taken.
 
         For a new connection; nothing but `ping` may be sent on it any more.
         """
         self._heard = asyncio.Queue(HEARD_MOST + 1)  # and the end
-        self._write([("SUBSCRIBE", channel) for channel in channels])
+        self._write(asked)
         return self._heard
 
     def ping(self) -> None:

@@ -52,6 +52,10 @@ def _speaks_for_none(replies: list[Any]) -> bool:
     )
 
 
+class Another(Unavailable):
+    """Nothing was sent, for who answers is not who was meant (`lineage`)."""
+
+
 class _Line:
     """A connection that is opened on demand, and shared."""
 
@@ -179,6 +183,19 @@ class Server:
         if gone or _speaks_for_none(found):
             self._find_anew()
         return found
+
+    def lineage_of(self, key: str) -> str:
+        """Whoever asks: all keys are here."""
+        return self.lineage
+
+    @property
+    def replicated(self) -> bool:
+        """It had a replica when it was last asked."""
+        return self.replicas > 0
+
+    async def each(self, packed: bytes, timeout_s: float) -> list[Any]:
+        """What every server answers to one command."""
+        return await self.send(packed, 1, timeout_s)
 
     async def connect(self) -> Connection:
         """A new connection to the primary, for a subscription. Raises `Unavailable`.
@@ -342,8 +359,8 @@ def _again(error: BaseException) -> BaseException:
     return own
 
 
-def _another() -> Unavailable:
-    return Unavailable(message="Another Valkey answers.")
+def _another() -> Another:
+    return Another(message="Another Valkey answers.")
 
 
 def _few() -> UnknownOutcome:

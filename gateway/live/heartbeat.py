@@ -46,8 +46,8 @@ class Called(Protocol):
 class Heartbeat:
     """`beat` and `listen` run until cancelled; whoever runs them starts them again.
 
-    All times are Valkey's, so that the clocks of two machines need not agree; the
-    gateway's `clock` hears them too.
+    All times are Valkey's (of several servers that of the one with `gateways`), so that
+    the clocks of two machines need not agree; the gateway's `clock` hears them too.
     """
 
     def __init__(self, kv: Valkey, gateway: str, sockets: Called, clock: Clock) -> None:
@@ -68,8 +68,7 @@ class Heartbeat:
 
     async def _now(self) -> int:
         asked_at = self._clock.steady()
-        seconds, micros = await self._kv.ask("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
+        now = await self._kv.time(keys.GATEWAYS)
         self._clock.hear(now, self._clock.steady() - asked_at)
         return now
 
@@ -135,7 +134,7 @@ class Heartbeat:
         Then it raises `Unavailable`; what is published meanwhile is lost.
         """
         mine = keys.gateway_channel(process_of(self._gateway))
-        async for message in self._kv.listen(mine, keys.REVOKED_CHANNEL):
+        async for message in self._kv.listen(keys.REVOKED_CHANNEL, own=mine):
             if message is None:
                 await self._sockets.compare_tops()
             elif message[0] == mine:

@@ -222,8 +222,7 @@ class Readiness:
         None for one that has not renewed its place lately: it cannot write to Valkey
         either. If it were dead, a gateway that can write would have removed it.
         """
-        seconds, _ = await self._kv.ask("TIME")
-        fresh = int(seconds) * 1000 - DEAD_AFTER_MS
+        fresh = await self._kv.time(keys.GATEWAYS) - DEAD_AFTER_MS
         places = await self._kv.ask("ZRANGE", keys.GATEWAYS, 0, -1, "WITHSCORES")
         if not places:
             return {}

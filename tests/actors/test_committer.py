@@ -125,10 +125,48 @@ async def test_an_object_that_cannot_go_on_stops_nobody(log: ValkeyLog) -> None:
 class Faulty:
     """A log with a bug in it."""
 
+    def lane(self, name: str) -> None:
+        return None
+
     async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
         if commits[0].name == "bad":
             raise RuntimeError("a bug of the log")
         return [None] * len(commits)
+
+
+class Lanes:
+    """A log on two servers, each of which answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[str]] = []
+        self.answers = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+    def lane(self, name: str) -> str:
+        return name[0]
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        names = [commit.name for commit in commits]
+        self.sent.append(names)
+        await self.answers[names[0][0]].wait()
+        return [None] * len(commits)
+
+
+async def test_who_is_on_one_server_does_not_wait_for_another() -> None:
+    log = Lanes()
+    committer, reports = Committer(cast(Log, log)), Reports()
+    for name in ("a1", "b1", "a2", "b2"):
+        committer.add(one(name), reports)
+    await asyncio.sleep(0)
+    assert log.sent == [["a1", "a2"], ["b1", "b2"]]
+    log.answers["b"].set()
+    await reports.until(2)
+    for name in ("a3", "b3", "a4"):
+        committer.add(one(name), reports)
+    await reports.until(3)
+    assert [commit.name for commit, _ in reports.told] == ["b1", "b2", "b3"]
+    log.answers["a"].set()
+    await reports.until(7)
+    assert log.sent[2:] == [["b3"], ["a3", "a4"]], "one pipeline of each in flight"
 
 
 async def test_a_bug_in_the_log_stops_nobody_for_ever() -> None:

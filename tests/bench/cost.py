@@ -53,6 +53,8 @@ DEMANDS = (
     ("the same, each room a line every 10 s", Demand(1_000_000, 100_000, 10_000)),
     ("the same, and 1 % of the sockets return a minute",
      Demand(1_000_000, 100_000, 10_000, reconnects_per_s=167)),
+    ("the same, when every log has its 10,000",
+     Demand(1_000_000, 100_000, 10_000, kept=10_000)),
     ("a tenth of that", Demand(100_000, 10_000, 1_000)),
 )  # fmt: skip
 
@@ -221,11 +223,13 @@ def _page(rows: list[str], costs: Costs) -> str:
             f"{costs.gateway_mib:.0f} MiB, a pool's process {costs.actor_mib:.0f} MiB.",
             "",
             "Planned, on nodes of 16 cores and 64 GiB that may be 60 % busy and 70 % "
-            "full; Valkey on a machine of its own:",
+            "full; each shard of Valkey on such a machine of its own, of which it uses "
+            "one core:",
             "",
             "| demand | gateways (cores) | actors (cores) | GiB: gateways, actors, "
-            "Valkey | Valkey: appends/s, share of a thread | nodes | first limit |",
-            "|---|---|---|---|---|---|---|",
+            "Valkey | Valkey: appends/s, share of a thread | shards | nodes | first "
+            "limit |",
+            "|---|---|---|---|---|---|---|---|",
             *plans,
         ]
     )
@@ -237,7 +241,8 @@ def _plan_row(title: str, demand: Demand, plan: Plan) -> str:
         f"| {title} | {plan.processes['gateway']} ({cores['gateway']:.1f}) | "
         f"{plan.processes['actors']} ({cores['actors']:.1f}) | "
         f"{memory['gateway']:.0f}, {memory['actors']:.1f}, {memory['valkey']:.1f} | "
-        f"{plan.valkey_ops_per_s:,.0f}, {plan.valkey_cores:.0%} | {plan.nodes} | "
+        f"{plan.valkey_ops_per_s:,.0f}, {plan.valkey_cores:.0%} | {plan.shards} | "
+        f"{plan.nodes} | "
         f"{plan.limit} |"
     )
 

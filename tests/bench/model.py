@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 KINDS = ("gateway", "actors", "valkey")
 
@@ -106,7 +106,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What it takes: cores and memory by kind, nodes, and why not fewer."""
+    """What it takes: cores and memory by kind, nodes, shards of Valkey, and what is
+    short first as the demand grows."""
 
     cores: Mapping[str, float]
     memory_gib: Mapping[str, float]
@@ -115,11 +116,12 @@ class Plan:
     limit: str
     valkey_ops_per_s: float
     valkey_cores: float
-    notes: list[str] = field(default_factory=list)
+    shards: int
 
 
 def size(costs: Costs, demand: Demand, machine: Machine) -> Plan:
-    """How many nodes a demand takes. Valkey is one primary: it has its own machine."""
+    """How many nodes a demand takes, and how many shards of Valkey, each with a machine
+    of its own: one thread of it works, and logs are spread over them evenly."""
     deliveries = demand.sockets / demand.rooms
     cores = {
         kind: demand.messages_per_s * line.at(deliveries) / 1e6
@@ -154,20 +156,20 @@ def size(costs: Costs, demand: Demand, machine: Machine) -> Plan:
             demand.sockets / (machine.sockets_per_gateway * machine.cores)
         ),
     }
-    limit = max(wanted, key=lambda each: wanted[each])
-    notes = []
-    if valkey_cores > 0.8:
-        limit = "Valkey's one thread"
-        notes.append(
-            "one Valkey primary cannot take it: the rooms must be spread over several"
-        )
+    storage = {
+        "a shard's thread": valkey_cores / machine.cpu_share,
+        "a shard's memory": (
+            memory["valkey"] / (machine.memory_gib * machine.memory_share)
+        ),
+    }
+    every = wanted | storage
     return Plan(
         cores,
         memory,
         processes,
         math.ceil(max(wanted.values())),
-        limit,
+        max(every, key=lambda each: every[each]),
         demand.messages_per_s,
         valkey_cores,
-        notes,
+        math.ceil(max(storage.values())),
     )

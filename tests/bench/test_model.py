@@ -74,5 +74,8 @@ def test_the_first_limit_is_named() -> None:
     assert silent.limit in ("memory", "sockets of a gateway process")
     busy = size(COSTS, Demand(100_000, 1_000, 20_000), Machine())
     assert busy.limit == "CPU"
-    many = size(COSTS, Demand(100_000, 50_000, 60_000), Machine())
-    assert many.limit == "Valkey's one thread" and many.notes
+    many = size(COSTS, Demand(100_000, 50_000, 120_000), Machine(cores=64))
+    assert (many.limit, many.shards) == ("a shard's thread", 4)
+    kept = size(COSTS, Demand(100_000, 100_000, 1_000, kept=10_000), Machine())
+    assert (kept.limit, kept.shards) == ("a shard's memory", 7)
+    assert silent.shards == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cfmessenger import addresses
 from cfmessenger.addresses import is_loopback
 from cfmessenger.environment import SettingsError
 from cfmessenger.settings import Rate, Settings
@@ -209,6 +210,14 @@ def test_sockets_are_not_limited_by_default_on_loopback(
         ("VALKEY_URL", "valkey://h?protocol=3", "the parameter protocol cannot be"),
         ("VALKEY_URL", "unix:///s?client_name=", "the parameter client_name cannot"),
         ("VALKEY_REPLICA_URL", "valkey://h?x=1", "the parameter cannot be used"),
+        ("VALKEY_REPLICA_URL", "valkey-cluster://h", "a replica is one server"),
+        ("VALKEY_URL", "valkey-cluster://h:x,g", "expected servers like"),
+        ("VALKEY_URL", "valkey-cluster://h,", "expected servers like"),
+        ("VALKEY_URL", "valkey-cluster://h/1", "a Valkey Cluster has no databases"),
+        ("VALKEY_URL", "valkey-cluster://h?db=1", "a Valkey Cluster has no databases"),
+        ("VALKEY_URL", "valkey-cluster://h?x=1", "the parameter cannot be used"),
+        ("RAY_STORE_URL", "valkey-cluster://h", "Ray cannot use a Valkey Cluster"),
+        ("CLUSTER", "valkey-cluster://", "expected servers like"),
         ("TURNSTILE_URL", "http://[x", "expected a URL that starts with http or https"),
         ("ALLOWED_ORIGINS", "*", "expected origins like https://example.org"),
         ("ALLOWED_ORIGINS", "https://a.b/path", "expected origins like https://"),
@@ -226,6 +235,21 @@ def test_a_bad_value_is_refused_naming_variable_and_expectation(
     name: str, value: str, expected: str
 ) -> None:
     assert refusal(**{name: value}).startswith(f"CFM_{name}: {expected}")
+
+
+def test_a_valkey_cluster_is_named_by_some_of_its_servers() -> None:
+    url = "valkeys-cluster://u:p%2C@h1:1,[fd00::1]:2,h3?ssl_cert_reqs=none"
+    assert Settings.load({"CFM_VALKEY_URL": url}).valkey_url == url
+    assert Settings.load({"CFM_CLUSTER": url}).cluster == url
+    seeds = addresses.cluster_seeds(url)
+    assert seeds == [("h1", 1), ("fd00::1", 2), ("h3", 6379)]
+    assert addresses.url_at(url, *seeds[1]) == (
+        "valkeys://u:p%2C@[fd00::1]:2?ssl_cert_reqs=none"
+    )
+    text = refusal(VALKEY_URL="valkey-cluster://cfm:s3cr3t@h:x")
+    assert "CFM_VALKEY_URL" in text and "s3cr3t" not in text
+    both = {"VALKEY_URL": url, "VALKEY_REPLICA_URL": "valkey://h"}
+    assert "cannot be used with a Valkey Cluster" in refusal(**both)
 
 
 def test_a_valkey_url_may_say_what_is_honoured() -> None:

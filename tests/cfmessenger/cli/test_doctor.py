@@ -14,6 +14,7 @@ from cfmessenger.settings import Settings
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.server import Server
 from cfmessenger.storage.valkey import ReplyError, Valkey
+from tests.valkey_cluster import ValkeyCluster
 
 
 @pytest.fixture
@@ -49,6 +50,24 @@ async def test_a_machine_by_itself_lacks_nothing(empty_valkey: str) -> None:
     assert findings["cluster"].found == "none runs on this Valkey"
     assert findings["CFM_DATABASE_URL"].verdict == "note"
     assert findings["clock"].verdict == "ok"
+
+
+async def test_every_server_of_a_valkey_cluster_is_looked_at(
+    valkey_cluster: ValkeyCluster,
+) -> None:
+    valkey_cluster.clear()
+    url, ill = valkey_cluster.url, valkey_cluster.primaries[1]
+    ill.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        findings = await module._examine(Settings.load({"CFM_VALKEY_URL": url}))
+    finally:
+        ill.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    looked = {each.what for each in findings if each.what.startswith("Valkey ")}
+    ports = (node.port for node in valkey_cluster.primaries)
+    assert looked == {f"Valkey valkey://127.0.0.1:{port}" for port in ports}
+    (wrong,) = [each for each in findings if each.verdict == "bad"]
+    assert wrong.what.endswith(f":{ill.port}") and "noeviction" in wrong.found
+    assert "tests" not in str(findings)
 
 
 async def test_a_valkey_that_is_not_there_is_the_finding(nobody: str) -> None:
@@ -149,8 +168,8 @@ async def test_a_valkey_without_a_limit_is_noted() -> None:
 
 async def test_a_clock_that_is_off_is_bad() -> None:
     class Ahead:
-        async def ask(self, *command: str) -> tuple[int, int]:
-            return int(2e9) * 10, 0
+        async def time(self, key: str) -> int:
+            return int(2e13)
 
     ahead: Any = Ahead()
     (finding,) = await module._clock(ahead)

@@ -94,6 +94,7 @@ async def test_a_gateway_finds_the_nodes_in_valkey_with_the_key_that_they_ask_fo
 def test_a_machines_address_is_the_one_on_the_way_to_valkey() -> None:
     assert reaching("valkey://127.0.0.1:1") == "127.0.0.1"
     assert reaching("unix:///tmp/valkey.sock") == "127.0.0.1"
+    assert reaching("valkey-cluster://u:p@127.0.0.1:1,h:2") == "127.0.0.1"
     with pytest.raises(Refused, match="CFM_NODE_ADDRESS: no way to nowhere.invalid"):
         reaching("valkey://nowhere.invalid")
 
@@ -150,6 +151,8 @@ async def test_a_head_says_where_it_is_for_as_long_as_it_runs_and_no_longer(
         ("valkey://h:1", "valkey://other:2", "valkey://other:2"),
         ("valkey://h:1", "none", None),
         ("unix:///tmp/v.sock", None, None),
+        ("valkey-cluster://h:1,g:2", None, None),
+        ("valkey-cluster://h:1,g:2", "valkey://other:2", "valkey://other:2"),
     ],
 )
 async def test_what_ray_knows_is_kept_where_it_can_be(

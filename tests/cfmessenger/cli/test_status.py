@@ -19,6 +19,7 @@ from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
 from tests import patience
 from tests.gateway.node import live
+from tests.valkey_cluster import ValkeyCluster
 
 NOBODY = "tcp://127.0.0.1:1"
 
@@ -44,6 +45,22 @@ async def now(url: str, folder: Path) -> Now:
     found = msgspec.json.decode(out, type=Now)
     assert process.returncode == bool(found.problems)
     return found
+
+
+async def test_the_storage_of_a_cluster_is_that_of_every_server(
+    valkey_cluster: ValkeyCluster,
+) -> None:
+    ill = valkey_cluster.primaries[2]
+    ill.do("CONFIG", "SET", "appendonly", "no")
+    kv = Valkey(valkey_cluster.url)
+    try:
+        found = await module._storage(kv)
+    finally:
+        kv.close()
+        ill.do("CONFIG", "SET", "appendonly", "yes")
+    assert (found["shards"], found["role"], found["replicas"]) == ("3", "master", "0")
+    assert sorted(found["append_only"].split(", ")) == ["no", "yes"]
+    assert "appendonly no" in str(module._problems({}, None, {}, found))
 
 
 async def test_rooms_are_counted_by_node_and_gateways_are_named(

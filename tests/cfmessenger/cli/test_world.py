@@ -15,6 +15,7 @@ from cfmessenger.cli.world import ADVICE, Absent, check, place
 from cfmessenger.environment import SettingsError
 from cfmessenger.settings import Settings
 from tests.gateway.node import OwnValkey, own_valkey
+from tests.valkey_cluster import ValkeyCluster, own_valkey_cluster
 
 SECRET = "s3cr3t"
 
@@ -150,6 +151,30 @@ async def test_a_database_that_nobody_answers(nobody: str) -> None:
 async def test_users_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="^CFM_USERS: expected a readable file"):
         await check(_settings(CFM_USERS=str(tmp_path / "none")))
+
+
+async def test_a_valkey_cluster_is_asked_server_by_server(
+    valkey_cluster: ValkeyCluster, nobody: str, impatient: None
+) -> None:
+    await check(Settings.load({"CFM_VALKEY_URL": valkey_cluster.url}))
+    url = f"valkey-cluster://cfm:hush@{nobody}"
+    with pytest.raises(Absent) as caught:
+        await check(Settings.load({"CFM_VALKEY_URL": url}))
+    assert str(caught.value).startswith(f"CFM_VALKEY_URL: valkey://{nobody} does not")
+    assert "hush" not in str(caught.value)
+
+
+async def test_one_server_is_no_valkey_cluster(impatient: None) -> None:
+    with own_valkey_cluster(shards=1) as alone:
+        port = alone.primaries[0].port
+        wrong = f"valkey-cluster://cfm:wrong@127.0.0.1:{port}"
+        with pytest.raises(Absent, match="does not let us in"):
+            await check(Settings.load({"CFM_VALKEY_URL": wrong}))
+
+
+def test_the_place_of_a_cluster_holds_no_secret() -> None:
+    url = "valkeys-cluster://u:hush@h:1,[fd00::1]:2?password=hush"
+    assert place(url) == "valkeys://h:1,valkeys://[fd00::1]:2"
 
 
 @pytest.mark.parametrize(

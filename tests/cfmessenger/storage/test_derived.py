@@ -216,7 +216,7 @@ async def test_what_waits_is_bounded_and_nothing_stays_for_ever(
     user: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(derived_module, "MAX_WAITING", 5)
+    monkeypatch.setattr(derived_module, "MAX_WAITING", 2)
     async with proxied(valkey_url) as proxy:
         log = ValkeyLog(proxy.url, 1000)
         await log.epoch("room:none")

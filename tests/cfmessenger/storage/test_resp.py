@@ -199,7 +199,9 @@ async def test_what_is_published_comes_as_it_comes_and_then_the_end(
     async with proxied(valkey_url) as proxy:
         listener = await Connection.open(proxy.url, LONG_S)
         speaker = await Connection.open(valkey_url, LONG_S)
-        heard = listener.subscribe(["cfm:resp:one", "cfm:resp:two"])
+        heard = listener.subscribe(
+            [("SUBSCRIBE", "cfm:resp:one"), ("SUBSCRIBE", "cfm:resp:two")]
+        )
         assert await heard.get() == [b"subscribe", b"cfm:resp:one", 1]
         assert await heard.get() == [b"subscribe", b"cfm:resp:two", 2]
         await send(speaker, ("PUBLISH", "cfm:resp:two", "word"))
@@ -218,7 +220,7 @@ async def test_who_does_not_take_what_is_published_is_cut_off(
     async with proxied(valkey_url) as proxy:
         listener = await Connection.open(proxy.url, LONG_S)
         speaker = await Connection.open(valkey_url, LONG_S)
-        heard = listener.subscribe(["cfm:resp:flood"])
+        heard = listener.subscribe([("SUBSCRIBE", "cfm:resp:flood")])
         word = ("PUBLISH", "cfm:resp:flood", "word")
         assert await heard.get() == [b"subscribe", b"cfm:resp:flood", 1]
         await send(speaker, *[word] * 4)

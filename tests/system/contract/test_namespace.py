@@ -2,7 +2,7 @@
 
 `local` is `LocalNamespace` itself, `served` the same behind a `NamespaceServer` and its
 client, `ray` a real cluster behind two servers, as two nodes have them; each placement
-on its own.
+on its own, and pools on a Valkey Cluster of three shards as well.
 """
 
 import asyncio
@@ -103,8 +103,10 @@ async def _follows(client: NamespaceClient, placement: Placement) -> bool:
         "local",
         "local pool",
         "served",
+        "local pool on shards",
         pytest.param("ray", marks=pytest.mark.cluster),
         pytest.param("ray pool", marks=[long_only, pytest.mark.cluster]),
+        pytest.param("ray pool on shards", marks=[long_only, pytest.mark.cluster]),
     ]
 )
 async def world(
@@ -112,10 +114,13 @@ async def world(
     valkey_url: str,
     tmp_path: Path,
 ) -> AsyncIterator[World]:
-    real = request.param.startswith("ray")
+    real, shards = request.param.startswith("ray"), "shards" in request.param
     if real:
-        cluster: RayCluster = request.getfixturevalue("ray_cluster")
+        named = "ray_on_shards" if shards else "ray_cluster"
+        cluster: RayCluster = request.getfixturevalue(named)
         valkey_url = cluster.valkey_url
+    elif shards:
+        valkey_url = request.getfixturevalue("valkey_cluster").url
     log = ValkeyLog(valkey_url, 10_000)
     await register(log, "gA", "gB")
     if not real:  # a generation that another suite has left would be followed
@@ -134,7 +139,7 @@ async def world(
     pace = Pace(tick_s=0.05)
     backend = LocalNamespace(
         HostSettings(valkey_url, 10_000, 0.4, (0, 1), (0, 1), pace=pace),
-        Placement("pooled", 2, 1) if request.param == "local pool" else None,
+        Placement("pooled", 2, 1) if "pool" in request.param else None,
     )
     if request.param != "served":
         world = World(backend, real=False)

@@ -1,0 +1,416 @@
+"""A Valkey Cluster: one `Server` for each primary, and the map of who has which slot.
+
+It stands where one server stands otherwise. What is sent is split by slot, and whatever
+was certainly not done (a connection that was refused, MOVED, ASK, TRYAGAIN,
+CLUSTERDOWN; a MULTI in which one of these was said, as EXEC then does nothing) is sent
+again to the right server until the deadline. An unknown outcome is never sent again:
+only who sent it knows what that means (design.md §3.5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cfmessenger.addresses import cluster_seeds, url_at
+from cfmessenger.backoff import Backoff
+from cfmessenger.errors import Unavailable
+from cfmessenger.storage.resp import (
+    Connection,
+    ReplyError,
+    UnknownOutcome,
+    checked,
+    endpoint_of,
+    pack,
+)
+from cfmessenger.storage.server import DURABLE_S, Server
+from cfmessenger.storage.slots import (
+    Address,
+    Redirect,
+    Topology,
+    redirect_of,
+    slot_of,
+    topology_of,
+)
+
+LOOK_S = 0.5
+"""How long one server may take to say who has which slot."""
+REST_S = 0.05
+"""Between two looks, at least; jittered."""
+WAIT_FIRST_S, WAIT_MOST_S = 0.02, 0.25
+"""The longest waits before something is sent for the second time, and for any."""
+HOPS = 3
+"""So often in a row somebody is followed who sends us on, without a wait."""
+PATIENCE = 2
+"""Where nobody says how long, what was certainly not done is tried for so many times as
+long as a reply may take: a replica needs some seconds to take over."""
+GONE_S = 10.0
+"""A server that is no primary any more is left so long after: whatever is in flight
+there has had its deadline."""
+
+_ASKING = pack([("ASKING",)])
+_SLOTS = pack([("CLUSTER", "SLOTS")])
+
+
+class Part(NamedTuple):
+    """What is done together or not at all, packed: a command, or a whole MULTI.
+
+    `key` decides where it goes; "": where the part before it goes, or anywhere. `again`
+    says that it may be done twice, as what only reads may.
+    """
+
+    key: str
+    packed: bytes
+    replies: int
+    again: bool = False
+
+
+def folded(replies: Sequence[Any]) -> Any:
+    """The outcome of a part: of a MULTI what EXEC says, or why it was not done."""
+    last = replies[-1]
+    if isinstance(last, ReplyError):  # EXEC only says that there was a reason
+        return next(each for each in replies if isinstance(each, ReplyError))
+    return last
+
+
+class Manner(NamedTuple):
+    """How something is sent, however often that takes. `deadline` in loop time;
+    `reply_s`: how long replies may take."""
+
+    deadline: float
+    reply_s: float
+    lineage: str
+    durable: bool
+
+
+class Cluster:
+    """All servers of a cluster, as one. Raises ValueError for a URL that cannot be
+    meant; nothing is contacted before the first part is sent."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._seeds = [Address(*seed) for seed in cluster_seeds(url)]
+        for seed in self._seeds:
+            endpoint_of(url_at(url, *seed))
+        self._topology: Topology | None = None  # from the first look on, as last heard
+        # From when each is first needed; until it is no primary any more, or `close`.
+        self._servers: dict[Address, Server] = {}
+        self._leaving: set[Server] = set()  # each from then on, for `GONE_S`
+        self._looking: asyncio.Task[None] | None = (
+            None  # the last look; `close` ends it
+        )
+        self._looked_at = float("-inf")  # loop time of its end
+
+    # Where.
+
+    def address_of(self, key: str) -> Address:
+        """Where a key is, as far as is known. "": anywhere."""
+        if self._topology is None:
+            return self._seeds[0]
+        owner = self._topology.owners[slot_of(key)] if key else None
+        return owner or self._topology.primaries[0]
+
+    def server_of(self, key: str) -> Server:
+        """The server that has a key, as far as is known."""
+        return self._server(self.address_of(key))
+
+    def lineage_of(self, key: str) -> str:
+        """Of the server that has a key; "": of all that are known, together."""
+        if key:
+            return self.server_of(key).lineage
+        return " ".join(sorted(each.lineage for each in self._servers.values()))
+
+    @property
+    def replicated(self) -> bool:
+        """One of them had a replica when it was last asked."""
+        return any(each.replicas for each in self._servers.values())
+
+    async def look(self) -> None:
+        """See `Server.look`; of each that is in use, as far as they answer. Raises
+        `Unavailable` if none does."""
+        servers = list(self._servers.values())
+        looks = (each.look() for each in servers)
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        problems = [each for each in found if each is not None]
+        for each in problems:
+            if not isinstance(each, Unavailable) or len(problems) == len(servers):
+                raise each
+
+    async def each(self, packed: bytes, timeout_s: float) -> list[Any]:
+        """What each primary answers to one command. Raises `Unavailable`."""
+        if self._topology is None:
+            await self._look()
+            assert self._topology is not None
+        servers = [self._server(each) for each in self._topology.primaries]
+        asked = (each.send(packed, 1, timeout_s) for each in servers)
+        return [reply for (reply,) in await asyncio.gather(*asked)]
+
+    async def primaries(self) -> list[str]:
+        """The URL of each, as it is now. Raises `Unavailable`."""
+        await self._look()
+        assert self._topology is not None
+        return [url_at(self._url, *each) for each in sorted(self._topology.primaries)]
+
+    async def connect(self, channel: str) -> Connection:
+        """A new connection to who has this channel. Raises `Unavailable`."""
+        try:
+            if self._topology is None:
+                await self._look()
+            return await self.server_of(channel).connect()
+        except Unavailable:
+            self.doubt()
+            raise
+
+    def _server(self, address: Address) -> Server:
+        server = self._servers.get(address)
+        if server is None:
+            server = Server(url_at(self._url, *address), self._timeout_s)
+            self._servers[address] = server
+        return server
+
+    # What is sent.
+
+    async def send(
+        self,
+        parts: Sequence[Part],
+        timeout_s: float | None = None,
+        lineage: str = "",
+        *,
+        durable: bool = False,
+    ) -> list[Any]:
+        """The outcome of each part, in order: its reply (`folded`), an error that the
+        server said, or the `Unavailable` that became of it. Parts of one slot are done
+        in order, or what comes `again` is: two writes whose order matters are one part.
+
+        `lineage` is that of the server which has them all. What this server asks for
+        elsewhere, as their slot is on its way there, goes there: it has come from here.
+        `durable`: see `Server.send`; every part is meant to outlive its server.
+        """
+        loop = asyncio.get_running_loop()
+        if durable and timeout_s is None:
+            timeout_s = DURABLE_S
+        deadline = loop.time() + (timeout_s or PATIENCE * self._timeout_s)
+        manner = Manner(deadline, timeout_s or self._timeout_s, lineage, durable)
+        outcomes: list[Any] = [None] * len(parts)
+        left = list(range(len(parts)))
+        asking: dict[int, Address] = {}  # who is to be asked for once
+        backoff = Backoff(random.uniform, base_s=WAIT_FIRST_S, cap_s=WAIT_MOST_S)
+        hops = 0
+        while True:
+            if self._topology is None and not await self._known(deadline):
+                away = Unavailable(message="No server of the Valkey Cluster answers.")
+                for at in left:
+                    outcomes[at] = away
+                return outcomes
+            left, later = await self._round(parts, left, asking, outcomes, manner)
+            if not left:
+                return outcomes
+            hops = 0 if later else hops + 1
+            if later or hops > HOPS:
+                wait = backoff.delay()
+                if loop.time() + wait >= deadline:
+                    return outcomes  # what is left was not done, and says so
+                await asyncio.sleep(wait)
+                await self._known(deadline)
+
+    async def _round(
+        self,
+        parts: Sequence[Part],
+        left: Sequence[int],
+        asking: dict[int, Address],
+        outcomes: list[Any],
+        manner: Manner,
+    ) -> tuple[list[int], bool]:
+        """Send what is left, side by side; which of it has to be sent again, and
+        whether not at once."""
+        groups: dict[Address, list[int]] = {}
+        going: dict[int, Address] = {}  # slots of which something is asked elsewhere
+        again: list[int] = []
+        address = self.address_of("")
+        for at in left:
+            key = parts[at].key
+            if at in asking:
+                address = asking[at]
+            elif key:
+                address = self.address_of(key)
+            if asking and key and going.setdefault(slot_of(key), address) != address:
+                again.append(at)  # not side by side with what comes before it
+                continue
+            groups.setdefault(address, []).append(at)
+        each = [
+            self._sent(address, parts, some, asking, outcomes, manner)
+            for address, some in groups.items()
+        ]
+        if len(each) == 1:
+            await each[0]
+        else:
+            await asyncio.gather(*each)
+        asking.clear()
+        later = False
+        for address, some in groups.items():
+            for at in some:
+                why = _why_not(outcomes[at], address)
+                if why is None:
+                    continue
+                again.append(at)
+                if why.kind == "later":
+                    later = True
+                elif why.address is not None:
+                    if why.kind == "ask":
+                        asking[at] = why.address
+                    elif self._topology is not None:
+                        self._topology = self._topology.moved(why.slot, why.address)
+                if why.kind != "ask":
+                    self.doubt()
+        return (_in_order(parts, left, again) if again else again), later
+
+    async def _sent(
+        self,
+        address: Address,
+        parts: Sequence[Part],
+        some: Sequence[int],
+        asking: dict[int, Address],
+        outcomes: list[Any],
+        manner: Manner,
+    ) -> None:
+        packed: list[bytes] = []
+        count = 0
+        for at in some:
+            if at in asking:
+                packed.append(_ASKING)
+                count += 1
+            packed.append(parts[at].packed)
+            count += parts[at].replies
+        left_s = manner.deadline - asyncio.get_running_loop().time()
+        reply_s = max(0.001, min(left_s, manner.reply_s))
+        lineage = "" if any(at in asking for at in some) else manner.lineage
+        try:
+            found = await self._server(address).send(
+                b"".join(packed), count, reply_s, lineage, durable=manner.durable
+            )
+        except Unavailable as problem:
+            if isinstance(problem, UnknownOutcome):
+                self.doubt()
+            for at in some:
+                outcomes[at] = problem
+            return
+        start = 0
+        for at in some:
+            start += at in asking
+            end = start + parts[at].replies
+            outcomes[at] = folded(found[start:end])
+            start = end
+
+    # The map.
+
+    def doubt(self) -> None:
+        """Somebody may have another slot than we know: a look begins, if none is under
+        way."""
+        self._begun()
+
+    def _begun(self) -> asyncio.Task[None]:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._asked())
+            self._looking.add_done_callback(_looked)
+        return self._looking
+
+    async def _known(self, deadline: float) -> bool:
+        """Look, if there is time; whether anything is known then."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._look()
+        except (TimeoutError, Unavailable):
+            pass
+        return self._topology is not None
+
+    async def _look(self) -> None:
+        """Ask who has which slot, once for all who want to know. Raises `Unavailable`;
+        what was known before stays known then."""
+        look = self._begun()
+        try:
+            await asyncio.shield(look)
+        except asyncio.CancelledError:
+            if look.cancelled():
+                raise Unavailable(message="The Valkey Cluster was left.") from None
+            raise
+
+    async def _asked(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest = self._looked_at + random.uniform(REST_S, 2 * REST_S) - loop.time()
+        if rest > 0:
+            await asyncio.sleep(rest)
+        known = self._topology.primaries if self._topology else ()
+        problem: Exception | None = None
+        try:
+            # The others first in whom we have no doubt: who is asked is left to chance.
+            for address in _shuffled(known) + _shuffled(set(self._seeds) - set(known)):
+                try:
+                    (said,) = await self._server(address).send(_SLOTS, 1, LOOK_S)
+                    self._take(topology_of(checked(said), address))
+                    return
+                except (Unavailable, ValueError) as error:
+                    problem = error
+        finally:
+            self._looked_at = loop.time()
+        away = Unavailable(message="No server of the Valkey Cluster answers.")
+        raise away from problem
+
+    def _take(self, found: Topology) -> None:
+        self._topology = found
+        loop = asyncio.get_running_loop()
+        for address in self._servers.keys() - set(found.primaries):
+            server = self._servers.pop(address)
+            self._leaving.add(server)
+            loop.call_later(GONE_S, self._leave, server)
+
+    def _leave(self, server: Server) -> None:
+        server.close()
+        self._leaving.discard(server)
+
+    def close(self) -> None:
+        """Drop all connections; what is in flight has an unknown outcome."""
+        for server in (*self._servers.values(), *self._leaving):
+            server.close()
+        self._servers.clear()
+        self._leaving.clear()
+        if self._looking is not None:
+            self._looking.cancel()
+
+
+def _why_not(outcome: Any, address: Address) -> Redirect | None:
+    """Why a part was certainly not done, if it may be sent again."""
+    if isinstance(outcome, ReplyError):
+        return redirect_of(str(outcome), address)
+    if type(outcome) is Unavailable:  # it was not sent
+        return Redirect("later")
+    return None
+
+
+def _in_order(
+    parts: Sequence[Part], sent: Sequence[int], again: Sequence[int]
+) -> list[int]:
+    """What has to be sent again, and with it what only reads and was answered before
+    something in its slot that came first."""
+    first: dict[int, int] = {}
+    for at in sorted(again):
+        first.setdefault(slot_of(parts[at].key), at)
+    behind = {
+        at
+        for at in sent
+        if parts[at].again and at > first.get(slot_of(parts[at].key), len(parts))
+    }
+    return sorted(behind | set(again))
+
+
+def _looked(look: asyncio.Task[None]) -> None:
+    if not look.cancelled():
+        look.exception()  # whoever needs one looks again
+
+
+def _shuffled(addresses: Any) -> list[Address]:
+    found = list(addresses)
+    random.shuffle(found)
+    return found
