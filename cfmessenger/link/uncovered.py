@@ -39,11 +39,14 @@ class Payer(Protocol):
 class Pending:
     """An input that is not covered yet."""
 
-    __slots__ = ("at", "input", "late", "once", "waiter")
+    __slots__ = ("at", "input", "late", "once", "shown", "waiter")
 
     def __init__(self, entry: link.Input, at: float) -> None:
         self.input = entry  # replaced by newer names and words, or by `GivenBefore`
         self.at = at  # when it came, in the shell's seconds
+        # Of a frame: the last event that its socket had been shown when it came, and
+        # not when it was taken; None: none.
+        self.shown: int | None = None
         self.waiter: object = None  # the shell's, who waits for it; set at once
         self.once = False  # a notification whose content is sent once at most
         self.late = False  # from `expire` on: the log is asked what became of it

@@ -41,6 +41,8 @@ REST_S = 0.05
 """Between two looks, at least; jittered."""
 WAIT_FIRST_S, WAIT_MOST_S = 0.02, 0.25
 """The longest waits before something is sent for the second time, and for any."""
+LEAST_S = 0.02
+"""With less time than this nothing is sent again."""
 HOPS = 3
 """So often in a row somebody is followed who sends us on, without a wait."""
 PATIENCE = 2
@@ -215,6 +217,8 @@ class Cluster:
                     return outcomes  # what is left was not done, and says so
                 await asyncio.sleep(wait)
                 await self._known(deadline)
+                if deadline - loop.time() < LEAST_S:
+                    return outcomes  # it could only become an unknown outcome
 
     async def _round(
         self,

@@ -257,7 +257,8 @@ class Restore:
         stored = int(await self._kv.ask("GET", keys.ERA) or 0)
         # Not a count alone: two restores of one copy begin two eras.
         era = max(self._era + 1, stored + 1, int(time.time()))
-        await self._kv.ask_all(("SET", keys.ERA, era), ("DEL", keys.OWNER))
+        await self._kv.ask("SET", keys.ERA, era)
+        await self._kv.ask("DEL", keys.OWNER)  # not before the era is there
         objects, others, clipped = self._counts
         return Restored(objects, others, clipped, era)
 

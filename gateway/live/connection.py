@@ -25,7 +25,7 @@ from cfmessenger.wire.decoding import MAX_FRAME_BYTES, frame_id
 from gateway import metrics
 from gateway.live import paging
 from gateway.live.meter import ABUSE, Meter
-from gateway.live.stub import Stub
+from gateway.live.stub import NOW, Stub
 from gateway.server.websocket_protocol import WebSocket
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ logger = logging.getLogger("cfmessenger.socket")
 
 FAULTS, FAULTS_S = 20, 60.0
 """So many answers to abuse in so many seconds; one more is 4508 (wire.md §6)."""
+BACKLOG_S = 0.1
+"""For so long after a pause in which nothing was confirmed in time, a client's words
+come from its TCP buffers. They count from when reading stopped, for they too are to be
+answered in time (wire.md §5)."""
 SILENCE_S = 90.0
 """Without a frame of any kind: 4400 (wire.md §6)."""
 
@@ -51,10 +55,12 @@ class Connection:
         "_faults",
         "_held",
         "_held_at",
+        "_held_shown",
         "_home",
         "_meter",
         "_slowed",
         "_background",
+        "_backlog_until",
         "address",
         "attachment",
         "conn",
@@ -92,9 +98,12 @@ class Connection:
         self.full = False
         self._meter = Meter(self.heard_at)
         # While it is not read: the frames that had come with the last bytes, and when
-        # (loop time). None: it is read.
+        # (loop time), and what it had been shown by then. None: it is read.
         self._held: deque[bytes] | None = None
         self._held_at = 0.0
+        # Until then (loop time) what is read had been waiting to be, since `_held_at`.
+        self._backlog_until = 0.0
+        self._held_shown: int | None = None
         self._slowed: asyncio.TimerHandle | None = None  # while it is too fast
         self._home = home
         self._faults: deque[float] | None = None  # when, the latest; None: none yet
@@ -121,12 +130,14 @@ class Connection:
     def on_text(self, data: bytes) -> None:
         """A message: to the stub, unless the gateway answers it or has to wait."""
         self.heard_at = now = self._home.loop.time()
-        if self._held is None:
+        if self._held is None and now >= self._backlog_until:
             self._take_frame(data, now)
+        elif self._held is None:
+            self._take_frame(data, self._held_at, self._held_shown)
         elif self.ended is None:
             self._held.append(data)
 
-    def _take_frame(self, data: bytes, came: float) -> None:
+    def _take_frame(self, data: bytes, came: float, shown: int | None = NOW) -> None:
         if self._too_fast():
             return
         if len(data) > MAX_FRAME_BYTES:
@@ -145,7 +156,7 @@ class Connection:
             return
         # To a room a status says nothing, but people there look: it is to be awake.
         if ours is None or self.room.name != PRESENCE:
-            self.room.say(self, data, came)
+            self.room.say(self, data, came, shown)
         if self.full:
             self._hold(came)
 
@@ -165,7 +176,9 @@ class Connection:
     def _hold(self, came: float) -> None:
         """Read nothing more for now: TCP tells the client to wait."""
         if self._held is None and self.ended is None:
-            self._held, self._held_at = deque(), came
+            if came != self._held_at:
+                self._held_at, self._held_shown = came, self.room.seen_by(self)
+            self._held = deque()
             self.wire.pause()
 
     def _slow_enough(self) -> None:
@@ -176,7 +189,8 @@ class Connection:
         """Say what was held, then read again: there is room for it now."""
         try:
             while self._held and not (self.full or self._slowed):
-                self._take_frame(self._held.popleft(), self._held_at)
+                data = self._held.popleft()
+                self._take_frame(data, self._held_at, self._held_shown)
         except Exception:
             self.failed()
         if self._held is not None and not (self.full or self._slowed):
@@ -234,6 +248,8 @@ class Connection:
 
     def _refuse(self, data: bytes, *kinds: type) -> bool:
         """Whether the frame is one of these, and so was answered."""
+        if self._held is not None:
+            self._backlog_until = self._home.loop.time() + BACKLOG_S
         frame: protocol.RoomFrame | protocol.PresenceFrame | None
         frame = protocol.for_gateway(data, registry=True)  # as statuses are sent on
         try:

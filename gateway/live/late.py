@@ -31,17 +31,19 @@ LOOK_S = 0.25
 LOOK_BACK = 1_000
 """How many events are looked at: as many as a room remembers ids of."""
 REPEATS = 100
-"""The look begins so many events before the last that the socket had seen: its frame
-may repeat one that was shown."""
+"""The look begins so many events before the last that the socket had been shown as its
+frame came, which may repeat one of them."""
 LOOKS = 20
 """Looks at once in a gateway."""
 
 
 class Late(NamedTuple):
-    """A frame that was not covered in time, and whose it is."""
+    """A frame that was not covered in time, whose it is, and the last event that its
+    socket had been `shown` when it came; None: none."""
 
     said: Said
     user_id: str
+    shown: int | None
 
 
 class Found(NamedTuple):
@@ -84,9 +86,9 @@ class Looks:
         said = [(each, frame) for each, frame in frames if frame is not None]
         if room_id == name or not said:
             return {}  # nothing else is in a log
-        seen = [each.said.seen for each, _ in said]
-        first = min((each for each in seen if each is not None), default=0)
-        events = await self._events(name, None if None in seen else first)
+        shown = [each.shown for each, _ in said]
+        first = min((each for each in shown if each is not None), default=0)
+        events = await self._events(name, None if None in shown else first)
         found = {}
         for each, frame in said:
             n, process = each.said.n, process_of(gateway_of(each.said.conn))
@@ -97,13 +99,13 @@ class Looks:
         return found
 
     async def _events(
-        self, name: str, seen: int | None
+        self, name: str, shown: int | None
     ) -> dict[tuple[str, str], tuple[Event, bytes]]:
-        """What came after `seen`, and a little before it, by sender and id."""
-        if seen is None:
+        """What came after `shown`, and a little before it, by sender and id."""
+        if shown is None:
             entries = await self._log.newest(name, LOOK_BACK, None)
         else:
-            entries = await self._log.after(name, max(0, seen - REPEATS), LOOK_BACK)
+            entries = await self._log.after(name, max(0, shown - REPEATS), LOOK_BACK)
         events = {}
         for entry in entries:
             with contextlib.suppress(ValueError):  # damaged

@@ -56,7 +56,7 @@ class Overdue:
             said = cast(link.Said, pending.input)
             outlet = audience.get(said.conn)
             assert outlet is not None, "it is present"
-            late.append(Late(said, outlet.user_id))
+            late.append(Late(said, outlet.user_id, pending.shown))
         if late:
             self._look(self, late)
 

@@ -28,6 +28,9 @@ from gateway.live.overdue import Overdue
 if TYPE_CHECKING:
     from gateway.metrics import Traffic
 
+NOW = -1
+"""No event: a socket has seen what it was shown until now."""
+
 
 class Stub:
     """`open`, `say`, `change`, `close` for sockets; `notify` for what one object tells
@@ -91,18 +94,25 @@ class Stub:
         self._audience.enter(outlet, since)
         self._push(link.Opened(self._next(), attachment, since, greeted, era))
 
-    def say(self, outlet: Outlet, data: bytes, at: float) -> None:
-        """Take a text frame of a socket, which came `at` (loop time).
+    def seen_by(self, outlet: Outlet) -> int | None:
+        """The last event that a socket was shown; None: none, or its history is to
+        come."""
+        return self._audience.seen_by(outlet.conn)
+
+    def say(
+        self, outlet: Outlet, data: bytes, at: float, shown: int | None = NOW
+    ) -> None:
+        """Take a text frame of a socket, which came `at` (loop time). `shown` is what
+        the socket had seen by then (`seen_by`).
 
         If the socket is `full` now it is to be read no more until `go_on` (design.md
         §3.3). Nothing is refused, so whoever floods holds up nobody but himself.
         """
         self._traffic.frames += 1
         self._pending.pay(outlet, data)
-        said = link.Said(
-            self._next(), outlet.conn, data, self._audience.seen_by(outlet.conn)
-        )
-        self._push(said).at = at
+        seen = self._audience.seen_by(outlet.conn)
+        pending = self._push(link.Said(self._next(), outlet.conn, data, seen))
+        pending.at, pending.shown = at, seen if shown == NOW else shown
 
     def change(self, outlet: Outlet, told: Attachment) -> None:
         """A socket's user has newer words or a newer status.

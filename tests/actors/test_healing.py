@@ -23,7 +23,7 @@ from cfmessenger.ids import room_id_of
 from cfmessenger.link import messages as link
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import Commit, Entry, ValkeyLog
-from cfmessenger.storage.server import Server
+from cfmessenger.storage.resp import Connection
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage
 from tests import patience
@@ -118,13 +118,14 @@ class Elsewhere:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, admin: valkey.Valkey) -> None:
         self._admin = admin
         self._copies = 0
-        read = Server._read_lineage
+        know = Connection._know
 
-        async def of_a_copy(server: Server, connection: Any) -> tuple[str, int]:
-            lineage, _ = await read(server, connection)
-            return f"{lineage} {self._copies}", 1
+        def of_a_copy(connection: Connection, info: Any) -> None:
+            know(connection, info)
+            connection.lineage += f" {self._copies}"
+            connection.replicas = 1
 
-        monkeypatch.setattr(Server, "_read_lineage", of_a_copy)
+        monkeypatch.setattr(Connection, "_know", of_a_copy)
 
     def copy(self, name: str) -> bytes:
         return bytes(self._admin.dump(keys.log(name)))

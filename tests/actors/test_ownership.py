@@ -55,12 +55,14 @@ class Alive:
     """An activation, as far as an `Ownership` knows it."""
 
     def __init__(self) -> None:
+        self.name = ""  # from `take` on
         self.epoch, self.asked_at, self.taken_at = 0, 0.0, 0.0
         self.lineage, self.numbered, self.tail = "", 0, Tail()
 
     async def take(self, log: ValkeyLog, name: str, took_s: float = 0.0) -> None:
         """An epoch, for which it asked so long ago."""
         found = await log.activate(name)
+        self.name = name
         self.epoch, self.lineage = found.epoch, found.lineage
         self.tail.took(self.epoch)
         self.taken_at = asyncio.get_running_loop().time()

@@ -1,5 +1,6 @@
 """How full a server is, as it says itself, and when that is too full."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,8 +94,7 @@ async def test_from_the_last_limit_on_nothing_is_appended_and_then_it_is_again(
     async def append(seq: int) -> Exception | None:
         commit = Commit("room:a", epoch, [(seq, b"e")])
         committer.add(commit, lambda _, outcome: outcomes.append(outcome))
-        assert committer._task is not None
-        await committer._task
+        await asyncio.gather(*committer._tasks)
         return outcomes[-1]
 
     small.used(0.96)

@@ -55,7 +55,8 @@ class Desk:
     async def ask(self, *frames: bytes, seen: int | None = None) -> dict[int, int]:
         """By the frame's number, the event that it is found to be."""
         late = [
-            Late(Said(n, CONN, data, seen), "tom") for n, data in enumerate(frames, 1)
+            Late(Said(n, CONN, data, seen), "tom", seen)
+            for n, data in enumerate(frames, 1)
         ]
         await Looks(self.log).look(self.stub, late)
         assert self.stub.settled == [each.said.n for each in late]
@@ -156,6 +157,6 @@ async def test_so_many_are_looked_for_at_once(
         looks = Looks(at.log)
         said = Said(1, CONN, b'{"type":"chat","content":"hello","id":"a"}', None)
         await asyncio.gather(
-            *(looks.look(at.stub, [Late(said, "tom")]) for _ in range(5))
+            *(looks.look(at.stub, [Late(said, "tom", said.seen)]) for _ in range(5))
         )
         assert at.stub.settled == [1] * 5 and at.stub.found[1].seq == 1

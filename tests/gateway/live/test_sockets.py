@@ -13,6 +13,7 @@ import pytest
 import valkey.asyncio
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.uncovered import FRAME_COST, SOCKET_BUDGET
 from cfmessenger.storage import keys
 from tests.gateway.edge import data_of
 from tests.gateway.node import (
@@ -85,6 +86,33 @@ async def test_nothing_is_shown_while_valkey_is_frozen() -> None:
             ids = [entry["id"] for entry in await logged(storage.url, room)]
             assert ids == ["c0", "c1", "c2"] and echo["seq"] == 2
             assert sender.open and reader.open
+
+
+@wire("5 STORAGE_UNAVAILABLE")
+async def test_whoever_says_more_than_is_read_is_answered_as_soon() -> None:
+    """Beyond the budget of a socket it is not read: that waits in TCP's buffers."""
+    enough = SOCKET_BUDGET // FRAME_COST
+    with own_valkey() as storage:
+        await storage.answers()
+        async with live(storage.url, 1, alone=True) as node:
+            sender = await node.enter("user_1", new_room())
+            await sender.say("before")
+            storage.freeze()
+            for n in range(enough):
+                await sender.send("chat", content="x", id=f"c{n}")
+            [connection] = node.hub().connections.by_id.values()
+            await eventually(lambda: connection.full)
+            for n in range(enough, 2 * enough):
+                await sender.send("chat", content="x", id=f"c{n}")
+            refused = "STORAGE_UNAVAILABLE"
+            for n in range(enough):
+                await sender.has("error", within=10, code=refused, id=f"c{n}")
+            then = Stopwatch()
+            for n in range(enough, 2 * enough):
+                await sender.has("error", within=10, code=refused, id=f"c{n}")
+            assert then.wall < 3.5, "not 4.4 s again"
+            storage.thaw()
+            assert sender.open
 
 
 @wire("5 kept", "3 seq", "5 STORAGE_UNAVAILABLE")

@@ -31,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True):
     answer_slack_s: float = 2.5
     # Frames of two sockets may be read in another order than they were written.
     skew_s: float = 0.5
+    # Valkey, ended or stopped, answers again so long after that.
+    storage_back_s: float = 2.5
     # How long after a socket's end, or before its start was seen here, a "left" or
     # "joined" may be caused by it: sleeping rooms notice at their next wake.
     line_s: float = 30.0
@@ -285,6 +287,8 @@ def refusals(history: History, limits: Limits) -> Iterator[Anomaly]:
     for s in history.all(h.Shown):
         shown.setdefault((s.room, s.sender, s.id), s.t)
     logged = {(r, e.sender, e.id) for r, log in history.logs.items() for e in log}
+    away = [f for f in history.all(h.Fault) if f.kind.endswith("-valkey")]
+    blind = [(f.t, f.until + limits.storage_back_s) for f in away]
     for no in history.all(h.Refused):
         key = no.room, sender.get((no.room, no.id), ""), no.id
         at = shown.get(key)
@@ -293,6 +297,8 @@ def refusals(history: History, limits: Limits) -> Iterator[Anomaly]:
             # Written twice, an earlier copy may have been taken.
             if written[no.client, no.id] < 2 and (at is not None or key in logged):
                 yield Anomaly("refused_but_shown", f"{no.id}: {no.code}", *where)
+        elif any(start <= no.t <= end for start, end in blind):
+            pass  # neither storage nor, as it may be, the room could be asked
         elif at is not None and at < no.t - limits.skew_s:
             text = f"{no.id}: {no.code} {no.t - at:.1f} s after it was shown"
             yield Anomaly("shown_then_refused", text, *where)

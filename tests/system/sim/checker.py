@@ -8,6 +8,7 @@ history.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from tests.system.sim.history import (
 )
 from tests.system.sim.sim_loop import EPOCH_MS
 
+ANSWERS = {"STORAGE_UNAVAILABLE", "RATE_LIMITED", "INTERNAL_ERROR"}
+"""The errors with which a durable frame is answered."""
 ANSWER_S = 5.0
 """wire.md §5: STORAGE_UNAVAILABLE "at the latest after 5 s"."""
 
@@ -306,13 +309,21 @@ def _echoes(history: History) -> Iterator[str]:
 
 
 def _unanswered(history: History) -> Iterator[str]:
-    """wire.md §5: an echo or an error, at the latest after 5 s."""
+    """wire.md §5: an echo or an error, at the latest after 5 s; the echo of what is
+    durable by then may wait for a gateway that reaches neither object nor storage."""
+    dated = {
+        (room, entry.seq): entry.message["timestamp"]
+        for room, entry in _logged(history)
+    }
     for socket in history.sockets:
         waiting = list(socket.sent)
         for sent, heard in _answers(socket):
             waiting.remove(sent)
             # Who catches up is shown its own in turn, however long that takes.
-            if heard.frame["type"] != "history" and heard.at > _due(history, sent):
+            seq, due = heard.frame.get("seq"), _due(history, sent)
+            if dated.get((socket.room, seq), math.inf) <= _ms(due):
+                continue
+            if heard.frame["type"] != "history" and heard.at > due:
                 late = heard.at - sent.at
                 yield f"{_who(socket, sent.at)} waited {late:.2f} s for {_named(sent)}"
         end = history.ended_at if socket.closed_at is None else socket.closed_at
@@ -351,9 +362,9 @@ def _answers(socket: Socket) -> Iterator[tuple[Sent, Heard]]:
             upcoming = next(fresh, None)
         frame = heard.frame
         kind = frame["type"]
-        if kind == "error" and frame["code"] == "ID_REUSED":
-            continue  # beside the answer, which is the echo
         if kind == "error":
+            if frame["code"] not in ANSWERS:
+                continue  # to a frame of another kind
             found = [s for s in waiting if s.id == frame.get("id")][:1]
         elif kind in MESSAGES or kind == "history":
             own = [frame] if kind in MESSAGES else frame["messages"]

@@ -18,7 +18,7 @@ SEEDS = range(1, 241)
 
 RARE = (
     *(272, 345, 449, 708, 720, 776, 856, 1070, 1161, 1366, 1852),
-    *(2256, 2501, 2674, 2778, 2811, 2840, 5581),
+    *(2256, 2501, 2674, 2778, 2811, 2840, 5581, 8453),
 )
 """Found by larger sweeps: they broke something once, or alone catch a sabotage."""
 
