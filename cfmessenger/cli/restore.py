@@ -68,8 +68,8 @@ def restore(settings: Settings, folder: Path, replace: bool, without_sql: bool) 
         sys.exit(1)
     back = f"; {done.clipped} read marks set back" if done.clipped else ""
     click.echo(
-        f"restored {done.objects} objects and {done.others} other keys{back}; era "
-        f"{done.era} begins: everybody logs in again"
+        f"restored {done.objects} objects and {done.others} other keys{back}: a new "
+        "era begins, and everybody logs in again"
     )
 
 

@@ -8,14 +8,16 @@ that are somebody else's.
 
 What is put back is older than what people have seen. So every log is fenced `JUMP`
 epochs above all that is known of it, and an actor of before that comes back cannot
-append; and the era begins anew, which tells clients that a `seq` of theirs may be
-another's. Must not know files: items come in and go out.
+append; and numbers go on from the milliseconds since 1970 as it is put back, which no
+room has reached by talking. So none is used twice, and who wakes a room finds that the
+numbers between are missing: it says so and begins an era (design.md §3, Healing). Must
+not know files: items come in and go out.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -127,10 +129,7 @@ def _item(name: str, multi: Multi, replies: Sequence[Any]) -> Item | None:
         about, *replies = replies
         if isinstance(about, ReplyError):
             return None  # it went between the look and the copy
-        said: dict[bytes, Any] = pairs(about)
-        epoch = _number(said[b"last-generated-id"])[0]
-        last = said[b"last-entry"]
-        seq = _number(last[0])[1] if last else 0
+        epoch, seq = _top(pairs(about))
         commands = commands[1:]
     kept = [
         Kept(str(command[1]), max(0, ends_at), dump)
@@ -144,12 +143,11 @@ def _item(name: str, multi: Multi, replies: Sequence[Any]) -> Item | None:
 
 class Restored(NamedTuple):
     """What was done: objects and other keys put back, read marks that were set back to
-    the top of their log, and the era that begins."""
+    the top of their log."""
 
     objects: int
     others: int
     clipped: int
-    era: int
 
 
 class Restore:
@@ -161,7 +159,6 @@ class Restore:
 
     def __init__(self, kv: Valkey) -> None:
         self._kv = kv
-        self._era = 0  # the highest that was found, from `begin` on
         self._counts = [0, 0, 0]  # as in `Restored`
 
     async def begin(self, replace: bool) -> None:
@@ -180,7 +177,6 @@ class Restore:
             if not again:
                 await self._kv.ask("DEL", keys.OWNER)
             raise
-        self._era = int(await self._kv.ask("GET", keys.ERA) or 0)
         await self._clear()
 
     async def _check(self, replace: bool) -> None:
@@ -209,7 +205,7 @@ class Restore:
                 [
                     *(("DEL", key) for key in others),
                     *(
-                        Multi(keys.log(n), [("DEL", keys.log(n)), *_fence(n, tops[n])])
+                        Multi(keys.log(n), [("DEL", keys.log(n)), *_fence(n, *tops[n])])
                         for n in objects
                         if n != generation.NAME
                     ),
@@ -230,7 +226,9 @@ class Restore:
                 if not each.ends_at or each.ends_at > now
             ]
             if item.name:
-                commands += _fence(item.name, max(item.epoch, tops[item.name]))
+                epoch, seq = tops[item.name]
+                above = max(item.epoch, epoch), max(item.seq, seq)
+                commands += _fence(item.name, *above)
             if commands:
                 batch.append(Multi(item.kept[0].key, commands))
             self._counts[0 if item.name else 1] += 1
@@ -253,23 +251,17 @@ class Restore:
         await self._done(back)
 
     async def end(self) -> Restored:
-        """The era begins, and the server is free."""
-        stored = int(await self._kv.ask("GET", keys.ERA) or 0)
-        # Not a count alone: two restores of one copy begin two eras.
-        era = max(self._era + 1, stored + 1, int(time.time()))
-        await self._kv.ask("SET", keys.ERA, era)
-        await self._kv.ask("DEL", keys.OWNER)  # not before the era is there
+        """The server is free."""
+        await self._kv.ask("DEL", keys.OWNER)
         objects, others, clipped = self._counts
-        return Restored(objects, others, clipped, era)
+        return Restored(objects, others, clipped)
 
-    async def _tops(self, names: Sequence[str]) -> dict[str, int]:
-        """The newest epochs, 0 for an object that is not there."""
+    async def _tops(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """The newest epoch and the last number, 0 for an object that is not there."""
         asked = [("XINFO", "STREAM", keys.log(name)) for name in names]
         replies = await self._kv.execute(asked, TIMEOUT_S)
         return {
-            name: 0
-            if isinstance(reply, ReplyError)
-            else _number(pairs(reply)[b"last-generated-id"])[0]
+            name: (0, 0) if isinstance(reply, ReplyError) else _top(pairs(reply))
             for name, reply in zip(names, replies, strict=True)
         }
 
@@ -287,13 +279,22 @@ _MARK = msgspec.json.encode(
 )
 
 
+def _top(said: Mapping[bytes, Any]) -> tuple[int, int]:
+    epoch, seq = _number(said[b"last-generated-id"])
+    last = said[b"last-entry"]
+    return epoch, max(seq, _number(last[0])[1] if last else 0)
+
+
 def _number(entry_id: bytes) -> tuple[int, int]:
     high, _, low = entry_id.partition(b"-")
     return int(high), int(low)
 
 
-def _fence(name: str, above: int) -> list[Command]:
-    marker = f"{above + JUMP}-0"
+def _fence(name: str, epoch: int, seq: int) -> list[Command]:
+    """No epoch and no number up to these, or soon above, is taken again. Of an object
+    without events no number is."""
+    number = max(seq + 1, time.time_ns() // 1_000_000) if seq else 0
+    marker = f"{epoch + JUMP}-{number}"
     return [
         ("XADD", keys.log(name), marker, "e", ""),
         ("XDEL", keys.log(name), marker),

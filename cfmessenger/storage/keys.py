@@ -35,10 +35,6 @@ AGREED = "cfm:{cluster}:settings"
 CLUSTER_SECRET = "cfm:{cluster}:secret"
 """By which machines of the cluster know each other."""
 
-ERA = "cfm:era"
-"""A number that a restore raises; absent until the first. What is numbered in two eras
-may have one number twice, so clients are shown it."""
-
 REVOKED_CHANNEL = "cfm:revoked"
 """A login that ended is published here, so that every gateway closes its sockets."""
 

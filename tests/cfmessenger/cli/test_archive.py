@@ -13,7 +13,7 @@ from cfmessenger.storage.copying import Item, Kept
 
 ITEMS = [
     Item("room:a", 3, 17, [Kept("cfm:{room:a}:log", 0, b"\x00dump")]),
-    Item("", 0, 0, [Kept("cfm:era", 5, b"")]),
+    Item("", 0, 0, [Kept("cfm:x", 5, b"")]),
 ]
 
 

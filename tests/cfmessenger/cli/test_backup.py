@@ -85,7 +85,7 @@ def test_from_one_valkey_to_another(kept: Path, target: Path, tmp_path: Path) ->
     at = {"CFM_VALKEY_URL": url_of(target, "backup")}
     done = call(restore, kept, data=tmp_path / "new", **at)
     assert done.exit_code == 0, done.output
-    assert "restored 1 objects and 0 other keys; era " in done.stdout
+    assert "restored 1 objects and 0 other keys: a new era" in done.stdout
     assert asyncio.run(page(url_of(target))) == [(1, b"hello")]
     assert (tmp_path / "new" / "messenger.sqlite3").stat().st_mode & 0o777 == 0o600
     again = call(restore, kept, data=tmp_path / "new", **at)

@@ -161,7 +161,7 @@ async def test_no_session_comes_back_nor_who_was_here(
     source.admin.zadd(keys.user_rooms("user_1"), {"dm_x": 1})
     done = await restore(target, await copy(source))
     there = {key.decode() for key in target.admin.keys("*")}
-    assert there == {keys.BOT_ENABLED, keys.user_rooms("user_1"), keys.ERA}
+    assert there == {keys.BOT_ENABLED, keys.user_rooms("user_1")}
     assert done.others == 2
 
 
@@ -181,20 +181,25 @@ async def test_what_ends_by_itself_ends_at_the_same_moment(
     assert target.admin.get("cfm:turnstile:b") is None
 
 
-async def test_every_restore_begins_an_era_of_its_own(
+async def test_every_restore_goes_on_above_all_numbers_that_were_used(
     places: tuple[Place, Place],
 ) -> None:
     source, target = places
-    await source.say(ROOM, b"1")
+    await source.say(ROOM, b"1", b"2")
     items = await copy(source)
-    first = await restore(target, items)
-    assert int(target.admin.get(keys.ERA)) == first.era > 0
-    second = await restore(target, items, replace=True)
-    third = await restore(target, await copy(target), replace=True)
-    assert first.era < second.era < third.era
+    highest = 2
+    for replace in (False, True, True):
+        before = time.time_ns() // 1_000_000
+        await restore(target, items, replace)
+        life = await target.log.activate(ROOM)
+        assert life.seq == 2, "the events are as they were"
+        assert life.numbered > highest and life.numbered >= before
+        highest = life.numbered + 1
+        said = [Commit(ROOM, life.epoch, [(highest, b"more")])]
+        assert await target.log.commit(said) == [None]
     target.admin.flushall()
-    target.admin.set(keys.ERA, 10**12)
-    assert (await restore(target, items, replace=True)).era == 10**12 + 1
+    await restore(target, items)
+    assert (await target.log.activate(ROOM)).numbered > highest, "it is forgotten there"
 
 
 async def test_something_that_is_there_is_not_replaced_unasked(

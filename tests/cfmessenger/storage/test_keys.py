@@ -37,7 +37,6 @@ NAMES = {
     keys.NODES: "cfm:{cluster}:nodes",
     keys.AGREED: "cfm:{cluster}:settings",
     keys.CLUSTER_SECRET: "cfm:{cluster}:secret",
-    keys.ERA: "cfm:era",
     keys.REVOKED_CHANNEL: "cfm:revoked",
     keys.USERS_CHANNEL: "cfm:users",
 }
@@ -60,7 +59,7 @@ def test_every_key_of_an_object_is_copied_with_its_log() -> None:
     assert made == set(keys.of_object("room:a"))
     assert keys.of_object("room:a")[0] == keys.log("room:a")
     assert {keys.object_of(key) for key in made} == {"room:a"}
-    assert keys.object_of("cfm:session:{x}") is keys.object_of("cfm:era") is None
+    assert keys.object_of("cfm:session:{x}") is keys.object_of("cfm:gateways") is None
 
 
 def test_no_name_was_left_out_here() -> None:

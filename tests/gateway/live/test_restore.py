@@ -55,10 +55,8 @@ async def test_what_was_acknowledged_before_a_copy_is_shown_after_a_restore() ->
             url_of(target), 2, hibernate_after="600", chat_rate="0"
         ) as node:
             reader = await node.enter("user_3", room)
-            shown = {
-                each["content"]: each["seq"]
-                for each in reader.of("history")[0]["messages"]
-            }
+            *said_then, lost = reader.of("history")[0]["messages"]
+            shown = {each["content"]: each["seq"] for each in said_then}
             assert before.items() <= shown.items()
             # What it has of later was acknowledged then as well, or was under way.
             assert all(acked.get(text, seq) == seq for text, seq in shown.items())
@@ -69,7 +67,9 @@ async def test_what_was_acknowledged_before_a_copy_is_shown_after_a_restore() ->
             await mine.send("chat", content="m3", id="c3")
             assert (await mine.wait("chat", id="c3"))["seq"] == acked["m3"]
             said = await mine.say("after")
-            assert said["seq"] > top
+            assert said["seq"] == lost["seq"] + 1
+            assert lost["type"] == "lost" and lost["from"] == top + 1
+            assert lost["to"] > max(acked.values()) and lost["era"] == lost["seq"]
             log = ValkeyLog(url_of(target), 1000)
             assert await log.epoch(name) > epoch + JUMP // 2
             numbers = [seq for seq, _ in await log.page(name, None, 1000)]
