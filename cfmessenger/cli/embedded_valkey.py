@@ -68,7 +68,7 @@ signal."""
 
 BACKUP_COMMANDS = (
     *("auth", "select", "ping", "info", "time", "multi", "exec"),
-    *("scan", "dump", "pexpiretime", "xinfo|stream", "get"),
+    *("scan", "dump", "pexpiretime", "xinfo|stream"),
     # to put it back
     *("restore", "xadd", "xdel", "set", "del", "zrangebyscore", "zadd"),
 )

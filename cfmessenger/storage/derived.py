@@ -140,8 +140,8 @@ class DerivedKeys:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                self._reached("before_derived")
                 with contextlib.suppress(Unavailable):
+                    self._reached("before_derived")
                     await self._kv.execute(batch)
         finally:
             self._writing = None

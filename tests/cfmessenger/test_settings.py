@@ -41,6 +41,7 @@ EVERYTHING = {
     "CFM_LOG_LENGTH": "1000",
     "CFM_DRAIN_S": "0",
     "CFM_CUT_OFF_S": "0",
+    "CFM_HEAL_S": "0",
     "CFM_LOG_FORMAT": "json",
     "CFM_LOG_LEVEL": "DEBUG",
     "CFM_CHAT_RATE": "0",

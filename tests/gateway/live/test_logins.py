@@ -144,6 +144,9 @@ class NoSessions:
     async def revalidate(self, sessions: object) -> dict[str, object]:
         return {}
 
+    async def restore(self) -> None:
+        pass
+
 
 async def test_a_login_that_ends_twice_keeps_no_other_in_memory(
     monkeypatch: pytest.MonkeyPatch,
