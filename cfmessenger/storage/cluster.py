@@ -25,7 +25,7 @@ from cfmessenger.storage.resp import (
     endpoint_of,
     pack,
 )
-from cfmessenger.storage.server import DURABLE_S, Server
+from cfmessenger.storage.server import DURABLE_S, Another, Server
 from cfmessenger.storage.slots import (
     Address,
     Redirect,
@@ -201,6 +201,7 @@ class Cluster:
         asking: dict[int, Address] = {}  # who is to be asked for once
         backoff = Backoff(random.uniform, base_s=WAIT_FIRST_S, cap_s=WAIT_MOST_S)
         hops = 0
+        looked: set[int] = set()  # whose server was another, and was looked for
         while True:
             if self._topology is None and not await self._known(deadline):
                 away = Unavailable(message="No server of the Valkey Cluster answers.")
@@ -208,6 +209,9 @@ class Cluster:
                     outcomes[at] = away
                 return outcomes
             left, later = await self._round(parts, left, asking, outcomes, manner)
+            left = sorted(
+                left + await self._elsewhere(parts, outcomes, looked, deadline)
+            )
             if not left:
                 return outcomes
             hops = 0 if later else hops + 1
@@ -270,6 +274,31 @@ class Cluster:
                 if why.kind != "ask":
                     self.doubt()
         return (_in_order(parts, left, again) if again else again), later
+
+    async def _elsewhere(
+        self,
+        parts: Sequence[Part],
+        outcomes: Sequence[Any],
+        looked: set[int],
+        deadline: float,
+    ) -> list[int]:
+        """Which parts were kept from a server that was not meant, as we know of one
+        that is now: for each a look at who has which slot, once."""
+        strange = [
+            at
+            for at, outcome in enumerate(outcomes)
+            if type(outcome) is Another and at not in looked
+        ]
+        if not strange:
+            return []
+        looked.update(strange)
+        before = [self.address_of(parts[at].key) for at in strange]
+        await self._known(deadline)
+        return [
+            at
+            for at, was in zip(strange, before, strict=True)
+            if self.address_of(parts[at].key) != was
+        ]
 
     async def _sent(
         self,
