@@ -97,8 +97,8 @@ async def test_every_figure_moves_with_what_it_counts(
 ) -> None:
     monkeypatch.setattr("tests.gateway.node.PLACEMENT", Placement("auto", 1, 1))
     before = figures()
-    rooms_leave = {"hibernate_after": "0.2"}
-    async with live(storage.url, alone=True, **rooms_leave) as node:
+    # Where rooms leave.
+    async with live(storage.url, alone=True, hibernate_after="0.2") as node:
         room = new_room()
         al, bo = await node.enter("user_1", room), await node.enter("user_2", room)
         watcher = await node.watch("user_1")
