@@ -30,6 +30,7 @@ from tests.actors.scene import (
     settled,
 )
 from tests.actors.test_host import Launch, launch, log
+from tests.valkey_proxy import Proxy
 
 __all__ = ["launch", "log"]  # fixtures
 A, B = "gA", "gB"
@@ -421,13 +422,25 @@ async def test_numbers_go_on_above_what_a_gateway_has_shown(
     assert v.chats("gA.1") == [(59, "goes on")]
     assert v.outputs[-1].epoch > 9, "a gateway believes no older life"
     assert f"{name} lost events 1 to 57" in caplog.messages
-    # Whoever resumes there is told of the gap, and history over HTTP has the rest.
+    assert [
+        (f["seq"], f["from"], f["to"], f["era"])
+        for f in v.seen("gA.1")
+        if f["type"] == "lost"
+    ] == [(58, 1, 57, 58)]
+    # Whoever resumes below is told of the gap, and from the loss on of none.
     caller.say(link.Inputs(name, [v.opened("gA.2", since=57)]))
     caller.say(link.Inputs(name, [v.opened("gA.3", since=58)]))
     await v.until(lambda: "gA.3" in v.members)
-    told = [f for f in v.seen("gA.2") if f["type"] == "history"]
-    assert [m["seq"] for f in told for m in f["messages"]] == [58]
-    assert not any(f["gap"] for f in v.seen("gA.3") if f["type"] == "history")
+    (old,) = [f for f in v.seen("gA.2") if f["type"] == "history"]
+    assert [(m["type"], m["seq"]) for m in old["messages"]] == [
+        ("lost", 58),
+        ("chat", 59),
+    ]
+    lost, goes_on = old["messages"]
+    assert (lost["from"], lost["to"], lost["era"]) == (1, 57, 58)
+    assert (old["gap"], old["era"], goes_on["era"]) == (True, 58, 58)
+    (new,) = [f for f in v.seen("gA.3") if f["type"] == "history"]
+    assert ([m["seq"] for m in new["messages"]], new["gap"]) == ([59], False)
     caller.close()
 
 
@@ -445,12 +458,15 @@ async def test_whoever_knows_of_a_later_life_ends_an_earlier_one(
 
 
 async def test_a_doubt_that_storage_does_not_settle_sends_everyone_away(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy,
 ) -> None:
+    scene = Scene(proxy.url)
+    await register(scene.aside, A, B)
     a = await entered(scene, fresh_room(), "gA.1")
-    scene.valkey.server_of("")._url = "unix:///nowhere"
-    scene.valkey.close()
+    proxy.refusing = True
+    proxy.cut()
     b = Visitor(B)
     a.activation.receive(b, b.attach(a.activation.name, epoch=2, seq=5))
     async with patience.within(PATIENCE_S):
         assert await scene.until_gone(a.activation) == "storage_failed"
+    scene.close()

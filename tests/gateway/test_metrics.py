@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from cfmessenger.placement import Placement
 from gateway import metrics
 from tests.gateway.edge import gateway
-from tests.gateway.node import eventually, live, new_room
+from tests.gateway.node import OwnValkey, eventually, live, new_room, own_valkey
 
 COUNTING = """
 import os, sys
@@ -81,12 +82,23 @@ def moved_since(before: dict[tuple[str, str], float]) -> set[str]:
     return {name for name, each in now if now[name, each] != before.get((name, each))}
 
 
+@pytest.fixture
+async def storage() -> AsyncIterator[OwnValkey]:
+    """A Valkey whose memory has a limit, far above what is used."""
+    with own_valkey() as storage:
+        await storage.answers()
+        with storage.admin() as admin:
+            admin.config_set("maxmemory", 2**30)
+        yield storage
+
+
 async def test_every_figure_moves_with_what_it_counts(
-    empty_valkey: str, monkeypatch: pytest.MonkeyPatch
+    storage: OwnValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.gateway.node.PLACEMENT", Placement("auto", 1, 1))
     before = figures()
-    async with live(empty_valkey, hibernate_after="0.2") as node:  # rooms that leave
+    # Where rooms leave.
+    async with live(storage.url, alone=True, hibernate_after="0.2") as node:
         room = new_room()
         al, bo = await node.enter("user_1", room), await node.enter("user_2", room)
         watcher = await node.watch("user_1")

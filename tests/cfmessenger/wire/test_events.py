@@ -42,7 +42,7 @@ def test_every_type_has_what_all_have_and_a_status_that_is_not_logged() -> None:
         assert issubclass(kind, Message)
         common = Message.__struct_fields__
         assert kind.__struct_fields__[: len(common)] == common
-        assert kind.__struct_fields__[-1] == "status"
+        assert kind.__struct_fields__[-2:] == ("status", "era")
 
 
 def test_an_event_of_a_type_that_is_not_known_can_be_shown() -> None:

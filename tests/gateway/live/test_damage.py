@@ -11,6 +11,7 @@ import pytest
 
 from cfmessenger.storage import keys
 from tests.gateway.node import (
+    Frame,
     Node,
     OwnValkey,
     Socket,
@@ -61,6 +62,12 @@ def resumed(socket: Socket) -> tuple[list[int], list[bool]]:
     return seqs, [frame["gap"] for frame in frames]
 
 
+def told(lost: Frame) -> tuple[int, int, int, int]:
+    """What a `lost` tells: its own number, from, to, and the era that it begins."""
+    assert lost["type"] == "lost"
+    return lost["seq"], lost["from"], lost["to"], lost["era"]
+
+
 async def test_a_message_that_is_gone_is_a_gap_and_its_number_stays_used(
     node: Node, storage: OwnValkey
 ) -> None:
@@ -71,11 +78,24 @@ async def test_a_message_that_is_gone_is_a_gap_and_its_number_stays_used(
         log = keys.log(f"room:{room}")
         gone = [entry for entry, _ in admin.xrange(log) if entry.endswith(b"-3")]
         assert admin.xdel(log, *gone) == 1
-    back = await node.enter("user_2", room, since=1)
-    assert resumed(back) == ([2, 4, 5, 6, 7], [True])
-    assert resumed(await node.enter("user_3", room, since=3)) == ([4, 5, 6, 7], [False])
-    assert await pages(node, room, 2) == [7, 6, 5, 4, 2, 1]
-    assert (await talker.say("on"))["seq"] == 8
+    # Of which era it was shown something nobody can know, so it is shown the buffer.
+    back = await node.enter("user_2", room, since=7)
+    assert resumed(back) == ([1, 2, 4, 5, 6, 7, 8], [True])
+    lost = back.of("history")[0]["messages"][-1]
+    assert told(lost) == (8, 3, 3, 8)
+    assert told(await talker.wait("lost")) == (8, 3, 3, 8), "who was there hears it"
+    # Whoever has heard of the loss misses what is gone, or nothing.
+    for since, shown, gap in [
+        (1, [2, 4, 5, 6, 7, 8], True),
+        (3, [4, 5, 6, 7, 8], False),
+        (8, [], False),
+    ]:
+        back = await node.enter("user_3", room, since=since, era=8)
+        assert resumed(back) == (shown, [gap])
+    assert resumed(await node.enter("user_3", room, since=8)) == ([], [False])
+    assert await pages(node, room, 2) == [8, 7, 6, 5, 4, 2, 1]
+    on = await talker.say("on")
+    assert (on["seq"], on["era"]) == (9, 8)
 
 
 async def test_a_gap_within_a_page_of_the_log_is_told_there(
@@ -88,10 +108,14 @@ async def test_a_gap_within_a_page_of_the_log_is_told_there(
         log = keys.log(f"room:{room}")
         gone = [entry for entry, _ in admin.xrange(log) if entry.endswith(b"-20")]
         assert admin.xdel(log, *gone) == 1
-    back = await node.enter("user_2", room, since=5)
+    assert resumed(await node.enter("user_2", room, since=5)) == (
+        [*range(52, 152)],
+        [True],
+    ), "of another era: the buffer"
+    back = await node.enter("user_2", room, since=5, era=151)
     seqs, gaps = resumed(back)
-    assert seqs == [*range(6, 20), *range(21, 151)]
-    assert gaps[0] and not any(gaps[1:])
+    assert seqs == [*range(6, 20), *range(21, 152)]
+    assert gaps[0] and len(gaps) > 1 and not any(gaps[1:])
 
 
 @pytest.mark.parametrize("event", [b"\xff?", b'{"type":"chat","seq":4}'])
@@ -137,9 +161,13 @@ async def test_a_storage_that_begins_anew_gives_no_number_twice(
             return None
 
     await eventually(said, within=30)
-    assert near.said[-1] == 6
-    assert (await far.wait("chat", content="on"))["seq"] == 6
-    assert (await near.say("and on"))["seq"] == 7
+    for each in (near, far):
+        assert told(await each.has("lost")) == (6, 1, 5, 6)
+        on = await each.has("chat", content="on")
+        assert (on["seq"], on["era"]) == (7, 6)
+    assert near.said == [1, 2, 3, 4, 5, 7]
+    assert (await near.say("and on"))["seq"] == 8
+    assert len(near.of("lost")) == len(far.of("lost")) == 1
 
 
 async def test_a_valkey_that_is_not_there_is_no_damage(

@@ -11,7 +11,8 @@ import gateway.web as package
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import Event
 
-_TYPES = (Path(package.__file__).parent / "wire.d.ts").read_text()
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_TYPES = _COMMENT.sub("", (Path(package.__file__).parent / "wire.d.ts").read_text())
 _BLOCK = re.compile(r"interface (\w+)(?: extends (\w+))? \{\n(.*?)\n  \}", re.S)
 _INLINE = re.compile(r'\{ (type: "(\w+)";.*?) \}')
 _FIELD = re.compile(r"(?:^|; ) *(\w+)(\??):", re.M)

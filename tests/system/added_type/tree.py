@@ -29,9 +29,10 @@ class PokeMessage(Message, frozen=True, gc=False, tag="poke"):
 
     finger: str
     status: Receipt | UnsetType = UNSET
+    era: int | UnsetType = UNSET
 
 
-Event = ChatMessage | NudgeMessage | WinkMessage | PokeMessage
+Event = ChatMessage | NudgeMessage | WinkMessage | PokeMessage | LostMessage
 '''
 FRAME = '''
 class Poke(Durable, frozen=True, gc=False, tag="poke"):
@@ -63,7 +64,7 @@ SAID = """
 
 EDITS: dict[str, list[tuple[str, str]]] = {
     "cfmessenger/wire/events.py": [
-        ("\nEvent = ChatMessage | NudgeMessage | WinkMessage\n", EVENT),
+        ("\nEvent = ChatMessage | NudgeMessage | WinkMessage | LostMessage\n", EVENT),
     ],
     "cfmessenger/wire/protocol.py": [
         ("    NudgeMessage,\n", "    NudgeMessage,\n    PokeMessage,\n"),
