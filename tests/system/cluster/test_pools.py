@@ -61,9 +61,14 @@ async def two_in(visit: Visit, room: str, number: int) -> tuple[Socket, Socket]:
 async def sleepless(visit: Visit) -> int:
     """The process of a new `rooms:0` whose rooms stay awake."""
     old = (await visit.address(new_room())).pid
-    visit.cluster.signal(old, signal.SIGKILL)
-    await eventually(lambda: gone(old))
-    return (await visit.conjure_actor("rooms:0", hibernate_after=60.0)).pid
+    # It keeps pools ready, and would make an ordinary one meanwhile.
+    visit.cluster.namespace.signal(signal.SIGSTOP)
+    try:
+        visit.cluster.signal(old, signal.SIGKILL)
+        await eventually(lambda: gone(old))
+        return (await visit.conjure_actor("rooms:0", hibernate_after=60.0)).pid
+    finally:
+        visit.cluster.namespace.signal(signal.SIGCONT)
 
 
 def lines(socket: Socket) -> int:
