@@ -342,7 +342,10 @@ class Host(Surroundings):
 
     def _keep_together(self) -> None:
         """Appends must go where epochs are taken: two connections that lead to other
-        servers than each other at two looks in a row are both made anew."""
+        servers than each other at two looks in a row are both made anew. Of several
+        servers each object's own is compared when its epoch is taken."""
+        if self._log.sharded:
+            return
         key = keys.log(NAME)
         of = self._log.lineage_of(key), self._aside.lineage_of(key)
         self._apart = self._apart + 1 if of[0] and of[0] != of[1] else 0

@@ -1,7 +1,8 @@
 """The nodes on which an actor may be made, and which of them it is (design.md §13).
 
 Those that are members, are not leaving and are not suspected; of these, those of its
-location if there are any; of these, the one that has least.
+location if there are any; of these, those that have been there for a while if there are
+any; of these, the one that has least.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Nodes:
         if self._location is not None:
             there = {node: regions[node] for node in fit}
             fit = await self._location.among(name, hint, there)
+        fit = self._settled(fit)
         self._chosen = {
             actor: node
             for actor, node in self._chosen.items()
@@ -63,9 +65,13 @@ class Nodes:
         if member is None:
             return sorted(alive)
         there = {n for n, each in member.nodes.items() if each.state == "up"} & alive
-        fit = there - member.suspects
-        # One that has just come has no warm workers yet.
-        return sorted(fit & member.settled) or sorted(fit) or sorted(there)
+        return sorted(there - member.suspects) or sorted(there)
+
+    def _settled(self, fit: list[str]) -> list[str]:
+        """Those of them that have not just come, or all if all have: these have no warm
+        workers yet."""
+        settled = self._membership.settled if self._membership is not None else fit
+        return [node for node in fit if node in settled] or fit
 
     def chosen(self, actor: str) -> str | None:
         """Where an actor was to be made that Ray may not show yet; None: not from here,

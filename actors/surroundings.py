@@ -43,10 +43,9 @@ class Surroundings:
         self.loop = asyncio.get_running_loop()
 
     def follow(self, name: str, lineage: str) -> None:
-        """Appends of this object go to who answered when its epoch was taken: a
-        connection that leads elsewhere is dropped, for the next leads there."""
-        if self.log.lineage_of(keys.log(name)) not in ("", lineage):
-            self.log.close()
+        """Appends of this object go to who answered when its epoch was taken."""
+        key = keys.log(name)
+        self.log.follow(key, lineage, self.loads.address_of(key))
 
     def trusted(self, activation: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over."""

@@ -125,6 +125,16 @@ class Cluster:
             return self.server_of(key).lineage
         return " ".join(sorted(each.lineage for each in self._servers.values()))
 
+    def follow(self, key: str, lineage: str, address: Address) -> None:
+        """A key is at this address, where that lineage answers. Nothing in flight is
+        lost: all that is known to have changed is one slot."""
+        if self._topology is not None:
+            self._topology = self._topology.moved(slot_of(key), address)
+        server = self.server_of(key)
+        if server.lineage not in ("", lineage):
+            server.retire()
+        self.doubt()
+
     @property
     def replicated(self) -> bool:
         """One of them had a replica when it was last asked."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
+from cfmessenger.storage.slots import Address
 from cfmessenger.storage.valkey import (
     EXEC,
     MULTI,
@@ -149,6 +150,12 @@ class Log(Protocol):
 
     def lineage_of(self, key: str) -> str:
         """See `Valkey.lineage_of`."""
+
+    def address_of(self, key: str) -> Address | None:
+        """See `Valkey.address_of`."""
+
+    def follow(self, key: str, lineage: str, address: Address | None) -> None:
+        """See `Valkey.follow`."""
 
     def close(self) -> None:
         """See `Valkey.close`."""

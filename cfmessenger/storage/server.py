@@ -216,6 +216,11 @@ class Server:
         self._knows(opened)
         return opened
 
+    def retire(self) -> None:
+        """The next command opens a connection; what is in flight may be answered."""
+        for line in (self._line, self._durable_line):
+            line.retire()
+
     async def look(self) -> None:
         """Ask anew who answers. Raises `Unavailable`."""
         deadline = asyncio.get_running_loop().time() + self._timeout_s
@@ -260,11 +265,7 @@ class Server:
     def _find_anew(self) -> None:
         """Who answers is not the primary, or not yet."""
         self._strict = True
-        self._retire()
-
-    def _retire(self) -> None:
-        for line in (self._line, self._durable_line):
-            line.retire()
+        self.retire()
 
     # What replicas have to confirm.
 

@@ -32,7 +32,7 @@ from cfmessenger.storage.resp import (
     pack,
 )
 from cfmessenger.storage.server import TIMEOUT_S, Server
-from cfmessenger.storage.slots import common_slot
+from cfmessenger.storage.slots import Address, common_slot
 
 __all__ = [
     "EXEC",
@@ -164,6 +164,23 @@ class Valkey:
         became the primary. As of the last connection; "" before the first. Of no key,
         "", it is that of all servers together."""
         return self._servers.lineage_of(key)
+
+    def address_of(self, key: str) -> Address | None:
+        """Which of several servers has a key, as far as is known; None: there is but
+        one."""
+        servers = self._servers
+        return None if isinstance(servers, Server) else servers.address_of(key)
+
+    def follow(self, key: str, lineage: str, address: Address | None) -> None:
+        """Another client has met this `lineage` at the `address_of` a key: what is sent
+        from now on goes there. Of one server this drops the connections, for the next
+        ones lead there; of several it is most likely a slot that has moved."""
+        if self.lineage_of(key) in ("", lineage):
+            return
+        if isinstance(self._servers, Server):
+            self._servers.close()
+        elif address is not None:
+            self._servers.follow(key, lineage, address)
 
     async def look(self) -> None:
         """Ask anew who answers and whether it has replicas: see `lineage_of`."""

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from actors.location import LABEL, Location, Nowhere
-from actors.membership import SUSPECT_S, Membership
+from actors.membership import STEADY_S, SUSPECT_S, Membership
 from actors.nodes import Nodes
 from actors.ray_driver import Cluster
 from cfmessenger.errors import Unavailable
@@ -132,6 +133,21 @@ async def test_a_location_is_a_preference_among_those_that_may(
     assert name_of(node) == "n1"
     there(member, n1="up", n2="draining", n3="draining")
     assert await chosen(nodes, seen, 4) == {"n1"}
+
+
+async def test_where_it_is_wanted_counts_more_than_who_has_just_come(
+    member: Membership, log: ValkeyLog
+) -> None:
+    there(member, n1="up", n2="up", n3="up")
+    for known in ("n1", "n2"):
+        node = member.nodes[id_of(known)]
+        member.nodes[id_of(known)] = replace(node, since=-int(STEADY_S * 1000))
+    seen = cluster(n1="uk", n2="us", n3="mars")
+    for hint, nodes in (("us", {"n2"}), ("mars", {"n3"}), ("venus", {"n1", "n2"})):
+        for strict in (False, True):
+            if hint != "venus" or not strict:
+                location = Location(log, hint, strict=strict)
+                assert await chosen(Nodes(location, member), seen, 4) == nodes
 
 
 async def test_strict_is_nowhere_rather_than_where_nodes_leave(

@@ -268,6 +268,28 @@ async def test_a_slot_that_moved_is_followed_and_what_was_refused_is_sent_anew(
     assert await seqs_of(log, name) == [1, 2, 3, 4, 5]
 
 
+async def test_who_hears_of_a_move_from_another_client_loses_nothing_in_flight(
+    log: ValkeyLog, valkey_cluster: ValkeyCluster
+) -> None:
+    name, stays = fresh(), fresh()
+    while valkey_cluster.owner(keys.log(stays)) is not valkey_cluster.owner(
+        keys.log(name)
+    ):
+        stays = fresh()
+    for each in (name, stays):
+        assert (await log.activate(each)).epoch == 1
+    valkey_cluster.move(keys.log(name))
+    with closing(ValkeyLog(valkey_cluster.url, 1000)) as aside:
+        found = await aside.activate(name)
+        assert log.lineage_of(keys.log(name)) not in ("", found.lineage)
+        flying = asyncio.create_task(log.commit([Commit(stays, 1, events(1))]))
+        await asyncio.sleep(0)  # it is sent
+        log.follow(keys.log(name), found.lineage, aside.address_of(keys.log(name)))
+        said = await log.commit([Commit(name, 2, events(1), found.lineage)])
+        assert said == [None], "at once, and not to who had it before"
+        assert await flying == [None]
+
+
 async def test_a_key_that_went_ahead_is_asked_for_where_it_is(
     log: ValkeyLog, valkey_cluster: ValkeyCluster
 ) -> None:

@@ -318,6 +318,10 @@ class Visit(Node):
             for entry, fields in rows
         ]
 
+    async def until_above(self, room: str, epoch: int, within: float) -> None:
+        """Somebody has taken a newer one."""
+        await eventually(lambda: self.epoch(room) > epoch, within)
+
 
 @asynccontextmanager
 async def visiting(cluster: Cluster) -> AsyncIterator[Visit]:
