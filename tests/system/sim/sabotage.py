@@ -70,10 +70,11 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
-    Fenced,
     Top,
     ValkeyLog,
     _entries,
+    _problem,
+    is_stale,
 )
 from cfmessenger.storage.server import Server
 from cfmessenger.storage.valkey import UnknownOutcome
@@ -311,7 +312,7 @@ def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
     return _instead(ValkeyLog, "activate", same)
 
 
-@sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
+@sabotage("hole", "lost", "stream", seeds=(900_002, 900_009))
 def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextManager[
     Any
 ]:
@@ -336,7 +337,7 @@ def wait_unchecked() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-@sabotage("early", "lost", seeds=(950_001, 950_002))
+@sabotage("early", "lost", seeds=(950_014, 950_032))
 def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     """What an activation has loaded is shown, whether or not a replica has it."""
     timed = ValkeyLog._timed
@@ -356,11 +357,18 @@ def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
     commit = ValkeyLog.commit
 
     async def again(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        outcomes: list[Exception | None]
         try:
-            return await commit(self, commits)
-        except UnknownOutcome:
             outcomes = await commit(self, commits)
-        return [None if isinstance(each, Fenced) else each for each in outcomes]
+        except UnknownOutcome as error:
+            outcomes = [error] * len(commits)
+        unsure = [n for n, it in enumerate(outcomes) if isinstance(it, UnknownOutcome)]
+        if unsure:  # without another WAIT, which nobody would have time for
+            parts = [self._packed(*commits[n][:3]) for n in unsure]
+            lineage = commits[unsure[0]].lineage
+            for n, it in zip(unsure, await self.send(parts, 1.0, lineage), strict=True):
+                outcomes[n] = None if is_stale(it) else _problem(it)
+        return outcomes
 
     return _instead(ValkeyLog, "commit", again)
 
@@ -387,9 +395,9 @@ def rates_not_rebuilt_after_a_crash() -> contextlib.AbstractContextManager[Any]:
     return _instead(Room, "replay", free)
 
 
-@sabotage("hole", "lost", seeds=(115,))
+@sabotage("unexpected", "stream", seeds=(85, 97))
 def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]:
-    """What the log has beyond a mirror is not read."""
+    """What the log has beyond a mirror is not read, and so it is told to be lost."""
     newer = actors.loading._newer
 
     async def nothing(
