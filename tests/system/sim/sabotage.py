@@ -70,11 +70,11 @@ from cfmessenger.storage.log import (
     Activated,
     Commit,
     Entry,
+    Fenced,
     Top,
     ValkeyLog,
     _entries,
     _problem,
-    is_stale,
 )
 from cfmessenger.storage.server import Server
 from cfmessenger.storage.valkey import UnknownOutcome
@@ -350,7 +350,7 @@ def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     return _instead(ValkeyLog, "_timed", hasty)
 
 
-@sabotage("lost", "hole", "early", seeds=(950_001, 950_002))
+@sabotage("lost", "hole", "early", seeds=(950_014, 950_058))
 def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
     """An append of which nobody knows what became is sent once more; that its number is
     taken then means that it was done."""
@@ -363,11 +363,10 @@ def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
         except UnknownOutcome as error:
             outcomes = [error] * len(commits)
         unsure = [n for n, it in enumerate(outcomes) if isinstance(it, UnknownOutcome)]
-        if unsure:  # without another WAIT, which nobody would have time for
-            parts = [self._packed(*commits[n][:3]) for n in unsure]
-            lineage = commits[unsure[0]].lineage
-            for n, it in zip(unsure, await self.send(parts, 1.0, lineage), strict=True):
-                outcomes[n] = None if is_stale(it) else _problem(it)
+        if unsure:  # to whoever answers, and without another WAIT
+            found = await self.send([self._packed(*commits[n][:3]) for n in unsure])
+            for n, problem in zip(unsure, map(_problem, found), strict=True):
+                outcomes[n] = None if isinstance(problem, Fenced) else problem
         return outcomes
 
     return _instead(ValkeyLog, "commit", again)
