@@ -259,9 +259,6 @@ class FakeValkey:
         subscribed = any(session in each for each in self.channels.values())
         return [b"pong", b""] if subscribed else Simple("PONG")
 
-    def _info(self, session: Session, section: bytes) -> Any:
-        return b"used_memory:%d\r\nmaxmemory:100\r\n" % (100 if self.full else 10)
-
     def _role(self, session: Session) -> Any:
         return [b"slave" if session.demoted else b"master", 0, []]
 
@@ -405,7 +402,9 @@ class FakeValkey:
     def _info(self, session: Session, *sections: bytes) -> Any:
         said = f"run_id:{self.process.name}{self.started}\nmaster_replid:{self.copy}"
         role = "slave" if session.demoted else "master"
-        return f"{said}\nrole:{role}\nconnected_slaves:{self.replicas}\n".encode()
+        memory = f"used_memory:{100 if self.full else 10}\nmaxmemory:100"
+        told = f"{said}\nrole:{role}\nconnected_slaves:{self.replicas}\n{memory}\n"
+        return told.encode()
 
     def _get(self, session: Session, key: bytes) -> Any:
         return self.strings.get(key)

@@ -26,6 +26,8 @@ heals before any of the checker's rules breaks:
   (`tests/cfmessenger/chat/test_presence.py`), that a room does
   (`tests/cfmessenger/chat/test_room.py`), and that a gateway believes both
   (`tests/gateway/api/test_names.py`): each does what the others forget;
+- that healing takes an epoch above its own (`tests/actors/test_healing.py`): whoever
+  went on under the same one is found out by the lineage, and by the log's last bytes;
 - that an exception's host gives it back when it goes to sleep (`OwnRooms.end`), and
   that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
 """
@@ -74,6 +76,7 @@ from cfmessenger.storage.log import (
     Top,
     ValkeyLog,
     _entries,
+    _problem,
 )
 from cfmessenger.storage.server import Server
 from cfmessenger.storage.valkey import UnknownOutcome
@@ -295,23 +298,7 @@ def healing_off() -> contextlib.AbstractContextManager[Any]:
     return _instead(actors.birth, "heal", nothing)
 
 
-@sabotage("hole", "lost", "duplicate", "writer", seeds=(900_010,))
-def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
-    """What is missing is appended under the epoch that the object has anyway, if the
-    log takes it; nobody who went on there is kept from it."""
-    activate = ValkeyLog.activate
-
-    async def same(self: ValkeyLog, name: str, above: int = 0) -> Activated:
-        ((newest, _),) = await self.tops([name])
-        if not above or newest >= above:
-            return await activate(self, name, above)
-        found = await _read(self, name, above, newest)
-        return found
-
-    return _instead(ValkeyLog, "activate", same)
-
-
-@sabotage("hole", "lost", "stream", seeds=(900_014, 900_015))
+@sabotage("hole", "lost", "stream", seeds=(900_002, 900_009))
 def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextManager[
     Any
 ]:
@@ -336,7 +323,7 @@ def wait_unchecked() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-@sabotage("early", "lost", seeds=(950_001, 950_002))
+@sabotage("early", "lost", seeds=(950_014, 950_032))
 def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     """What an activation has loaded is shown, whether or not a replica has it."""
     timed = ValkeyLog._timed
@@ -349,18 +336,24 @@ def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     return _instead(ValkeyLog, "_timed", hasty)
 
 
-@sabotage("lost", "hole", "early", seeds=(950_001, 950_002))
+@sabotage("lost", "hole", "early", seeds=(950_014, 950_058))
 def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
     """An append of which nobody knows what became is sent once more; that its number is
     taken then means that it was done."""
     commit = ValkeyLog.commit
 
     async def again(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
+        outcomes: list[Exception | None]
         try:
-            return await commit(self, commits)
-        except UnknownOutcome:
             outcomes = await commit(self, commits)
-        return [None if isinstance(each, Fenced) else each for each in outcomes]
+        except UnknownOutcome as error:
+            outcomes = [error] * len(commits)
+        unsure = [n for n, it in enumerate(outcomes) if isinstance(it, UnknownOutcome)]
+        if unsure:  # to whoever answers, and without another WAIT
+            found = await self.send([self._packed(*commits[n][:3]) for n in unsure])
+            for n, problem in zip(unsure, map(_problem, found), strict=True):
+                outcomes[n] = None if isinstance(problem, Fenced) else problem
+        return outcomes
 
     return _instead(ValkeyLog, "commit", again)
 
@@ -387,9 +380,9 @@ def rates_not_rebuilt_after_a_crash() -> contextlib.AbstractContextManager[Any]:
     return _instead(Room, "replay", free)
 
 
-@sabotage("hole", "lost", seeds=(115,))
+@sabotage("unexpected", "stream", seeds=(85, 97))
 def mirror_trusted_more_than_the_log() -> contextlib.AbstractContextManager[Any]:
-    """What the log has beyond a mirror is not read."""
+    """What the log has beyond a mirror is not read, and so it is told to be lost."""
     newer = actors.loading._newer
 
     async def nothing(

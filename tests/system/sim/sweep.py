@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.system.sim import sabotage
-from tests.system.sim.plan import FAILOVERS
+from tests.system.sim.plan import CONFIRMED, FAILOVERS
 from tests.system.sim.world import Result, run
 
 SEEDS = range(1, 241)
@@ -24,6 +24,9 @@ RARE = (
 
 FAILS_OVER = range(FAILOVERS + 1, FAILOVERS + 41)
 """Worlds in which Valkey fails over to a replica that lags."""
+
+CONFIRMS = range(CONFIRMED + 1, CONFIRMED + 61)
+"""Worlds in which replicas have confirmed what is shown."""
 
 CHUNK = 20
 SHOWN = 5
@@ -73,9 +76,14 @@ def report(result: Result, lines: int) -> str:
 
 
 def caught(name: str) -> tuple[int, str] | None:
-    """The first of the tests' seeds in which a sabotage is noticed, and how."""
+    """The first of the tests' seeds in which a sabotage is noticed, and how.
+
+    Where its own seeds are worlds of failovers, so are the others that are tried.
+    """
     broken = sabotage.SABOTAGES[name]
-    for seed in dict.fromkeys((*broken.seeds, *SEEDS, *RARE)):
+    fails_over = max(broken.seeds, default=0) > FAILOVERS
+    others = (*FAILS_OVER, *CONFIRMS) if fails_over else (*SEEDS, *RARE)
+    for seed in dict.fromkeys((*broken.seeds, *others)):
         for violation in _run(seed, name).violations:
             if violation.rule in broken.rules:
                 return seed, str(violation)

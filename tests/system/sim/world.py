@@ -483,6 +483,9 @@ def _log_key(name: str) -> bytes:
     return keys.log(name).encode()
 
 
+MEMORY_IS_FULL = "Valkey's memory is full: no messages are taken"
+
+
 class _Records(logging.Handler):
     """What the product logs: errors are failures, everything is trace."""
 
@@ -500,6 +503,8 @@ class _Records(logging.Handler):
             if isinstance(error, Bug) or text.endswith("fails too often"):
                 self._world.faults.count["machine_fails"] += 1
                 return
+            if text == MEMORY_IS_FULL and self._world.faults.count["valkey_is_full"]:
+                return  # as it should be
             self._world.history.failures.append(f"logged: {text}: {error!r}")
 
 
