@@ -40,7 +40,8 @@ class Storage:
         self.machine.path(str(folder)).mkdir()
         text = configuration(folder, folder / "valkey.sock", PASSWORD, "always")
         text += f"port {PORT}\nbind 0.0.0.0\nprotected-mode no\n"
-        _, _, ray = (ROOT / "deploy" / "users.acl").read_text().splitlines()
+        users = (ROOT / "deploy" / "users.acl").read_text().splitlines()
+        [ray] = (user for user in users if user.startswith("user ray "))
         digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
         text += ray.replace("REPLACE_WITH_SHA256_OF_THE_PASSWORD", digest) + "\n"
         self.machine.path(f"{folder}/valkey.conf").write_text(text)
