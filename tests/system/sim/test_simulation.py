@@ -46,7 +46,9 @@ def test_no_misfortune_breaks_a_promise(start: int) -> None:
 @pytest.mark.parametrize("start", FAILS_OVER[::8])
 def test_no_failover_to_a_replica_that_lags_loses_what_was_shown(start: int) -> None:
     struck = Counter[str]()
-    for seed in range(start, start + tries(8)):
+    for seed in range(start, start + 8):
+        if seed >= start + tries(8) and struck[FAILOVER]:
+            break  # where few are tried, one of them has to fail over all the same
         struck += _verdict(seed)
     assert struck[FAILOVER]
 
