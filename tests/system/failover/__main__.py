@@ -9,6 +9,7 @@ import time
 
 import uvloop
 
+from tests.system.chaos.here import Here
 from tests.system.failover import ground
 from tests.system.failover.rows import ROWS
 
@@ -23,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     options = parser.parse_args()
     if options.here:
-        ground.KIND = ground.Here
+        ground.KIND = Here
     bad = 0
     for name in options.row or ROWS:
         for seed in range(options.seed, options.seed + options.runs):

@@ -13,9 +13,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
-from tests.gateway.node import eventually, live
+from tests.gateway.node import eventually
 from tests.replicated import SERVICE, Pair, Relay, Replicated, sentinel
 from tests.system.chaos import history as h
 from tests.system.chaos.experiment.scene import Scene, scene
@@ -31,23 +31,6 @@ LIMIT_S = 5.0
 """By when whoever is not acknowledged is told so (wire.md §5)."""
 SLACK_S = 1.0
 """What clients on a busy machine may see later than it was said."""
-
-
-class Here(Messenger):
-    """A messenger in this process: its gateway, links and hosts are the product's, and
-    only Ray is not there. It starts at once, on a machine that has no time for Ray."""
-
-    async def __aenter__(self) -> Self:
-        self._stack = AsyncExitStack()
-        said = {n.removeprefix("CFM_").lower(): v for n, v in self._env.items()}
-        url = said.pop("valkey_url")
-        node = await self._stack.enter_async_context(live(url, alone=True, **said))
-        self.url = f"http://127.0.0.1:{node.gateways[0].port}"
-        return self
-
-    async def stop(self) -> float:
-        await self._stack.aclose()
-        return 0.0
 
 
 KIND: type[Messenger] = Messenger

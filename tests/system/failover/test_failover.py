@@ -6,6 +6,7 @@ In one process, without Ray; `python -m tests.system.failover` has a whole messe
 import pytest
 
 from tests.effort import long_only
+from tests.system.chaos.here import Here
 from tests.system.failover import ground
 from tests.system.failover.rows import ROWS
 
@@ -17,5 +18,5 @@ HELD = ("kill_primary_replica", "planned_failover")
 async def test_people_notice_a_pause_at_most(
     row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground, "KIND", ground.Here)
+    monkeypatch.setattr(ground, "KIND", Here)
     assert await ROWS[row](1)

@@ -9,6 +9,7 @@ import time
 
 import uvloop
 
+from tests.system.chaos.here import Here
 from tests.system.shards import rows
 
 
@@ -22,7 +23,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.here:
-        rows.KIND = rows.Here
+        rows.KIND = Here
     bad = 0
     for name in options.row or rows.ROWS:
         for seed in range(options.seed, options.seed + options.runs):

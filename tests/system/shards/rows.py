@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple, Self
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
-from tests.gateway.node import eventually, live
+from tests.gateway.node import eventually
 from tests.system.chaos import history as h
 from tests.system.chaos.experiment.scene import Scene, scene
 from tests.system.chaos.messenger import Messenger
@@ -28,23 +28,6 @@ WITHIN = 0.10
 """So much more CPU an append may take on three shards than on one."""
 EVEN = 0.05
 NAMES = 30_000
-
-
-class Here(Messenger):
-    """A messenger in this process: its gateway, links and hosts are the product's, and
-    only Ray is not there. It starts at once, on a machine that has no time for Ray."""
-
-    async def __aenter__(self) -> Self:
-        self._stack = AsyncExitStack()
-        said = {n.removeprefix("CFM_").lower(): v for n, v in self._env.items()}
-        url = said.pop("valkey_url")
-        node = await self._stack.enter_async_context(live(url, alone=True, **said))
-        self.url = f"http://127.0.0.1:{node.gateways[0].port}"
-        return self
-
-    async def stop(self) -> float:
-        await self._stack.aclose()
-        return 0.0
 
 
 KIND: type[Messenger] = Messenger
