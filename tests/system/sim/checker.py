@@ -419,6 +419,8 @@ def _confirmed(history: History) -> Iterator[str]:
         shown = history.shown.get((room, user, own))
         if shown is None or at - shown.at <= LOOK_S or at in history.blind:
             continue
+        if any(start <= at <= end for start, end in history.unsure):
+            continue
         tries = [sent for sent in sends[room, user, own] if sent.at < at]
         # Other words under its id may be what was refused, or what they know of.
         if all(_says(sent, shown.frame) for sent in tries) and not any(

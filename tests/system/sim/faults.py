@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 HEAT_EVERY_S = 0.25
 POINTS = ("before_append", "after_append", "before_mirror", "after_mirror")
+NOTICED_S = 2.0
+"""By then gateways have noticed that memory is full no longer."""
+HEALED_S = 5.0
+"""By then rooms have put back what a server lacks that was promoted."""
 FUSE = 80
 """A process that is to die does so within so many callbacks."""
 
@@ -326,6 +330,7 @@ class Faults:
         world.note("the replica lacks %.2f s", lag_s)
         valkey.fail_over(lag_s)
         self._later(0.1, 4.0, valkey.start)
+        self._unsure(4.0 + HEALED_S)
         return True
 
     def _valkey_is_replaced(self) -> bool:
@@ -351,7 +356,12 @@ class Faults:
     def _valkey_is_full(self) -> bool:
         self._world.valkey.full = True
         self._later(0.3, 6.0, self._recover)
+        self._unsure(6.0 + NOTICED_S)
         return True
+
+    def _unsure(self, for_s: float) -> None:
+        now = self._world.loop.time()
+        self._world.history.unsure.append((now, now + for_s))
 
     def _recover(self) -> None:
         valkey = self._world.valkey

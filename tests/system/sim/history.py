@@ -113,6 +113,9 @@ class History:
     refusals: list[Refused] = field(default_factory=list)
     blind: list[float] = field(default_factory=list)
     """When a gateway asked the log what became of inputs, in vain."""
+    unsure: list[tuple[float, float]] = field(default_factory=list)
+    """From when until when what is shown may be refused all the same (wire.md §5):
+    memory was full, or another server has not got back yet what it lacked."""
     unsettled: list[str] = field(default_factory=list)
     """What was not as it must be 60 s after everything was healed: inputs that are not
     covered, sockets that are behind, people that nobody answers, two activations."""

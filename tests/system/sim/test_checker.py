@@ -328,6 +328,10 @@ def test_a_refusal_of_what_was_shown(story: Story) -> None:
     assert story.broken == set()  # the log did not answer
     refused(story, 6.9)
     flags(story, "shown_then_refused")
+    story.history.unsure.append((6.8, 6.9))
+    assert story.broken == set()  # memory was full
+    story.history.unsure[:] = [(6.0, 6.8)]
+    flags(story, "shown_then_refused")
 
 
 @pytest.mark.parametrize("serial", [2, 9], ids=["seen and said again", "other words"])

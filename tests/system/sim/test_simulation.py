@@ -17,7 +17,7 @@ from tests.effort import tries
 from tests.system.sim.history import CHAT, GUEST
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
 from tests.system.sim.plan import FAILS_OVER as FAILOVER
-from tests.system.sim.sweep import FAILS_OVER, RARE, SEEDS, report
+from tests.system.sim.sweep import CONFIRMS, FAILS_OVER, RARE, SEEDS, report
 from tests.system.sim.world import run
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +51,12 @@ def test_no_failover_to_a_replica_that_lags_loses_what_was_shown(start: int) -> 
             break  # where few are tried, one of them has to fail over all the same
         struck += _verdict(seed)
     assert struck[FAILOVER]
+
+
+@pytest.mark.parametrize("start", CONFIRMS[::CHUNK])
+def test_no_failover_loses_what_replicas_had_confirmed(start: int) -> None:
+    for seed in range(start, start + tries(CHUNK)):
+        _verdict(seed)
 
 
 @pytest.mark.parametrize("seed", RARE)
