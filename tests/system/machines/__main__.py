@@ -1,8 +1,8 @@
 """`python -m tests.system.machines`: plays rows and prints one line for each run.
 
-`pause` is the longest of all sockets, `theirs` of those in rooms that lived where the
-fault was, `half` the median of these; `unseen` is what open sockets still lacked when
-the load had ended, though it is in the log.
+`pause` is the longest of all sockets, `stayed` of those that were never lost, `theirs`
+of those in rooms that lived where the fault was, `half` the median of these; `unseen`
+is what open sockets still lacked when the load had ended, though it is in the log.
 
 Its exit code is 1 when something acknowledged was lost, doubled, reordered or skipped
 in any of them; all other figures are there to be read.
@@ -23,7 +23,8 @@ from tests.system.machines.network import unavailable
 from tests.system.machines.rows import ROWS, Played, load_ray, row, spread
 
 HEAD = (
-    f"{'fault':24}{'pause':>8}{'theirs':>8}{'half':>7}{'acked':>8}{'refused':>9}{'closed':>8}"
+    f"{'fault':24}{'pause':>8}{'stayed':>8}{'theirs':>8}{'half':>7}{'acked':>8}"
+    f"{'refused':>9}{'closed':>8}"
     f"{'lost':>6}{'doubled':>9}{'reordered':>11}{'holes':>7}{'unseen':>8}{'took':>7}"
 )
 REST_S = 20.0
@@ -47,7 +48,8 @@ def line(name: str, played: Played, took: float) -> str:
     half = theirs[len(theirs) // 2]
     acked = counts.get("acked", 0)
     return (
-        f"{name:24}{every[-1]:8.2f}{theirs[-1]:8.2f}{half:7.2f}{acked:8}"
+        f"{name:24}{every[-1]:8.2f}{figures.stayed:8.2f}{theirs[-1]:8.2f}{half:7.2f}"
+        f"{acked:8}"
         f"{figures.refused:9}{sum(figures.closed.values()):8}{verdict.lost:6}"
         f"{verdict.doubled:9}{verdict.reordered:11}{verdict.holes:7}"
         f"{verdict.unseen:8}{took:6.0f}s"

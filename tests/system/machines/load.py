@@ -102,6 +102,20 @@ class Figures(NamedTuple):
         found = self.noted.pauses
         return sorted(s for room in rooms for s in found.get(room, {}).values()) or [0]
 
+    @property
+    def stayed(self) -> float:
+        """The longest pause of those sockets that were never lost."""
+        lost = self.noted.lost
+        return max(
+            (
+                seconds
+                for room, pauses in self.noted.pauses.items()
+                for number, seconds in pauses.items()
+                if number not in lost.get(room, ())
+            ),
+            default=0.0,
+        )
+
 
 def planned(url: str, seconds: float) -> Plan:
     """The load of a row whose fault takes so long."""

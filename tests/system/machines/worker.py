@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ FILE = "MACHINES_NOTED"
 
 
 class Noted(msgspec.Struct):
-    """Of each room: the longest pause in seconds of each of its sockets, by number; and
-    the ids that were acknowledged."""
+    """Of each room: the longest pause in seconds of each of its sockets, by number; the
+    ids that were acknowledged; and the sockets that were lost while it was measured."""
 
     pauses: dict[str, dict[int, float]] = {}
     acked: dict[str, list[str]] = {}
+    lost: dict[str, set[int]] = {}
 
 
 class NotingTalk(Talk):
@@ -40,6 +42,7 @@ class NotingTalk(Talk):
         # When the oldest message that was refused since the last answer was due.
         self._refused: dict[Seat, float] = {}
         self._noted = Noted()
+        Seat.lost = self._noting(Seat.lost)  # type: ignore[method-assign]
         atexit.register(self._write, Path(os.environ[FILE]))
 
     def answered(self, message_id: str) -> None:
@@ -55,6 +58,14 @@ class NotingTalk(Talk):
         if sent is not None and sent.measured:
             self._refused.setdefault(sent.seat, sent.due)
         super().refused(message_id, code)
+
+    def _noting(self, lost: Callable[[Seat], None]) -> Callable[[Seat], None]:
+        def told(seat: Seat) -> None:
+            if now() >= self.measure_at:
+                self._noted.lost.setdefault(seat.room.name, set()).add(seat.number)
+            lost(seat)
+
+        return told
 
     def _note(self, seat: Seat, since: float, until: float) -> None:
         pauses = self._noted.pauses.setdefault(seat.room.name, {})
