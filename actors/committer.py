@@ -8,10 +8,11 @@ object whose log moves has one commit in flight all the same: its gate sees to t
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
+from actors.turn import Turn
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Commit, Log
 from cfmessenger.storage.reserve import Reserve
@@ -19,48 +20,61 @@ from cfmessenger.storage.reserve import Reserve
 logger = logging.getLogger("cfmessenger.committer")
 
 Report = Callable[[Commit, Exception | None], None]
+Batch = Sequence[tuple[Commit, Report]]
 
 
 class Committer:
     """Collects commits of many objects and reports each one's outcome."""
 
-    def __init__(self, log: Log, reserve: Reserve | None = None) -> None:
+    def __init__(self, log: Log, turn: Turn, reserve: Reserve | None = None) -> None:
         self._log = log
+        self._turn = turn
         self._reserve = reserve or Reserve()  # it says when nothing is to be appended
-        # By lane, until the next pipeline; a lane is there while one is under way.
+        # By lane, what the next pipeline takes; a lane is there while one is due or
+        # under way.
         self._waiting: dict[Hashable, list[tuple[Commit, Report]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # each of a lane, likewise
 
     def add(self, commit: Commit, report: Report) -> None:
-        """Commit soon. `report` gets None when it is durable, `Fenced`, or another
-        error when it is refused or its outcome is unknown (design.md §3.5)."""
+        """Commit in this turn, or after what is under way. `report` gets None when it
+        is durable, `Fenced`, or another error when it is refused or its outcome is
+        unknown (design.md §3.5)."""
         lane = self._log.lane(commit.name)
         waiting = self._waiting.get(lane)
         if waiting is not None:
             waiting.append((commit, report))
             return
         self._waiting[lane] = [(commit, report)]
-        task = asyncio.create_task(self._run(lane))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._turn.commit(partial(self._leave, lane))
 
-    async def _run(self, lane: Hashable) -> None:
-        while batch := self._waiting[lane]:
-            self._waiting[lane] = []
-            outcomes: list[Exception | None]
+    def _leave(self, lane: Hashable) -> None:
+        """The next pipeline; none, if nothing waits for it."""
+        batch = self._waiting[lane]
+        if not batch:
+            del self._waiting[lane]
+            return
+        self._waiting[lane] = []
+        landed = partial(self._landed, lane, batch)
+        try:
+            if self._reserve.last:
+                raise Unavailable(message="Valkey's memory is full.")
+            self._log.begin_commit([commit for commit, _ in batch], landed)
+        except Exception as problem:
+            # In another turn, for whoever asks again at once would end nowhere.
+            self._turn.commit(partial(landed, problem))
+
+    def _landed(
+        self,
+        lane: Hashable,
+        batch: Batch,
+        outcomes: Sequence[Exception | None] | Exception,
+    ) -> None:
+        if isinstance(outcomes, Exception):
+            if not isinstance(outcomes, Unavailable):
+                logger.error("a commit failed", exc_info=outcomes)  # our bug
+            outcomes = [outcomes] * len(batch)
+        for (commit, report), outcome in zip(batch, outcomes, strict=True):
             try:
-                if self._reserve.last:
-                    raise Unavailable(message="Valkey's memory is full.")
-                outcomes = await self._log.commit([commit for commit, _ in batch])
-            except Unavailable as error:
-                outcomes = [error] * len(batch)
-            except Exception as error:
-                # Our bug; but everybody would wait for ever if it ended this task.
-                logger.exception("a commit failed")
-                outcomes = [error] * len(batch)
-            for (commit, report), outcome in zip(batch, outcomes, strict=True):
-                try:
-                    report(commit, outcome)
-                except Exception:
-                    logger.exception("%s could not go on", commit.name)
-        del self._waiting[lane]
+                report(commit, outcome)
+            except Exception:
+                logger.exception("%s could not go on", commit.name)
+        self._leave(lane)

@@ -240,7 +240,10 @@ class Flow:
         """Once in an iteration of the loop: what arrived together goes together."""
         if not self._flush_due:
             self._flush_due = True
-            self._around.loop.call_soon(self._timed, self._flush)
+            self._around.turn.flush(self._flush_in_turn)
+
+    def _flush_in_turn(self) -> None:
+        self._timed(self._flush)
 
     def _timed(self, work: Callable[[], None]) -> None:
         began = perf_counter()

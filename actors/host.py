@@ -56,7 +56,6 @@ class Host(Surroundings):
         ended: Callable[[str], None] | None = None,
         memory: Callable[[], Memory] = memory,
     ) -> None:
-        self.links = LinkServer(self, settings.pace.hello_s)
         self.objects: dict[str, Activation] = {}  # by name, from Attach to their end
         self._settings = settings
         actor = settings.actor
@@ -86,6 +85,7 @@ class Host(Surroundings):
             self._aside,
             Tails(settings.heal_s),
         )
+        self.links = LinkServer(self, settings.pace.hello_s, self.turn)
 
     async def start(self) -> None:
         """Listen; an object's epoch is taken when it is attached to.

@@ -1,5 +1,5 @@
 """A host's end of gateways' links (design.md §3): where they link to, and each link:
-frames in, one write out for each iteration of the event loop."""
+frames in, one write out for each turn of the event loop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import secrets
 from typing import Protocol, cast
 
+from actors.turn import Turn
 from cfmessenger.link import messages as link
 
 logger = logging.getLogger("cfmessenger.host")
@@ -28,13 +29,14 @@ class Served(Protocol):
 class LinkServer:
     """Where gateways link to, for as long as a host lives."""
 
-    def __init__(self, served: Served, hello_s: float) -> None:
+    def __init__(self, served: Served, hello_s: float, turn: Turn) -> None:
         self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
         self.peers: set[Peer] = set()  # from accept to connection_lost
         self.closed = False  # true from `close` on
         self.port = 0  # once it listens
         self.hello_s = hello_s  # in which a link must say who it is
         self.served = served
+        self.turn = turn  # in which links are written
         self._server: asyncio.Server | None = None  # from `listen` on
 
     async def listen(self, address: str) -> None:
@@ -76,7 +78,7 @@ class Peer(asyncio.Protocol):
         self._server = server
         self._reader = link.actor_reader()
         self._transport: asyncio.Transport | None = None  # once it is connected
-        self._outgoing: list[bytes] = []  # frames, until the `flush` of this iteration
+        self._outgoing: list[bytes] = []  # frames, until the `flush` of this turn
         self._finished = False  # from `finish` on: nothing more is sent
         self._deadline: asyncio.TimerHandle | None = None  # for the hello
         self._unproved = 0  # bytes that came before it
@@ -125,11 +127,11 @@ class Peer(asyncio.Protocol):
         self.send(link.Welcome(link.VERSION, os.getpid()))
 
     def send(self, message: link.ToGateway) -> None:
-        """Queue a message; all of one iteration of the loop leave in one write."""
+        """Queue a message; all of one turn leave in one write."""
         if self._finished:
             return
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._server.turn.write(self.flush)
         self._outgoing.append(link.frame(message))
 
     def flush(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actors.committer import Committer
 from actors.kinds import Kinds
 from actors.tail import Tails
+from actors.turn import Turn
 from cfmessenger.clock import Clock
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
@@ -39,8 +40,9 @@ class Surroundings:
         self.kinds = kinds
         self.clock = clock
         self.reserve = Reserve()
-        self.committer = Committer(log, self.reserve)
         self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
+        self.committer = Committer(log, self.turn, self.reserve)
 
     def follow(self, name: str, lineage: str) -> None:
         """Appends of this object go to who answered when its epoch was taken."""

@@ -22,6 +22,10 @@ PING_EVERY_S = 1.0
 class Rider(Protocol):
     """A room, as its link sees it."""
 
+    @property
+    def name(self) -> str: ...
+
+    def leaving(self) -> link.Inputs | None: ...
     def on_output(self, output: link.Output) -> None: ...
     def on_goodbye(self, goodbye: link.Goodbye) -> None: ...
     def on_lost(self, lost: Link) -> None: ...
@@ -39,6 +43,7 @@ class Link(asyncio.Protocol):
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
+        self._laden: list[Rider] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -63,13 +68,26 @@ class Link(asyncio.Protocol):
 
     def send(self, message: link.ToActor) -> None:
         """Queue a message; all of one iteration of the loop leave in one write."""
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._flush)
+        self._flush_soon()
         self._outgoing.append(link.frame(message))
 
+    def take_from(self, rider: Rider) -> None:
+        """What is `leaving` there when this iteration ends goes with it."""
+        self._flush_soon()
+        self._laden.append(rider)
+
+    def _flush_soon(self) -> None:
+        if not self._outgoing and not self._laden:
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
+        laden, self._laden = self._laden, []
+        for rider in laden:
+            # Else its next attach brings everything.
+            if self.riders.get(rider.name) is rider and (inputs := rider.leaving()):
+                self._outgoing.append(link.frame(inputs))
         out, self._outgoing = self._outgoing, []
-        if self._transport is not None and not self._transport.is_closing():
+        if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
     def abort(self) -> None:

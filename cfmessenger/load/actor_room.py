@@ -54,6 +54,11 @@ class ActorRoom:
         # needed any more.
         self._reaching: asyncio.Task[None] | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the object."""
+        return self._half.name
+
     # What seats do.
 
     def open(self, attachment: Attachment, since: int | None, member: Member) -> None:
@@ -77,14 +82,11 @@ class ActorRoom:
         if self._link is None:
             self._reach()
         elif pending.queue(entry):
-            asyncio.get_running_loop().call_soon(self._send_queued)
+            self._link.take_from(self)
 
-    def _send_queued(self) -> None:
-        at = self._link
-        if at is not None:  # else the next attach brings everything
-            queued = self._half.queued()
-            if queued is not None:
-                at.send(queued)
+    def leaving(self) -> link.Inputs | None:
+        """What was queued for the object, which is attached: it leaves now."""
+        return self._half.queued()
 
     def _cover(self, n: int) -> None:
         for done in self._half.pending.cover(n):

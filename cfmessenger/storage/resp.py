@@ -14,7 +14,8 @@ import itertools
 import math
 import ssl
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
@@ -147,10 +148,18 @@ def pack(commands: Iterable[Command]) -> bytes:
     return b"".join(map(pack_command, commands))
 
 
-class _Batch(NamedTuple):
-    future: asyncio.Future[list[Any]]
-    replies: int
-    deadline: float
+Answer = list[Any] | Unavailable
+"""The replies to a batch, in order, or why there are none."""
+Answered = Callable[[Answer], None]
+
+
+class _Batch:
+    __slots__ = ("answered", "deadline", "replies")
+
+    def __init__(self, answered: Answered, replies: int, deadline: float) -> None:
+        self.answered = answered  # until it was called
+        self.replies = replies
+        self.deadline = deadline
 
 
 class Connection(asyncio.Protocol):
@@ -244,14 +253,21 @@ class Connection(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
-        if self.lost or self._transport is None:
-            future.set_exception(Unavailable(message="Valkey is not connected."))
-            return future
-        self._waiting.append(_Batch(future, replies, deadline))
-        if deadline < self._timer_at:
-            self._set_timer(loop, deadline)
-        self._transport.write(packed)
+        self.begin(packed, replies, deadline, partial(_settle, future))
         return future
+
+    def begin(
+        self, packed: bytes, replies: int, deadline: float, answered: Answered
+    ) -> None:
+        """`send` without a future: `answered` is called once, with the replies or with
+        what the future would fail with. It must not raise."""
+        if self.lost or self._transport is None:
+            answered(Unavailable(message="Valkey is not connected."))
+            return
+        self._waiting.append(_Batch(answered, replies, deadline))
+        if deadline < self._timer_at:
+            self._set_timer(asyncio.get_running_loop(), deadline)
+        self._transport.write(packed)
 
     def subscribe(self, asked: Iterable[Command]) -> asyncio.Queue[Any]:
         """Send these; from then on all that comes, as it comes; the last is an
@@ -326,10 +342,9 @@ class Connection(asyncio.Protocol):
             replies.append(reply)
             if len(replies) < waiting[0].replies:
                 continue
-            future = waiting.popleft().future
-            if not future.done():
-                future.set_result(replies)
-            replies = self._replies = []
+            all_of_them, replies = replies, []
+            self._replies = replies
+            waiting.popleft().answered(all_of_them)
         if self.lost and not waiting:
             self.close()
 
@@ -346,9 +361,9 @@ class Connection(asyncio.Protocol):
 
     def _end(self, why: str, cause: Exception | None) -> None:
         self.lost = True
-        for batch in self._waiting:
+        waiting, self._waiting = self._waiting, deque()
+        for batch in waiting:
             _fail(batch, why, cause)
-        self._waiting.clear()
         if self._heard is not None:
             self._heard.put_nowait(_unknown(why, cause))
             self._heard = None
@@ -357,8 +372,21 @@ class Connection(asyncio.Protocol):
 
 
 def _fail(batch: _Batch, why: str, cause: Exception | None = None) -> None:
-    if not batch.future.done():
-        batch.future.set_exception(_unknown(why, cause))
+    answered, batch.answered = batch.answered, _nobody
+    answered(_unknown(why, cause))
+
+
+def _nobody(answer: Answer) -> None:
+    """Whoever asked was told that it took too long."""
+
+
+def _settle(future: asyncio.Future[list[Any]], answer: Answer) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Unavailable):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _unknown(why: str, cause: Exception | None) -> UnknownOutcome:

@@ -15,6 +15,7 @@ import math
 import random
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cfmessenger.addresses import valkey_parameters
@@ -22,7 +23,14 @@ from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.storage.primary import Primary
-from cfmessenger.storage.resp import Connection, ReplyError, UnknownOutcome, pack
+from cfmessenger.storage.resp import (
+    Answer,
+    Answered,
+    Connection,
+    ReplyError,
+    UnknownOutcome,
+    pack,
+)
 
 TIMEOUT_S = 2.0
 """For a connection, and for replies where nobody says otherwise."""
@@ -183,6 +191,35 @@ class Server:
         if gone or _speaks_for_none(found):
             self._find_anew()
         return found
+
+    def begin(
+        self,
+        packed: bytes,
+        replies: int,
+        timeout_s: float,
+        lineage: str,
+        answered: Answered,
+    ) -> bool:
+        """`send` for whoever cannot wait, if nothing has to be waited for but the
+        replies. False: something has, and nothing was sent.
+
+        `answered` is called with what `send` would return or raise; it must not raise.
+        """
+        connection = self._line.connection
+        if connection is None or connection.lost:
+            return False
+        now = asyncio.get_running_loop().time()
+        looks = connection.role == _PRIMARY and now >= self._look_at
+        if looks or (lineage and lineage != connection.lineage):
+            return False
+        heard = partial(self._heard, answered)
+        connection.begin(packed, replies, now + timeout_s, heard)
+        return True
+
+    def _heard(self, answered: Answered, answer: Answer) -> None:
+        if isinstance(answer, list) and _speaks_for_none(answer):
+            self._find_anew()
+        answered(answer)
 
     def lineage_of(self, key: str) -> str:
         """Whoever asks: all keys are here."""

@@ -23,6 +23,8 @@ from cfmessenger.addresses import is_valkey_cluster
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.cluster import Cluster, Part, folded
 from cfmessenger.storage.resp import (
+    Answer,
+    Answered,
     Command,
     Refused,
     ReplyError,
@@ -37,6 +39,7 @@ from cfmessenger.storage.slots import Address, common_slot
 __all__ = [
     "EXEC",
     "MULTI",
+    "Answer",
     "Command",
     "Multi",
     "Part",
@@ -145,18 +148,35 @@ class Valkey:
         """
         if isinstance(self._servers, Cluster):
             return await self._servers.send(parts, timeout_s, lineage, durable=durable)
-        packed = b"".join([part.packed for part in parts])
-        replies = sum([part.replies for part in parts])
-        server = self.server_of(parts[0].key)
+        packed, replies = _together(parts)
+        server = self._servers
         found = await server.send(packed, replies, timeout_s, lineage, durable=durable)
-        if len(found) == len(parts):
-            return found
-        outcomes, start = [], 0
-        for part in parts:
-            end = start + part.replies
-            outcomes.append(folded(found[start:end]))
-            start = end
-        return outcomes
+        return _outcomes(parts, found)
+
+    def begin_sending(
+        self,
+        parts: Sequence[Part],
+        timeout_s: float,
+        lineage: str,
+        answered: Answered,
+        *,
+        durable: bool = False,
+    ) -> bool:
+        """`send` for whoever cannot wait, if nothing has to be waited for but the
+        replies. False: something has, and nothing was sent.
+
+        `answered` is called with what `send` would return or raise; it must not raise.
+        """
+        server = self._servers
+        if isinstance(server, Cluster) or (durable and server.awaited):
+            return False
+
+        def fold(answer: Answer) -> None:
+            if isinstance(answer, list):
+                answer = _outcomes(parts, answer)
+            answered(answer)
+
+        return server.begin(*_together(parts), timeout_s, lineage, fold)
 
     def lineage_of(self, key: str) -> str:
         """Who holds a key, as a text that changes whenever something may be lost of
@@ -368,6 +388,25 @@ def ms_of(reply: Any) -> int:
     """What TIME was answered, as ms since 1970. Raises `Refused`."""
     seconds, micros = map(int, checked(reply))
     return seconds * 1000 + micros // 1000
+
+
+def _together(parts: Sequence[Part]) -> tuple[bytes, int]:
+    """All that is sent at once, and how many replies come."""
+    if len(parts) == 1:
+        return parts[0].packed, parts[0].replies
+    return b"".join([part.packed for part in parts]), sum(p.replies for p in parts)
+
+
+def _outcomes(parts: Sequence[Part], found: list[Any]) -> list[Any]:
+    """One for each part."""
+    if len(found) == len(parts):
+        return found
+    outcomes, start = [], 0
+    for part in parts:
+        end = start + part.replies
+        outcomes.append(folded(found[start:end]))
+        start = end
+    return outcomes
 
 
 def _part(item: Command | Multi) -> Part:

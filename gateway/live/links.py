@@ -41,6 +41,7 @@ class Rider(Protocol):
 
     name: str
 
+    def leaving(self) -> link.Inputs | None: ...
     def on_output(self, output: link.Output) -> None: ...
     def on_goodbye(self, goodbye: link.Goodbye) -> None: ...
     def on_lost(self, lost: Link) -> None: ...
@@ -63,6 +64,7 @@ class Link(asyncio.Protocol):
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None  # None: not connected yet
         self._outgoing: list[bytes] = []  # until the `_flush` of this iteration
+        self._laden: list[Rider] = []  # who have inputs for it: likewise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -95,11 +97,14 @@ class Link(asyncio.Protocol):
                 metrics.GOODBYES.labels(message.reason).inc()
                 rider.on_goodbye(message)
         except Exception:
-            # Our bug in one object's stub. Raised further it would end the link, and
-            # with it every other object's: this one comes back, and they never notice.
-            logger.exception("%s failed", rider.name)
-            self.riders.pop(rider.name, None)
-            rider.on_lost(self)
+            self._failed(rider)
+
+    def _failed(self, rider: Rider) -> None:
+        """Our bug in one object's stub. Raised further it would end the link, and with
+        it every other object's: this one comes back, and they never notice."""
+        logger.exception("%s failed", rider.name)
+        self.riders.pop(rider.name, None)
+        rider.on_lost(self)
 
     def send(self, message: link.ToActor) -> None:
         """Queue a message; all of one iteration of the loop leave in one write.
@@ -107,11 +112,33 @@ class Link(asyncio.Protocol):
         On a lost link it goes nowhere. A link whose peer leaves more than
         `link.HIGH_WATER` bytes unread is ended.
         """
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._flush)
+        self._flush_soon()
         self._outgoing.append(link.frame(message))
 
+    def take_from(self, rider: Rider) -> None:
+        """What is `leaving` there when this iteration ends is in the same write, after
+        all that is sent until then."""
+        self._flush_soon()
+        self._laden.append(rider)
+
+    def _flush_soon(self) -> None:
+        if not self._outgoing and not self._laden:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _load(self) -> None:
+        laden, self._laden = self._laden, []
+        for rider in laden:
+            if self.riders.get(rider.name) is not rider:
+                continue  # its next attach brings everything
+            try:
+                inputs = rider.leaving()
+                if inputs is not None:
+                    self._outgoing.append(link.frame(inputs))
+            except Exception:
+                self._failed(rider)
+
     def _flush(self) -> None:
+        self._load()
         transport, out = self._transport, self._outgoing
         self._outgoing = []
         if transport is None or transport.is_closing() or not out:

@@ -160,15 +160,13 @@ class Stub:
         return pending
 
     def _send_soon(self, entry: link.Input) -> None:
-        if self._pending.queue(entry):
-            self._loop.call_soon(self._send_queued)
-
-    def _send_queued(self) -> None:
         at = self.life.link
-        if at is not None:  # else the next attach brings everything
-            queued = self._half.queued()
-            if queued is not None:
-                at.send(queued)
+        if at is not None and self._pending.queue(entry):
+            at.take_from(self)
+
+    def leaving(self) -> link.Inputs | None:
+        """What was queued for the object, which is attached: it leaves now."""
+        return self._half.queued()
 
     def _cover(self, n: int) -> None:
         now = self._loop.time()

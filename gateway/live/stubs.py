@@ -51,7 +51,7 @@ class Stubs:
                 forward=self.forward,
                 page=self._page,
                 look=self._look,
-                covered=metrics.COVERED_SECONDS.observe,
+                covered=metrics.COVERED.observe,
                 traffic=metrics.TRAFFIC[kind_of(name)],
             )
         return stub

@@ -7,7 +7,9 @@ from typing import cast
 import pytest
 
 from actors.committer import Committer
-from cfmessenger.storage.log import Commit, Fenced, Log, ValkeyLog
+from actors.turn import Turn
+from cfmessenger.background import Background
+from cfmessenger.storage.log import Commit, Fenced, Log, Told, ValkeyLog
 from cfmessenger.storage.valkey import UnknownOutcome
 from tests.actors.scene import fresh_room, until
 from tests.valkey_proxy import Proxy
@@ -38,6 +40,10 @@ async def log(proxy: Proxy) -> AsyncIterator[ValkeyLog]:
     log.close()
 
 
+def committer_of(log: object) -> Committer:
+    return Committer(cast(Log, log), Turn(asyncio.get_running_loop()))
+
+
 def one(name: str, seq: int = 1, epoch: int = 1) -> Commit:
     return Commit(name, epoch, [(seq, b"{}")])
 
@@ -46,7 +52,7 @@ async def test_all_that_comes_in_one_turn_is_one_pipeline(
     proxy: Proxy, log: ValkeyLog
 ) -> None:
     names = [fresh_room() for _ in range(30)]
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     for name in names:
         committer.add(one(name), reports)
     await reports.until(30)
@@ -58,7 +64,7 @@ async def test_what_comes_in_flight_is_the_next_pipeline(
     proxy: Proxy, log: ValkeyLog
 ) -> None:
     name, others = fresh_room(), [fresh_room() for _ in range(5)]
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     await log.epoch(name)
     proxy.stall()
     committer.add(one(name), reports)
@@ -79,7 +85,7 @@ async def test_a_refusal_is_told_to_its_object_alone(log: ValkeyLog) -> None:
     loser = names[4]
     for _ in range(2):
         await log.activate(loser)
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     for name in names:
         committer.add(one(name), reports)
     await reports.until(9)
@@ -92,7 +98,7 @@ async def test_an_unknown_outcome_is_told_to_all_in_the_pipeline_and_no_other(
     proxy: Proxy, log: ValkeyLog
 ) -> None:
     first, second, later = fresh_room(), fresh_room(), fresh_room()
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     await log.epoch(first)
     proxy.stall()
     committer.add(one(first), reports)
@@ -111,7 +117,7 @@ async def test_an_object_that_cannot_go_on_stops_nobody(log: ValkeyLog) -> None:
     def fail(commit: Commit, problem: Exception | None) -> None:
         raise RuntimeError("a bug of this object")
 
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     names = [fresh_room() for _ in range(3)]
     committer.add(one(names[0]), reports)
     committer.add(one(names[1]), fail)
@@ -128,10 +134,10 @@ class Faulty:
     def lane(self, name: str) -> None:
         return None
 
-    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+    def begin_commit(self, commits: Sequence[Commit], told: Told) -> None:
         if commits[0].name == "bad":
             raise RuntimeError("a bug of the log")
-        return [None] * len(commits)
+        told([None] * len(commits))
 
 
 class Lanes:
@@ -140,20 +146,24 @@ class Lanes:
     def __init__(self) -> None:
         self.sent: list[list[str]] = []
         self.answers = {"a": asyncio.Event(), "b": asyncio.Event()}
+        self._working = Background()
 
     def lane(self, name: str) -> str:
         return name[0]
 
-    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+    def begin_commit(self, commits: Sequence[Commit], told: Told) -> None:
         names = [commit.name for commit in commits]
         self.sent.append(names)
+        self._working.begin(self._answer(names, told))
+
+    async def _answer(self, names: Sequence[str], told: Told) -> None:
         await self.answers[names[0][0]].wait()
-        return [None] * len(commits)
+        told([None] * len(names))
 
 
 async def test_who_is_on_one_server_does_not_wait_for_another() -> None:
     log = Lanes()
-    committer, reports = Committer(cast(Log, log)), Reports()
+    committer, reports = committer_of(log), Reports()
     for name in ("a1", "b1", "a2", "b2"):
         committer.add(one(name), reports)
     await asyncio.sleep(0)
@@ -170,7 +180,7 @@ async def test_who_is_on_one_server_does_not_wait_for_another() -> None:
 
 
 async def test_a_bug_in_the_log_stops_nobody_for_ever() -> None:
-    committer, reports = Committer(cast(Log, Faulty())), Reports()
+    committer, reports = committer_of(Faulty()), Reports()
     committer.add(one("bad"), reports)
     await reports.until(1)
     assert isinstance(reports.told[0][1], RuntimeError)
@@ -180,7 +190,7 @@ async def test_a_bug_in_the_log_stops_nobody_for_ever() -> None:
 
 
 async def test_everything_added_is_reported_once(log: ValkeyLog) -> None:
-    committer, reports = Committer(log), Reports()
+    committer, reports = committer_of(log), Reports()
     names = [fresh_room() for _ in range(40)]
     for seq in range(1, 6):
         for name in names:

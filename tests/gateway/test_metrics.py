@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from cfmessenger.placement import Placement
 from gateway import metrics
+from gateway.metrics import Durations
 from tests.gateway.edge import gateway
 from tests.gateway.node import OwnValkey, eventually, live, new_room, own_valkey
 
@@ -170,3 +171,22 @@ metrics.BOTS.show({{"bot_b": figures, "bot_a": {{"mentions": 5}}}})
     assert value(text, refused.format("off")) == 2
     assert value(text, 'cfm_deliveries_total{kind="room"}') == 3, "beside the sums"
     assert "cfm_bot" not in run(READING, tmp_path), "another process read nothing"
+
+
+def test_durations_tell_a_histogram_what_it_would_have_observed() -> None:
+    told, one_by_one = CollectorRegistry(), CollectorRegistry()
+    buckets = (0.001, 0.5, 2)
+    durations = Durations(Histogram("d", "D.", buckets=buckets, registry=told))
+    histogram = Histogram("d", "D.", buckets=buckets, registry=one_by_one)
+    for rounds in ((0.0, 0.001, 0.0011, 0.5, 7.5), (), (2.0, 0.25)):
+        for seconds in rounds:
+            durations.observe(seconds)
+            histogram.observe(seconds)
+        durations.publish()
+        for suffix, labels in [
+            *(("_bucket", {"le": le}) for le in ("0.001", "0.5", "2.0", "+Inf")),
+            ("_sum", {}),
+            ("_count", {}),
+        ]:
+            expected = one_by_one.get_sample_value(f"d{suffix}", labels)
+            assert told.get_sample_value(f"d{suffix}", labels) == expected

@@ -8,6 +8,7 @@ import pytest
 import valkey
 
 from actors.committer import Committer
+from actors.turn import Turn
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.log import Commit, ValkeyLog
 from cfmessenger.storage.reserve import Reserve, share_of
@@ -87,14 +88,20 @@ async def test_from_the_last_limit_on_nothing_is_appended_and_then_it_is_again(
     small: Small,
 ) -> None:
     log, reserve = ValkeyLog(small.url, 1000), Reserve()
-    committer = Committer(log, reserve)
+    committer = Committer(log, Turn(asyncio.get_running_loop()), reserve)
     epoch = (await log.activate("room:a")).epoch
     outcomes: list[Exception | None] = []
 
     async def append(seq: int) -> Exception | None:
         commit = Commit("room:a", epoch, [(seq, b"e")])
-        committer.add(commit, lambda _, outcome: outcomes.append(outcome))
-        await asyncio.gather(*committer._tasks)
+        done = asyncio.Event()
+
+        def report(commit: Commit, outcome: Exception | None) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        committer.add(commit, report)
+        await done.wait()
         return outcomes[-1]
 
     small.used(0.96)

@@ -29,6 +29,9 @@ class Rider:
         self.goodbyes: list[link.Goodbye] = []
         self.lost = asyncio.Event()
 
+    def leaving(self) -> link.Inputs | None:
+        return None
+
     def on_output(self, output: link.Output) -> None:
         self.outputs.append(output)
 

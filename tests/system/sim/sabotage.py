@@ -73,6 +73,7 @@ from cfmessenger.storage.log import (
     Commit,
     Entry,
     Fenced,
+    Told,
     Top,
     ValkeyLog,
     _entries,
@@ -303,12 +304,12 @@ def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextM
     Any
 ]:
     """An append goes to whoever answers."""
-    commit = ValkeyLog.commit
+    begin = ValkeyLog.begin_commit
 
-    async def anywhere(self: ValkeyLog, commits: Sequence[Commit]) -> Any:
-        return await commit(self, [each._replace(lineage="") for each in commits])
+    def anywhere(self: ValkeyLog, commits: Sequence[Commit], told: Told) -> None:
+        begin(self, [each._replace(lineage="") for each in commits], told)
 
-    return _instead(ValkeyLog, "commit", anywhere)
+    return _instead(ValkeyLog, "begin_commit", anywhere)
 
 
 # What replicas have to confirm.
@@ -355,7 +356,10 @@ def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
                 outcomes[n] = None if isinstance(problem, Fenced) else problem
         return outcomes
 
-    return _instead(ValkeyLog, "commit", again)
+    stack = contextlib.ExitStack()
+    stack.enter_context(_instead(ValkeyLog, "commit", again))
+    stack.enter_context(_instead(ValkeyLog, "begin_sending", lambda *_, **__: False))
+    return stack
 
 
 # Sleep and wake.
