@@ -93,7 +93,7 @@ class Handshake:
             self._unreadable(library.handshake_exc)
             return
         self._given = [
-            (name.encode("ascii"), value.encode("latin-1"))
+            (name.lower().encode("ascii"), value.encode("latin-1"))
             for name, value in request.headers.raw_items()
         ]
         response = library.accept(request)

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from gateway import forwarded, metrics
 from gateway.server.door import Door
 from gateway.server.refusals import LINGER_S, Timer, log, quiet, refusal
+from gateway.server.upgrade import HOST, Headers, plain_upgrade, request_of
 
 REQUEST_S = 10.0
 """From the connection (or a request's first byte) to the request's last byte."""
@@ -35,9 +36,6 @@ MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_LINE = 8 * 1024 - 64  # below what websockets refuses
 MAX_TARGET = 4 * 1024
-
-# RFC 9112 §3.2: an invalid Host is a 400, for what is built from it may be believed.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([/?].*|)\Z", re.IGNORECASE)
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -86,7 +84,7 @@ class _StrictConnection(h11.Connection):
         target, headers = request.target, list(request.headers)
         if not target.startswith(b"/"):
             found = _ABSOLUTE.match(target)
-            if found is not None and _HOST.match(found[1]):
+            if found is not None and HOST.match(found[1]):
                 # RFC 9112 §3.2.2: the target's authority counts, Host is ignored.
                 target = (b"" if found[2].startswith(b"/") else b"/") + found[2]
                 headers = [h for h in headers if h[0] != b"host"]
@@ -116,7 +114,7 @@ def _check_head(request: h11.Request) -> None:
     for name, value in request.headers:
         if len(name) + len(value) > MAX_HEADER_LINE:
             raise h11.RemoteProtocolError("header too long", 431)
-        if name == b"host" and not _HOST.match(value):
+        if name == b"host" and not HOST.match(value):
             raise h11.RemoteProtocolError("no such host", 400)
         names.add(name)
     # Whoever is in front of us may have believed the other one (request smuggling).
@@ -143,6 +141,7 @@ class GuardedHTTP(H11Protocol):
         self._reading = Timer(self.loop)  # while a request is under way
         self._writing = Timer(self.loop)  # while the peer does not read the answer
         self._door = cast(Doored, config).door
+        self._fresh = True  # until the first bytes
         # What the door said; None: not let in, or not counted there any more.
         self._admitted: str | None = None
 
@@ -171,8 +170,32 @@ class GuardedHTTP(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._fresh:
+            self._fresh = False
+            headers = plain_upgrade(data)
+            if headers is not None and self._admitted is not None:
+                self._become_socket(data, headers)
+                return
         super().data_received(data)
         self._set_deadline()
+
+    def _become_socket(self, request: bytes, headers: Headers) -> None:
+        """What `handle_websocket_upgrade` comes to, without h11."""
+        if any(name in forwarded.NAMES for name, _ in headers):
+            trusted = cast(_StrictConnection, self.conn).trusted
+            request = request_of(request, forwarded.settled(headers, trusted))
+        self._leave()
+        self._reading.drop()
+        self.connections.discard(self)
+        assert self.ws_protocol_class is not None
+        opened = self.ws_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.app_state,
+        )
+        opened.connection_made(self.transport)
+        opened.data_received(request)
+        self.transport.set_protocol(opened)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
