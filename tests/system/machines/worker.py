@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from cfmessenger.load import crew, worker
+from cfmessenger.load.plan import Plan
 from cfmessenger.load.seat import Seat
 from cfmessenger.load.talk import Talk
 from cfmessenger.load.ticker import now
@@ -37,8 +38,9 @@ class Noted(msgspec.Struct):
 class NotingTalk(Talk):
     """All that the worker says, and what is noted of it."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, plan: Plan, *given: Any) -> None:
+        super().__init__(plan, *given)
+        self._measured_s = plan.duration_s
         # When the oldest message that was refused since the last answer was due.
         self._refused: dict[Seat, float] = {}
         self._noted = Noted()
@@ -61,7 +63,8 @@ class NotingTalk(Talk):
 
     def _noting(self, lost: Callable[[Seat], None]) -> Callable[[Seat], None]:
         def told(seat: Seat) -> None:
-            if now() >= self.measure_at:
+            # Not when it is over, and all of them are closed.
+            if 0 <= now() - self.measure_at < self._measured_s:
                 self._noted.lost.setdefault(seat.room.name, set()).add(seat.number)
             lost(seat)
 
