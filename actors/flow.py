@@ -126,10 +126,10 @@ class Flow:
         machine, seat = self.machine, self.seats.get(peer.gateway)
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
-        if message.epoch > machine.epoch or (message.seq or 0) > machine.seq:
+        if message.epoch > machine.epoch or message.known > machine.seq:
             self.entrance.shut()
             self.entrance.keep(peer, message)
-            seen = SeenBeyond(machine.epoch, message.epoch, message.seq or 0)
+            seen = SeenBeyond(machine.epoch, message.epoch, message.known)
             self._life.doubt(seen)
             return
         try:

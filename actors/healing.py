@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.tail import Tail, Tails, Verdict, unbroken
+from actors.tail import Tail, Tails, Verdict
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import Activated, Commit, Entry, Log
@@ -117,7 +117,7 @@ async def _recall(
         entries = page + entries
         if len(page) < AT_ONCE or len(entries) >= MOST_READ:
             break
-    tails.loaded(tail, unbroken(entries))
+    tails.loaded(tail, entries)
 
 
 class _Stamp(msgspec.Struct):

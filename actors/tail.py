@@ -15,7 +15,6 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from cfmessenger.storage.log import Entry, Top
@@ -50,7 +49,7 @@ class Verdict(enum.Enum):
 
 
 class Tail:
-    """The newest events of one object: their numbers follow upon each other.
+    """The newest events of one object, with all holes that its log has.
 
     The first is older than what is to be kept: a log may end with it.
     """
@@ -301,12 +300,3 @@ class Tails:
                 self._let_go(name)
             elif tail.size and tail.at < since:
                 self._trim(tail, tail.size)
-
-
-def unbroken(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The end of these in which each number follows upon the one before."""
-    start = 0
-    for n, (one, other) in enumerate(pairwise(entries), 1):
-        if other.seq != one.seq + 1:
-            start = n
-    return entries[start:]

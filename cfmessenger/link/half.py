@@ -45,9 +45,17 @@ class Half(Generic[S]):
         """Who is here, then everything that is not covered: what was queued too."""
         self.turn = turn
         seq, sockets = self.audience.arrive(self.pending.opened)
-        covered, replay = self.pending.covered, self.pending.sent
+        pending, before = self.pending, self.audience.seq if seq is None else 0
         attach = link.Attach(
-            self.name, self.epoch, seq, covered, replay, sockets, turn, self.rested
+            self.name,
+            self.epoch,
+            seq,
+            pending.covered,
+            pending.sent,
+            sockets,
+            turn,
+            self.rested,
+            before,
         )
         entries = self.pending.again()
         return [attach, link.Inputs(self.name, entries, turn)] if entries else [attach]

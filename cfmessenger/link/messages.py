@@ -103,7 +103,8 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     """All sockets the gateway holds for an object, and what it has seen of it.
 
     `epoch` is the newest it has heard of. `seq` is the last event that its sockets got;
-    None: none of them is in the fan-out. Inputs up to `covered` are done; those above
+    None: none of them is in the fan-out, and `before` is the last that anybody here got
+    who has left. Inputs up to `covered` are done; those above
     it up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is
     the number of this attach: what belongs to another turn, in either direction, is too
     late and is dropped.
@@ -121,6 +122,12 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     sockets: list[Attachment]
     turn: int = 0
     rested: int = 0
+    before: int = 0
+
+    @property
+    def known(self) -> int:
+        """The last event that anybody at this gateway ever got."""
+        return self.before if self.seq is None else self.seq
 
 
 class Inputs(Struct, frozen=True, gc=False, tag=2):

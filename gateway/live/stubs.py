@@ -96,13 +96,16 @@ class Stubs:
             await asyncio.sleep(TICK_S)
 
     async def _compare(self, asleep: list[Stub]) -> None:
-        """Wake those stubs whose log has a newer epoch or seq than they have seen."""
+        """Wake those stubs whose log has another top than they have seen: somebody has
+        spoken since, or storage has lost what was shown."""
         for start in range(0, len(asleep), COMPARED_AT_ONCE):
             stubs = asleep[start : start + COMPARED_AT_ONCE]
             tops = await self._log.tops([stub.name for stub in stubs])
             for stub, top in zip(stubs, tops, strict=True):
                 stub.life.unsure = False
-                if top > (stub.epoch, stub.seq):
+                seen = stub.epoch, stub.seq
+                # (epoch, 0) says only that nobody has spoken in that epoch.
+                if top > seen or (top < seen and (top[0] < seen[0] or top[1])):
                     stub.life.wake()
 
     # Of all.

@@ -18,16 +18,37 @@ from tests.system.sim.history import (
     GUEST,
     LATER,
     MESSAGES,
+    NOBODY,
     NUDGE,
     POISON,
     Frame,
     Heard,
     History,
-    Logged,
     Sent,
     Shown,
     Socket,
     serial_of,
+)
+from tests.system.sim.losses import (
+    eras,
+    numbers,
+    resumed,
+    told_wrongly,
+    unhealed,
+)
+from tests.system.sim.reading import (
+    bare,
+    between_gaps,
+    durable,
+    is_gone,
+    logged,
+    loses,
+    named,
+    sends_of,
+    shown_to,
+    told_lost,
+    what_of,
+    who,
 )
 from tests.system.sim.sim_loop import EPOCH_MS
 
@@ -60,44 +81,18 @@ def check(history: History) -> list[Violation]:
     ]
 
 
-# Reading a history.
-
-
-def _shown(socket: Socket) -> Iterator[tuple[float, Frame]]:
-    for at, frame in socket.heard:
-        if frame["type"] in MESSAGES:
-            yield at, frame
-        elif frame["type"] == "history":
-            for message in frame["messages"]:
-                yield at, message
-
-
-def _bare(message: Frame) -> Frame:
-    # Statuses are best effort and change; everything else never does.
-    return {name: value for name, value in message.items() if name != "status"}
-
-
-def _sends(history: History) -> dict[int, Sent]:
-    return {sent.serial: sent for each in history.sockets for sent in each.sent}
-
-
-def _logged(history: History) -> Iterator[tuple[str, Logged]]:
-    for room, entries in history.logs.items():
-        for entry in entries:
-            yield room, entry
-
-
 # Rules about the log.
 
 
 def _holes(history: History) -> Iterator[str]:
-    """[C4] `seq` starts at 1 and has no holes and no repeats."""
+    """[C4] `seq` starts at 1 and has no repeats, and no holes but those that are told
+    to be lost."""
     for room, entries in history.logs.items():
-        seqs = [entry.seq for entry in entries]
-        if seqs != list(range(1, len(seqs) + 1)):
-            where = next(i for i, seq in enumerate(seqs, 1) if seq != i)
-            yield f"{room} has {seqs[where - 1]} where {where} belongs"
+        told, next_one = told_lost(history, room), 1
         for entry in entries:
+            if entry.seq < next_one or not told.issuperset(range(next_one, entry.seq)):
+                yield f"{room} has {entry.seq} where {next_one} belongs"
+            next_one = entry.seq + 1
             if entry.message["seq"] != entry.seq:
                 yield f"{room}: entry {entry.seq} says {entry.message['seq']}"
 
@@ -106,7 +101,7 @@ def _duplicates(history: History) -> Iterator[str]:
     """[C3] One user's one id, and one thing sent, is one message."""
     ids: Counter[tuple[str, str, str]] = Counter()
     serials: Counter[int] = Counter()
-    for room, entry in _logged(history):
+    for room, entry in logged(history):
         message = entry.message
         ids[room, message["senderId"], message["id"]] += 1
         serial = serial_of(message)
@@ -120,13 +115,13 @@ def _duplicates(history: History) -> Iterator[str]:
 
 def _unexpected(history: History) -> Iterator[str]:
     """[C2] Nothing is in the log that nobody sent."""
-    sends = _sends(history)
+    sends = sends_of(history)
     nudges: Counter[str] = Counter()
     for sent in sends.values():
         nudges[sent.user] += sent.kind == NUDGE
-    for room, entry in _logged(history):
+    for room, entry in logged(history):
         message, user = entry.message, entry.message["senderId"]
-        if user in (LATER, GUEST):
+        if user in (LATER, GUEST, NOBODY):
             continue
         serial = serial_of(message)
         if serial is None:
@@ -158,9 +153,9 @@ def _writers(history: History) -> Iterator[str]:
 def _rates(history: History) -> Iterator[str]:
     """No user exceeds a rate, whatever dies or sleeps meanwhile."""
     times: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
-    for room, entry in _logged(history):
+    for room, entry in logged(history):
         message = entry.message
-        if message["senderId"] in (LATER, GUEST):
+        if message["senderId"] in (LATER, GUEST, NOBODY):
             continue
         key = (room, message["senderId"], message["type"] == NUDGE)
         times[key].append(message["timestamp"])
@@ -187,15 +182,19 @@ def _timestamps(history: History) -> Iterator[str]:
 
 
 def _lost(history: History) -> Iterator[str]:
-    """[C1] What was shown to anyone is in the log, for ever, as it was shown."""
+    """[C1] What was shown to anyone is in the log, for ever, as it was shown; or it is
+    told to be lost."""
     for socket in history.sockets:
         log = {e.seq: e.message for e in history.logs.get(socket.room, [])}
-        for at, message in _shown(socket):
+        told = told_lost(history, socket.room)
+        for at, message in shown_to(socket):
             kept = log.get(message["seq"])
+            if message["seq"] in told and is_gone(history, socket.room, message):
+                continue
             if kept is None:
-                yield f"{_who(socket, at)} saw {_what(message)}, which is lost"
-            elif _bare(kept) != _bare(message):
-                yield f"{_who(socket, at)} saw {_what(message)}, kept {_what(kept)}"
+                yield f"{who(socket, at)} saw {what_of(message)}, which is lost"
+            elif bare(kept) != bare(message):
+                yield f"{who(socket, at)} saw {what_of(message)}, kept {what_of(kept)}"
 
 
 def _early(history: History) -> Iterator[str]:
@@ -206,22 +205,27 @@ def _early(history: History) -> Iterator[str]:
 def _streams(history: History) -> Iterator[str]:
     """[C5] A socket sees each next message and skips none; a repeat is no news."""
     for socket in history.sockets:
-        last = socket.since
+        last, told = socket.since, told_lost(history, socket.room)
         tried = {sent.id or sent.serial for sent in socket.sent}
         for heard in socket.heard:
             kind = heard.frame["type"]
             if kind == "history":
-                if heard.frame["gap"]:
-                    yield f"{_who(socket, heard.at)} is told of a gap there is not"
-                messages = heard.frame["messages"]
-                if last is None:
-                    last = messages[0]["seq"] - 1 if messages else 0
+                gap, messages = heard.frame["gap"], heard.frame["messages"]
+                if gap and not loses(history, socket.room):
+                    yield f"{who(socket, heard.at)} is told of a gap there is not"
+                if gap:  # it goes on from here
+                    last = heard.frame["lastSeq"]
+                if messages and (gap or last is None):
+                    last = messages[0]["seq"] - 1
+                last = last or 0
             elif kind in MESSAGES:
                 messages, last = [heard.frame], last or 0
             else:
                 continue
             for message in messages:
                 seq = message["seq"]
+                if kind == "history" and told.issuperset(range(last + 1, seq)):
+                    last = max(last, seq - 1)
                 own = message["senderId"] == socket.user and not tried.isdisjoint(
                     (message["id"], serial_of(message))
                 )
@@ -230,25 +234,26 @@ def _streams(history: History) -> Iterator[str]:
                 elif seq > last or not own:
                     # What is not new must be the answer to a repeat of its own.
                     since = f"since {socket.since}"
-                    yield f"{_who(socket, heard.at)} saw {seq} after {last}, {since}"
+                    yield f"{who(socket, heard.at)} saw {seq} after {last}, {since}"
                     last = max(last, seq)
 
 
 def _twice(history: History) -> Iterator[str]:
     """Each message comes once to a socket, and once more for each time it repeats."""
-    sends = _sends(history)
+    sends = sends_of(history)
     by_id: dict[tuple[str, str, str], list[Sent]] = defaultdict(list)
     for sent in sends.values():
         if sent.id is not None:
             by_id[sent.room, sent.user, sent.id].append(sent)
     for socket in history.sockets:
-        times = Counter(message["seq"] for _, message in _shown(socket))
-        if max(times.values(), default=0) < 2:
-            continue
-        messages = {message["seq"]: message for _, message in _shown(socket)}
-        for seq, n in times.items():
-            if n > 1 and n > _allowed(socket, messages[seq], sends, by_id):
-                yield f"{_who(socket)} saw {_what(messages[seq])} {n} times"
+        for shown in between_gaps(socket):
+            times = Counter(message["seq"] for message in shown)
+            if max(times.values(), default=0) < 2:
+                continue
+            messages = {message["seq"]: message for message in shown}
+            for seq, n in times.items():
+                if n > 1 and n > _allowed(socket, messages[seq], sends, by_id):
+                    yield f"{who(socket)} saw {what_of(messages[seq])} {n} times"
 
 
 def _allowed(
@@ -271,11 +276,13 @@ def _allowed(
 
 def _order(history: History) -> Iterator[str]:
     """[C6] What was acknowledged before another was sent comes before it."""
-    sends = _sends(history)
+    sends = sends_of(history)
     acknowledged: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for socket in history.sockets:
-        for at, message in _shown(socket):
-            if message["senderId"] == socket.user:
+        for at, message in shown_to(socket):
+            if message["senderId"] == socket.user and not is_gone(
+                history, socket.room, message
+            ):
                 acknowledged[socket.room].append((at, message["seq"]))
     for room, entries in history.logs.items():
         moments = sorted(acknowledged[room])
@@ -293,19 +300,25 @@ def _order(history: History) -> Iterator[str]:
 
 def _echoes(history: History) -> Iterator[str]:
     """The sender's own echo comes, if its socket is there to the end."""
-    sends = _sends(history)
+    sends = sends_of(history)
     sockets = {socket.number: socket for socket in history.sockets}
-    seen: dict[int, set[int]] = {}
-    for _, entry in _logged(history):
+    seen: dict[int, set[tuple[int, str]]] = {}
+    for _, entry in logged(history):
         found = sends.get(serial_of(entry.message) or -1)
         if found is None or sockets[found.socket].closed_at is not None:
             continue
         socket = sockets[found.socket]
         if socket.number not in seen:
-            seen[socket.number] = {message["seq"] for _, message in _shown(socket)}
+            seen[socket.number] = _ids(socket)
         # One that was refused after 5 s may be older than the history it came to.
-        if _begin(socket) <= entry.seq and entry.seq not in seen[socket.number]:
-            yield f"{_who(socket)} never saw its own {_what(entry.message)}"
+        known = entry.seq, entry.message["id"]
+        if _begin(socket) <= entry.seq and known not in seen[socket.number]:
+            yield f"{who(socket)} never saw its own {what_of(entry.message)}"
+
+
+def _ids(socket: Socket) -> set[tuple[int, str]]:
+    """Numbers may stand for something else after a loss."""
+    return {(message["seq"], message["id"]) for _, message in shown_to(socket)}
 
 
 def _unanswered(history: History) -> Iterator[str]:
@@ -313,7 +326,7 @@ def _unanswered(history: History) -> Iterator[str]:
     durable by then may wait for a gateway that reaches neither object nor storage."""
     dated = {
         (room, entry.seq): entry.message["timestamp"]
-        for room, entry in _logged(history)
+        for room, entry in logged(history)
     }
     for socket in history.sockets:
         waiting = list(socket.sent)
@@ -325,11 +338,11 @@ def _unanswered(history: History) -> Iterator[str]:
                 continue
             if heard.frame["type"] != "history" and heard.at > due:
                 late = heard.at - sent.at
-                yield f"{_who(socket, sent.at)} waited {late:.2f} s for {_named(sent)}"
+                yield f"{who(socket, sent.at)} waited {late:.2f} s for {named(sent)}"
         end = history.ended_at if socket.closed_at is None else socket.closed_at
         for sent in waiting:
             if _due(history, sent) < end and not _in_its_turn(history, socket, sent):
-                yield f"{_who(socket, sent.at)} got no answer to {_named(sent)}"
+                yield f"{who(socket, sent.at)} got no answer to {named(sent)}"
 
 
 def _in_its_turn(history: History, socket: Socket, sent: Sent) -> bool:
@@ -337,7 +350,7 @@ def _in_its_turn(history: History, socket: Socket, sent: Sent) -> bool:
     pages = [h for h in socket.heard if h.frame["type"] == "history"]
     if any(_is(sent, m) for h in pages if h.at < sent.at for m in h.frame["messages"]):
         return True
-    last = max((m["seq"] for _, m in _shown(socket)), default=socket.since or 0)
+    last = max((m["seq"] for _, m in shown_to(socket)), default=socket.since or 0)
     log = history.logs.get(socket.room, [])
     return any(entry.seq > last and _is(sent, entry.message) for entry in log)
 
@@ -391,8 +404,7 @@ def _is(sent: Sent, message: Frame) -> bool:
 def _refused(history: History) -> Iterator[str]:
     """RATE_LIMITED is said to nobody who has not used up the rate."""
     stamps: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
-    for room, entry in _logged(history):
-        message = entry.message
+    for room, message in durable(history):
         key = (room, message["senderId"], message["type"] == NUDGE)
         stamps[key].append(message["timestamp"])
     for socket in history.sockets:
@@ -406,18 +418,20 @@ def _refused(history: History) -> Iterator[str]:
             start = _ms(first) - seconds * 1000
             used = stamps[socket.room, socket.user, nudge]
             if sum(start < at <= _ms(heard.at) for at in used) < count:
-                yield f"{_who(socket, heard.at)} was refused {_named(sent)} too soon"
+                yield f"{who(socket, heard.at)} was refused {named(sent)} too soon"
 
 
 def _confirmed(history: History) -> Iterator[str]:
     """wire.md §5: STORAGE_UNAVAILABLE means "not confirmed, shown to nobody so far"."""
     sends: dict[tuple[str, str, str], list[Sent]] = defaultdict(list)
-    for sent in _sends(history).values():
+    for sent in sends_of(history).values():
         if sent.id is not None:
             sends[sent.room, sent.user, sent.id].append(sent)
     for at, room, user, own in history.refusals:
         shown = history.shown.get((room, user, own))
         if shown is None or at - shown.at <= LOOK_S or at in history.blind:
+            continue
+        if is_gone(history, room, shown.frame):
             continue
         if any(start <= at <= end for start, end in history.unsure):
             continue
@@ -438,25 +452,25 @@ def _says(sent: Sent, message: Frame) -> bool:
 def _knew(history: History, sent: Sent) -> bool:
     """Whether they sent it over a socket that had shown it to them already."""
     socket = history.sockets[sent.socket - 1]
-    return any(at < sent.at and _is(sent, m) for at, m in _shown(socket))
+    return any(at < sent.at and _is(sent, m) for at, m in shown_to(socket))
 
 
 def _reused(history: History) -> Iterator[str]:
     """ID_REUSED is said of an id alone under which that socket said other words."""
-    said: dict[tuple[str, str, str], int | None] = {}
-    for room, entry in _logged(history):
-        message = entry.message
-        said[room, message["senderId"], message["id"]] = serial_of(message)
+    said: dict[tuple[str, str, str], set[int | None]] = defaultdict(set)
+    for room, message in durable(history):
+        key = room, message["senderId"], message["id"]
+        said[key].add(serial_of(message))
     for socket in history.sockets:
         for heard in socket.heard:
             if heard.frame.get("code") != "ID_REUSED":
                 continue
             own = heard.frame["id"]
-            serial = said.get((socket.room, socket.user, own))
+            known = said[socket.room, socket.user, own] - {None}
+            tried = {each.serial for each in socket.sent if each.id == own}
             # A nudge, which has none, says what every other says.
-            others = {each.serial for each in socket.sent if each.id == own} - {serial}
-            if serial is None or not others:
-                yield f"{_who(socket, heard.at)} is told of other words under {own}"
+            if not any(tried - {serial} for serial in known):
+                yield f"{who(socket, heard.at)} is told of other words under {own}"
 
 
 def _ms(at: float) -> int:
@@ -468,11 +482,14 @@ def _alive(history: History) -> Iterator[str]:
     for socket in history.sockets:
         if socket.closed_at is None:
             log = history.logs.get(socket.room, [])
-            seen = {message["seq"] for _, message in _shown(socket)}
-            start = _begin(socket)
-            missed = [e.seq for e in log if e.seq >= start and e.seq not in seen]
+            seen, start = _ids(socket), _begin(socket)
+            missed = [
+                entry.seq
+                for entry in log
+                if entry.seq >= start and (entry.seq, entry.message["id"]) not in seen
+            ]
             if missed:
-                yield f"{_who(socket)} never saw {missed[:5]}"
+                yield f"{who(socket)} never saw {missed[:5]}"
     yield from history.unsettled
 
 
@@ -491,7 +508,7 @@ def _begin(socket: Socket) -> int:
     """Where a socket's stream begins."""
     if socket.since is not None:
         return socket.since + 1
-    return next((message["seq"] for _, message in _shown(socket)), 1)
+    return next((message["seq"] for _, message in shown_to(socket)), 1)
 
 
 def _roster(history: History) -> Iterator[str]:
@@ -507,7 +524,7 @@ def _roster(history: History) -> Iterator[str]:
         told = [each["id"] for each in lists[-1]["participants"]]
         if sorted(told) != sorted(present[socket.room]):
             really = sorted(present[socket.room])
-            yield f"{_who(socket)} is told of {sorted(told)}, there are {really}"
+            yield f"{who(socket)} is told of {sorted(told)}, there are {really}"
 
 
 def _agree(history: History) -> Iterator[str]:
@@ -526,10 +543,10 @@ def _last_seen(history: History) -> Iterator[Shown]:
         lists = [h.frame for h in socket.heard if h.frame["type"] == "participants"]
         if socket.closed_at is not None or not lists:
             continue
-        for who in lists[-1]["participants"]:
-            words = who["displayName"], who.get("personalMessage")
-            yield Shown(who["id"], "words", _who(socket), words)
-            yield Shown(who["id"], "status", _who(socket), who["status"])
+        for each in lists[-1]["participants"]:
+            words = each["displayName"], each.get("personalMessage")
+            yield Shown(each["id"], "words", who(socket), words)
+            yield Shown(each["id"], "status", who(socket), each["status"])
 
 
 def _poison(history: History) -> Iterator[str]:
@@ -545,8 +562,8 @@ def _poison(history: History) -> Iterator[str]:
         for own, times in told.items():
             if times > sent[own]:
                 said = f"is told of an internal error {times} times"
-                yield f"{_who(socket)} {said} for {sent[own]} as {own}"
-    for room, entry in _logged(history):
+                yield f"{who(socket)} {said} for {sent[own]} as {own}"
+    for room, entry in logged(history):
         if POISON in entry.message["content"]:
             yield f"{room} {entry.seq}: the room failed at this, and kept it"
 
@@ -575,20 +592,6 @@ def _failures(history: History) -> Iterator[str]:
     yield from history.failures
 
 
-def _who(socket: Socket, at: float | None = None) -> str:
-    when = "" if at is None else f" at {at:.3f}"
-    return f"{socket.user} on socket {socket.number} in {socket.room}{when}"
-
-
-def _what(message: Frame) -> str:
-    said = message.get("winkId") or message["content"]
-    return f"{message['seq']} ({message['senderId']} {message['id']} {said!r})"
-
-
-def _named(sent: Sent) -> str:
-    return f"#{sent.serial} ({sent.kind} {sent.id})"
-
-
 RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "failure": _failures,
     "lost": _lost,
@@ -614,4 +617,9 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "agree": _agree,
     "poison": _poison,
     "guest": _answers_of_guests,
+    "numbers": numbers,
+    "told": told_wrongly,
+    "healed": unhealed,
+    "era": eras,
+    "resumed": resumed,
 }

@@ -182,6 +182,8 @@ class FakeValkey:
         self._undo: list[tuple[int, float, list[Callable[[], None]]]] = []
         # Events that were on disk and are gone in a failover: log, number, bytes.
         self.once: set[tuple[bytes, int, bytes]] = set()
+        # What each failover took back of them, and when.
+        self.gone: list[tuple[float, bytes, int, bytes]] = []
         self.lags_s = 0.0  # the replica does so much at most
         self._away_since = math.inf
         self._transaction: list[Callable[[], None]] | None = None
@@ -213,9 +215,12 @@ class FakeValkey:
         """It dies, and a replica that lacks the last `lag_s` seconds takes its place,
         as soon as it is started."""
         self.crash()
-        self.once |= self._events()
+        before = self._events()
+        self.once |= before
         while self._undo and self._undo[-1][1] > self._had(lag_s):
             self._take_back()
+        now = self.loop.time()
+        self.gone += [(now, *each) for each in sorted(before - self._events())]
         self.copy += 1
 
     def _events(self) -> set[tuple[bytes, int, bytes]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.activation import Activation, State
+from cfmessenger.storage import keys
 from tests.system.sim.processes import PLENTY, SHORT
 from tests.system.sim.sim_loop import Process, SimClock
 
@@ -33,6 +34,8 @@ class Faults:
         self._world = world
         self.count: Counter[str] = Counter()
         self._frozen: list[tuple[Process, float]] = []
+        # Who had which event of which room when the log lost it.
+        self.owed: list[tuple[Process, str, bytes]] = []
 
     async def happen(self, seconds: float) -> None:
         """Let things go wrong for so long."""
@@ -328,10 +331,37 @@ class Faults:
             return False
         lag_s = world.rng.uniform(valkey.lags_s / 15, valkey.lags_s)
         world.note("the replica lacks %.2f s", lag_s)
+        had = len(valkey.gone)
         valkey.fail_over(lag_s)
+        self._note_who_has({each[1:] for each in valkey.gone[had:]})
         self._later(0.1, 4.0, valkey.start)
         self._unsure(4.0 + HEALED_S)
         return True
+
+    def _note_who_has(self, gone: set[tuple[bytes, int, bytes]]) -> None:
+        """What the log has just lost, and a process that lives has to give back."""
+        for each in self._world.namespace.living:
+            tails = each.host.tails if each.host is not None else None
+            for room in self._world.plan.rooms:
+                name = f"room:{room}"
+                tail = tails.get(name) if tails is not None else None
+                for seq, event in tail.after(0) if tail is not None else ():
+                    if (keys.log(name).encode(), seq, event) in gone:
+                        self.owed.append((each.process, room, event))
+
+    def stood_still(self, process: Process) -> bool:
+        """Whether it ever did."""
+        return any(process is each for each, _ in self._frozen)
+
+    def _hosts_die_as_valkey_fails_over(self) -> bool:
+        """As a machine dies on which all of them are: some or all."""
+        world = self._world
+        hosts = [each for each in world.namespace.living if each.ready]
+        if not hosts or not world.valkey.process.alive:
+            return False
+        for each in world.rng.sample(hosts, world.rng.randint(1, len(hosts))):
+            world.kill(each.process, "with Valkey")
+        return self._valkey_fails_over()
 
     def _valkey_is_replaced(self) -> bool:
         """By a replica that lacks nothing; connections to the old one are kept."""

@@ -14,12 +14,17 @@ Frame = dict[str, Any]
 CHAT, NUDGE, WINK = "chat", "nudge", "wink"
 KNOCK = "knock"
 """A type that the product does not know: a later release said it here, once."""
-MESSAGES = frozenset({CHAT, NUDGE, WINK, KNOCK})
+LOST = "lost"
+"""By which a room tells what storage has lost; nobody sent it."""
+MESSAGES = frozenset({CHAT, NUDGE, WINK, KNOCK, LOST})
 LATER = "later"
 """Whose messages are in some rooms' logs before anybody comes."""
 
 GUEST = "guest"
 """Who answers in some worlds, and has no socket (`tests/system/sim/guest.py`)."""
+
+NOBODY = ""
+"""Who says that something is lost."""
 
 POISON = "poison"
 """A chat with this word is one at which rooms fail here (`processes.Bug`)."""
@@ -27,7 +32,7 @@ POISON = "poison"
 
 def serial_of(message: Frame) -> int | None:
     """Which `Sent` a message is: clients put it into the text."""
-    if message["senderId"] in (LATER, GUEST):
+    if message["senderId"] in (LATER, GUEST, NOBODY):
         return None
     if message["type"] == CHAT:
         return int(message["content"].rpartition("#")[2])
@@ -67,6 +72,7 @@ class Socket:
     since: int | None
     opened_at: float
     closed_at: float | None = None
+    era: int | None = None
     heard: list[Heard] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
 
@@ -77,6 +83,22 @@ class Logged(NamedTuple):
     epoch: int
     seq: int
     writer: str
+    message: Frame
+
+
+class Gone(NamedTuple):
+    """A message that a log had on disk and lost in a failover, at this time."""
+
+    at: float
+    room: str
+    message: Frame
+
+
+class Owed(NamedTuple):
+    """A message that a log lost while a process lived, and went on, that had it."""
+
+    room: str
+    process: str
     message: Frame
 
 
@@ -106,6 +128,8 @@ class History:
     nudge_rate: tuple[int, int] = (0, 1)
     sockets: list[Socket] = field(default_factory=list)
     logs: dict[str, list[Logged]] = field(default_factory=dict)
+    gone: list[Gone] = field(default_factory=list)
+    owed: list[Owed] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
     """Messages that a gateway wrote to a socket before the log held them for good."""
     shown: dict[tuple[str, str, str], Heard] = field(default_factory=dict)

@@ -40,6 +40,13 @@ FAILS_OVER = "valkey_fails_over"
 REPLACED = ("valkey_is_replaced", "replica_is_away")
 """Strike in the worlds of `CONFIRMED`."""
 
+LOSES = 970_000
+"""Seeds above this: Valkey fails over, and whoever said something may die with it, so
+that something acknowledged is lost; those who were shown it live on."""
+
+STRUCK_TWICE = "hosts_die_as_valkey_fails_over"
+"""Strikes in the worlds of `LOSES`."""
+
 CONFIRMED = 950_000
 """Seeds above this: Valkey fails over, whatever else happens, and replicas have
 confirmed what was shown."""
@@ -62,6 +69,12 @@ HEALABLE = (
     "namespace_is_away",
 )
 """What may happen there: no process ends in which a room is awake."""
+
+LOSABLE = ("host_dies", "host_dies_at_a_point", "host_freezes")
+"""What may happen beside in the worlds of `LOSES`."""
+
+KNOWN = tuple(each for each in HEALABLE if not each.startswith("gateway_d"))
+"""What else: no gateway ends, since then nobody might know what it had shown."""
 
 MOVES = "placement_changes"
 """Strikes where rooms live in pools, or may come to."""
@@ -171,6 +184,8 @@ class Plan:
             pool = msgspec.structs.replace(plan.placement, size=size)
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
             plan = replace(plan, placement=pool, faults=plan.faults | moves)
+        if seed > LOSES:
+            return plan._with_losses(Random(f"loss {seed}"))
         if seed > CONFIRMED:
             return plan._confirmed(Random(f"confirmed {seed}"))
         if seed > FAILOVERS:
@@ -188,6 +203,15 @@ class Plan:
             every_s=rng.choice((1.5, 3.0)),
             lags_s=3.0,
         )
+
+    def _with_losses(self, rng: Random) -> Plan:
+        plan = self._with_failovers(rng)
+        chosen = rng.sample((*LOSABLE, *KNOWN), rng.choice((0, 1, 2, 3)))
+        faults = {name: rng.random() + 0.1 for name in chosen}
+        for name, odds in ((STRUCK_TWICE, 1.0), (FAILS_OVER, 0.4)):
+            faults[name] = rng.uniform(0.3, 1.5) * odds
+        # What a guest answers may be there when what it heard is lost.
+        return replace(plan, faults=faults, guest=False)
 
     def _confirmed(self, rng: Random) -> Plan:
         struck = (FAILS_OVER, *rng.sample(REPLACED, rng.choice((0, 1, 2))))

@@ -245,7 +245,8 @@ class Edge(asyncio.Protocol):
         self.user, self.room = user, hello["room"]
         login = f"login-{world.number('login')}"
         session = Session(user, login, "", 0, FOREVER_MS, "", "")
-        admission = Admission(session, hello["room"], hello["since"], None)
+        resumed = hello["since"], None, hello["era"]
+        admission = Admission(session, hello["room"], *resumed)
         sockets = self.gateway.sockets
         assert sockets is not None
         extensions = {CONNECTION: SimWire(self)}

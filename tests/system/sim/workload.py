@@ -116,6 +116,7 @@ class Tab:
         self.quiet = False  # says nothing of its own accord any more
         self.unheard: list[Sent] = []  # sent, and neither echoed nor refused
         self._seen: int | None = None
+        self._era: int | None = None  # of what it saw last
         self._rng = world.rng
         person.tabs.append(self)
 
@@ -151,13 +152,16 @@ class Tab:
         if gateway is None:
             return None
         self._since = self._seen if rng.random() < 0.85 else None
+        if self._since is None:
+            self._era = None
         line = Line(self)
         try:
             async with asyncio.timeout(CONNECT_S):
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: line, gateway, 80)
                 hello: Frame = {"user": self.person.name, "room": self.room}
-                line.say(encode({**hello, "since": self._since}))
+                resumed = {"since": self._since, "era": self._era}
+                line.say(encode({**hello, **resumed}))
                 if await line.accepted:
                     return line
         except (OSError, TimeoutError):
@@ -176,6 +180,7 @@ class Tab:
         self.socket = Socket(
             number, self.person.name, self.room, since, world.loop.time()
         )
+        self.socket.era = self._era
         if since is None:
             self._seen = None
         world.history.sockets.append(self.socket)
@@ -317,10 +322,13 @@ class Tab:
         if world.tracing and kind not in ("typing", "system", "participants"):
             world.note("socket %s hears %s", socket.number, _brief(frame))
         if kind == "history":
-            for message in frame["messages"]:
-                self._see(message)
+            if frame["gap"]:
+                self._seen = None
+            for message in frame["messages"]:  # what is lost is not among them
+                self._see(message, skipping=True)
             if self._seen is None:
                 self._seen = frame["lastSeq"]
+            self._era = frame.get("era", self._era)
         elif kind in MESSAGES:
             self._see(frame)
         elif kind == "error" and frame["code"] in (
@@ -330,10 +338,11 @@ class Tab:
         ):
             self._refused(frame)
 
-    def _see(self, message: Frame) -> None:
+    def _see(self, message: Frame, *, skipping: bool = False) -> None:
         seq = message["seq"]
-        if self._seen is None or seq == self._seen + 1:
+        if self._seen is None or skipping or seq == self._seen + 1:
             self._seen = seq
+            self._era = message.get("era", self._era)
         if message["senderId"] == self.person.name and self.unheard:
             own, serial = message["id"], serial_of(message)
             self.unheard = [

@@ -35,7 +35,17 @@ from cfmessenger.storage import keys
 from tests.system.sim.checker import Violation, check
 from tests.system.sim.fake_valkey import URL, FakeValkey
 from tests.system.sim.faults import Faults
-from tests.system.sim.history import CHAT, KNOCK, LATER, Heard, History, Logged, Refused
+from tests.system.sim.history import (
+    CHAT,
+    KNOCK,
+    LATER,
+    Gone,
+    Heard,
+    History,
+    Logged,
+    Owed,
+    Refused,
+)
 from tests.system.sim.names import Rows
 from tests.system.sim.namespace import FakeNamespace, NamespaceServer
 from tests.system.sim.network import Network
@@ -466,6 +476,17 @@ class World:
                 Logged(*item.id, item.writer.name, msgspec.json.decode(item.fields[1]))
                 for item in (stream.items if stream else ())
             ]
+            kept = {(e.id[1], e.fields[1]) for e in (stream.items if stream else ())}
+            history.gone += [
+                Gone(at, room, msgspec.json.decode(event))
+                for at, key, seq, event in self.valkey.gone
+                if key == _log_key(f"room:{room}") and (seq, event) not in kept
+            ]
+        history.owed = [
+            Owed(room, process.name, msgspec.json.decode(event))
+            for process, room, event in self.faults.owed
+            if process.alive and not self.faults.stood_still(process)
+        ]
         for name, hosts in self._running_twice().items():
             history.unsettled.append(f"{name} still lives in {hosts}")
 
@@ -505,6 +526,8 @@ class _Records(logging.Handler):
                 return
             if text == MEMORY_IS_FULL and self._world.faults.count["valkey_is_full"]:
                 return  # as it should be
+            if " lost events " in text and self._world.valkey.gone:
+                return  # whether that is so the checker judges
             self._world.history.failures.append(f"logged: {text}: {error!r}")
 
 
