@@ -111,13 +111,16 @@ async def _recall(
     entries: list[Entry],
     now_ms: int,
 ) -> None:
-    since = now_ms - int(tails.keep_s * 1000)
+    since, begins = now_ms - int(tails.keep_s * 1000), 1
     while _time_of(entries[0]) > since and entries[0].seq > 1:
         page = await log.newest(name, AT_ONCE, entries[0].seq)
         entries = page + entries
-        if len(page) < AT_ONCE or len(entries) >= MOST_READ:
+        if len(page) < AT_ONCE:  # so that was all
+            begins = entries[0].seq
             break
-    tails.loaded(tail, entries)
+        if len(entries) >= MOST_READ:
+            break
+    tails.loaded(tail, entries, begins)
 
 
 class _Stamp(msgspec.Struct):

@@ -54,12 +54,14 @@ class Tail:
     The first is older than what is to be kept: a log may end with it.
     """
 
-    __slots__ = ("_chunks", "_known", "epoch", "size")
+    __slots__ = ("_begins", "_chunks", "_known", "epoch", "size")
 
     def __init__(self) -> None:
         self.epoch = 0  # the newest that the object took here; never falls
         self.size = 0  # bytes of the events that are kept
         self._chunks: deque[Chunk] = deque()
+        # The number of the log's oldest event: 1, unless a load found another.
+        self._begins = 1
         # Epochs under which its events were appended once more, perhaps in vain: from
         # the first attempt until one is confirmed or the log is loaded.
         self._known: set[int] = set()
@@ -110,8 +112,10 @@ class Tail:
         self._chunks.clear()
         self._chunks.append(Chunk(now, epoch, event, self.size))
 
-    def loaded(self, now: float, entries: Iterable[Entry]) -> None:
-        """The log ends with these: they are all that counts from now on."""
+    def loaded(self, now: float, entries: Iterable[Entry], begins: int = 1) -> None:
+        """The log ends with these: they are all that counts from now on. `begins`: the
+        number of its oldest event, if that is known."""
+        self._begins = begins
         self._chunks.clear()
         self._known.clear()
         self.size = 0
@@ -144,7 +148,7 @@ class Tail:
         if own is None:
             return Verdict.WHOLE
         if last is None:
-            return Verdict.HEAL if self.first == 1 else Verdict.TORN
+            return Verdict.HEAL if self.first == self._begins else Verdict.TORN
         if last.seq > own.seq:
             return Verdict.ASK
         if not self._has(last):
@@ -262,10 +266,10 @@ class Tails:
             tail.only(self._now, epoch, events[-1:])
             self._size += tail.size - before
 
-    def loaded(self, tail: Tail, entries: Iterable[Entry]) -> None:
-        """The log of an object ends with these."""
+    def loaded(self, tail: Tail, entries: Iterable[Entry], begins: int = 1) -> None:
+        """The log of an object ends with these. `begins`: see `Tail.loaded`."""
         before = tail.size
-        tail.loaded(self._now, entries)
+        tail.loaded(self._now, entries, begins)
         self._trim(tail, before)
 
     def _trim(self, tail: Tail, before: int) -> None:

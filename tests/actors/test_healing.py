@@ -109,6 +109,27 @@ async def test_who_comes_remembers_the_end_of_the_log(log: ValkeyLog) -> None:
     assert later.of(name).after(0) == events(1500, 1500), "it is old, but the last"
 
 
+async def test_a_log_that_lost_something_before_is_healed_across_the_hole(
+    log: ValkeyLog,
+) -> None:
+    """Twice in a row: what is gone since the first time is no reason to lose more."""
+    before, after, tails = fresh_room(), fresh_room(), keeping()
+    whole = [*events(3, 6), *events(9, 12)]
+    for name, count in ((before, 8), (after, 2)):
+        await log.activate(name)
+        await log.commit([Commit(name, 1, whole[:count])])
+    await remember(before, log, tails, log.lineage_of(keys.log(before)), NOW)
+    tail = tails.of(before)
+    found = await take(after, log, own=1)
+    assert (await heal(after, log, tail, found)).torn == 0
+    kept = await log.after(after, 0, 100)
+    assert [(each.seq, each.event) for each in kept] == whole
+    empty = fresh_room()
+    found = await take(empty, log, own=2)
+    assert (await heal(empty, log, tail, found)).torn == 0, "it has the whole log"
+    assert len(await log.after(empty, 0, 100)) == len(whole)
+
+
 # What a host makes of it, with a copy of its log that is older.
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import tail as tails
-from actors.tail import Standing, Tail, Tails, Verdict, compare, unbroken
+from actors.tail import Standing, Tail, Tails, Verdict, compare
 from cfmessenger.storage.log import Entry, Top
 
 NAME = "room:a"
@@ -231,7 +231,23 @@ def test_all_together_are_bounded() -> None:
     assert all(known.of(f"room:{n}").last == Entry(1, 3, large) for n in range(count))
 
 
-def test_only_an_unbroken_row_is_kept() -> None:
-    assert unbroken(at_epoch(1, 1, 3)) == at_epoch(1, 1, 3)
-    assert unbroken([*at_epoch(1, 1, 3), *at_epoch(1, 5, 6)]) == at_epoch(1, 5, 6)
-    assert unbroken([]) == []
+def test_a_log_that_lost_something_before_is_healed_across_the_hole() -> None:
+    """What is missing of it for good was told, and is no reason to lose more."""
+    log = [*at_epoch(1, 1, 3), *at_epoch(4, 7, 9)]
+    for left in range(len(log)):
+        tail = Tail()
+        tail.loaded(0.0, log)
+        assert tail.judge(last_of(log[:left])) is Verdict.HEAL
+        top = log[left - 1].seq if left else 0
+        assert tail.after(top) == [(each.seq, each.event) for each in log[left:]]
+    assert tail.judge(Entry(2, 5, b"of another")) is Verdict.TORN
+
+
+def test_an_empty_log_is_healed_by_who_has_all_of_it() -> None:
+    tail = Tail()
+    tail.loaded(0.0, at_epoch(1, 2, 3), begins=2)
+    assert tail.judge(None) is Verdict.HEAL
+    tail.trim(1.0, 0)
+    assert tail.judge(None) is Verdict.TORN
+    tail.loaded(0.0, at_epoch(1, 2, 3))
+    assert tail.judge(None) is Verdict.TORN

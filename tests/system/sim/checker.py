@@ -506,6 +506,10 @@ def _outlived(history: History) -> Iterator[str]:
 
 def _begin(socket: Socket) -> int:
     """Where a socket's stream begins."""
+    first = next((h.frame for h in socket.heard if h.frame["type"] == "history"), None)
+    if first is not None and first["gap"]:
+        messages = first["messages"]
+        return int(messages[0]["seq"] if messages else first["lastSeq"] + 1)
     if socket.since is not None:
         return socket.since + 1
     return next((message["seq"] for _, message in shown_to(socket)), 1)
