@@ -325,8 +325,7 @@ def _unanswered(history: History) -> Iterator[str]:
     """wire.md §5: an echo or an error, at the latest after 5 s; the echo of what is
     durable by then may wait for a gateway that reaches neither object nor storage."""
     dated = {
-        (room, entry.seq): entry.message["timestamp"]
-        for room, entry in logged(history)
+        (room, entry.seq): entry.message["timestamp"] for room, entry in logged(history)
     }
     for socket in history.sockets:
         waiting = list(socket.sent)

@@ -106,5 +106,3 @@ def what_of(message: Frame) -> str:
 
 def named(sent: Sent) -> str:
     return f"#{sent.serial} ({sent.kind} {sent.id})"
-
-

@@ -41,12 +41,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 import actors.birth
 import actors.flow
 import actors.loading
 import actors.release
+import cfmessenger.chat.room
 import cfmessenger.storage.server
 import gateway.live.connection
 from actors.activation import Activation
@@ -310,6 +312,67 @@ def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextM
         begin(self, [each._replace(lineage="") for each in commits], told)
 
     return _instead(ValkeyLog, "begin_commit", anywhere)
+
+
+# A failover with which those die who said something.
+
+
+@sabotage("lost", "hole", seeds=(970_001,))
+def loss_not_named() -> contextlib.AbstractContextManager[Any]:
+    """Numbers go on above what is lost, and nobody says why."""
+    return _instead(actors.loading, "_untold", lambda lost, entries: [])
+
+
+@sabotage("lost", "numbers", "stream", seeds=(970_001,))
+def numbering_begins_at_the_logs_end() -> contextlib.AbstractContextManager[Any]:
+    """What gateways have seen beyond the log counts for nothing."""
+    return _instead(link.Attach, "known", 0)
+
+
+@sabotage("lost", "numbers", "stream", seeds=(970_001,))
+def only_who_is_still_there_has_seen_anything() -> contextlib.AbstractContextManager[
+    Any
+]:
+    """A gateway forgets what it has shown to sockets that have left."""
+    attach = Half.attach
+
+    def forgetful(self: Half[Any], turn: int) -> Any:
+        first, *more = attach(self, turn)
+        return [replace(first, before=0), *more]
+
+    return _instead(Half, "attach", forgetful)
+
+
+@sabotage("era", seeds=(970_001,))
+def era_not_raised() -> contextlib.AbstractContextManager[Any]:
+    """What is lost is told, and all goes on in the era that was."""
+    tell = cfmessenger.chat.room.tell_lost
+    return _instead(
+        cfmessenger.chat.room, "tell_lost", lambda *of: replace(tell(*of), era=UNSET)
+    )
+
+
+@sabotage("resumed", seeds=(970_001,))
+def number_of_another_era_believed() -> contextlib.AbstractContextManager[Any]:
+    """Who comes again is shown what comes after its number, whatever era that was."""
+    return _instead(History, "counts", lambda self, since, era: True)
+
+
+@sabotage("healed", seeds=(970_008,))
+def tail_ends_at_a_hole() -> contextlib.AbstractContextManager[Any]:
+    """Whoever loads a log keeps what comes after its last loss, and not what that
+    follows upon."""
+    loaded = Tail.loaded
+
+    def short(self: Tail, now: float, entries: Any, begins: int = 1) -> None:
+        row: list[Entry] = []
+        for entry in entries:
+            if row and entry.seq != row[-1].seq + 1:
+                row.clear()
+            row.append(entry)
+        loaded(self, now, row)
+
+    return _instead(Tail, "loaded", short)
 
 
 # What replicas have to confirm.

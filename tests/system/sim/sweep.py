@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.system.sim import sabotage
-from tests.system.sim.plan import CONFIRMED, FAILOVERS
+from tests.system.sim.plan import CONFIRMED, FAILOVERS, LOSES
 from tests.system.sim.world import Result, run
 
 SEEDS = range(1, 241)
@@ -27,6 +27,9 @@ FAILS_OVER = range(FAILOVERS + 1, FAILOVERS + 41)
 
 CONFIRMS = range(CONFIRMED + 1, CONFIRMED + 61)
 """Worlds in which replicas have confirmed what is shown."""
+
+LOSSES = range(LOSES + 1, LOSES + 41)
+"""Worlds in which whoever said something dies when Valkey fails over."""
 
 CHUNK = 20
 SHOWN = 5
@@ -81,8 +84,11 @@ def caught(name: str) -> tuple[int, str] | None:
     Where its own seeds are worlds of failovers, so are the others that are tried.
     """
     broken = sabotage.SABOTAGES[name]
-    fails_over = max(broken.seeds, default=0) > FAILOVERS
-    others = (*FAILS_OVER, *CONFIRMS) if fails_over else (*SEEDS, *RARE)
+    others: tuple[int, ...] = (*SEEDS, *RARE)
+    if max(broken.seeds, default=0) > LOSES:
+        others = tuple(LOSSES)
+    elif max(broken.seeds, default=0) > FAILOVERS:
+        others = (*FAILS_OVER, *CONFIRMS)
     for seed in dict.fromkeys((*broken.seeds, *others)):
         for violation in _run(seed, name).violations:
             if violation.rule in broken.rules:
