@@ -23,6 +23,8 @@ NOTICED_S = 2.0
 """By then gateways have noticed that memory is full no longer."""
 HEALED_S = 5.0
 """By then rooms have put back what a server lacks that was promoted."""
+CUT_OFF_P = 0.4
+"""Of those that are gone with Valkey so many are only believed dead."""
 FUSE = 80
 """A process that is to die does so within so many callbacks."""
 
@@ -354,13 +356,20 @@ class Faults:
         return any(process is each for each, _ in self._frozen)
 
     def _hosts_die_as_valkey_fails_over(self) -> bool:
-        """As a machine dies on which all of them are: some or all."""
+        """As a machine dies, or is cut off, on which all of them are: some or all. Those
+        that are cut off are believed dead, and live on."""
         world = self._world
         hosts = [each for each in world.namespace.living if each.ready]
         if not hosts or not world.valkey.process.alive:
             return False
         for each in world.rng.sample(hosts, world.rng.randint(1, len(hosts))):
-            world.kill(each.process, "with Valkey")
+            if world.rng.random() < CUT_OFF_P and world.namespace.forget(each):
+                world.note("%s is believed dead", each.process)
+                for gateway in world.living_gateways:
+                    if world.rng.random() < 0.6:
+                        self._break(gateway.process, each.process)
+            else:
+                world.kill(each.process, "with Valkey")
         return self._valkey_fails_over()
 
     def _valkey_is_replaced(self) -> bool:

@@ -95,7 +95,8 @@ class Gone(NamedTuple):
 
 
 class Owed(NamedTuple):
-    """A message that a log lost while a process lived, and went on, that had it."""
+    """A message that a log lost while a process had it that lived on, and in whose
+    place nobody came."""
 
     room: str
     process: str

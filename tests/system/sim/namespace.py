@@ -218,6 +218,17 @@ class FakeNamespace:
         keys = [key for key, host in self._current.items() if host.process.alive]
         return self._current.pop(self._world.rng.choice(keys)) if keys else None
 
+    def forget(self, host: HostProcess) -> bool:
+        """Believe this one dead; False: it was not registered any more."""
+        if self._current.get(host.key) is not host:
+            return False
+        del self._current[host.key]
+        return True
+
+    def registered(self, process: Process) -> bool:
+        """Whether its name leads to it."""
+        return any(each.process is process for each in self._current.values())
+
     def outdate(self, host: HostProcess, seconds: float) -> Process | None:
         """Give out a superseded actor for so long; returns the one it hides."""
         current = self._current.get(host.key)

@@ -26,8 +26,6 @@ heals before any of the checker's rules breaks:
   (`tests/cfmessenger/chat/test_presence.py`), that a room does
   (`tests/cfmessenger/chat/test_room.py`), and that a gateway believes both
   (`tests/gateway/api/test_names.py`): each does what the others forget;
-- that healing takes an epoch above its own (`tests/actors/test_healing.py`): whoever
-  went on under the same one is found out by the lineage, and by the log's last bytes;
 - that an exception's host gives it back when it goes to sleep (`OwnRooms.end`), and
   that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
 """
@@ -312,6 +310,22 @@ def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextM
         begin(self, [each._replace(lineage="") for each in commits], told)
 
     return _instead(ValkeyLog, "begin_commit", anywhere)
+
+
+@sabotage("lost", "hole", "writer", "numbers", seeds=(970_004, 970_020))
+def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
+    """What is missing is appended under the epoch that the object has anyway, if the
+    log takes it; nobody who went on there is kept from it."""
+    activate = ValkeyLog.activate
+
+    async def same(self: ValkeyLog, name: str, above: int = 0) -> Activated:
+        ((newest, _),) = await self.tops([name])
+        if not above or newest >= above:
+            return await activate(self, name, above)
+        found = await _read(self, name, above, newest)
+        return found
+
+    return _instead(ValkeyLog, "activate", same)
 
 
 # A failover with which those die who said something.

@@ -485,7 +485,9 @@ class World:
         history.owed = [
             Owed(room, process.name, msgspec.json.decode(event))
             for process, room, event in self.faults.owed
-            if process.alive and not self.faults.stood_still(process)
+            if process.alive
+            and self.namespace.registered(process)
+            and not self.faults.stood_still(process)
         ]
         for name, hosts in self._running_twice().items():
             history.unsettled.append(f"{name} still lives in {hosts}")
