@@ -95,8 +95,8 @@ class Gone(NamedTuple):
 
 
 class Owed(NamedTuple):
-    """A message that a log lost while a process had it that lived on, and in whose
-    place nobody came."""
+    """A message that a log lost while a process had it that lived on, and beside which
+    nobody spoke for the room."""
 
     room: str
     process: str
