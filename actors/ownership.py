@@ -19,7 +19,7 @@ from actors.tail import Standing, Tail, compare
 from cfmessenger.placement import Placement, is_pool
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
-from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.storage.log import Fenced, ValkeyLog
 
 TRUST_S = 2.0
 """Without a look at the log for so long, an object shows nothing (design.md §3)."""
@@ -79,6 +79,7 @@ class Ownership:
         self._generation = generation
         self._loop = asyncio.get_running_loop()
         self._epoch = 0  # a pool's marker, from `take` on
+        self._marked = False  # that it is of `_lineage`; until that is another
         self._lineage = ""  # where that was taken or looked at last, from `take` on
         # Names that may live elsewhere too: until what moved them has spread, or until
         # they left.
@@ -105,6 +106,7 @@ class Ownership:
     async def _mark(self, pool: str) -> None:
         """Take a marker above all that there were, also those that storage has lost."""
         self._epoch = (await self._storage.activate(pool, self._epoch)).epoch
+        self._marked = True
 
     def _lineage_of(self, name: str) -> str:
         return self._storage.lineage_of(keys.log(name))
@@ -180,11 +182,18 @@ class Ownership:
             return await self.look(objects)  # what moves now was not compared
         if pool and tops.pop(0).epoch > self._epoch:
             return Lost(list(objects), all=True)
-        if lineage != self._lineage:
+        another = lineage != self._lineage
+        if another:
             self._lineage = lineage  # from here on nothing is shown that is of another
-            if self.pool is not None:
-                # It may be of another pool that took the same, after ours was lost.
+            self._marked = False
+        if self.pool is not None and not self._marked:
+            # It may be of another pool that took the same, after ours was lost.
+            try:
                 await self._mark(self.pool)
+            except Fenced:  # and that was faster
+                return Lost(list(objects), all=True)
+            another = True
+        if another:
             return await self.look(objects)
         if any(self._lineage_of(name) != was for name, was in asked.items()):
             return await self.look(objects)  # nobody can tell who has answered
