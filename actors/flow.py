@@ -163,17 +163,20 @@ class Flow:
             return
         machine, now, hold = self.machine, self._around.clock.now(), self._gate.hold
         said, process = link.Said, process_of(peer.gateway)
+        afresh = set[str]()  # who comes in here, and has seen nothing that counts
         for entry in message.inputs:
             n, seen = entry.n, None
             try:
                 if type(entry) is said:
-                    seen = entry.seen
+                    seen = None if entry.conn in afresh else entry.seen
                     fresh_id = f"{process}.{n}"
                     effects = machine.message(now, entry.conn, entry.data, fresh_id)
                 elif type(entry) is link.Opened:
                     effects = machine.connect(
                         now, entry.attachment, entry.since, entry.greeted, entry.era
                     )
+                    if any(isinstance(e, fx.Subscribe) and e.afresh for e in effects):
+                        afresh.add(entry.attachment.conn)
                 elif type(entry) is link.Closed:
                     effects = machine.close(now, entry.conn)
                 elif type(entry) is link.Changed:

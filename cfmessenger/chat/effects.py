@@ -80,9 +80,11 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
-    """From here on these sockets get broadcasts."""
+    """From here on these sockets get broadcasts. `afresh`: whatever they had seen
+    before, they were shown the buffer."""
 
     conns: tuple[str, ...]
+    afresh: bool = False
 
 
 class Repeat(msgspec.Struct, frozen=True, gc=False):

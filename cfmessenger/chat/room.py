@@ -166,7 +166,7 @@ class Room(Machine):
         self.gateways.add(gateway_of(conn))
         entered = self._members.enter(now, attachment)
         if since is None or history.reaches(since):
-            effects.append(Subscribe((conn,)))
+            effects.append(Subscribe((conn,), strange))
             # Its own "joined", which passed while it was still catching up.
             effects += self._members.caught_up(conn)
         else:
