@@ -217,6 +217,11 @@ class Activation:
         else:
             self._reset("fault", faults.pause_s)
 
+    def strange(self, seen: SeenBeyond) -> bool:
+        """A gateway was shown something, and not by us, that the log had not when we
+        began; and nobody has told that it is lost."""
+        return self._birth.apart(seen) and seen.seq > self._birth.known
+
     def doubt(self, beyond: SeenBeyond) -> None:
         """A gateway has seen more than we know (design.md §3.2). If the log has a newer
         epoch we are superseded; if not, storage has lost what was shown, and the object
@@ -234,7 +239,10 @@ class Activation:
         if newest > self.epoch:
             self.supersede()
         else:
-            self._birth.beyond = beyond
+            birth = self._birth
+            birth.beyond = beyond._replace(
+                began=birth.began, strange=birth.apart(beyond)
+            )
             self._reset("damage")
 
     # Events.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from actors.healing import heal, remember
 from actors.kinds import Kind
-from actors.loading import NOTHING, load, take
+from actors.loading import NOTHING, SeenBeyond, beside, load, take
 from actors.surroundings import Surroundings
 from cfmessenger.chat.machine import Machine
 from cfmessenger.errors import Unavailable
@@ -43,6 +43,12 @@ class Birth:
         self.lineage = ""
         self.tail = around.tails.of(name)  # survives resets, and `storage_failed`
         self.beyond = NOTHING  # what the next load is told; from a doubt until then
+        # Of the first load: the epoch (0: there was none), and where the log ended once
+        # it was healed.
+        self._first = self.began = 0
+        self.known = (
+            0  # what was shown up to here is told to be lost, or was there then
+        )
         self._calls_left = 0  # CALLS after a load
         self._name = name
         self._kind = kind
@@ -50,10 +56,10 @@ class Birth:
 
     async def take(self) -> Activated:
         """Take an epoch. Raises `Fenced` or `Unavailable`."""
-        beyond, self.beyond = self.beyond, NOTHING
         loop = self._around.loop
         self.asked_at = loop.time()
-        found = await take(self._name, self._around.loads, beyond, self.tail.epoch)
+        loads = self._around.loads
+        found = await take(self._name, loads, self.beyond, self.tail.epoch)
         self.taken_at, self.lineage = loop.time(), found.lineage
         self.tail.took(found.epoch)
         self._around.follow(self._name, found.lineage)
@@ -62,8 +68,16 @@ class Birth:
     async def load(self, found: Activated) -> Born:
         """Load what was found with the epoch. Raises `Fenced` or `Unavailable`."""
         around, name, log = self._around, self._name, self._around.loads
-        healed = await heal(name, log, self.tail, found)
-        machine = await load(name, self._kind, log, around.clock, healed)
+        beyond, self.beyond = self.beyond, NOTHING
+        healed = beside(await heal(name, log, self.tail, found), beyond)
+        loaded = await load(name, self._kind, log, around.clock, healed)
+        machine = loaded.machine
+        if not self._first:
+            self._first, self.began = found.epoch, healed.found.seq
+            self.known = loaded.known
+        for low, high in loaded.lost:
+            if low <= self.known + 1:
+                self.known = max(self.known, high)
         if healed.found is not found:
             machine.receipts_changed = True  # its last mirror may be lost, too
         await remember(name, log, around.tails, found.lineage, around.clock.now())
@@ -71,6 +85,13 @@ class Birth:
         lost = await around.derived.everyone() if machine.crashed else set()
         self.loaded_at, self._calls_left = around.loop.time(), CALLS
         return Born(machine, dead, lost)
+
+    def apart(self, seen: SeenBeyond) -> bool:
+        """It was certainly another activation that showed it, before this one."""
+        if not seen.shown_in or not self._first:
+            return False
+        same = seen.shown_in == self._first and seen.elsewhere
+        return seen.shown_in < self._first or same
 
     async def _dead(self, gateways: set[str]) -> set[str]:
         try:

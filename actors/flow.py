@@ -43,6 +43,9 @@ class Life(Lived, Protocol):
     def awake(self) -> bool:
         """What is held may be shown."""
 
+    def strange(self, seen: SeenBeyond) -> bool:
+        """A gateway has seen something else under numbers that we have given."""
+
     def doubt(self, beyond: SeenBeyond) -> None:
         """A gateway has seen more than we know."""
 
@@ -124,13 +127,20 @@ class Flow:
 
     def _attach(self, peer: Recipient, message: link.Attach) -> None:
         machine, seat = self.machine, self.seats.get(peer.gateway)
+        life = self._life
         if seat is not None and message.turn < seat.turn:
             return  # late, over a link that the gateway has given up
-        if message.epoch > machine.epoch or message.known > machine.seq:
+        seen = SeenBeyond(
+            machine.epoch,
+            message.epoch,
+            message.known,
+            message.shown_in,
+            message.elsewhere,
+        )
+        if seen.epoch > machine.epoch or seen.seq > machine.seq or life.strange(seen):
             self.entrance.shut()
             self.entrance.keep(peer, message)
-            seen = SeenBeyond(machine.epoch, message.epoch, message.known)
-            self._life.doubt(seen)
+            life.doubt(seen)
             return
         try:
             self._seat(peer, message)

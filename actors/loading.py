@@ -31,14 +31,38 @@ MOST_LOST = 8
 
 class SeenBeyond(NamedTuple):
     """What a gateway has seen of an object beyond what an activation of `own_epoch`
-    knew, although nobody lived later: storage has lost it (design.md §3.2)."""
+    knew, although nobody lived later: storage has lost it (design.md §3.2). It was
+    shown that in the epoch `shown_in` (0: nobody knows), by another process if
+    `elsewhere`; the log ended with `began` when that activation was loaded first."""
 
     own_epoch: int
     epoch: int
     seq: int
+    shown_in: int = 0
+    elsewhere: bool = False
+    began: int = 0
+    strange: bool = False  # it was certainly not that activation which showed it
 
 
 NOTHING = SeenBeyond(0, 0, 0)
+
+
+def beside(healed: Healed, beyond: SeenBeyond) -> Healed:
+    """With what a gateway was shown by another than the activation that it came to,
+    which did not know of it and may have given those numbers to something else."""
+    if not beyond.strange or beyond.seq <= beyond.began:
+        return healed
+    torn = min(healed.torn or beyond.seq, beyond.began + 1)
+    return healed._replace(torn=torn, shown=max(healed.shown, beyond.seq))
+
+
+class Loaded(NamedTuple):
+    """A machine, and the rows of numbers that were told to be lost by this load. All up
+    to `known` that was ever shown is in the log, or told to be lost."""
+
+    machine: Machine
+    lost: list[tuple[int, int]]
+    known: int
 
 
 class _Stamp(msgspec.Struct):
@@ -66,7 +90,7 @@ async def take(
 
 async def load(
     name: str, kind: Kind, log: Log, clock: Clock, healed: Healed | Activated
-) -> Machine:
+) -> Loaded:
     """The machine of an activation that has taken its epoch (of `take`), and has healed
     its log as far as that was possible.
 
@@ -109,10 +133,11 @@ async def load(
     if machine.crashed and found.previous_epoch:
         numbered = max(numbered, await log.read_up_to(name))
     lost += _pass_over(machine, max(numbered, shown))
-    for first, last in _untold(lost, entries):
+    known, untold = machine.seq, _untold(lost, entries)
+    for first, last in untold:
         logger.error("%s lost events %d to %d", name, first, last)
         await _tell(name, log, machine, now, found, first, last)
-    return machine
+    return Loaded(machine, untold, known)
 
 
 def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Machine:

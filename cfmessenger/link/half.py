@@ -22,6 +22,10 @@ class Half(Generic[S]):
     def __init__(self, name: str) -> None:
         self.name = name
         self.epoch = 0  # the newest that was heard of; never falls
+        # In which epoch the sockets were shown `audience.seq`, and which process said
+        # it, by its id; "": it was read in the log.
+        self.shown_in, self.shown_by = 0, ""
+        self.speaker = ""  # who is attached to, from `attach` on
         self.rested = 0  # the epoch whose goodbye was the last thing heard, else 0
         self.turn = 0  # of the last attach; what answers another one is too late
         # The sockets, and how far each has got. Not made as an `Audience[S]()`, here
@@ -41,9 +45,10 @@ class Half(Generic[S]):
         entries = self.pending.leaving()
         return link.Inputs(self.name, entries, self.turn) if entries else None
 
-    def attach(self, turn: int) -> list[link.ToActor]:
-        """Who is here, then everything that is not covered: what was queued too."""
-        self.turn = turn
+    def attach(self, turn: int, process: str = "") -> list[link.ToActor]:
+        """Who is here, then everything that is not covered: what was queued too.
+        `process`: the id of the one that is attached to."""
+        self.turn, self.speaker = turn, process
         seq, sockets = self.audience.arrive(self.pending.opened)
         pending, before = self.pending, self.audience.seq if seq is None else 0
         attach = link.Attach(
@@ -56,6 +61,8 @@ class Half(Generic[S]):
             turn,
             self.rested,
             before,
+            self.shown_in,
+            self.shown_by not in ("", process),
         )
         entries = self.pending.again()
         return [attach, link.Inputs(self.name, entries, turn)] if entries else [attach]
@@ -68,7 +75,14 @@ class Half(Generic[S]):
             if self.audience.let_in(conn):
                 self.pending.entered(conn, subscribed.seq)
         # What they were shown on entering counts as seen, for the next attach.
-        self.audience.shown(subscribed.seq)
+        self.shown(subscribed.seq, self.epoch, self.speaker)
+
+    def shown(self, seq: int, epoch: int, by: str) -> None:
+        """The members were shown what is up to `seq`, in this epoch and by this
+        process, or as the log has it."""
+        if seq >= self.audience.seq:
+            self.audience.shown(seq)
+            self.shown_in, self.shown_by = epoch, by
 
     def ended(self, goodbye: link.Goodbye) -> bool:
         """The object left, or wants to be attached anew; what the goodbye covers is

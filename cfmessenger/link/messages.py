@@ -104,10 +104,11 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
 
     `epoch` is the newest it has heard of. `seq` is the last event that its sockets got;
     None: none of them is in the fan-out, and `before` is the last that anybody here got
-    who has left. Inputs up to `covered` are done; those above
-    it up to `replay` were sent before, perhaps in vain, and are sent again. `turn` is
-    the number of this attach: what belongs to another turn, in either direction, is too
-    late and is dropped.
+    who has left. Either was shown in the epoch `shown_in` (0: nobody knows);
+    `elsewhere`: another process than this one said it. Inputs up to `covered` are done;
+    those above it up to `replay` were sent before, perhaps in vain, and are sent again.
+    `turn` is the number of this attach: what belongs to another turn, in either
+    direction, is too late and is dropped.
 
     `rested`: the last thing it heard of the object was the goodbye of this epoch; 0: it
     was something else. Unless that was the life before the present one, the gateway may
@@ -123,6 +124,8 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
     turn: int = 0
     rested: int = 0
     before: int = 0
+    shown_in: int = 0
+    elsewhere: bool = False
 
     @property
     def known(self) -> int:

@@ -91,7 +91,8 @@ class Life:
             return
         self.link = to
         to.riders[self._half.name] = self._rider
-        for message in self._half.attach(self._links.next_turn()):
+        process = to.address.actor_id
+        for message in self._half.attach(self._links.next_turn(), process):
             to.send(message)
 
     def wake(self) -> None:

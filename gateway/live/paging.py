@@ -39,7 +39,9 @@ async def page(stub: Stub, log: Log) -> None:
                 kept = [(seq, event) for seq, event in events if event is not None]
                 era = era_of(entries[-1].event)
                 shown = with_gaps(kept, room_id, stub.seq, upto, era)
-                stub.caught_up(b"".join(map(text_frame, shown)), upto)
+                stub.caught_up(
+                    b"".join(map(text_frame, shown)), upto, entries[-1].epoch
+                )
             if not full:
                 break
     stub.life.paged()

@@ -194,13 +194,13 @@ class Stub:
         half.epoch, half.rested = output.epoch, 0
         for item in output.items:
             if type(item) is link.Fanout:
-                self._fan_out(item)
+                self._fan_out(item, output.epoch, half.speaker)
             else:
                 self._do(item)
         self._cover(output.covered)
         self.life.failures = 0
 
-    def _fan_out(self, item: link.Fanout) -> None:
+    def _fan_out(self, item: link.Fanout, epoch: int, by: str) -> None:
         audience, before = self._audience, self._audience.seq
         if 0 < item.seq <= before:
             return  # shown already, by an incarnation that came before
@@ -222,7 +222,7 @@ class Stub:
         traffic, frames = self._traffic, 1
         if item.seq:
             frames = item.seq - before
-            audience.shown(item.seq)
+            self._half.shown(item.seq, epoch, by)
         traffic.deliveries += frames * len(writers)
         traffic.delivered_bytes += len(blob) * len(writers)
 
@@ -273,12 +273,13 @@ class Stub:
         echo = Echo(conn, seq)
         return self._pending.owed(echo) and self._audience.in_turn(conn, seq)
 
-    def caught_up(self, blob: bytes, seq: int) -> None:
-        """Show the members events of the log that they missed, up to `seq`.
+    def caught_up(self, blob: bytes, seq: int, epoch: int) -> None:
+        """Show the members events of the log that they missed, up to `seq`, which is of
+        this epoch.
 
         `blob`: finished WebSocket frames.
         """
-        self._fan_out(link.Fanout(blob, seq, None))
+        self._fan_out(link.Fanout(blob, seq, None), epoch, "")
 
     # How it ends, for now.
 

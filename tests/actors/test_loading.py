@@ -62,7 +62,8 @@ class Still(Clock):
 
 async def loaded(name: str, log: ValkeyLog) -> Machine:
     found = await take(name, log)
-    return await load(name, kind_of(name, UNLIMITED), log, Still(), found)
+    loaded = await load(name, kind_of(name, UNLIMITED), log, Still(), found)
+    return loaded.machine
 
 
 def room_at(name: str, seq: int) -> Room:
@@ -404,7 +405,7 @@ async def test_messages_of_a_time_to_come_do_not_use_up_a_rate(log: ValkeyLog) -
     await write(log, name, 1, range(1, 6), NOW + 3_600_000)
     rules = RoomRules(chat_rate=(5, 10), nudge_rate=(0, 1))
     found = await take(name, log)
-    machine = await load(name, kind_of(name, rules), log, Still(), found)
+    machine = (await load(name, kind_of(name, rules), log, Still(), found)).machine
     machine.connect(NOW, attachment("g1.1", "user_1"), None)
     machine.message(NOW + 11_000, "g1.1", chat("after ten seconds", "new"), "")
     assert machine.seq == 6

@@ -482,10 +482,13 @@ def _alive(history: History) -> Iterator[str]:
         if socket.closed_at is None:
             log = history.logs.get(socket.room, [])
             seen, start = _ids(socket), _begin(socket)
+            told = told_lost(history, socket.room)
             missed = [
                 entry.seq
                 for entry in log
-                if entry.seq >= start and (entry.seq, entry.message["id"]) not in seen
+                if entry.seq >= start
+                and entry.seq not in told  # and is there for others
+                and (entry.seq, entry.message["id"]) not in seen
             ]
             if missed:
                 yield f"{who(socket)} never saw {missed[:5]}"

@@ -359,8 +359,8 @@ class Faults:
         return any(process is each for each, _ in self._frozen)
 
     def _hosts_die_as_valkey_fails_over(self) -> bool:
-        """As a machine dies, or is cut off, on which all of them are: some or all. Those
-        that are cut off are believed dead, and live on."""
+        """As a machine dies, or is cut off, on which all of them are: some or all.
+        Those that are cut off are believed dead, and live on."""
         world = self._world
         hosts = [each for each in world.namespace.living if each.ready]
         if not hosts or not world.valkey.process.alive:

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.system.sim.history import LOST, Frame, History
-from tests.system.sim.reading import bare, durable, logged, shown_to, what_of, who
+from tests.system.sim.reading import (
+    bare,
+    durable,
+    is_gone,
+    logged,
+    shown_to,
+    told_lost,
+    what_of,
+    who,
+)
 
 
 def _era(message: Frame) -> int:
@@ -18,7 +27,8 @@ def _era(message: Frame) -> int:
 
 
 def numbers(history: History) -> Iterator[str]:
-    """In one era a number is one message, whoever was shown it, and when."""
+    """In one era a number is one message, whoever was shown it, and when; unless it is
+    told to be lost, as where another life had given it anew before anybody told it."""
     first: dict[tuple[str, int, int], Frame] = {}
     shown = (
         (socket.room, message)
@@ -28,6 +38,10 @@ def numbers(history: History) -> Iterator[str]:
     kept = ((room, entry.message) for room, entry in logged(history))
     for room, message in (*shown, *kept):
         known = first.setdefault((room, _era(message), message["seq"]), message)
+        if message["seq"] in told_lost(history, room) and any(
+            is_gone(history, room, each) for each in (known, message)
+        ):
+            continue
         if bare(known) != bare(message):
             yield f"{room}: {what_of(known)}, and in the same era {what_of(message)}"
             return
@@ -85,6 +99,8 @@ def resumed(history: History) -> Iterator[str]:
             yield f"{who(socket, at)} is told of the era {era}, which never began"
         if frame["gap"]:
             continue
+        if era and socket.era is None and socket.since >= era:
+            continue  # wire.md §3: it counts from the `lost` on
         if era != (socket.era or 0) and newest >= era:
             yield f"{who(socket, at)} comes from {socket.era} to {era} without a gap"
         elif socket.since > frame["lastSeq"]:

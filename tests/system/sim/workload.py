@@ -152,15 +152,14 @@ class Tab:
         if gateway is None:
             return None
         self._since = self._seen if rng.random() < 0.85 else None
-        if self._since is None:
-            self._era = None
+        era = self._era if self._since is not None else None
         line = Line(self)
         try:
             async with asyncio.timeout(CONNECT_S):
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: line, gateway, 80)
                 hello: Frame = {"user": self.person.name, "room": self.room}
-                resumed = {"since": self._since, "era": self._era}
+                resumed = {"since": self._since, "era": era}
                 line.say(encode({**hello, **resumed}))
                 if await line.accepted:
                     return line
@@ -180,9 +179,9 @@ class Tab:
         self.socket = Socket(
             number, self.person.name, self.room, since, world.loop.time()
         )
-        self.socket.era = self._era
         if since is None:
-            self._seen = None
+            self._seen = self._era = None
+        self.socket.era = self._era
         world.history.sockets.append(self.socket)
         world.note("%s enters as socket %s, since %s", self.person.name, number, since)
 
