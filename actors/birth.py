@@ -87,11 +87,11 @@ class Birth:
         return Born(machine, dead, lost)
 
     def apart(self, seen: SeenBeyond) -> bool:
-        """It was certainly another activation that showed it, before this one."""
+        """It was certainly another activation that showed it. Epochs alone do not prove
+        that: where storage has lost some, they are taken again."""
         if not seen.shown_in or not self._first:
             return False
-        same = seen.shown_in == self._first and seen.elsewhere
-        return seen.shown_in < self._first or same
+        return seen.elsewhere or seen.shown_in < self._first
 
     async def _dead(self, gateways: set[str]) -> set[str]:
         try:
