@@ -470,3 +470,64 @@ async def test_a_doubt_that_storage_does_not_settle_sends_everyone_away(
     async with patience.within(PATIENCE_S):
         assert await scene.until_gone(a.activation) == "storage_failed"
     scene.close()
+
+
+def losses(visitor: Visitor, conn: str) -> list[tuple[int, int, int]]:
+    """What a socket was told to be lost: the number of that, from, to."""
+    told = [f for f in visitor.seen(conn) if f["type"] == "lost"]
+    return [(f["seq"], f["from"], f["to"]) for f in told]
+
+
+async def test_what_a_gateway_has_shown_counts_though_its_sockets_have_left(
+    launch: Launch,
+) -> None:
+    """Else those who come next would be shown nothing until numbers are above it."""
+    host = await launch()
+    name = fresh_room()
+    caller = await Caller.open(host.address("x"))
+    v = caller.visitor
+    attach = replace(v.attach(name), epoch=1, before=5, shown_in=1, elsewhere=True)
+    caller.say(attach)
+    await v.until(lambda: [each.reason for each in v.goodbyes] == ["damage"])
+    caller.say(attach)
+    caller.say(link.Inputs(name, [v.opened("gA.1"), v.chat("gA.1", "on")]))
+    await v.until(lambda: bool(v.chats("gA.1")))
+    assert v.chats("gA.1") == [(7, "on")]
+    (history,) = [f for f in v.seen("gA.1") if f["type"] == "history"]
+    (lost,) = history["messages"]
+    assert (lost["seq"], lost["from"], lost["to"]) == (6, 1, 5)
+
+
+@pytest.mark.parametrize(("had", "told"), [(3, (4, 1, 3)), (2, (3, 1, 2))])
+async def test_numbers_that_a_life_gave_anew_are_named_when_it_hears_of_them(
+    launch: Launch, had: int, told: tuple[int, int, int]
+) -> None:
+    """Somebody was faster than the gateway that knew: the room has numbered on, as far
+    as that gateway had seen or further, in an epoch that was taken before."""
+    host = await launch()
+    name = fresh_room()
+    one, other = [await Caller.open(host.address("x"), g) for g in ("gA", "gB")]
+    v, w = one.visitor, other.visitor
+    one.enter(name, "gA.1")
+    for n in (1, 2):
+        one.chat(name, "gA.1", f"new {n}")
+    await v.until(lambda: v.chats("gA.1") == [(1, "new 1"), (2, "new 2")])
+    seen = replace(w.attach(name, "gB.1", seq=had, epoch=1), shown_in=1, elsewhere=True)
+    other.say(seen)
+    await v.until_goodbye("damage")
+    one.say(replace(v.attach(name, "gA.1", seq=2, epoch=1), shown_in=1))
+    other.say(seen)
+    await w.until(lambda: bool(losses(w, "gB.1")))
+    assert losses(w, "gB.1") == [told]
+    await v.until(lambda: losses(v, "gA.1") == [told])
+    # It is told once: whoever has seen as much, or less, is not another one to doubt.
+    again = await Caller.open(host.address("x"), "gC")
+    u = again.visitor
+    again.say(
+        replace(u.attach(name, "gC.1", seq=1, epoch=1), shown_in=1, elsewhere=True)
+    )
+    await u.until(lambda: bool(losses(u, "gC.1")))
+    assert losses(u, "gC.1") == [told]
+    assert not u.goodbyes
+    for each in (one, other, again):
+        each.close()

@@ -72,6 +72,26 @@ def test_an_attach_says_who_is_here_then_all_that_is_not_covered() -> None:
     assert half.attach(2) == [link.Attach(NAME, 3, 5, 2, 2, [attachment()], 2)]
 
 
+def test_an_attach_says_who_showed_what_was_seen() -> None:
+    """Also of sockets that have left: nobody else may know by now."""
+    half = entering("g.1")
+    half.attach(1, "one")
+    half.epoch = 3
+    half.let_in(link.Subscribed(("g.1",), 5))
+    (again,) = [m for m in half.attach(2, "one") if isinstance(m, link.Attach)]
+    assert (again.seq, again.known) == (5, 5)
+    assert (again.shown_in, again.elsewhere) == (3, False)
+    half.audience.leave("g.1")
+    (again,) = [m for m in half.attach(3, "other") if isinstance(m, link.Attach)]
+    assert (again.seq, again.known) == (None, 5)
+    assert (again.shown_in, again.elsewhere) == (3, True)
+    half.shown(4, 7, "other")
+    assert (half.shown_in, half.audience.seq) == (3, 5), "it had more, earlier"
+    half.shown(6, 4, "")  # as the log has it
+    (again,) = [m for m in half.attach(4, "third") if isinstance(m, link.Attach)]
+    assert (again.known, again.shown_in, again.elsewhere) == (6, 4, False)
+
+
 def test_who_is_let_in_has_seen_what_its_history_held() -> None:
     half = entering("g.1", "g.2")
     half.pending.pay(Payer(), b"{}")

@@ -170,6 +170,25 @@ async def test_a_storage_that_begins_anew_gives_no_number_twice(
     assert len(near.of("lost")) == len(far.of("lost")) == 1
 
 
+async def test_who_is_silent_in_a_room_that_sleeps_hears_of_a_loss(
+    storage: OwnValkey,
+) -> None:
+    """Nobody speaks: its gateway finds a log that ends before what it has shown."""
+    async with live(storage.url, hibernate_after="0.2") as node:
+        room = new_room()
+        log = keys.log(f"room:{room}")
+        talker = await talked(node, room, 2)
+        with storage.admin() as admin:
+            older = admin.dump(log)
+            for n in (3, 4):
+                await talker.say(f"number {n}")
+            await node.asleep(f"room:{room}")
+            admin.delete(keys.mirror(f"room:{room}"))
+            admin.restore(log, 0, older, replace=True)
+            admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert told(await talker.wait("lost")) == (5, 3, 4, 5)
+
+
 async def test_a_valkey_that_is_not_there_is_no_damage(
     node: Node, storage: OwnValkey, caplog: pytest.LogCaptureFixture
 ) -> None:

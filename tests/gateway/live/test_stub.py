@@ -254,7 +254,7 @@ async def test_what_is_not_covered_is_brought_again_in_order_and_once() -> None:
         await eventually(lambda: at.stub.seq == 2)
         at.process.drop()
         attach = await at.process.hears(link.Attach)
-        again = link.Attach(NAME, 1, 2, 3, 5, [one.attachment])
+        again = link.Attach(NAME, 1, 2, 3, 5, [one.attachment], shown_in=1)
         assert replace(attach, turn=0) == again
         inputs = await at.process.hears(link.Inputs)
         assert inputs.inputs == [link.Said(4, "g1.1", b"2"), link.Said(5, "g1.1", b"3")]
@@ -382,7 +382,7 @@ async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:
         at.process.says(link.Goodbye(NAME, 1, at.newest, "behind"))
         await eventually(lambda: at.paged == [at.stub])
         at.stub.life.wake()  # too early: it goes on where paging ends
-        at.stub.caught_up(b"1-300", 300)
+        at.stub.caught_up(b"1-300", 300, 1)
         at.stub.life.paged()
         attach = await at.process.hears(link.Attach)
         assert attach.seq == 300 and one.got == [b"1-300"]
@@ -437,7 +437,7 @@ async def test_what_a_page_has_shown_since_is_not_refused() -> None:
         at.names.where = None
         at.process.says(link.Goodbye(NAME, 1, 1, "behind"))
         await eventually(lambda: at.paged == [at.stub])
-        at.stub.caught_up(b"1-300", 300)
+        at.stub.caught_up(b"1-300", 300, 1)
         at.stub.life.paged()  # and nobody knows where the object is
         at.expire(said=299)
         assert one.got == [b"1-300"] and at.paged == [at.stub]
@@ -461,8 +461,8 @@ async def test_what_only_others_were_shown_comes_out_of_the_log(attached: bool) 
         assert at.paged == [at.stub]
         if attached:  # what the object says now it says again to the next attach
             at.output([link.Fanout(b"1-2", 2, None)])
-        at.stub.caught_up(b"1", 1)
-        at.stub.caught_up(b"2", 2)
+        at.stub.caught_up(b"1", 1, 1)
+        at.stub.caught_up(b"2", 2, 1)
         at.names.where = at.process.address
         at.stub.life.paged()
         attach = await at.process.hears(link.Attach)
