@@ -15,9 +15,11 @@ from tests.system.sim.checker import RULES, check
 from tests.system.sim.history import (
     GUEST,
     Frame,
+    Gone,
     Heard,
     History,
     Logged,
+    Owed,
     Refused,
     Sent,
     Shown,
@@ -448,6 +450,96 @@ def answer(story: Story, seq: int, own_id: str, content: str) -> None:
     story.log.append(Logged(1, seq, "h1", said))
     for each in story.history.sockets:
         each.heard.append(Heard(seq + 0.1, said))
+
+
+class Loss(Story):
+    """A failover takes what was said last, and the process dies that said it: that is
+    told, and bob comes again and says one more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kept = self.log.pop()
+        self.history.gone.append(Gone(5.0, ROOM, kept.message))
+        lost = message(5, "", "lost.5", 0, 6.0)
+        lost |= {"type": "lost", "from": 4, "to": 4, "era": 5, "content": "one is lost"}
+        self.log.append(Logged(2, 5, "h2", lost))
+        self.alice.heard.append(Heard(6.1, lost))
+        self.bob.closed_at = 5.5
+        self.again = Socket(3, "bob", ROOM, 4, 7.0)
+        self.history.sockets.append(self.again)
+        self.resumes = {
+            "type": "history",
+            "messages": [*self.messages[:3], lost],
+            "lastSeq": 5,
+            "gap": True,
+            "era": 5,
+        }
+        self.again.heard.append(Heard(7.1, self.resumes))
+        self.again.heard.append(self.alice.heard[4])
+        said = message(6, "bob", "m2", 6, 8.0) | {"era": 5}
+        self.again.sent.append(Sent(6, 3, "bob", ROOM, "chat", "m2", 8.0))
+        self.log.append(Logged(2, 6, "h2", said))
+        for each in (self.alice, self.again):
+            each.heard.append(Heard(8.1, said))
+
+    def tells(self, **fields: object) -> None:
+        """The log tells something else of the loss."""
+        told = self.log[3]
+        self.log[3] = told._replace(message={**told.message, **fields})
+
+
+def test_a_loss_that_is_named_is_good() -> None:
+    assert check(Loss().history) == []
+
+
+def test_a_loss_that_nobody_names() -> None:
+    story = Loss()
+    for socket in story.history.sockets:
+        socket.heard = [h for h in socket.heard if h.frame.get("type") != "lost"]
+    del story.log[3]
+    flags(story, "lost", "hole")
+
+
+def test_a_loss_that_is_told_of_what_is_there() -> None:
+    story = Loss()
+    story.tells(**{"from": 3})
+    flags(story, "told")
+
+
+def test_a_loss_that_begins_no_era() -> None:
+    story = Loss()
+    del story.log[4].message["era"]
+    flags(story, "era")
+
+
+@pytest.mark.parametrize("era", [None, 3])
+def test_who_comes_from_another_era_and_hears_of_no_gap(era: int | None) -> None:
+    story = Loss()
+    story.again.era = era
+    story.resumes |= {"gap": False, "messages": story.resumes["messages"][3:]}
+    flags(story, "resumed")
+
+
+def test_who_has_more_than_the_room_and_hears_of_no_gap() -> None:
+    story = Loss()
+    story.again.since = story.again.era = 9
+    story.resumes |= {"gap": False, "messages": []}
+    flags(story, "resumed")
+
+
+def test_a_number_that_stands_for_two_things_in_one_era() -> None:
+    story = Loss()
+    story.tells(to=3, **{"from": 3})
+    other = message(4, "alice", "m9", 9, 5.0)
+    story.again.heard.append(Heard(5.2, other))
+    flags(story, "numbers")
+
+
+def test_a_living_process_that_does_not_give_back_what_it_has() -> None:
+    story = Loss()
+    gone = story.history.gone[0]
+    story.history.owed.append(Owed(ROOM, "h1", gone.message))
+    flags(story, "healed")
 
 
 def test_every_rule_has_its_bad_history() -> None:

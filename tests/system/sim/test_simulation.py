@@ -15,9 +15,16 @@ import pytest
 
 from tests.effort import tries
 from tests.system.sim.history import CHAT, GUEST
-from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
+from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, STRUCK_TWICE, Plan
 from tests.system.sim.plan import FAILS_OVER as FAILOVER
-from tests.system.sim.sweep import CONFIRMS, FAILS_OVER, RARE, SEEDS, report
+from tests.system.sim.sweep import (
+    CONFIRMS,
+    FAILS_OVER,
+    LOSSES,
+    RARE,
+    SEEDS,
+    report,
+)
 from tests.system.sim.world import run
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +58,18 @@ def test_no_failover_to_a_replica_that_lags_loses_what_was_shown(start: int) -> 
             break  # where few are tried, one of them has to fail over all the same
         struck += _verdict(seed)
     assert struck[FAILOVER]
+
+
+@pytest.mark.parametrize("start", LOSSES[::8])
+def test_what_a_failover_loses_for_good_is_named_and_nothing_else_is(
+    start: int,
+) -> None:
+    struck = Counter[str]()
+    for seed in range(start, start + 8):
+        if seed >= start + tries(8) and struck[STRUCK_TWICE]:
+            break  # as above
+        struck += _verdict(seed)
+    assert struck[STRUCK_TWICE]
 
 
 @pytest.mark.parametrize("start", CONFIRMS[::CHUNK])
