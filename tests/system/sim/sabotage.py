@@ -50,6 +50,7 @@ import cfmessenger.chat.room
 import cfmessenger.storage.server
 import gateway.live.connection
 from actors.activation import Activation
+from actors.birth import Birth
 from actors.committer import Committer, Report
 from actors.flow import Flow
 from actors.healing import Healed
@@ -244,11 +245,11 @@ def uncovered_inputs_dropped() -> contextlib.AbstractContextManager[Any]:
     """What was sent is not sent again after a crash."""
     attach = Half.attach
 
-    def forgetful(self: Half[Any], turn: int) -> Any:
+    def forgetful(self: Half[Any], turn: int, process: str) -> Any:
         sent = self.pending.sent
         said = [p for p in self.pending if type(p.input) is link.Said]
         self.pending.take({each.n for each in said if each.n <= sent})
-        return attach(self, turn)
+        return attach(self, turn, process)
 
     return _instead(Half, "attach", forgetful)
 
@@ -350,11 +351,20 @@ def only_who_is_still_there_has_seen_anything() -> contextlib.AbstractContextMan
     """A gateway forgets what it has shown to sockets that have left."""
     attach = Half.attach
 
-    def forgetful(self: Half[Any], turn: int) -> Any:
-        first, *more = attach(self, turn)
+    def forgetful(self: Half[Any], turn: int, process: str) -> Any:
+        first, *more = attach(self, turn, process)
         return [replace(first, before=0), *more]
 
     return _instead(Half, "attach", forgetful)
+
+
+@sabotage("lost", "numbers", seeds=(970_054,))
+def epochs_believed_where_storage_lost_some() -> contextlib.AbstractContextManager[Any]:
+    """Who showed something is told by its epoch alone, which another may have taken."""
+    apart = Birth.apart
+    return _instead(
+        Birth, "apart", lambda self, seen: apart(self, seen._replace(elsewhere=False))
+    )
 
 
 @sabotage("era", seeds=(970_001,))
