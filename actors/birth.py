@@ -72,6 +72,9 @@ class Birth:
         healed = beside(await heal(name, log, self.tail, found), beyond)
         loaded = await load(name, self._kind, log, around.clock, healed)
         machine = loaded.machine
+        around.derived.damaged("healed", healed.again)
+        lost_for_good = sum(high - low + 1 for low, high in loaded.lost)
+        around.derived.damaged("lost", lost_for_good)
         if not self._first:
             self._first, self.began = found.epoch, healed.found.seq
             self.known = loaded.known

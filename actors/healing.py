@@ -31,11 +31,12 @@ MOST_READ = 20_000
 class Healed(NamedTuple):
     """What a log has now. `torn` is the first number that it lost for good, or holds
     with other words than were shown; 0: none is known. `shown` is the last number that
-    was shown here."""
+    was shown here, `again` how many events were appended once more."""
 
     found: Activated
     torn: int = 0
     shown: int = 0
+    again: int = 0
 
 
 async def heal(name: str, log: Log, tail: Tail, found: Activated) -> Healed:
@@ -56,7 +57,7 @@ async def heal(name: str, log: Log, tail: Tail, found: Activated) -> Healed:
         first = missing[0][0]
         logger.warning("%s healed: events %d to %d", name, first, own.seq)
         last = Entry(found.epoch, *missing[-1])
-        return Healed(found._replace(seq=last.seq, last=last))
+        return Healed(found._replace(seq=last.seq, last=last), again=len(missing))
     agreed = tail.agreed(await _from(name, log, tail.first, own.seq))
     if agreed == own.seq:
         return Healed(found)

@@ -99,7 +99,7 @@ async def load(
     above the log's top. Events that nobody can read are passed over.
     Raises `Fenced` or `Unavailable`.
     """
-    found, torn, shown = healed if isinstance(healed, Healed) else Healed(healed)
+    found, torn, shown, _ = healed if isinstance(healed, Healed) else Healed(healed)
     now = clock.now()  # which has heard from storage what time it is
     mirror, previous = found.mirror, found.previous_epoch
     clean = mirror is not None and mirror.final and mirror.epoch == previous

@@ -245,6 +245,42 @@ PLACEMENT = PlacementFigures()
 REGISTRY.register(PLACEMENT)
 
 
+class DamageFigures:
+    """Of what storage has lost, as this process last read it in Valkey.
+
+    Actors count there for the whole cluster, so it is not summed over processes, and
+    nothing is told while it cannot be read: an older figure would look like a fall. It
+    may fall, where a failover has lost it.
+    """
+
+    def __init__(self) -> None:
+        # As last shown; None: nothing was read, or not the last time.
+        self._counts: Mapping[str, int] | None = None
+
+    def show(self, counts: Mapping[str, int] | None) -> None:
+        """Events by what became of them, `healed` or `lost`; None: nobody knows."""
+        self._counts = counts
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known beforehand."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Two counters, which begin at 0: what rises from nothing rises unseen."""
+        if self._counts is None:
+            return
+        for what, text in (
+            ("lost", "Events that storage has lost for good, as rooms were told."),
+            ("healed", "Events that storage had lost, and rooms have given back."),
+        ):
+            count = self._counts.get(what, 0)
+            yield CounterMetricFamily(f"cfm_events_{what}", text, count)
+
+
+DAMAGE = DamageFigures()
+REGISTRY.register(DAMAGE)
+
+
 def exposition() -> bytes:
     """The text of /metrics: the sum over the node's processes, or this one alone."""
     publish_traffic()
@@ -255,4 +291,5 @@ def exposition() -> bytes:
     MultiProcessCollector(node)  # type: ignore[no-untyped-call]
     node.register(BOTS)
     node.register(PLACEMENT)
+    node.register(DAMAGE)
     return generate_latest(node)

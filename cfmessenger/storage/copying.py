@@ -52,6 +52,7 @@ LEFT_OUT = {
     "cfm:gateways": "processes that are gone by then",
     "cfm:{cluster}:": "machines that are gone by then, and their secret",
     "cfm:{placement}:loads": "of processes that are gone by then",
+    "cfm:damage": "what this server has lost, and no copy of it",
     "cfm:login:": "a rate of some seconds, by address",
     "cfm:words:": "a rate of some seconds",
     "cfm:writes:": "a rate of some seconds",

@@ -11,10 +11,9 @@ kept and go with the next. They only go forwards (`ZADD GT`), so they need no fe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from cfmessenger.chat.effects import Record
 from cfmessenger.errors import Unavailable
@@ -36,6 +35,10 @@ ROOMS_KEPT = 1000
 """Direct rooms in a user's list, the latest ones."""
 
 
+Damage = Literal["healed", "lost"]
+"""What is counted of events that a log has lost: given back, or gone for good."""
+
+
 class DerivedKeys:
     """Collects small writes and sends them in one pipeline after another; read marks in
     pipelines of their own, for which replicas may let it wait."""
@@ -47,6 +50,7 @@ class DerivedKeys:
         self._kv = kv
         self._reached = reached
         self._waiting: list[Command | Multi] = []  # until they are sent
+        self._damage: dict[Damage, int] = {}  # what storage has not taken yet of it
         # key → user → seq; until saved: what storage did not take comes back.
         self._reads: dict[str, dict[str, int]] = {}
         # While any of either are being sent.
@@ -98,6 +102,13 @@ class DerivedKeys:
         marks[user_id] = max(seq, marks.get(user_id, 0))
         self._start()
 
+    def damaged(self, what: Damage, events: int) -> None:
+        """Count these events, at least once: where storage does not say that it has,
+        they are counted again with the next write."""
+        if events:
+            self._damage[what] = self._damage.get(what, 0) + events
+            self._start()
+
     def write(self, *commands: Command | Multi) -> None:
         """What a guest wants written. All or none is taken: a key whose expiry is
         dropped would stay for ever."""
@@ -131,18 +142,27 @@ class DerivedKeys:
         return {name.decode() for name in names}
 
     def _start(self) -> None:
-        if self._writing is None and self._waiting:
+        if self._writing is None and (self._waiting or self._damage):
             self._writing = asyncio.create_task(self._write())
         if self._saving is None and self._reads:
             self._saving = asyncio.create_task(self._save())
 
     async def _write(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._damage:
                 batch, self._waiting = self._waiting, []
-                with contextlib.suppress(Unavailable):
+                damage, self._damage = self._damage, {}
+                counts = [("HINCRBY", keys.DAMAGE, *each) for each in damage.items()]
+                try:
                     self._reached("before_derived")
-                    await self._kv.execute(batch)
+                    replies = await self._kv.execute([*counts, *batch])
+                except Unavailable:
+                    replies = [None] * len(counts)
+                for (what, events), reply in zip(damage.items(), replies, strict=False):
+                    if not isinstance(reply, int):
+                        self._damage[what] = self._damage.get(what, 0) + events
+                if self._damage and not self._waiting:
+                    break  # they go with the next
         finally:
             self._writing = None
 

@@ -20,6 +20,9 @@ OWN_LOADS = "cfm:{placement}:loads"
 """How busy each exception's process is; a field ends with its process, or 10 s after
 it was last said."""
 
+DAMAGE = "cfm:damage"
+"""How many events logs have lost for good, and how many they got back; kept."""
+
 OWNER = "cfm:{cluster}:owner"
 """The lease of the cluster that uses this Valkey."""
 

@@ -1,8 +1,8 @@
-"""What /metrics tells of the placement: read in Valkey when somebody asks.
+"""What /metrics tells of placement and damage: read in Valkey when somebody asks.
 
-Gateways see no hosts. But two small keys in Valkey hold the generation and the loads of
-the exceptions. They are read at most once a second, and while Valkey is away a scrape
-waits for half a second at most.
+Gateways see no hosts. But small keys in Valkey hold the generation, the loads of the
+exceptions, and what logs have lost. They are read at most once a second, and while
+Valkey is away a scrape waits for half a second at most.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _decode = msgspec.json.Decoder(Placement).decode
 
 
 class Whereabouts:
-    """What one gateway tells of the placement."""
+    """What one gateway tells of the whole cluster."""
 
     def __init__(self, kv: Valkey) -> None:
         self._kv = kv
         self._read_at = float("-inf")  # the last time it was tried, monotonic
 
     async def show(self) -> None:
-        """Have `metrics.PLACEMENT` know what is there now; never fails."""
+        """Have `metrics.PLACEMENT` and `metrics.DAMAGE` know what is there now; never
+        fails."""
         now = time.monotonic()
         if now - self._read_at < EVERY_S:
             return
@@ -46,16 +47,20 @@ class Whereabouts:
                 await self._read()
         except (Unavailable, TimeoutError):
             metrics.PLACEMENT.show(None)
+            metrics.DAMAGE.show(None)
 
     async def _read(self) -> None:
-        entries, loads = await self._kv.ask_all(
+        entries, loads, damage = await self._kv.ask_all(
             ("XREVRANGE", keys.log(NAME), "+", "-", "COUNT", 1),
             ("HGETALL", keys.OWN_LOADS),
+            ("HGETALL", keys.DAMAGE),
         )
+        counts = {what.decode(): int(n) for what, n in pairs(damage).items()}
+        metrics.DAMAGE.show(counts)
         if not entries:
             metrics.PLACEMENT.show(None)
             return
         placement = _decode(pairs(entries[0][1])[b"e"])
-        counts = Counter(map(placement.why, placement.own))
+        reasons = Counter(map(placement.why, placement.own))
         hottest = max(map(float, pairs(loads).values()), default=0.0)
-        metrics.PLACEMENT.show({why: counts[why] for why in get_args(Why)}, hottest)
+        metrics.PLACEMENT.show({why: reasons[why] for why in get_args(Why)}, hottest)

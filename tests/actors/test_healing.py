@@ -361,6 +361,8 @@ async def test_a_replica_that_lags_takes_over_and_nothing_shown_is_lost() -> Non
             await speaker.speak(1.0, 300)
             shown = caller.visitor.chats("gA.1")
             gaps = [f for f in caller.visitor.seen("gA.1") if f.get("gap")]
+            with administered(two) as client:
+                counted: Any = client.hgetall(keys.DAMAGE)
             caller.close()
             await host.kill()
             log = ValkeyLog(url_of(two), 10_000)
@@ -370,6 +372,8 @@ async def test_a_replica_that_lags_takes_over_and_nothing_shown_is_lost() -> Non
             log.close()
     lost = before - int(behind.decode().partition("-")[2])
     assert lost > 20, "or this shows nothing"
+    assert counted.keys() == {b"healed"}
+    assert int(counted[b"healed"]) >= lost
     assert [each.seq for each in kept] == list(range(1, len(kept) + 1)), "a hole"
     assert len(shown) == len({seq for seq, _ in shown})
     texts = {each.seq: each.event for each in kept}

@@ -11,7 +11,7 @@ from cfmessenger.storage import derived as derived_module
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S, DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
-from cfmessenger.storage.valkey import Valkey
+from cfmessenger.storage.valkey import Valkey, pairs
 from tests.valkey_proxy import proxied
 
 
@@ -151,6 +151,39 @@ async def test_read_marks_that_storage_refuses_are_kept(
     await log.ask("DEL", keys.reads(wrong))
     await derived.flush()
     assert await marks_of(log, wrong) == {b"user_1": b"5"}
+
+
+async def test_damage_that_storage_did_not_take_is_counted_with_the_next_write(
+    log: ValkeyLog, valkey_url: str, user: str
+) -> None:
+    """Who watches must hear of a loss, though it was a bad moment to tell of it."""
+
+    async def counted() -> dict[str, int]:
+        return {k.decode(): int(v) for k, v in pairs(await asked()).items()}
+
+    async def asked() -> object:
+        return await log.ask("HGETALL", keys.DAMAGE)
+
+    before = await counted()
+    async with proxied(valkey_url) as proxy:
+        away = ValkeyLog(proxy.url, 1000)
+        derived = DerivedKeys(away)
+        derived.damaged("healed", 0)
+        proxy.refusing = True
+        derived.damaged("lost", 3)
+        derived.damaged("healed", 20)
+        await derived.flush()
+        derived.damaged("lost", 4)
+        await derived.flush()
+        assert await counted() == before
+        proxy.refusing = False
+        derived.record(Record(user, "away", 1, True), "g2")
+        await derived.flush()
+        await derived.flush()
+        away.close()
+    now = await counted()
+    rise = {what: now[what] - before.get(what, 0) for what in ("lost", "healed")}
+    assert rise == {"lost": 7, "healed": 20}, "once"
 
 
 async def test_only_the_latest_rooms_of_a_user_are_kept(

@@ -32,6 +32,7 @@ NAMES = {
     keys.LACKING: "cfm:gateways:lacking",
     keys.PLACEMENT: "cfm:placement",
     keys.OWN_LOADS: "cfm:{placement}:loads",
+    keys.DAMAGE: "cfm:damage",
     keys.OWNER: "cfm:{cluster}:owner",
     keys.HEAD: "cfm:{cluster}:head",
     keys.NODES: "cfm:{cluster}:nodes",

@@ -85,12 +85,17 @@ async def test_a_valkey_that_hangs_or_is_empty_leaves_them_out(
     shown = Whereabouts(kv)
     metrics.PLACEMENT.show({"hot": 3}, 0.5)
     await shown.show()
-    assert "cfm_placement_exceptions" not in metrics.exposition().decode(), "no entry"
+    text = metrics.exposition().decode()
+    assert "cfm_placement_exceptions" not in text, "no entry"
+    assert value(text, "cfm_events_lost_total") == 0, "or its first rise goes unseen"
     metrics.PLACEMENT.show({"hot": 3}, 0.5)
+    metrics.DAMAGE.show({"lost": 3})
     server.freeze()
     watch = Stopwatch()
     await shown.show()
     assert watch.seconds < 2 * whereabouts.PATIENCE_S + 0.5
-    assert "cfm_hottest_room_share" not in metrics.exposition().decode()
+    text = metrics.exposition().decode()
+    assert "cfm_hottest_room_share" not in text
+    assert "cfm_events_lost" not in text, "an older figure would look like a fall"
     server.thaw()
     kv.close()

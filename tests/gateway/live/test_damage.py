@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cfmessenger.storage import keys
+from gateway.api import whereabouts
 from tests.gateway.node import (
     Frame,
     Node,
@@ -20,6 +21,7 @@ from tests.gateway.node import (
     new_room,
     own_valkey,
 )
+from tests.gateway.test_metrics import value
 
 
 @pytest.fixture
@@ -60,6 +62,14 @@ def resumed(socket: Socket) -> tuple[list[int], list[bool]]:
     frames = socket.of("history")
     seqs = [m["seq"] for frame in frames for m in frame["messages"]]
     return seqs, [frame["gap"] for frame in frames]
+
+
+async def damage(node: Node, gateway: int = 0) -> dict[str, float]:
+    """What /metrics of a gateway tells of events that storage has lost."""
+    async with node.gateways[gateway].client() as http:
+        text = (await http.get("/metrics")).text
+    names = ("lost", "healed")
+    return {each: value(text, f"cfm_events_{each}_total") for each in names}
 
 
 def told(lost: Frame) -> tuple[int, int, int, int]:
@@ -140,11 +150,13 @@ async def test_an_event_that_nobody_can_read_stays_alone(
 
 @pytest.mark.parametrize("actors", ["die too", "live on"])
 async def test_a_storage_that_begins_anew_gives_no_number_twice(
-    node: Node, storage: OwnValkey, actors: str
+    node: Node, storage: OwnValkey, actors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its manifest was deleted: it starts empty, under gateways that have seen 5."""
+    monkeypatch.setattr(whereabouts, "EVERY_S", 0.0)
     room = new_room()
     near = await talked(node, room, 5)
+    assert await damage(node) == {"lost": 0, "healed": 0}
     far = await node.enter("user_2", room, gateway=1)
     storage.kill()
     shutil.rmtree(storage.folder / "appendonlydir")
@@ -168,6 +180,11 @@ async def test_a_storage_that_begins_anew_gives_no_number_twice(
     assert near.said == [1, 2, 3, 4, 5, 7]
     assert (await near.say("and on"))["seq"] == 8
     assert len(near.of("lost")) == len(far.of("lost")) == 1
+
+    async def counted() -> bool:
+        return await damage(node, 1) == {"lost": 5, "healed": 0}
+
+    await eventually(counted)  # by any gateway, for all of them
 
 
 async def test_who_is_silent_in_a_room_that_sleeps_hears_of_a_loss(

@@ -26,7 +26,7 @@ URL = "unix:///sim/valkey"
 _STALE = (
     "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 )
-_GROWS = frozenset({b"XADD", b"ZADD", b"HSET", b"HSETEX"})
+_GROWS = frozenset({b"XADD", b"ZADD", b"HSET", b"HSETEX", b"HINCRBY"})
 _WRITES = _GROWS | {b"XDEL", b"SET", b"DEL", b"ZREM", b"HDEL", b"EXPIRE", b"PERSIST"}
 _READONLY = "READONLY You can't write against a read only replica."
 _MAX = 2**64 - 1
@@ -477,6 +477,13 @@ class FakeValkey:
             self.hashes.setdefault(key, {})[field] = value
             self.ends.pop((key, field), None)
         return 0
+
+    def _hincrby(
+        self, session: Session, key: bytes, field: bytes, amount: bytes
+    ) -> Any:
+        found = self.hashes.setdefault(key, {})
+        found[field] = b"%d" % (int(found.get(field, b"0")) + int(amount))
+        return int(found[field])
 
     def _hdel(self, session: Session, key: bytes, *fields: bytes) -> Any:
         found = self.hashes.get(key, {})
