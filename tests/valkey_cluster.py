@@ -104,6 +104,13 @@ class Node:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def announce(self, port: int, host: str = "") -> None:
+        """Clients are sent there, as where something stands in front of it."""
+        self.do("CONFIG", "SET", "cluster-announce-client-port", port)
+        if host:
+            self.do("CONFIG", "SET", "cluster-announce-hostname", host)
+            self.do("CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+
     def connections(self, user: str = "cfm") -> int:
         """How many there are of the product's."""
         with self.admin() as client:
@@ -193,13 +200,12 @@ class ValkeyCluster:
         asked = next(node for node in self.nodes if node.process and node.answers())
         slot = slot_of(key)
         for line in asked.do("CLUSTER", "NODES").decode().splitlines():
-            _, name, flags, *_ = words = line.split()
+            server, _, flags, *_ = words = line.split()
             if "master" in flags and "fail" not in flags:
                 # Also those that move, in brackets.
                 ranges = [w.split("-") for w in words[8:] if not w.startswith("[")]
                 if any(int(each[0]) <= slot <= int(each[-1]) for each in ranges):
-                    port = int(name.partition("@")[0].rpartition(":")[2])
-                    return next(n for n in self.nodes if n.port == port)
+                    return next(n for n in self.nodes if n.id == server)
         return None
 
     def other(self, key: str) -> Node:

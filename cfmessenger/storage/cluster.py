@@ -105,6 +105,7 @@ class Cluster:
             None  # the last look; `close` ends it
         )
         self._looked_at = float("-inf")  # loop time of its end
+        self._why: Exception | None = None  # it found nobody; None: it did, or none was
 
     # Where.
 
@@ -215,6 +216,7 @@ class Cluster:
         while True:
             if self._topology is None and not await self._known(deadline):
                 away = Unavailable(message="No server of the Valkey Cluster answers.")
+                away.__cause__ = self._why
                 for at in left:
                     outcomes[at] = away
                 return outcomes
@@ -393,11 +395,13 @@ class Cluster:
                 try:
                     (said,) = await self._server(address).send(_SLOTS, 1, LOOK_S)
                     self._take(topology_of(checked(said), address))
+                    self._why = None
                     return
                 except (Unavailable, ValueError) as error:
                     problem = error
         finally:
             self._looked_at = loop.time()
+        self._why = problem
         away = Unavailable(message="No server of the Valkey Cluster answers.")
         raise away from problem
 

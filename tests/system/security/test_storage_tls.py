@@ -50,14 +50,15 @@ class Authority:
 
 
 @contextmanager
-def stunnel(folder: Path, port: int, target: int) -> Iterator[None]:
-    """TLS on a port, for who has a certificate of the authority in the folder."""
-    lines = (
-        *("foreground = yes", "pid =", "[valkey]", f"accept = 127.0.0.1:{port}"),
-        *(f"connect = 127.0.0.1:{target}", f"cert = {folder}/server.pem"),
-        *(f"key = {folder}/server.key", f"CAfile = {folder}/ca.pem"),
-        *("verifyChain = yes", "requireCert = yes"),
-    )
+def stunnel(folder: Path, *tunnels: tuple[int, int]) -> Iterator[None]:
+    """TLS from each port to another, for who has a certificate of the authority in the
+    folder."""
+    lines = ["foreground = yes", "pid ="]
+    for port, target in tunnels:
+        lines += (f"[valkey-{port}]", f"accept = 127.0.0.1:{port}")
+        lines += (f"connect = 127.0.0.1:{target}", f"cert = {folder}/server.pem")
+        lines += (f"key = {folder}/server.key", f"CAfile = {folder}/ca.pem")
+        lines += ("verifyChain = yes", "requireCert = yes")
     config = folder / "stunnel.conf"
     config.write_text("".join(f"{line}\n" for line in lines))
     with (folder / "stunnel.out").open("ab") as out:
@@ -135,7 +136,7 @@ async def refused(client: Valkey) -> BaseException:
 
 
 async def test_only_who_is_certified_gets_in_and_only_to_who_is(scene: Scene) -> None:
-    with stunnel(scene.folder, scene.port, scene.server.port):
+    with stunnel(scene.folder, (scene.port, scene.server.port)):
         ours = scene.client()
         await scene.answers(ours)
         assert await ours.ask("SET", "cfm:a", "1") == b"OK"
@@ -154,11 +155,11 @@ async def test_only_who_is_certified_gets_in_and_only_to_who_is(scene: Scene) ->
 async def test_files_that_change_count_from_the_next_connection_on(
     scene: Scene,
 ) -> None:
-    with stunnel(scene.folder, scene.port, scene.server.port):
+    with stunnel(scene.folder, (scene.port, scene.server.port)):
         client = scene.client()
         await scene.answers(client)
     scene.certify()
-    with stunnel(scene.folder, scene.port, scene.server.port):
+    with stunnel(scene.folder, (scene.port, scene.server.port)):
         await scene.answers(client)
     client.close()
 
@@ -167,7 +168,7 @@ async def test_a_start_says_what_is_wrong_in_one_line(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world, "PATIENCE_S", 0.0)
-    with stunnel(scene.folder, scene.port, scene.server.port):
+    with stunnel(scene.folder, (scene.port, scene.server.port)):
         client = scene.client()
         await scene.answers(client)
         client.close()
