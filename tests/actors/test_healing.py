@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import valkey
 
-from actors.healing import heal, remember
+from actors.healing import Healed, heal, remember
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.loading import take
@@ -92,7 +92,7 @@ async def test_what_went_on_after_ours_is_nothing_to_heal(log: ValkeyLog) -> Non
     await log.commit([Commit(name, 1, events(1, 9))])
     tails.committed(tail, 1, events(1, 4))
     found = await take(name, log, own=1)
-    assert await heal(name, log, tail, found) == (found, 0, 0)
+    assert await heal(name, log, tail, found) == Healed(found)
 
 
 async def test_who_comes_remembers_the_end_of_the_log(log: ValkeyLog) -> None:

@@ -6,7 +6,9 @@ that a pool looks at its marker in `test_pool.py`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,12 @@ from actors.host_settings import HostSettings
 from actors.ownership import TRUST_S, Ownership
 from actors.pace import Pace
 from actors.tail import Tail
+from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_id_of
 from cfmessenger.placement import Placement
 from cfmessenger.storage.generation import Generation
-from cfmessenger.storage.log import Commit, Entry, ValkeyLog
+from cfmessenger.storage.log import Activated, Commit, Entry, ValkeyLog
+from cfmessenger.storage.resp import Connection
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage
 from tests.actors.caller import Caller
@@ -150,3 +154,50 @@ async def test_what_moves_during_a_look_is_looked_at(
     await log.activate(name)  # where it lives now
     proxy.flow()
     assert await looking == ([name], False, [])
+
+
+async def test_a_pool_that_is_overtaken_at_a_promoted_server_is_superseded(
+    slow: ValkeyLog, log: ValkeyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of one name, after a failover: the other has taken its marker just before."""
+    pool = f"rooms:{uuid.uuid4().int % 10**9}"
+    own = await owner(slow, pool, Placement("pooled", 1, 1))
+    know, tops = Connection._know, slow.tops
+
+    def of_another(connection: Connection, info: Any) -> None:
+        know(connection, info)
+        connection.lineage += " promoted"
+
+    async def overtaken(names: Sequence[str]) -> list[tuple[int, int]]:
+        found = await tops(names)
+        await log.activate(pool, 5)
+        return found
+
+    monkeypatch.setattr(Connection, "_know", of_another)
+    slow.close()
+    monkeypatch.setattr(slow, "tops", overtaken)
+    assert (await own.look({})).all
+
+
+async def test_a_marker_that_could_not_be_taken_is_taken_at_the_next_look(
+    slow: ValkeyLog, log: ValkeyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = f"rooms:{uuid.uuid4().int % 10**9}"
+    own = await owner(slow, pool, Placement("pooled", 1, 1))
+    know, activate = Connection._know, slow.activate
+
+    def of_another(connection: Connection, info: Any) -> None:
+        know(connection, info)
+        connection.lineage += " promoted"
+
+    async def away(name: str, above: int = 0) -> Activated:
+        raise Unavailable
+
+    monkeypatch.setattr(Connection, "_know", of_another)
+    slow.close()
+    monkeypatch.setattr(slow, "activate", away)
+    with pytest.raises(Unavailable):
+        await own.look({})
+    monkeypatch.setattr(slow, "activate", activate)
+    assert not (await own.look({})).all
+    assert await log.epoch(pool) == 2
