@@ -1,4 +1,4 @@
-"""A Valkey Cluster: one `Server` for each primary, and the map of who has which slot.
+"""A Valkey Cluster: what goes to which of its servers (`shards.py` knows them).
 
 It stands where one server stands otherwise. What is sent is split by slot, and whatever
 was certainly not done (a connection that was refused, MOVED, ASK, TRYAGAIN,
@@ -14,31 +14,23 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cfmessenger.addresses import cluster_seeds, url_at
 from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.resp import (
     Connection,
     ReplyError,
     UnknownOutcome,
-    checked,
-    endpoint_of,
     pack,
 )
 from cfmessenger.storage.server import DURABLE_S, Another, Server
+from cfmessenger.storage.shards import Shards
 from cfmessenger.storage.slots import (
     Address,
     Redirect,
-    Topology,
     redirect_of,
     slot_of,
-    topology_of,
 )
 
-LOOK_S = 0.5
-"""How long one server may take to say who has which slot."""
-REST_S = 0.05
-"""Between two looks, at least; jittered."""
 WAIT_FIRST_S, WAIT_MOST_S = 0.02, 0.25
 """The longest waits before something is sent for the second time, and for any."""
 LEAST_S = 0.02
@@ -48,12 +40,7 @@ HOPS = 3
 PATIENCE = 2
 """Where nobody says how long, what was certainly not done is tried for so many times as
 long as a reply may take: a replica needs some seconds to take over."""
-GONE_S = 10.0
-"""A server that is no primary any more is left so long after: whatever is in flight
-there has had its deadline."""
-
 _ASKING = pack([("ASKING",)])
-_SLOTS = pack([("CLUSTER", "SLOTS")])
 
 
 class Part(NamedTuple):
@@ -92,45 +79,29 @@ class Cluster:
     meant; nothing is contacted before the first part is sent."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._url = url
         self._timeout_s = timeout_s
-        self._seeds = [Address(*seed) for seed in cluster_seeds(url)]
-        for seed in self._seeds:
-            endpoint_of(url_at(url, *seed))
-        self._topology: Topology | None = None  # from the first look on, as last heard
-        # From when each is first needed; until it is no primary any more, or `close`.
-        self._servers: dict[Address, Server] = {}
-        self._leaving: set[Server] = set()  # each from then on, for `GONE_S`
-        self._looking: asyncio.Task[None] | None = (
-            None  # the last look; `close` ends it
-        )
-        self._looked_at = float("-inf")  # loop time of its end
-        self._why: Exception | None = None  # it found nobody; None: it did, or none was
+        self._shards = Shards(url, timeout_s)
 
     # Where.
 
     def address_of(self, key: str) -> Address:
         """Where a key is, as far as is known. "": anywhere."""
-        if self._topology is None:
-            return self._seeds[0]
-        owner = self._topology.owners[slot_of(key)] if key else None
-        return owner or self._topology.primaries[0]
+        return self._shards.address_of(key)
 
     def server_of(self, key: str) -> Server:
         """The server that has a key, as far as is known."""
-        return self._server(self.address_of(key))
+        return self._shards.server(self.address_of(key))
 
     def lineage_of(self, key: str) -> str:
         """Of the server that has a key; "": of all that are known, together."""
         if key:
             return self.server_of(key).lineage
-        return " ".join(sorted(each.lineage for each in self._servers.values()))
+        return " ".join(sorted(each.lineage for each in self._shards.servers))
 
     def follow(self, key: str, lineage: str, address: Address) -> None:
         """A key is at this address, where that lineage answers. Nothing in flight is
         lost: all that is known to have changed is one slot."""
-        if self._topology is not None:
-            self._topology = self._topology.moved(slot_of(key), address)
+        self._shards.moved(slot_of(key), address)
         server = self.server_of(key)
         if server.lineage not in ("", lineage):
             server.retire()
@@ -139,12 +110,12 @@ class Cluster:
     @property
     def replicated(self) -> bool:
         """One of them had a replica when it was last asked."""
-        return any(each.replicas for each in self._servers.values())
+        return any(each.replicas for each in self._shards.servers)
 
     async def look(self) -> None:
         """See `Server.look`; of each that is in use, as far as they answer. Raises
         `Unavailable` if none does."""
-        servers = list(self._servers.values())
+        servers = list(self._shards.servers)
         looks = (each.look() for each in servers)
         found = await asyncio.gather(*looks, return_exceptions=True)
         problems = [each for each in found if each is not None]
@@ -154,35 +125,23 @@ class Cluster:
 
     async def each(self, packed: bytes, timeout_s: float) -> list[Any]:
         """What each primary answers to one command. Raises `Unavailable`."""
-        if self._topology is None:
-            await self._look()
-            assert self._topology is not None
-        servers = [self._server(each) for each in self._topology.primaries]
+        known = await self._shards.at_all()
+        servers = [self._shards.server(each) for each in known]
         asked = (each.send(packed, 1, timeout_s) for each in servers)
         return [reply for (reply,) in await asyncio.gather(*asked)]
 
     async def primaries(self) -> list[str]:
         """The URL of each, as it is now. Raises `Unavailable`."""
-        await self._look()
-        assert self._topology is not None
-        return [url_at(self._url, *each) for each in sorted(self._topology.primaries)]
+        return [self._shards.url_of(each) for each in sorted(await self._shards.now())]
 
     async def connect(self, channel: str) -> Connection:
         """A new connection to who has this channel. Raises `Unavailable`."""
         try:
-            if self._topology is None:
-                await self._look()
+            await self._shards.at_all()
             return await self.server_of(channel).connect()
         except Unavailable:
             self.doubt()
             raise
-
-    def _server(self, address: Address) -> Server:
-        server = self._servers.get(address)
-        if server is None:
-            server = Server(url_at(self._url, *address), self._timeout_s)
-            self._servers[address] = server
-        return server
 
     # What is sent.
 
@@ -214,9 +173,8 @@ class Cluster:
         hops = 0
         looked: set[int] = set()  # whose server was another, and was looked for
         while True:
-            if self._topology is None and not await self._known(deadline):
-                away = Unavailable(message="No server of the Valkey Cluster answers.")
-                away.__cause__ = self._why
+            if not self._shards.known and not await self._shards.learn(deadline):
+                away = self._shards.away()
                 for at in left:
                     outcomes[at] = away
                 return outcomes
@@ -232,7 +190,7 @@ class Cluster:
                 if loop.time() + wait >= deadline:
                     return outcomes  # what is left was not done, and says so
                 await asyncio.sleep(wait)
-                await self._known(deadline)
+                await self._shards.learn(deadline)
                 if deadline - loop.time() < LEAST_S:
                     return outcomes  # it could only become an unknown outcome
 
@@ -281,8 +239,8 @@ class Cluster:
                 elif why.address is not None:
                     if why.kind == "ask":
                         asking[at] = why.address
-                    elif self._topology is not None:
-                        self._topology = self._topology.moved(why.slot, why.address)
+                    else:
+                        self._shards.moved(why.slot, why.address)
                 if why.kind != "ask":
                     self.doubt()
         return (_in_order(parts, left, again) if again else again), later
@@ -305,7 +263,7 @@ class Cluster:
             return []
         looked.update(strange)
         before = [self.address_of(parts[at].key) for at in strange]
-        await self._known(deadline)
+        await self._shards.learn(deadline)
         return [
             at
             for at, was in zip(strange, before, strict=True)
@@ -333,7 +291,7 @@ class Cluster:
         reply_s = max(0.001, min(left_s, manner.reply_s))
         lineage = "" if any(at in asking for at in some) else manner.lineage
         try:
-            found = await self._server(address).send(
+            found = await self._shards.server(address).send(
                 b"".join(packed), count, reply_s, lineage, durable=manner.durable
             )
         except Unavailable as problem:
@@ -349,82 +307,14 @@ class Cluster:
             outcomes[at] = folded(found[start:end])
             start = end
 
-    # The map.
-
     def doubt(self) -> None:
         """Somebody may have another slot than we know: a look begins, if none is under
         way."""
-        self._begun()
-
-    def _begun(self) -> asyncio.Task[None]:
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._asked())
-            self._looking.add_done_callback(_looked)
-        return self._looking
-
-    async def _known(self, deadline: float) -> bool:
-        """Look, if there is time; whether anything is known then."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._look()
-        except (TimeoutError, Unavailable):
-            pass
-        return self._topology is not None
-
-    async def _look(self) -> None:
-        """Ask who has which slot, once for all who want to know. Raises `Unavailable`;
-        what was known before stays known then."""
-        look = self._begun()
-        try:
-            await asyncio.shield(look)
-        except asyncio.CancelledError:
-            if look.cancelled():
-                raise Unavailable(message="The Valkey Cluster was left.") from None
-            raise
-
-    async def _asked(self) -> None:
-        loop = asyncio.get_running_loop()
-        rest = self._looked_at + random.uniform(REST_S, 2 * REST_S) - loop.time()
-        if rest > 0:
-            await asyncio.sleep(rest)
-        known = self._topology.primaries if self._topology else ()
-        problem: Exception | None = None
-        try:
-            # The others first in whom we have no doubt: who is asked is left to chance.
-            for address in _shuffled(known) + _shuffled(set(self._seeds) - set(known)):
-                try:
-                    (said,) = await self._server(address).send(_SLOTS, 1, LOOK_S)
-                    self._take(topology_of(checked(said), address))
-                    self._why = None
-                    return
-                except (Unavailable, ValueError) as error:
-                    problem = error
-        finally:
-            self._looked_at = loop.time()
-        self._why = problem
-        away = Unavailable(message="No server of the Valkey Cluster answers.")
-        raise away from problem
-
-    def _take(self, found: Topology) -> None:
-        self._topology = found
-        loop = asyncio.get_running_loop()
-        for address in self._servers.keys() - set(found.primaries):
-            server = self._servers.pop(address)
-            self._leaving.add(server)
-            loop.call_later(GONE_S, self._leave, server)
-
-    def _leave(self, server: Server) -> None:
-        server.close()
-        self._leaving.discard(server)
+        self._shards.doubt()
 
     def close(self) -> None:
         """Drop all connections; what is in flight has an unknown outcome."""
-        for server in (*self._servers.values(), *self._leaving):
-            server.close()
-        self._servers.clear()
-        self._leaving.clear()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._shards.close()
 
 
 def _why_not(outcome: Any, address: Address) -> Redirect | None:
@@ -450,14 +340,3 @@ def _in_order(
         if parts[at].again and at > first.get(slot_of(parts[at].key), len(parts))
     }
     return sorted(behind | set(again))
-
-
-def _looked(look: asyncio.Task[None]) -> None:
-    if not look.cancelled():
-        look.exception()  # whoever needs one looks again
-
-
-def _shuffled(addresses: Any) -> list[Address]:
-    found = list(addresses)
-    random.shuffle(found)
-    return found

@@ -15,7 +15,6 @@ import pytest
 import valkey
 
 from cfmessenger.errors import Unavailable
-from cfmessenger.storage import cluster as module
 from cfmessenger.storage import keys
 from cfmessenger.storage.cluster import Cluster, Part
 from cfmessenger.storage.copying import JUMP, Restore, copied
@@ -61,11 +60,6 @@ def events(*seqs: int) -> list[tuple[int, bytes]]:
 
 async def seqs_of(log: ValkeyLog, name: str) -> list[int]:
     return [entry.seq for entry in await log.after(name, 0, LENGTH)]
-
-
-def shards_of(log: ValkeyLog) -> Cluster:
-    assert isinstance(log._servers, Cluster)
-    return log._servers
 
 
 async def known(log: ValkeyLog) -> None:
@@ -585,39 +579,6 @@ async def test_an_unknown_outcome_is_never_sent_again(
     assert sum(command in packed for _, packed in sent) == 1
     cluster.close()
     await asyncio.to_thread(replicated.restart, owner)
-
-
-async def test_a_look_is_one_for_all_and_not_in_a_busy_loop(
-    valkey_cluster: ValkeyCluster,
-) -> None:
-    with closing(ValkeyLog(valkey_cluster.url, LENGTH)) as log:
-        await known(log)
-        count = sum(_calls(n, "cluster|slots") for n in valkey_cluster.primaries)
-        shards = shards_of(log)
-        for _ in range(100):
-            shards.doubt()
-        await asyncio.gather(*(shards._look() for _ in range(100)))
-        taken = sum(_calls(n, "cluster|slots") for n in valkey_cluster.primaries)
-        assert taken - count == 1
-        watch = Stopwatch()
-        for _ in range(3):
-            await shards._look()
-        assert watch.wall > 3 * module.REST_S
-
-
-async def test_a_server_that_is_no_primary_any_more_is_left(
-    replicated: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "GONE_S", 0.05)
-    with closing(ValkeyLog(replicated.url, LENGTH)) as log:
-        await known(log)
-        shards = shards_of(log)
-        topology = shards._topology
-        assert topology is not None
-        primaries = set(topology.primaries)
-        shards._server(Address("127.0.0.1", 1))
-        await shards._look()
-        assert set(shards._servers) <= primaries
 
 
 # What is published.
