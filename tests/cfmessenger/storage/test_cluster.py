@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
+from typing import Any
 
 import pytest
 import valkey
@@ -19,7 +20,8 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.cluster import Cluster, Part
 from cfmessenger.storage.copying import JUMP, Restore, copied
 from cfmessenger.storage.log import Commit, Fenced, ValkeyLog
-from cfmessenger.storage.slots import Address, slot_of
+from cfmessenger.storage.server import Server
+from cfmessenger.storage.slots import slot_of
 from cfmessenger.storage.valkey import Multi, Refused, ReplyError, Valkey, pack
 from tests import patience
 from tests.gateway.node import eventually
@@ -539,44 +541,36 @@ async def test_a_killed_primary_is_one_shards_trouble_and_its_replica_goes_on(
 
 
 async def test_an_unknown_outcome_is_never_sent_again(
-    replicated: ValkeyCluster,
+    replicated: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server takes a write, and is killed before it answers."""
     key = f"cfm:test:{uuid.uuid4().hex}"
     owner = replicated.owner(key)
-    sent: list[tuple[Address, bytes]] = []
+    sent: list[bytes] = []
+    send = Server.send
 
-    class Watched(Cluster):
-        def _server(self, address: Address):  # type: ignore[no-untyped-def]
-            server = super()._server(address)
-            if not hasattr(server, "watched"):
-                real = server.send
+    async def watched(
+        self: Server, packed: bytes, *more: Any, **how: Any
+    ) -> list[object]:
+        sent.append(packed)
+        return await send(self, packed, *more, **how)
 
-                async def send(
-                    packed: bytes, *more: object, **how: object
-                ) -> list[object]:
-                    sent.append((address, packed))
-                    return await real(packed, *more, **how)  # type: ignore[arg-type]
-
-                server.send = send  # type: ignore[method-assign,assignment]
-                server.watched = True  # type: ignore[attr-defined]
-            return server
-
-    cluster = Watched(replicated.url, 5.0)
+    monkeypatch.setattr(Server, "send", watched)
+    cluster = Cluster(replicated.url, 5.0)
     await cluster.send([Part("cfm:x", pack([("GET", "cfm:x")]), 1)])
     await cluster.send([Part(key, pack([("GET", key)]), 1)])
     owner.freeze()
     word = uuid.uuid4().hex
     command = pack([("SET", key, word)])
     writing = asyncio.create_task(cluster.send([Part(key, command, 1)]))
-    await eventually(lambda: any(command in packed for _, packed in sent))
+    await eventually(lambda: any(command in packed for packed in sent))
     owner.kill()
     (outcome,) = await writing
     assert type(outcome).__name__ == "UnknownOutcome"
     # The map is looked at again by itself, and the next goes to the one that took over.
     (found,) = await cluster.send([Part(key, pack([("GET", key)]), 1, True)])
     assert found is None or found == word.encode() or isinstance(found, Unavailable)
-    assert sum(command in packed for _, packed in sent) == 1
+    assert sum(command in packed for packed in sent) == 1
     cluster.close()
     await asyncio.to_thread(replicated.restart, owner)
 
