@@ -94,7 +94,8 @@ class Birth:
         that: where storage has lost some, they are taken again."""
         if not seen.shown_in or not self._first:
             return False
-        return seen.elsewhere or seen.shown_in < self._first
+        ours = self._first <= seen.shown_in <= seen.own_epoch
+        return seen.elsewhere or not ours
 
     async def _dead(self, gateways: set[str]) -> set[str]:
         try:

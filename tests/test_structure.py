@@ -8,7 +8,10 @@ TESTED_BY = {
     "actors/test_activation": "actors/birth actors/flow",
     "actors/test_host": "actors/host_settings actors/pace actors/peer",
     "actors/bots/test_guest": "actors/attending",
-    "cfmessenger/accounts/test_sessions": "cfmessenger/accounts/tickets",
+    "cfmessenger/accounts/test_sessions": (
+        "cfmessenger/accounts/session_names cfmessenger/accounts/session_record "
+        "cfmessenger/accounts/tickets"
+    ),
     "cfmessenger/bots/test_director": (
         "cfmessenger/bots/effects cfmessenger/bots/floor cfmessenger/bots/inbox "
         "cfmessenger/bots/ledger cfmessenger/bots/rotation"

@@ -10,26 +10,30 @@ many sessions and no more: one sorted set a user holds them by when they end, an
 those beyond the limit the one that was used longest ago is logged out. All methods may
 raise `Unavailable`. Times are integer milliseconds since 1970.
 
-In a Valkey Cluster a token begins with its user's tag, 4 characters of a hash of the
-user's id, before 234 random bits. The names of a user's sessions and of their set carry
-it in braces, so that they are in one slot. Sessions that were copied there from one
-server have older names. They live on under them, and their next refresh gives them a
-name with a tag: it makes that one first and then deletes the older, and whoever finds
-the older gone (another refresh, a logout) takes back what it made.
+What they are called is in `session_names.py`. The next refresh of a session with an
+older name gives it one with a tag: it makes that first and then deletes the older, and
+whoever finds the older gone (another refresh, a logout) takes back what it made.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from cfmessenger.accounts.session_names import TOKEN, SessionNames, token_hash
+from cfmessenger.accounts.session_record import (
+    Record,
+    Session,
+    hash_of,
+    hashes_of,
+    member_of,
+    read,
+    write,
+)
 from cfmessenger.accounts.spent import Spent
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
@@ -49,42 +53,11 @@ REVOKED_CHANNEL = keys.REVOKED_CHANNEL
 """A login id is published here when its session was ended on purpose."""
 
 LONGEST_MS = 12 * 3600 * 1000
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # token_urlsafe(32)
-_TAG = 4  # characters of a token that are its user's tag, in a cluster
 _SLIDE_PARTS = 20  # "written at most every TTL/20"
 _REPLICA_SILENCE_S = 30  # a primary says something at least every 10 s
 _REPLICA_REST_S = 30.0  # how long one that cannot serve is left alone
 AT_ONCE = 500
 """Sessions read in one round trip; what others ask meanwhile comes between."""
-_FIELDS = ("userId", "loginId", "startedAt", "expiresAt", "nonce", "locationHint")
-
-
-def token_hash(token: str) -> str:
-    """What Valkey and logs may know of a token: its SHA-256 in hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def tag_of(user_id: str) -> str:
-    """What a user's tokens begin with in a Valkey Cluster: 24 bits of a hash."""
-    digest = hashlib.sha256(user_id.encode()).digest()
-    return base64.urlsafe_b64encode(digest)[:_TAG].decode()
-
-
-Record = dict[bytes, bytes]
-"""A session's hash in Valkey, empty if there is none."""
-
-
-class Session(msgspec.Struct, frozen=True, gc=False):
-    """One login as last seen in Valkey. Holds no secret; `token_hash` names its key,
-    and begins with its user's `{tag}` in a cluster."""
-
-    user_id: str
-    login_id: str
-    token_hash: str
-    started_at: int
-    expires_at: int
-    nonce: str
-    location_hint: str
 
 
 class Sessions:
@@ -108,6 +81,7 @@ class Sessions:
         spent: Spent | None = None,
     ) -> None:
         self._kv = kv
+        self._names = SessionNames(kv.sharded)
         self.spent = spent or Spent()
         self._lineage = ""  # where `restore` was done last; "": nowhere yet
         self._replica = replica
@@ -118,22 +92,22 @@ class Sessions:
 
     async def create(self, user_id: str, location_hint: str) -> tuple[str, Session]:
         """A new login: its token, shown once, and its session."""
-        token, now = self._fresh(user_id), self._clock()
+        token, now = self._names.fresh(user_id), self._clock()
         session = Session(
             user_id=user_id,
             login_id=secrets.token_hex(16),
-            token_hash=self._named(token),
+            token_hash=self._names.named(token),
             started_at=now,
             expires_at=now + min(self._ttl_ms, LONGEST_MS),
             nonce=secrets.token_hex(8),
             location_hint=location_hint,
         )
-        index = self._index(user_id)
+        index = self._names.index(user_id)
         *_, oldest = await self._kv.multi(
             index,
-            _write(session, only_over_existing=False),
+            write(session, only_over_existing=False),
             ("ZREMRANGEBYSCORE", index, "-inf", now),
-            ("ZADD", index, session.expires_at, _member(session)),
+            ("ZADD", index, session.expires_at, member_of(session)),
             ("PEXPIREAT", index, now + LONGEST_MS),
             # Those beyond the limit and the next. Within the transaction, so that two
             # logins at once do not both end the same one.
@@ -141,7 +115,7 @@ class Sessions:
             durable=True,
         )
         # Not ourselves, where all of them end at the same moment.
-        others = [m for each in oldest if (m := each.decode()) != _member(session)]
+        others = [m for each in oldest if (m := each.decode()) != member_of(session)]
         if excess := set(others[: max(0, len(oldest) - 1)]):
             logger.info("%s has too many sessions: %d end", user_id, len(excess))
             await self._end(user_id, excess)
@@ -152,9 +126,9 @@ class Sessions:
 
         What cannot be one of our tokens is refused without asking Valkey.
         """
-        if not _TOKEN.match(token):
+        if not TOKEN.match(token):
             return None
-        found = await self.by_hash(self._named(token))
+        found = await self.by_hash(self._names.named(token))
         if found is None and self._kv.sharded:
             found = await self.by_hash(token_hash(token))
         return found
@@ -176,11 +150,11 @@ class Sessions:
         if gained <= 0 or (gained < self._ttl_ms // _SLIDE_PARTS and expires_at < end):
             return session
         longer = msgspec.structs.replace(session, expires_at=expires_at)
-        older = self._older(session.token_hash)
-        index = self._index(session.user_id, older)
+        older = self._names.older(session.token_hash)
+        index = self._names.index(session.user_id, older)
         commands = (
-            _write(longer, only_over_existing=True),
-            ("ZADD", index, "XX", "GT", expires_at, _member(longer)),
+            write(longer, only_over_existing=True),
+            ("ZADD", index, "XX", "GT", expires_at, member_of(longer)),
         )
         if older:
             written, _ = await self._kv.ask_all(*commands)
@@ -199,21 +173,21 @@ class Sessions:
         old = await self.get(token)
         if old is None:
             return None
-        fresh, now = self._fresh(old.user_id), self._clock()
+        fresh, now = self._names.fresh(old.user_id), self._clock()
         new = msgspec.structs.replace(
             old,
-            token_hash=self._named(fresh),
+            token_hash=self._names.named(fresh),
             expires_at=min(now + self._ttl_ms, old.started_at + LONGEST_MS),
             nonce=secrets.token_hex(8),
         )
-        index = self._index(old.user_id)
-        if self._older(old.token_hash):
+        index = self._names.index(old.user_id)
+        if self._names.older(old.token_hash):
             return (fresh, new) if await self._brought_over(old, new, now) else None
         commands = (
             ("RENAME", keys.session(old.token_hash), keys.session(new.token_hash)),
-            _write(new, only_over_existing=True),
-            ("ZREM", index, _member(old)),
-            ("ZADD", index, new.expires_at, _member(new)),
+            write(new, only_over_existing=True),
+            ("ZREM", index, member_of(old)),
+            ("ZADD", index, new.expires_at, member_of(new)),
             ("PEXPIREAT", index, now + LONGEST_MS),
         )
         (done,) = await self._kv.execute([Multi(index, commands)], durable=True)
@@ -221,23 +195,25 @@ class Sessions:
         for reply in rest:
             checked(reply)
         if isinstance(moved, ReplyError):
-            await self._kv.ask("ZREM", index, _member(new))
+            await self._kv.ask("ZREM", index, member_of(new))
             return None
         return fresh, new
 
     async def _brought_over(self, old: Session, new: Session, now: int) -> bool:
         """Give a session of an older name the new one; False: it is gone."""
-        index = self._index(new.user_id)
+        index = self._names.index(new.user_id)
         await self._kv.multi(
             index,
-            _write(new, only_over_existing=False),
-            ("ZADD", index, new.expires_at, _member(new)),
+            write(new, only_over_existing=False),
+            ("ZADD", index, new.expires_at, member_of(new)),
             ("PEXPIREAT", index, now + LONGEST_MS),
         )
         if await self._kv.ask("DEL", keys.session(old.token_hash)):
-            await self._kv.ask("ZREM", self._index(old.user_id, True), _member(old))
+            await self._kv.ask(
+                "ZREM", self._names.index(old.user_id, True), member_of(old)
+            )
             return True
-        gone = ("DEL", keys.session(new.token_hash)), ("ZREM", index, _member(new))
+        gone = ("DEL", keys.session(new.token_hash)), ("ZREM", index, member_of(new))
         await self._kv.multi(index, *gone)
         return False
 
@@ -246,28 +222,28 @@ class Sessions:
 
         Only this login: another one of the same user lives on.
         """
-        await self._end(session.user_id, {_member(session)})
+        await self._end(session.user_id, {member_of(session)})
 
     async def _end(self, user_id: str, doomed: set[str]) -> None:
         """Ends the logins of these members of the user's set.
 
         Each is published alone, as older gateways take it, and then with its user.
         """
-        index = self._index(user_id)
+        index = self._names.index(user_id)
         logins = {member.partition(".")[0] for member in doomed}
         for login in logins:
             self.spent.end(login, user_id)
         told = [*logins, *(f"{login} {user_id}" for login in logins)]
         while doomed:
-            older = {member for member in doomed if self._older(_hash_of(member))}
+            older = {member for member in doomed if self._names.older(hash_of(member))}
             if older:
                 # Before we look what there is: a refresh makes before it deletes.
-                deleted = (("DEL", keys.session(_hash_of(m))) for m in older)
-                left = ("ZREM", self._index(user_id, True), *older)
+                deleted = (("DEL", keys.session(hash_of(m))) for m in older)
+                left = ("ZREM", self._names.index(user_id, True), *older)
                 await self._kv.ask_all(*deleted, left)
             ours, ended = doomed - older, list[Command]()
             if ours:
-                ended.append(("DEL", *(keys.session(_hash_of(m)) for m in ours)))
+                ended.append(("DEL", *(keys.session(hash_of(m)) for m in ours)))
                 ended.append(("ZREM", index, *ours))
             *_, members = await self._kv.multi(
                 index,
@@ -278,7 +254,7 @@ class Sessions:
             )
             if self._kv.sharded:
                 members += await self._kv.ask(
-                    "ZRANGE", self._index(user_id, True), 0, -1
+                    "ZRANGE", self._names.index(user_id, True), 0, -1
                 )
             # A refresh may have moved one since it was read: its new token goes too.
             found = {member.decode() for member in members}
@@ -293,8 +269,7 @@ class Sessions:
         if self._lineage:
             for user_id, logins in self.spent.logins().items():
                 members = []
-                for older in (False, True) if self._kv.sharded else (False,):
-                    index = self._index(user_id, older)
+                for index in self._names.indices(user_id):
                     members += await self._kv.ask("ZRANGE", index, 0, -1)
                 known = {member.decode() for member in members}
                 back = {each for each in known if each.partition(".")[0] in logins}
@@ -304,25 +279,6 @@ class Sessions:
             for key, left_s in self.spent.marks().items():
                 await self._kv.ask("SET", key, "", "EX", max(1, int(left_s)))
         self._lineage = lineage
-
-    # Names, in a cluster and elsewhere.
-
-    def _fresh(self, user_id: str) -> str:
-        token = secrets.token_urlsafe(32)
-        return tag_of(user_id) + token[_TAG:] if self._kv.sharded else token
-
-    def _named(self, token: str) -> str:
-        hashed = token_hash(token)
-        return f"{{{token[:_TAG]}}}{hashed}" if self._kv.sharded else hashed
-
-    def _older(self, hashed: str) -> bool:
-        """Whether this is the name of a session from before there was a cluster."""
-        return self._kv.sharded and not hashed.startswith("{")
-
-    def _index(self, user_id: str, older: bool = False) -> str:
-        """The set of a user's sessions, or of those that have older names."""
-        tag = tag_of(user_id) if self._kv.sharded and not older else ""
-        return keys.user_sessions(user_id, tag)
 
     async def revalidate(
         self, sessions: Sequence[Session]
@@ -376,15 +332,18 @@ class Sessions:
         found: dict[str, Session | None] = {
             lost_one.login_id: None for lost_one in lost
         }
-        every = (False, True) if self._kv.sharded else (False,)
-        asked = [(each, self._index(each.user_id, o)) for o in every for each in lost]
+        asked = [
+            (each, index)
+            for each in lost
+            for index in self._names.indices(each.user_id)
+        ]
         ranges = (("ZRANGE", index, 0, -1) for _, index in asked)
         remembered = await self._kv.ask_all(*ranges)
         hashes = sorted(
             {
                 hashed
                 for (session, _), members in zip(asked, remembered, strict=True)
-                for hashed in _hashes_of(session.login_id, members)
+                for hashed in hashes_of(session.login_id, members)
             }
         )
         if not hashes:
@@ -397,23 +356,12 @@ class Sessions:
         return found
 
     def _live(self, hashed: str, record: Record) -> Session | None:
-        if len(record) < len(_FIELDS):
+        session = read(hashed, record)
+        if session is None or self.spent.ended(session.login_id):
             return None
-        text = {name.decode(): value.decode() for name, value in record.items()}
-        session = Session(
-            user_id=text["userId"],
-            login_id=text["loginId"],
-            token_hash=hashed,
-            started_at=int(text["startedAt"]),
-            expires_at=int(text["expiresAt"]),
-            nonce=text["nonce"],
-            location_hint=text["locationHint"],
-        )
         # The record says itself when it ends: one that Valkey forgot to drop (a clock
         # that jumped, a restore from an old file) is as dead as one it did.
         end = min(session.expires_at, session.started_at + LONGEST_MS)
-        if self.spent.ended(session.login_id):
-            return None
         return session if self._clock() < end else None
 
 
@@ -426,31 +374,3 @@ def _in_step(replication: Mapping[str, str]) -> bool:
         <= int(replication.get("master_last_io_seconds_ago", -1))
         <= _REPLICA_SILENCE_S
     )
-
-
-def _write(session: Session, *, only_over_existing: bool) -> Command:
-    values: tuple[str | int, ...] = (
-        session.user_id,
-        session.login_id,
-        session.started_at,
-        session.expires_at,
-        session.nonce,
-        session.location_hint,
-    )
-    over = ("FXX",) if only_over_existing else ()
-    fields = (part for pair in zip(_FIELDS, values, strict=True) for part in pair)
-    head = ("HSETEX", keys.session(session.token_hash), *over)
-    return (*head, "PXAT", session.expires_at, "FIELDS", len(_FIELDS), *fields)
-
-
-def _member(session: Session) -> str:
-    return f"{session.login_id}.{session.token_hash}"
-
-
-def _hash_of(member: str) -> str:
-    return member.partition(".")[2]
-
-
-def _hashes_of(login_id: str, members: Iterable[bytes]) -> set[str]:
-    pairs = (member.decode().partition(".") for member in members)
-    return {hashed for login, _, hashed in pairs if login == login_id}

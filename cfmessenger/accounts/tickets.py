@@ -12,7 +12,9 @@ import secrets
 from collections.abc import Callable
 from hmac import compare_digest
 
-from cfmessenger.accounts.sessions import Session, Sessions, token_hash
+from cfmessenger.accounts.session_names import token_hash
+from cfmessenger.accounts.session_record import Session
+from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.clock import Clock
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey

@@ -19,7 +19,7 @@ from typing import Protocol
 import httpx2
 import msgspec
 
-from cfmessenger.accounts.sessions import token_hash
+from cfmessenger.accounts.session_names import token_hash
 from cfmessenger.accounts.spent import Spent
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.settings import TURNSTILE_TEST_SECRETS, TURNSTILE_URL

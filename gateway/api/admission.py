@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Scope
 
-from cfmessenger.accounts.sessions import Session
+from cfmessenger.accounts.session_record import Session
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.ids import RoomId, parse_room_id, room_name
 from cfmessenger.storage import keys

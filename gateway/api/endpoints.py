@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from cfmessenger.accounts.sessions import Session
+from cfmessenger.accounts.session_record import Session
 from cfmessenger.accounts.turnstile import LONGEST_TOKEN
 from cfmessenger.accounts.users import Profile
 from cfmessenger.errors import CloseCode, ProtocolError, Unavailable

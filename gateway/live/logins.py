@@ -13,7 +13,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from cfmessenger.accounts.sessions import Session, Sessions
+from cfmessenger.accounts.session_record import Session
+from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.errors import CloseCode, Unavailable
 from cfmessenger.link.messages import text_frame
 from cfmessenger.wire import protocol

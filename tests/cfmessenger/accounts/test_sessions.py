@@ -13,13 +13,9 @@ import valkey
 from valkey import ValkeyCluster as ClusterAdmin
 
 from cfmessenger.accounts import sessions as module
-from cfmessenger.accounts.sessions import (
-    REVOKED_CHANNEL,
-    Session,
-    Sessions,
-    tag_of,
-    token_hash,
-)
+from cfmessenger.accounts.session_names import tag_of, token_hash
+from cfmessenger.accounts.session_record import Session
+from cfmessenger.accounts.sessions import REVOKED_CHANNEL, Sessions
 from cfmessenger.accounts.tickets import Tickets
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
@@ -120,7 +116,7 @@ async def test_a_session_is_what_was_created(sessions: Sessions, clock: Time) ->
     assert session == Session(
         user_id="user_1",
         login_id=session.login_id,
-        token_hash=sessions._named(token),
+        token_hash=sessions._names.named(token),
         started_at=clock.now,
         expires_at=clock.now + TTL_MS,
         nonce=session.nonce,
@@ -227,12 +223,12 @@ async def test_refresh_moves_it_and_keeps_the_login(
     assert await sessions.get(new) == moved
     assert moved == msgspec.structs.replace(
         session,
-        token_hash=sessions._named(new),
+        token_hash=sessions._names.named(new),
         expires_at=clock.now + TTL_MS,
         nonce=moved.nonce,
     )
     assert moved.nonce != session.nonce
-    assert len(await kv.ask("ZRANGE", sessions._index("user_1"), 0, -1)) == 1
+    assert len(await kv.ask("ZRANGE", sessions._names.index("user_1"), 0, -1)) == 1
 
 
 async def test_of_many_refreshes_at_once_one_wins(
@@ -243,7 +239,7 @@ async def test_of_many_refreshes_at_once_one_wins(
     won = [result for result in results if result is not None]
     assert len(won) == 1
     assert await sessions.get(won[0][0]) == won[0][1]
-    assert len(await kv.ask("ZRANGE", sessions._index("user_1"), 0, -1)) == 1
+    assert len(await kv.ask("ZRANGE", sessions._names.index("user_1"), 0, -1)) == 1
 
 
 async def test_sliding_with_what_was_known_before_a_refresh_follows_it(
@@ -269,7 +265,7 @@ async def test_logout_ends_one_login_under_whatever_token_and_says_so(
         assert await heard() == session.login_id
     assert await sessions.get(refreshed[0]) is None
     assert await sessions.get(other) == another
-    assert len(await kv.ask("ZRANGE", sessions._index("user_1"), 0, -1)) == 1
+    assert len(await kv.ask("ZRANGE", sessions._names.index("user_1"), 0, -1)) == 1
 
 
 async def test_logout_against_refresh_leaves_nothing_alive(
@@ -332,7 +328,7 @@ async def test_a_replica_that_lags_ends_nobody(empty_valkey: str) -> None:
 async def test_dead_tokens_are_not_remembered_for_ever(
     kv: Valkey, admin: Any, sessions: Sessions, clock: Time
 ) -> None:
-    index = sessions._index("user_1")
+    index = sessions._names.index("user_1")
     for n in range(40):
         await kv.ask("ZADD", index, clock.now - n, f"login{n}.{n:064x}")
     token, session = await sessions.create("user_1", "uk")
@@ -386,7 +382,7 @@ async def test_of_many_logins_at_once_exactly_so_many_live(
     made = await asyncio.gather(*(few.create("user_1", "uk") for _ in range(40)))
     alive = [await few.get(token) is not None for token, _ in made]
     assert sum(alive) == 5
-    assert len(await kv.ask("ZRANGE", few._index("user_1"), 0, -1)) == 5
+    assert len(await kv.ask("ZRANGE", few._names.index("user_1"), 0, -1)) == 5
 
 
 def _stats(admin: Any) -> Counter[str]:
@@ -409,7 +405,7 @@ async def test_a_login_among_very_many_asks_no_more_than_among_few(
     await kv.ask_all(*(("GET", f"cfm:{n}") for n in range(50)))  # all are connected
     _stats(admin)
     for others in (1, 3000):
-        index = sessions._index(f"user_{others}")
+        index = sessions._names.index(f"user_{others}")
         members = {f"login{n}.{n:064x}": clock.now + 1000 for n in range(others)}
         admin.zadd(index, members)
         before = _stats(admin)
@@ -518,7 +514,7 @@ async def test_a_token_begins_with_its_users_tag_and_is_as_random_as_it_is_long(
     fresh = await sessions.refresh(made[0])
     assert fresh is not None and fresh[0][:4] == tag_of("user_1")
     assert len({tag_of(f"user_{n}") for n in range(1000)}) > 990
-    names = [keys.session(fresh[1].token_hash), sessions._index("user_1")]
+    names = [keys.session(fresh[1].token_hash), sessions._names.index("user_1")]
     assert {valkey_cluster.owner(name).port for name in names} == {
         valkey_cluster.owner(f"{{{tag_of('user_1')}}}").port
     }
@@ -552,7 +548,7 @@ async def test_what_was_copied_to_a_cluster_lives_on_and_gets_a_tag(
     assert await many.refresh(token) is None
     assert (await many.revalidate([session]))[session.login_id] == moved
     assert await many.get(other) == another
-    assert await many._kv.ask("ZRANGE", many._index("user_1", True), 0, -1) == [
+    assert await many._kv.ask("ZRANGE", many._names.index("user_1", True), 0, -1) == [
         f"{another.login_id}.{another.token_hash}".encode()
     ]
 
@@ -565,7 +561,7 @@ async def test_of_many_refreshes_of_a_copied_session_one_wins(both: Both) -> Non
     won = [result for result in results if result is not None]
     assert len(won) == 1
     assert await many.get(won[0][0]) == won[0][1]
-    members = await many._kv.ask("ZRANGE", many._index("user_1"), 0, -1)
+    members = await many._kv.ask("ZRANGE", many._names.index("user_1"), 0, -1)
     assert members == [f"{session.login_id}.{won[0][1].token_hash}".encode()]
     lost = [
         name
@@ -616,5 +612,5 @@ async def test_logout_of_a_copied_session_is_said_and_leaves_the_other(
 def test_names_on_one_server_are_what_they_were(empty_valkey: str) -> None:
     with closing(Valkey(empty_valkey)) as kv:
         sessions = Sessions(kv, ttl_s=60)
-        assert sessions._named("t" * 43) == hashlib.sha256(b"t" * 43).hexdigest()
-        assert sessions._index("user_1") == "cfm:logins:user_1"
+        assert sessions._names.named("t" * 43) == hashlib.sha256(b"t" * 43).hexdigest()
+        assert sessions._names.index("user_1") == "cfm:logins:user_1"

@@ -6,7 +6,8 @@ import pytest
 import valkey
 
 from cfmessenger.accounts import spent as module
-from cfmessenger.accounts.sessions import Sessions, token_hash
+from cfmessenger.accounts.session_names import token_hash
+from cfmessenger.accounts.sessions import Sessions
 from cfmessenger.accounts.spent import KEEP_S, Spent
 from cfmessenger.accounts.tickets import Tickets
 from cfmessenger.storage import keys

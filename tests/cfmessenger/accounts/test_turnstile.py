@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 from valkey import Valkey as Admin
 
-from cfmessenger.accounts.sessions import token_hash
+from cfmessenger.accounts.session_names import token_hash
 from cfmessenger.accounts.turnstile import REPLAY_S, Siteverify, turnstile
 from cfmessenger.errors import ProtocolError, Unavailable
 from cfmessenger.storage import keys

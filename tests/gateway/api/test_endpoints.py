@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cfmessenger.accounts.sessions import REVOKED_CHANNEL, token_hash
+from cfmessenger.accounts.session_names import token_hash
+from cfmessenger.accounts.sessions import REVOKED_CHANNEL
 from cfmessenger.chat import mirror
 from cfmessenger.chat.history import KeptRow
 from cfmessenger.chat.ratelimit import UserRates

@@ -24,7 +24,7 @@ from actors.activation import Activation
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.pace import Pace
-from cfmessenger.accounts.sessions import Session
+from cfmessenger.accounts.session_record import Session
 from cfmessenger.chat.room import Room
 from cfmessenger.data.names import Names
 from cfmessenger.errors import Unavailable
