@@ -220,7 +220,7 @@ class Activation:
     def strange(self, seen: SeenBeyond) -> bool:
         """A gateway was shown something, and not by us, that the log had not when we
         began; and nobody has told that it is lost."""
-        return self._birth.apart(seen) and seen.seq > self._birth.known
+        return self._birth.apart(seen) and seen.seq > self.tail.settled
 
     def doubt(self, beyond: SeenBeyond) -> None:
         """A gateway has seen more than we know (design.md §3.2). If the log has a newer
@@ -241,7 +241,7 @@ class Activation:
         else:
             birth = self._birth
             birth.beyond = beyond._replace(
-                began=birth.began, strange=birth.apart(beyond)
+                began=self.tail.began, strange=birth.apart(beyond)
             )
             self._reset("damage")
 

@@ -43,12 +43,6 @@ class Birth:
         self.lineage = ""
         self.tail = around.tails.of(name)  # survives resets, and `storage_failed`
         self.beyond = NOTHING  # what the next load is told; from a doubt until then
-        # Of the first load: the epoch (0: there was none), and where the log ended once
-        # it was healed.
-        self._first = self.began = 0
-        self.known = (
-            0  # what was shown up to here is told to be lost, or was there then
-        )
         self._calls_left = 0  # CALLS after a load
         self._name = name
         self._kind = kind
@@ -61,7 +55,7 @@ class Birth:
         loads = self._around.loads
         found = await take(self._name, loads, self.beyond, self.tail.epoch)
         self.taken_at, self.lineage = loop.time(), found.lineage
-        self.tail.took(found.epoch)
+        self.tail.took(found.epoch, found.last)
         self._around.follow(self._name, found.lineage)
         return found
 
@@ -75,12 +69,9 @@ class Birth:
         around.derived.damaged("healed", healed.again)
         lost_for_good = sum(high - low + 1 for low, high in loaded.lost)
         around.derived.damaged("lost", lost_for_good)
-        if not self._first:
-            self._first, self.began = found.epoch, healed.found.seq
-            self.known = loaded.known
-        for low, high in loaded.lost:
-            if low <= self.known + 1:
-                self.known = max(self.known, high)
+        self.tail.lives(found.epoch, healed.found.seq, loaded.known)
+        for row in loaded.lost:
+            self.tail.told(*row)
         if healed.found is not found:
             machine.receipts_changed = True  # its last mirror may be lost, too
         await remember(name, log, around.tails, found.lineage, around.clock.now())
@@ -92,10 +83,10 @@ class Birth:
     def apart(self, seen: SeenBeyond) -> bool:
         """It was certainly another activation that showed it. Epochs alone do not prove
         that: where storage has lost some, they are taken again."""
-        if not seen.shown_in or not self._first:
+        first = self.tail.first_epoch
+        if not seen.shown_in or not first:
             return False
-        ours = self._first <= seen.shown_in <= seen.own_epoch
-        return seen.elsewhere or not ours
+        return seen.elsewhere or not first <= seen.shown_in <= seen.own_epoch
 
     async def _dead(self, gateways: set[str]) -> set[str]:
         try:

@@ -54,11 +54,18 @@ class Tail:
     The first is older than what is to be kept: a log may end with it.
     """
 
-    __slots__ = ("_begins", "_chunks", "_known", "epoch", "size")
+    __slots__ = (
+        *("_begins", "_chunks", "_known", "began", "epoch", "first_epoch"),
+        *("settled", "size"),
+    )
 
     def __init__(self) -> None:
         self.epoch = 0  # the newest that the object took here; never falls
         self.size = 0  # bytes of the events that are kept
+        # Of the first load here, if nobody else has spoken since (`overtaken`): its
+        # epoch, 0 until then; where the log ended, once it was healed; and up to where
+        # all that was ever shown was there, or is told to be lost by now.
+        self.first_epoch = self.began = self.settled = 0
         self._chunks: deque[Chunk] = deque()
         # The number of the log's oldest event: 1, unless a load found another.
         self._begins = 1
@@ -92,9 +99,22 @@ class Tail:
             return last.epoch, last.seq
         return self.epoch, 0
 
-    def took(self, epoch: int) -> None:
-        """The object has taken this epoch."""
+    def took(self, epoch: int, last: Entry | None = None) -> None:
+        """The object has taken this epoch, and the log ends with that entry."""
         self.epoch = max(self.epoch, epoch)
+        if last is not None and not self._has(last):
+            self.first_epoch = 0  # somebody else has spoken
+
+    def lives(self, epoch: int, ended: int, known: int) -> None:
+        """It is loaded in this epoch: the log ended there, once it was healed, and all
+        that is known to have been shown up to `known` is told to be lost."""
+        if not self.first_epoch:
+            self.first_epoch, self.began, self.settled = epoch, ended, known
+
+    def told(self, first: int, last: int) -> None:
+        """These numbers are told to be lost."""
+        if first <= self.settled + 1:
+            self.settled = max(self.settled, last)
 
     def committed(
         self, now: float, epoch: int, events: Sequence[tuple[int, bytes]]
