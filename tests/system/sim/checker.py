@@ -40,6 +40,7 @@ from tests.system.sim.reading import (
     bare,
     between_gaps,
     durable,
+    given_anew,
     is_gone,
     logged,
     loses,
@@ -183,13 +184,15 @@ def _timestamps(history: History) -> Iterator[str]:
 
 def _lost(history: History) -> Iterator[str]:
     """[C1] What was shown to anyone is in the log, for ever, as it was shown; or it is
-    told to be lost."""
+    told to be lost, if anybody who lives can know."""
     for socket in history.sockets:
         log = {e.seq: e.message for e in history.logs.get(socket.room, [])}
         told = told_lost(history, socket.room)
         for at, message in shown_to(socket):
             kept = log.get(message["seq"])
             if message["seq"] in told and is_gone(history, socket.room, message):
+                continue
+            if given_anew(history, socket.room, message):
                 continue
             if kept is None:
                 yield f"{who(socket, at)} saw {what_of(message)}, which is lost"

@@ -131,6 +131,8 @@ class History:
     logs: dict[str, list[Logged]] = field(default_factory=dict)
     gone: list[Gone] = field(default_factory=list)
     owed: list[Owed] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
+    """Processes that have written in a log and are dead in the end."""
     early: list[str] = field(default_factory=list)
     """Messages that a gateway wrote to a socket before the log held them for good."""
     shown: dict[tuple[str, str, str], Heard] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from tests.system.sim.history import LOST, Frame, History
 from tests.system.sim.reading import (
     bare,
     durable,
+    given_anew,
     is_gone,
     logged,
     shown_to,
@@ -38,13 +39,18 @@ def numbers(history: History) -> Iterator[str]:
     kept = ((room, entry.message) for room, entry in logged(history))
     for room, message in (*shown, *kept):
         known = first.setdefault((room, _era(message), message["seq"]), message)
-        if message["seq"] in told_lost(history, room) and any(
-            is_gone(history, room, each) for each in (known, message)
-        ):
+        if any(_excused(history, room, each) for each in (known, message)):
             continue
         if bare(known) != bare(message):
             yield f"{room}: {what_of(known)}, and in the same era {what_of(message)}"
             return
+
+
+def _excused(history: History, room: str, message: Frame) -> bool:
+    told = message["seq"] in told_lost(history, room)
+    return given_anew(history, room, message) or (
+        told and is_gone(history, room, message)
+    )
 
 
 def told_wrongly(history: History) -> Iterator[str]:

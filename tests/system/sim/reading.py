@@ -86,6 +86,16 @@ def told_lost(history: History, room: str) -> set[int]:
     }
 
 
+def given_anew(history: History, room: str, message: Frame) -> bool:
+    """Whether something is gone, and a life has given its number to something else and
+    ended. Who comes then with what it was shown is behind the log, and nobody finds out
+    (docs/semantics.md, Surprises)."""
+    return is_gone(history, room, message) and any(
+        entry.seq == message["seq"] and entry.writer in history.ended
+        for entry in history.logs.get(room, [])
+    )
+
+
 def durable(history: History) -> Iterator[tuple[str, Frame]]:
     """What the logs hold, and what they held once."""
     for room, entry in logged(history):

@@ -482,6 +482,10 @@ class World:
                 for at, key, seq, event in self.valkey.gone
                 if key == _log_key(f"room:{room}") and (seq, event) not in kept
             ]
+        alive = {each.process.name for each in self.namespace.living}
+        history.ended = {
+            entry.writer for log in history.logs.values() for entry in log
+        } - alive
         history.owed = [
             Owed(room, process.name, msgspec.json.decode(event))
             for process, room, event in self.faults.owed
