@@ -214,7 +214,10 @@ def _streams(history: History) -> Iterator[str]:
             kind = heard.frame["type"]
             if kind == "history":
                 gap, messages = heard.frame["gap"], heard.frame["messages"]
-                if gap and not loses(history, socket.room):
+                # It came to a room that knows not yet that it is superseded, or to one
+                # that lost what this client has: either has never been where it was.
+                beyond = (socket.since or 0) > heard.frame["lastSeq"]
+                if gap and not beyond and not loses(history, socket.room):
                     yield f"{who(socket, heard.at)} is told of a gap there is not"
                 if gap:  # it goes on from here
                     last = heard.frame["lastSeq"]
