@@ -23,14 +23,18 @@ from tests.gateway.scripted_actor import Names, actor
 
 
 class Rider:
-    def __init__(self, name: str = "room:x") -> None:
+    def __init__(self, name: str = "room:x", *inputs: link.Inputs | Exception) -> None:
         self.name = name
+        self.inputs = list(inputs)
         self.outputs: list[link.Output] = []
         self.goodbyes: list[link.Goodbye] = []
         self.lost = asyncio.Event()
 
     def leaving(self) -> link.Inputs | None:
-        return None
+        inputs = self.inputs.pop() if self.inputs else None
+        if isinstance(inputs, Exception):
+            raise inputs
+        return inputs
 
     def on_output(self, output: link.Output) -> None:
         self.outputs.append(output)
@@ -120,6 +124,40 @@ async def test_all_of_one_turn_leaves_in_one_write() -> None:
         for n in range(3):
             got = await process.hears(link.Inputs)
             assert got.inputs == [link.Closed(n, "g1.1")]
+
+
+async def test_what_objects_have_is_taken_at_the_end_of_a_turn() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        riders = [
+            Rider(name, link.Inputs(name, [link.Closed(n, "g1.1")]))
+            for n, name in enumerate(("room:x", "room:y", "room:gone", "room:z"))
+        ]
+        one.riders |= {r.name: r for r in riders if r.name != "room:gone"}
+        for rider in (*riders, riders[0]):
+            one.take_from(rider)
+        one.send(link.Attach("room:v", 0, None, 0, 0, []))
+        await process.hears(link.Attach)  # what was sent comes first
+        for rider in (riders[0], riders[1], riders[3]):
+            got = await process.hears(link.Inputs)
+            assert got.object == rider.name
+        assert riders[2].inputs, "its next attach brings them"
+
+
+async def test_a_bug_with_what_one_object_has_is_no_others() -> None:
+    names = Names()
+    async with actor() as process, gateway(names) as ends:
+        names.where = process.address
+        one = await ends.to("room:x", None)
+        broken = one.riders["room:x"] = Rider("room:x", ZeroDivisionError())
+        inputs = link.Inputs("room:y", [link.Closed(1, "g1.1")])
+        other = one.riders["room:y"] = Rider("room:y", inputs)
+        one.take_from(broken)
+        one.take_from(other)
+        assert (await process.hears(link.Inputs)).object == "room:y"
+        assert broken.lost.is_set() and not one.lost and list(one.riders) == ["room:y"]
 
 
 async def test_a_broken_link_tells_its_riders_and_is_replaced() -> None:

@@ -154,6 +154,19 @@ def refused_append_swallowed() -> contextlib.AbstractContextManager[Any]:
     return _instead(Committer, "add", deaf)
 
 
+@sabotage("alive", "unanswered", seeds=(10,))
+def lane_that_failed_never_free_again() -> contextlib.AbstractContextManager[Any]:
+    """After an append of unknown outcome whatever waits there waits for ever."""
+    landed = Committer._landed
+
+    def stuck(self: Committer, lane: Any, batch: Any, outcomes: Any) -> None:
+        landed(self, lane, batch, outcomes)
+        if isinstance(outcomes, Exception):
+            self._waiting.setdefault(lane, [])
+
+    return _instead(Committer, "_landed", stuck)
+
+
 @sabotage("unanswered")
 def covered_before_it_is_committed() -> contextlib.AbstractContextManager[Any]:
     """The gateway is told that an input is covered when it is taken."""
