@@ -149,7 +149,7 @@ class Valkey:
         if isinstance(self._servers, Cluster):
             return await self._servers.send(parts, timeout_s, lineage, durable=durable)
         packed, replies = _together(parts)
-        server = self._servers
+        server = self.server_of(parts[0].key)
         found = await server.send(packed, replies, timeout_s, lineage, durable=durable)
         return _outcomes(parts, found)
 
@@ -167,8 +167,8 @@ class Valkey:
 
         `answered` is called with what `send` would return or raise; it must not raise.
         """
-        server = self._servers
-        if isinstance(server, Cluster) or (durable and server.awaited):
+        server = self.server_of(parts[0].key)
+        if self.sharded or (durable and server.awaited):
             return False
 
         def fold(answer: Answer) -> None:

@@ -147,7 +147,7 @@ async def test_where_it_is_wanted_counts_more_than_who_has_just_come(
         for strict in (False, True):
             if hint != "venus" or not strict:
                 location = Location(log, hint, strict=strict)
-                assert await chosen(Nodes(location, member), seen, 4) == nodes
+                assert await chosen(Nodes(location, member), seen, 20) == nodes
 
 
 async def test_strict_is_nowhere_rather_than_where_nodes_leave(
