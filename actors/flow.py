@@ -187,6 +187,8 @@ class Flow:
                 self._fault(Step(answer(entry), seat, n), f"a {type(entry).__name__}")
                 return  # what is behind it comes again
             hold(Step(effects, seat, n, seen))
+        if message.wants is not None:
+            machine.want(now, peer.gateway, message.wants)
 
     def _send_away(self, peer: Recipient, covered: int, reason: str, turn: int) -> None:
         name, epoch = self._life.name, self.machine.epoch

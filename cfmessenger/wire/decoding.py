@@ -27,6 +27,8 @@ MAX_FRAME_BYTES = 16 * 1024
 MAX_CONTENT = 2048
 MAX_DISPLAY_NAME = 50
 MAX_PERSONAL_MESSAGE = 200
+MAX_WATCHED = 500
+"""People whom one presence socket may watch."""
 
 _RULES = {
     "type": "must be a string, given once",
@@ -49,6 +51,8 @@ _RULES = {
         "control or bidirectional-override characters"
     ),
     "t": "must be integer milliseconds",
+    "userIds": f"must be at most {MAX_WATCHED} user ids",
+    "watched": f"must be at most {MAX_WATCHED} people, of all that one socket watches",
 }
 _DOCUMENTED = "must be as /api/asyncapi.json has it"  # of a field without words
 
@@ -64,6 +68,11 @@ _TOKEN = re.compile(
     rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{}:,]|[^]["{}:,\s]+', re.DOTALL
 )
 _TOKENS = 1_000  # of a broken frame that are looked at
+
+
+def rule(name: str) -> str:
+    """The words of a rule that is checked elsewhere."""
+    return _RULES[name]
 
 
 class _Probe(msgspec.Struct):
