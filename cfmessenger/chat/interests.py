@@ -21,19 +21,20 @@ Changes = Mapping[str, Participant | None]
 class Interest:
     """One gateway's."""
 
-    __slots__ = ("asked", "batch", "users", "whole")
+    __slots__ = ("asked", "batch", "due", "users", "whole")
 
     def __init__(self) -> None:
         self.users: dict[str, None] = {}  # whom its sockets want
         self.batch = 0  # of the last `Wants`
-        # From that until the next news: whom it has asked for, or that all of it is
-        # asked for.
+        # From that until the next news: that it is to be answered, whatever it asked
+        # for, and whom it asked for, or that all of it is asked for.
+        self.due = False
         self.asked: dict[str, None] = {}
         self.whole = False
 
     def take(self, wants: Wants) -> None:
         """It wants others now."""
-        self.batch = wants.batch
+        self.batch, self.due = wants.batch, True
         if wants.whole:
             self.users, self.whole = {}, True
             self.asked.clear()
@@ -43,10 +44,9 @@ class Interest:
         if not self.whole:
             self.asked |= dict.fromkeys(wants.add)
 
-    @property
-    def due(self) -> bool:
-        """It is to be answered."""
-        return self.whole or bool(self.asked)
+    def answered(self) -> None:
+        """It has the answer."""
+        self.due, self.whole, self.asked = False, False, {}
 
 
 class Interests:
@@ -95,7 +95,7 @@ class Interests:
                 news = self._difference(interest, shown, changes, everybody)
             else:
                 continue
-            interest.asked, interest.whole = {}, False
+            interest.answered()
             found.append(Tell(gateway, news))
         return found
 

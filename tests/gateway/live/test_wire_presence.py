@@ -53,7 +53,7 @@ async def test_a_watcher_is_greeted_and_told_who_is_there(node: Node) -> None:
     hello = watcher.frames[0]
     exactly(hello, content="Connected to Global Presence", timestamp=...)
     [sync] = watcher.of("presence_full_sync")
-    exactly(sync, participants=...)
+    exactly(sync, participants=..., online=len(sync["participants"]), scope="all")
     who = {each["id"]: each for each in sync["participants"]}
     assert {"user_1", "user_2"} <= set(who)
     assert who["user_1"] == person("user_1")
@@ -149,7 +149,7 @@ async def test_a_burst_of_changes_is_one_partial_sync(valkey_url: str) -> None:
                 break
         assert len(syncs) >= 1 and len(news) < len(people)
         for sync in syncs:
-            exactly(sync, participants=..., partial=True)
+            exactly(sync, participants=..., online=..., scope="all", partial=True)
             assert len(sync["participants"]) > 8
             assert {who["status"] for who in sync["participants"]} == {status}
         other = "busy" if status == "away" else "away"
