@@ -71,6 +71,26 @@ class Socket:
     sent: list[Sent] = field(default_factory=list)
 
 
+@dataclass
+class Gazed:
+    """One presence socket, from accept to close. `watched`: whom it said it watches."""
+
+    user: str
+    opened_at: float
+    closed_at: float | None = None
+    heard: list[Heard] = field(default_factory=list)
+    watched: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Online:
+    """Who is online in the end, as the registry has it: status by user. `crowded`: each
+    is told of some of them alone."""
+
+    statuses: dict[str, str]
+    crowded: bool
+
+
 class Logged(NamedTuple):
     """An entry of a room's log; `writer` is the process that appended it."""
 
@@ -106,6 +126,9 @@ class History:
     nudge_rate: tuple[int, int] = (0, 1)
     sockets: list[Socket] = field(default_factory=list)
     logs: dict[str, list[Logged]] = field(default_factory=dict)
+    gazes: list[Gazed] = field(default_factory=list)
+    online: Online | None = None
+    """None: nobody looked."""
     early: list[str] = field(default_factory=list)
     """Messages that a gateway wrote to a socket before the log held them for good."""
     shown: dict[tuple[str, str, str], Heard] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.system.sim import sabotage
-from tests.system.sim.plan import CONFIRMED, FAILOVERS
+from tests.system.sim.plan import CONFIRMED, CROWDS, FAILOVERS
 from tests.system.sim.world import Result, run
 
 SEEDS = range(1, 241)
@@ -27,6 +27,9 @@ FAILS_OVER = range(FAILOVERS + 1, FAILOVERS + 41)
 
 CONFIRMS = range(CONFIRMED + 1, CONFIRMED + 61)
 """Worlds in which replicas have confirmed what is shown."""
+
+GAZES = range(CROWDS + 1, CROWDS + 61)
+"""Worlds in which people look at who is online, now and then a crowd."""
 
 CHUNK = 20
 SHOWN = 5
@@ -78,11 +81,16 @@ def report(result: Result, lines: int) -> str:
 def caught(name: str) -> tuple[int, str] | None:
     """The first of the tests' seeds in which a sabotage is noticed, and how.
 
-    Where its own seeds are worlds of failovers, so are the others that are tried.
+    Where its own seeds are worlds of failovers or of crowds, so are the others that are
+    tried.
     """
     broken = sabotage.SABOTAGES[name]
-    fails_over = max(broken.seeds, default=0) > FAILOVERS
-    others = (*FAILS_OVER, *CONFIRMS) if fails_over else (*SEEDS, *RARE)
+    highest = max(broken.seeds, default=0)
+    others: tuple[int, ...] = (*SEEDS, *RARE)
+    if highest > CROWDS:
+        others = tuple(GAZES)
+    elif highest > FAILOVERS:
+        others = (*FAILS_OVER, *CONFIRMS)
     for seed in dict.fromkeys((*broken.seeds, *others)):
         for violation in _run(seed, name).violations:
             if violation.rule in broken.rules:

@@ -17,7 +17,7 @@ from tests.effort import tries
 from tests.system.sim.history import CHAT, GUEST
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, Plan
 from tests.system.sim.plan import FAILS_OVER as FAILOVER
-from tests.system.sim.sweep import CONFIRMS, FAILS_OVER, RARE, SEEDS, report
+from tests.system.sim.sweep import CONFIRMS, FAILS_OVER, GAZES, RARE, SEEDS, report
 from tests.system.sim.world import run
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +56,12 @@ def test_no_failover_to_a_replica_that_lags_loses_what_was_shown(start: int) -> 
 @pytest.mark.parametrize("start", CONFIRMS[::CHUNK])
 def test_no_failover_loses_what_replicas_had_confirmed(start: int) -> None:
     for seed in range(start, start + tries(CHUNK)):
+        _verdict(seed)
+
+
+@pytest.mark.parametrize("start", GAZES[::20])
+def test_nobody_is_shown_online_who_is_not_in_a_crowd_or_out_of_it(start: int) -> None:
+    for seed in range(start, start + tries(20)):
         _verdict(seed)
 
 
