@@ -204,6 +204,8 @@ class Plan:
             tabs=1,
             gazes=rng.choice((2, 3, people)),
             presence_all=rng.choice((2, 3, 4)),
+            # Of one that wakes everybody asks again, and so learns what was missed.
+            hibernate_after=rng.choice((0.6, 60.0, 60.0)),
             leave_p=rng.choice((0.02, 0.1, 0.2)),
             rename_p=rng.choice((0.0, 0.1, 0.3)),
         )
