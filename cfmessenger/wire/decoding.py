@@ -159,7 +159,8 @@ def _not_json(own_id: str | None) -> ProtocolError:
     return ProtocolError("INVALID_JSON", "The frame is not valid JSON.", id=own_id)
 
 
-def _bad_field(kind: object, field: str, own_id: str | None) -> ProtocolError:
+def _bad_field(kind: object, where: str, own_id: str | None) -> ProtocolError:
+    field = where.partition("[")[0]  # of a list, whichever of it is bad
     rule = _RULES.get(f"{kind}.{field}") or _RULES.get(field, _DOCUMENTED)
     return ProtocolError("VALIDATION_ERROR", rule, field=field, id=own_id)
 
