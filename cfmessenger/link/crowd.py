@@ -120,8 +120,9 @@ class Crowd(Generic[S]):
         watcher = self._watchers.get(socket)
         if watcher is not None:
             self.wanted.unwatch(watcher, user_ids)
-            for each in user_ids if watcher.asked else ():
-                watcher.asked.pop(each, None)  # type: ignore[union-attr]
+            asked = watcher.asked or {}
+            for user_id in user_ids:
+                asked.pop(user_id, None)
 
     def meet(self, socket: S, user_id: str) -> list[Write[S]]:
         """Its user has a direct room with somebody: what it did not know of them, if it
