@@ -1,275 +1,217 @@
 """`python -m tests.bench.presence`: what a crowd costs on presence sockets.
 
-Real sockets on loopback to one gateway, which reaches a registry in a process of its
-own; Valkey is embedded. All come within `--within` seconds, each watches `--watched`
-others; then `--churn` percent of them leave and come back, or change their status, in a
-minute. Printed: what a socket was sent until all were there (bytes of frames, headers
-included), the CPU time of registry and gateway, and their memory.
+The registry and one gateway, as they are but for sockets: what passes between them goes
+through the link's frames, what a client says through the reader of its frames, and what
+a socket is sent is counted, headers included. Time is played, so that a busy machine
+changes nothing but the CPU times, which are this process's own. All come within
+`--within` seconds and watch `--watched` others; then `--churn` percent of them in a
+minute change their status, or leave and come back.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import itertools
-import json
-import resource
+import gc
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import psutil
 
-from actors.host import Host
-from actors.host_settings import HostSettings
-from actors.local_namespace import LocalNamespace
-from cfmessenger.accounts.sessions import Sessions
-from cfmessenger.asgi import build
-from cfmessenger.errors import Unavailable
-from cfmessenger.ids import PRESENCE
-from cfmessenger.link.namespace import Address
-from tests.gateway.edge import serving, settings_for
-from tests.gateway.node import masked, own_valkey, upgrade
+from actors.gates import Step
+from actors.release import Release, Seat, Seating
+from cfmessenger.chat.effects import Attachment, Effect
+from cfmessenger.chat.machine import Life
+from cfmessenger.chat.presence import Presence
+from cfmessenger.ids import PRESENCE, connection_id
+from cfmessenger.link import messages as link
+from cfmessenger.link.crowd import Crowd, Write
+from cfmessenger.wire import protocol
 
-CALM_S = 4.0
-"""Nothing is sent any more, so long after the last has come."""
+GATEWAY = "g"
+TICK_MS = 50
+SYNCS_A_TICK = 200
 
-
-def users(count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"user_{n}",
-            "email": f"user_{n}@bench.example",
-            "displayName": f"Somebody {n}",
-            "avatarId": "star",
-            "personalMessage": "listening to music",
-        }
-        for n in range(count)
-    ]
+encode = msgspec.json.Encoder().encode
 
 
-# The registry's process.
+class Scene:
+    """The registry, and a gateway with its presence sockets; `now` is played, in ms."""
 
+    def __init__(self) -> None:
+        self.now = 1_000_000
+        self.cpu_s: Counter[str] = Counter()  # of registry and gateway
+        self.sent: Counter[str] = Counter()  # bytes, by connection
+        self.link_bytes = 0
+        self._presence = Presence(Life(1))
+        self._crowd: Crowd[str] = Crowd(lambda user_id: user_id)
+        self._seat = Seat(self, 0, 0)
+        self._release = Release({GATEWAY: self._seat}, lambda effect, gateway: None)
+        self._to_actor, self._to_gateway = link.actor_reader(), link.gateway_reader()
+        self._inputs: list[link.Input] = []
+        self._frames: list[bytes] = []
+        self._n = 0
+        self._show([Seating(self._seat, (), 0)])
 
-async def registry(valkey_url: str) -> None:
-    settings = HostSettings.of(settings_for(valkey_url))
-    host = Host(settings)
-    await host.start()
-    say(msgspec.to_builtins(host.address("1")))
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-    await host.close()
-
-
-class Apart(LocalNamespace):
-    """A namespace whose registry is elsewhere."""
-
-    def __init__(self, settings: HostSettings, far: Address) -> None:
-        super().__init__(settings)
-        self._far = far
-
-    async def resolve(self, name: str, *how: Any, **more: Any) -> Address:
-        if name == PRESENCE:
-            return self._far
-        return await super().resolve(name, *how, **more)
-
-
-# The clients' process.
-
-
-class Client(asyncio.Protocol):
-    """One presence socket: counts what it is sent."""
-
-    def __init__(self, token: str, watch: bytes) -> None:
-        self.got = 0
-        self._hello = upgrade("/api/ws/presence", token)
-        self._watch = watch
-        self._head = b""
-        self._open = False
-        self.transport: Any = None
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        transport.write(self._hello)
-
-    def data_received(self, data: bytes) -> None:
-        if self._open:
-            self.got += len(data)
-            return
-        self._head += data
-        head, end, rest = self._head.partition(b"\r\n\r\n")
-        if end:
-            assert head.startswith(b"HTTP/1.1 101"), head
-            self._open, self.got = True, len(rest)
-            if self._watch:
-                self.transport.write(self._watch)
-
-    def say(self, frame: dict[str, Any]) -> None:
-        self.transport.write(masked(1, json.dumps(frame).encode()))
-
-
-async def clients(port: int, within_s: float, watched: int, churn: float) -> None:
-    loop = asyncio.get_running_loop()
-    tokens: list[str] = json.loads(await line())
-    count = len(tokens)
-
-    async def come(n: int) -> Client:
-        near = [f"user_{(n + k) % count}" for k in range(1, watched + 1)]
-        frame = json.dumps({"type": "watch", "userIds": near}).encode()
-        watch = masked(1, frame) if near else b""
-        client = Client(tokens[n], watch)
-        await loop.create_connection(lambda: client, "127.0.0.1", port)
-        return client
-
-    began, there = loop.time(), list[Client]()
-    coming = set[asyncio.Task[None]]()
-    for n in range(count):
-        await asyncio.sleep(began + within_s * n / count - loop.time())
-        there.append(await come(n))
-    took = loop.time() - began
-    await asyncio.sleep(CALM_S)
-    say({"took": took, "bytes": [each.got for each in there]})
-    await line()
-    before = sum(each.got for each in there)
-    changes, left = int(count * churn / 100), 0
-    began = loop.time()
-
-    async def back(n: int) -> None:
-        await asyncio.sleep(1.0)
-        there[n] = await come(n)
-
-    turns = itertools.cycle(("busy", "away", "online"))
-    for k in range(changes):
-        await asyncio.sleep(began + 60.0 * k / changes - loop.time())
-        n = (k * 7919) % count
-        if k % 2:
-            there[n].say({"type": "presence_update", "status": next(turns)})
-        else:
-            left += there[n].got
-            there[n].transport.close()
-            coming.add(asyncio.create_task(back(n)))
-    await asyncio.sleep(max(0.0, began + 60.0 - loop.time()))
-    say({"bytes": sum(each.got for each in there) + left - before})
-    await line()
-
-
-async def line() -> str:
-    return await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-
-
-def say(what: object) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
-# The whole.
-
-
-async def signed_in(sessions: Sessions, count: int) -> list[str]:
-    """A token of each, fifty at a time; a busy disk is asked again."""
-
-    async def one(n: int) -> str:
-        while True:
-            with contextlib.suppress(Unavailable):
-                return (await sessions.create(f"user_{n}", "uk"))[0]
-
-    tokens: list[str] = []
-    for start in range(0, count, 50):
-        some = range(start, min(start + 50, count))
-        tokens += await asyncio.gather(*map(one, some))
-    return tokens
-
-
-class Child:
-    """This program in another part."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.of = psutil.Process(process.pid)
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def start(cls, *arguments: str) -> AsyncIterator[Child]:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.bench.presence", *arguments),
-            stdin=pipe,
-            stdout=pipe,
-            limit=2**26,
-        )
+    @contextmanager
+    def _spends(self, who: str) -> Iterator[None]:
+        began = time.process_time()
         try:
-            yield cls(process)
+            yield
         finally:
-            process.terminate()
-            await process.wait()
+            self.cpu_s[who] += time.process_time() - began
 
-    def tell(self, what: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+    # Sockets.
 
-    async def said(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(await self._process.stdout.readline())
+    def come(self, conn: str, user_id: str, watched: list[str]) -> None:
+        """A socket is opened, and says at once whom it watches."""
+        said = encode({"type": "watch", "userIds": watched})
+        with self._spends("gateway"):
+            words = "listening to music", "star"
+            who = Attachment(conn, user_id, user_id, "online", False, True, *words)
+            self._push(link.Opened(self._number(), who, None, False))
+            self._crowd.enter(conn, user_id, ())
+            if watched:
+                frame = protocol.for_gateway(said, registry=True)
+                assert isinstance(frame, protocol.Watch)
+                self._write(self._crowd.watch(conn, frame.user_ids))
 
-    def cpu_s(self) -> float:
-        times = self.of.cpu_times()
-        return float(times.user + times.system)
+    def go(self, conn: str) -> None:
+        with self._spends("gateway"):
+            self._crowd.leave(conn)
+            self._push(link.Closed(self._number(), conn))
+
+    def choose(self, conn: str, status: str) -> None:
+        said = encode({"type": "presence_update", "status": status})
+        self._push(link.Said(self._number(), conn, said))
+
+    def _number(self) -> int:
+        self._n += 1
+        return self._n
+
+    def _push(self, entry: link.Input) -> None:
+        self._inputs.append(entry)
+
+    # Every 50 ms.
+
+    def tick(self, sweeping: bool) -> None:
+        with self._spends("gateway"):
+            if sweeping:
+                self._crowd.sweep()
+            wants = self._crowd.wanted.leaving()
+            raw = link.frame(link.Inputs(PRESENCE, self._inputs, 0, wants))
+            self._inputs = []
+        self.link_bytes += len(raw)
+        with self._spends("registry"):
+            for message in self._to_actor.feed(raw):
+                assert isinstance(message, link.Inputs)
+                self._take(message)
+            self.now += TICK_MS
+            self._show(self._presence.alarm(self.now))
+        with self._spends("gateway"):
+            for frame in self._frames:
+                for output in self._to_gateway.feed(frame):
+                    assert isinstance(output, link.Output)
+                    self._hear(output)
+            self._frames = []
+            self._write(self._crowd.resync(SYNCS_A_TICK))
+
+    def _take(self, message: link.Inputs) -> None:
+        effects: list[Effect] = []
+        for entry in message.inputs:
+            if isinstance(entry, link.Opened):
+                effects += self._presence.connect(self.now, entry.attachment)
+            elif isinstance(entry, link.Closed):
+                effects += self._presence.close(self.now, entry.conn)
+            elif isinstance(entry, link.Said):
+                effects += self._presence.message(self.now, entry.conn, entry.data)
+        if message.wants is not None:
+            self._presence.want(self.now, GATEWAY, message.wants)
+        self._show(effects)
+
+    def _show(self, effects: list[Effect] | list[Seating]) -> None:
+        self._release.run(PRESENCE, 1, [Step(tuple(effects), None, 0)])
+
+    @property
+    def gateway(self) -> str:
+        return GATEWAY
+
+    def send(self, message: link.ToGateway) -> None:
+        frame = link.frame(message)
+        self.link_bytes += len(frame)
+        self._frames.append(frame)
+
+    def _hear(self, output: link.Output) -> None:
+        for item in output.items:
+            if isinstance(item, link.People):
+                self._write(self._crowd.told(item.news))
+            elif isinstance(item, link.ToSockets):
+                for conn in item.conns:
+                    self.sent[conn] += len(item.blob)
+
+    def _write(self, writes: list[Write[str]]) -> None:
+        for conns, frames in writes:
+            blob = b"".join(map(link.text_frame, frames))
+            for conn in conns:
+                self.sent[conn] += len(blob)
 
 
-async def measure(count: int, watched: int, within_s: float, churn: float) -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="cfm-presence-") as folder,
-        own_valkey() as v,
-    ):
-        people = Path(folder, "users.json")
-        await asyncio.to_thread(people.write_text, json.dumps(users(count)))
-        await v.answers()
-        async with Child.start("--registry", v.url) as far:
-            address = msgspec.convert(await far.said(), Address)
-            unlimited = {"write_rate": "0", "new_room_rate": "0", "login_rate": "0"}
-            settings = settings_for(
-                v.url, users=str(people), data_dir=folder, **unlimited
-            )
-            namespace = Apart(HostSettings.of(settings), address)
-            async with serving(build(settings, namespace), settings) as gateway:
-                tokens = await signed_in(gateway.services.sessions, count)
-                parts = ("--clients", str(gateway.port), "--within", str(within_s))
-                more = ("--watched", str(watched), "--churn", str(churn))
-                async with Child.start(*parts, *more) as crowd:
-                    await tell(
-                        crowd, far, tokens, f"{count} sockets, {watched} watched"
-                    )
-            await namespace.close()
-
-
-async def tell(crowd: Child, far: Child, tokens: list[str], row: str) -> None:
-    here = psutil.Process()
-    cpu, ours = far.cpu_s(), time.process_time()
-    crowd.tell(tokens)
-    arrived = await crowd.said()
-    sizes = arrived["bytes"]
+def measure(people: int, watched: int, within_s: float, churn: float) -> None:
+    """One row."""
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    scene = Scene()
+    conns = [connection_id(GATEWAY, n) for n in range(people)]
+    users = [f"user_{n}" for n in range(people)]
+    near = [
+        [users[(n + k) % people] for k in range(1, watched + 1)] for n in range(people)
+    ]
+    ticks, came = int(within_s * 1000 / TICK_MS), 0
+    for tick in range(ticks + 100):
+        upto = min(people, people * (tick + 1) // ticks)
+        for n in range(came, upto):
+            scene.come(conns[n], users[n], near[n])
+        came = upto
+        scene.tick(sweeping=tick % 20 == 0)
+    sizes = [scene.sent[conn] for conn in conns]
     first, rest = sizes[:600], sizes[600:] or [0]
-    out(f"{row}: all there after {arrived['took']:.1f} s")
+    out(f"{people:,} sockets within {within_s:g} s, each watches {watched}")
     out(
-        f"  bytes a socket: mean {statistics.mean(sizes):,.0f}, "
-        f"the first 600 {statistics.mean(first):,.0f} (most {max(first):,}), "
-        f"the others {statistics.mean(rest):,.0f} (most {max(rest):,})"
+        f"  bytes a socket: mean {statistics.mean(sizes):,.0f}; "
+        f"the first 600 {statistics.mean(first):,.0f}, most {max(first):,}; "
+        f"the others {statistics.mean(rest):,.0f}, most {max(rest):,}"
     )
-    spent, here_s = far.cpu_s() - cpu, time.process_time() - ours
-    out(f"  CPU of their coming: registry {spent:.2f} s, gateway {here_s:.2f} s")
-    far_mib, mib = (each.memory_info().rss / 2**20 for each in (far.of, here))
-    out(f"  memory: registry {far_mib:.0f} MiB, gateway {mib:.0f} MiB")
-    cpu, ours = far.cpu_s(), time.process_time()
-    crowd.tell("on")
-    each = (await crowd.said())["bytes"] / len(sizes)
-    spent, here_s = far.cpu_s() - cpu, time.process_time() - ours
-    out(f"  a minute of churn: {each:,.1f} bytes a socket;")
-    out(f"    CPU registry {spent:.2f} s, gateway {here_s:.2f} s")
+    spent(scene, "their coming")
+    grown = (psutil.Process().memory_info().rss - before) / 2**20
+    out(f"  memory of both: {grown:.0f} MiB more")
+    changes = int(people * churn / 100)
+    for tick in range(1200):
+        for k in range(changes * tick // 1200, changes * (tick + 1) // 1200):
+            n = (k * 7919) % people
+            if k % 2:
+                scene.choose(conns[n], ("busy", "away")[k // 2 % 2])
+            else:
+                scene.go(conns[n])
+                conns[n] = connection_id(GATEWAY, people + k)
+                scene.come(conns[n], users[n], near[n])
+        scene.tick(sweeping=tick % 20 == 0)
+    each = (sum(scene.sent.values()) - sum(sizes)) / people
+    out(f"  a minute in which {churn:g} % change: {each:,.0f} bytes a socket")
+    spent(scene, "that minute")
+
+
+def spent(scene: Scene, what: str) -> None:
+    registry, gateway = scene.cpu_s["registry"], scene.cpu_s["gateway"]
+    out(
+        f"  CPU of {what}: registry {registry:.2f} s, gateway {gateway:.2f} s; "
+        f"{scene.link_bytes / 2**20:.1f} MiB on the link"
+    )
+    scene.cpu_s.clear()
+    scene.link_bytes = 0
 
 
 def out(text: str) -> None:
@@ -283,19 +225,10 @@ def main() -> None:
     parser.add_argument("--watched", type=int, nargs="+", default=[0, 50])
     parser.add_argument("--within", type=float, default=10.0)
     parser.add_argument("--churn", type=float, default=1.0, help="percent a minute")
-    parser.add_argument("--registry", help=argparse.SUPPRESS)
-    parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)
     told = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if told.registry:
-        asyncio.run(registry(told.registry))
-    elif told.clients:
-        asyncio.run(clients(told.clients, told.within, told.watched[0], told.churn))
-    else:
-        for count in told.people:
-            for watched in told.watched:
-                asyncio.run(measure(count, watched, told.within, told.churn))
+    for people in told.people:
+        for watched in told.watched:
+            measure(people, watched, told.within, told.churn)
 
 
 if __name__ == "__main__":
