@@ -189,12 +189,15 @@ class Crowd(Generic[S]):
     def _tell(self, changes: dict[str, Change]) -> list[Write[S]]:
         if not changes:
             return []
-        everyone = [each.socket for each in self._everyone]
-        writes = [Write(everyone, self._frames(changes))] if everyone else []
+        writes: list[Write[S]] = []
+        # Who was told of everybody before a crossing is told now of whom they want.
+        if self._everyone and not self.crowded:
+            everyone = [each.socket for each in self._everyone]
+            writes.append(Write(everyone, self._frames(changes)))
         theirs: dict[Watcher[S], list[str]] = {}
         for user_id in changes:
             for watcher in self._hearing(user_id):
-                if watcher.synced and not watcher.everyone:
+                if watcher.synced and (self.crowded or not watcher.everyone):
                     # Whoever asks is told with the answer.
                     if not watcher.asked or user_id not in watcher.asked:
                         theirs.setdefault(watcher, []).append(user_id)
