@@ -555,9 +555,8 @@ def _scope(history: History) -> Iterator[str]:
             if seen != is_so:
                 yield f"{who} shows {user} as {seen}, who is {is_so}"
         if online.crowded:
-            ever = wanted | _asked(gaze)
             friends = {u for room in history.logs for u in _two_of(room, gaze.user)}
-            if more := named - ever - friends:
+            if more := named - wanted - gaze.ever - friends:
                 yield f"{who} was told of {sorted(more)}"
 
 
@@ -581,16 +580,6 @@ def _gazed(gaze: Gazed) -> tuple[str, set[str], dict[str, str]]:
         named,
         {u: status for u, status in view.items() if status != "offline"},
     )
-
-
-def _asked(gaze: Gazed) -> set[str]:
-    """Of whom it was ever answered that it asked for."""
-    return {
-        each["id"]
-        for _, frame in gaze.heard
-        if "partial" in frame
-        for each in frame["participants"]
-    }
 
 
 def _two_of(room: str, user: str) -> tuple[str, ...]:

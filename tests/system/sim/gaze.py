@@ -93,6 +93,7 @@ class Gaze:
         draw = rng.random()
         if draw < 0.4:
             socket.watched.update(some)
+            socket.ever.update(some)
             self._say(line, {"type": "watch", "userIds": some})
         elif draw < 0.7:
             socket.watched.difference_update(some)

@@ -73,13 +73,15 @@ class Socket:
 
 @dataclass
 class Gazed:
-    """One presence socket, from accept to close. `watched`: whom it said it watches."""
+    """One presence socket, from accept to close. `watched`: whom it said it watches;
+    `ever`: and whom it said so of before."""
 
     user: str
     opened_at: float
     closed_at: float | None = None
     heard: list[Heard] = field(default_factory=list)
     watched: set[str] = field(default_factory=set)
+    ever: set[str] = field(default_factory=set)
 
 
 @dataclass
