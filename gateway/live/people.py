@@ -121,17 +121,16 @@ class People:
         rooms = [raw.decode() for raw in recent]
         here = self.by_user.get(user_id, ())
         rooms += [room_id_of(connection.room.name) for connection in here]
-        users = (each for room_id in rooms for each in direct_users(room_id))
-        return [each for each in dict.fromkeys(users) if each != user_id]
+        others = (other for room_id in rooms for other in _others(room_id, user_id))
+        return list(dict.fromkeys(others))
 
     def acquaint(self, connection: Connection) -> None:
         """A socket in a direct room: its user's presence sockets, at whichever gateway,
         want to hear of the other."""
         user_id = connection.user_id
-        for other in direct_users(room_id_of(connection.room.name)):
-            if other != user_id:
-                told = encode_notification(Acquainted(user_id, other))
-                self._stubs.forward(PRESENCE, told)
+        for other in _others(room_id_of(connection.room.name), user_id):
+            told = encode_notification(Acquainted(user_id, other))
+            self._stubs.forward(PRESENCE, told)
 
     async def choose(self, user_id: str, status: Status) -> None:
         """Tell the registry a status; done when the next socket would find it (wire.md
@@ -157,3 +156,9 @@ class People:
     def end(self) -> None:
         """The gateway goes: changes of rows under way are cancelled."""
         self._words.end()
+
+
+def _others(room_id: str, user_id: str) -> tuple[str, ...]:
+    """The other one of a direct room, if this user is one of the two."""
+    two = direct_users(room_id)
+    return tuple(e for e in two if e != user_id) if user_id in two else ()
