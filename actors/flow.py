@@ -200,6 +200,11 @@ class Flow:
                 self._fault(Step(answer(entry), seat, n), f"a {type(entry).__name__}")
                 return  # what is behind it comes again
             hold(Step(effects, seat, n, seen))
+        if message.wants is not None:
+            try:
+                machine.want(now, peer.gateway, message.wants)
+            except Exception:  # whoever attaches again says all of it
+                self._fault(Step((), None, 0), "what is wanted")
 
     def _send_away(self, peer: Recipient, covered: int, reason: str, turn: int) -> None:
         name, epoch = self._life.name, self.machine.epoch

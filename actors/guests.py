@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from actors.kinds import KindOf, Kinds, at_home
+from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.room import RoomRules
 
 
@@ -57,11 +58,13 @@ def arrive(invitations: Sequence[Invitation]) -> list[Guest]:
     return found
 
 
-def all_kinds(rules: RoomRules, guests: Sequence[Guest]) -> Kinds:
+def all_kinds(
+    rules: RoomRules, guests: Sequence[Guest], presence_all: int = USUAL_ALL
+) -> Kinds:
     """All kinds of a process. Raises ValueError if two would have the same names."""
     for guest in guests:
         rules = guest.rules(rules)
-    kinds = dict(at_home(rules, [guest.name for guest in guests]))
+    kinds = dict(at_home(rules, [guest.name for guest in guests], presence_all))
     for guest in guests:
         if taken := kinds.keys() & guest.kinds.keys():
             raise ValueError(f"{guest.name} brings what is there: {sorted(taken)}")

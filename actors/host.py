@@ -80,7 +80,7 @@ class Host(Surroundings):
         super().__init__(
             self._log,
             DerivedKeys(self._aside, self.reached),
-            all_kinds(settings.rules, self._guests),
+            all_kinds(settings.rules, self._guests, settings.presence_all),
             clock,
             self._aside,
             Tails(settings.heal_s),

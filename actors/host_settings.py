@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from actors.guests import Invitation
 from actors.heat import Limits
 from actors.pace import USUAL, Pace
+from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.placement import Placement
 from cfmessenger.settings import Settings
@@ -30,6 +31,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     pace: Pace = USUAL  # another one in tests
     guests: tuple[Invitation, ...] = ()
+    presence_all: int = USUAL_ALL  # with more people online it is a crowd
     heal_s: float = 10.0  # how long committed events are kept for a log that loses them
 
     @classmethod
@@ -44,6 +46,7 @@ class HostSettings(msgspec.Struct, frozen=True):
             nudge_rate=(settings.nudge_rate.count, settings.nudge_rate.seconds),
             crash_at=settings.crash_at or "",
             guests=guests,
+            presence_all=settings.presence_all,
             heal_s=settings.heal_s,
             limits=Limits(
                 settings.hot_share / 100,

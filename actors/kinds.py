@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from cfmessenger.chat.effects import Effect, GuestEffect
+from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.machine import Life, Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
@@ -91,8 +92,11 @@ class Kinds:
         return found(name)
 
 
-def at_home(rules: RoomRules, sources: Collection[str]) -> dict[str, KindOf]:
-    """Rooms, and the registry; `sources` are the guests that may publish there."""
+def at_home(
+    rules: RoomRules, sources: Collection[str], presence_all: int = USUAL_ALL
+) -> dict[str, KindOf]:
+    """Rooms, and the registry; `sources` are the guests that may publish there. With
+    more than `presence_all` people online it is a crowd."""
 
     def room(name: str) -> Kind:
         room_id = room_id_of(name)
@@ -103,8 +107,10 @@ def at_home(rules: RoomRules, sources: Collection[str]) -> dict[str, KindOf]:
 
     def registry(name: str) -> Kind:
         return Kind(
-            Presence,
-            lambda life, data, clean: Presence.restore(data, clean, sources, life),
+            lambda life: Presence(life, presence_all),
+            lambda life, data, clean: Presence.restore(
+                data, clean, sources, life, presence_all
+            ),
         )
 
     return {room_name(""): room, PRESENCE: registry}

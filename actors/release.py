@@ -74,6 +74,9 @@ class Seating(msgspec.Struct, frozen=True, gc=False):
 MAX_OUTPUT = 4 * 2**20
 """Bytes after which a release goes on in the next frame, between two inputs."""
 
+PERSON = 128
+"""Bytes that somebody who is shown takes on the link, roughly."""
+
 Elsewhere = Callable[[fx.Effect, str | None], None]
 """Takes the effects that no gateway is shown, and the gateway that caused each."""
 
@@ -238,6 +241,18 @@ class Release:
         if seat is not None:
             seat.items.append(link.Forward(effect.target, effect.payload))
 
+    def _tell(self, effect: fx.Tell, step: Step[Seat]) -> None:
+        seat = self._seats.get(effect.gateway)
+        # Whoever attaches says what it wants behind that, and is told all of it.
+        if seat is not None and seat.seated:
+            self._end_run()
+            self._bytes += PERSON * len(effect.news.people)
+            seat.items.append(link.People(effect.news))
+
+    def _meet(self, effect: fx.Meet, step: Step[Seat]) -> None:
+        for conns in _by_gateway(effect.conns):
+            self._to(conns[0], link.Met(conns, effect.user_ids))
+
     def _seat(self, effect: Seating, step: Step[Seat]) -> None:
         self._end_run()
         seat = effect.seat
@@ -261,6 +276,8 @@ _KINDS: dict[type, Callable[[Release, Any, Step[Seat]], None]] = {
     fx.Close: Release._close,
     fx.KeepAttachment: Release._attach,
     fx.Notify: Release._notify,
+    fx.Tell: Release._tell,
+    fx.Meet: Release._meet,
     Seating: Release._seat,
 }
 

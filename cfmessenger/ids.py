@@ -19,6 +19,8 @@ _ROOM = "room:"
 # `(?!\n)$` and not `\Z`: the same pattern is published as JSON Schema, where `$` is
 # the very end; Python's `$` alone would let a final newline through.
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}(?!\n)$"
+USER_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}(?!\n)$"
+"""Of whom a client may ask; whether there is such a user is another question."""
 WINK_ID_PATTERN = r"^[a-z0-9_-]{1,64}(?!\n)$"
 
 _message_id = re.compile(r"[A-Za-z0-9._:-]{1,64}")

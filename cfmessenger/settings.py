@@ -304,6 +304,13 @@ class Settings(
         ),
     ] = Rate(20, 10)
     nudge_rate: Annotated[Rate, About("Nudges, likewise.")] = Rate(3, 10)
+    presence_all: Annotated[
+        Positive,
+        About(
+            "With more people online than this each hears of those alone whom they "
+            "watch or know; until four fifths of that are."
+        ),
+    ] = 500
     login_rate: Annotated[Rate, About("Logins of one client address, likewise.")] = (
         Rate(5, 10)
     )

@@ -10,10 +10,18 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from cfmessenger.chat.effects import Append, Attachment, Broadcast, Effect, Send
+from cfmessenger.chat.effects import (
+    Append,
+    Attachment,
+    Broadcast,
+    Effect,
+    Send,
+    Tell,
+)
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.errors import ProtocolError
+from cfmessenger.link.crowd import Crowd
 from cfmessenger.wire import protocol as wire
 from cfmessenger.wire.events import ChatMessage
 
@@ -45,6 +53,8 @@ PRESENCE_FRAMES: dict[bytes, wire.PresenceFrame] = {
     b'{"type":"presence_update","status":"online","displayName":"Ann"}': (
         wire.UpdatePresence("online", "Ann")
     ),
+    b'{"type":"watch","userIds":["user_2","user_3"]}': wire.Watch(["user_2", "user_3"]),
+    b'{"type":"unwatch","userIds":[]}': wire.Unwatch([]),
     b'{"type":"ping","t":1}': wire.Ping(1),
 }
 
@@ -96,12 +106,14 @@ SERVER_FRAMES: dict[bytes, Any] = {
     b'{"type":"session_expiring","expiresAt":5}': wire.SessionExpiring(5),
     b'{"type":"pong","timestamp":5,"t":3}': wire.Pong(5, 3),
     b'{"type":"pong","timestamp":5}': wire.Pong(5),
-    b'{"type":"presence_full_sync","participants":[' + ANN_JSON + b"]}": (
-        wire.PresenceFullSync([ANN])
-    ),
     b'{"type":"presence_full_sync","participants":['
     + ANN_JSON
-    + b'],"partial":true}': (wire.PresenceFullSync([ANN], True)),
+    + b'],"online":1,"scope":"all"}': (wire.PresenceFullSync([ANN], 1, "all")),
+    b'{"type":"presence_full_sync","participants":['
+    + ANN_JSON
+    + b'],"online":4000,"scope":"watched","partial":true}': (
+        wire.PresenceFullSync([ANN], 4000, "watched", True)
+    ),
     b'{"type":"presence_join","userId":"user_1","displayName":"Ann"}': (
         wire.PresenceJoin("user_1", "Ann")
     ),
@@ -223,12 +235,32 @@ def test_presence() -> None:
     assert frames(presence.connect(1_000, ann)) == [
         b'{"type":"system","content":"Connected to Global Presence","timestamp":1000}'
     ]
-    (join, sync) = frames(presence.alarm(1_050))
-    assert join == b'{"type":"presence_join","userId":"user_1","displayName":"Ann"}'
-    assert sync == (
+    crowd: Crowd[str] = Crowd({"user_2": "Ben"}.get)
+    crowd.enter("g.1", "user_1", ())
+    crowd.watch("g.1", ["user_2", "nobody"])
+    wants = crowd.wanted.leaving()
+    assert wants is not None
+    presence.want(1_000, "g", wants)
+    (tell,) = presence.alarm(1_050)
+    assert isinstance(tell, Tell)
+    ((sockets, told),) = crowd.told(tell.news)
+    assert sockets == ["g.1"] and told == [
         b'{"type":"presence_full_sync","participants":['
-        b'{"id":"user_1","displayName":"Ann","status":"online"}]}'
-    )
+        b'{"id":"user_1","displayName":"Ann","status":"online"}],'
+        b'"online":1,"scope":"all"}',
+        b'{"type":"presence_full_sync","participants":['
+        b'{"id":"user_2","displayName":"Ben","status":"offline"}],'
+        b'"online":1,"scope":"all","partial":true}',
+    ]
+    presence.connect(2_000, Attachment("h.1", "user_3", "Cat", "away"))
+    (tell,) = presence.alarm(2_050)
+    assert isinstance(tell, Tell)
+    ((sockets, told),) = crowd.told(tell.news)
+    assert sockets == ["g.1"] and told == [
+        b'{"type":"presence_join","userId":"user_3","displayName":"Cat"}',
+        b'{"type":"presence_update","userId":"user_3","displayName":"Cat",'
+        b'"status":"away"}',
+    ]
 
 
 USER = {

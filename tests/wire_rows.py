@@ -108,6 +108,8 @@ ROWS: dict[str, str] = {
     "4 offline": "sent by the user means shown offline",
     "4 rooms": "rooms learn a status from presence frames sent to them",
     "4 client": "presence_update {status, displayName?}, ping",
+    "4 watch": "watch and unwatch {userIds}: added up, at most 500, answered partially",
+    "4 scope": "online; all, or watched in a crowd: itself, watched, direct, bots",
     # §5 What an acknowledgement means
     "5 gate": "shown to anyone only after Valkey has confirmed the append",
     "5 kept": "then in the room's history whatever process dies next",

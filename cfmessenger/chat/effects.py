@@ -50,6 +50,20 @@ def newest(kept: Attachment, told: Attachment) -> Attachment:
     return kept
 
 
+class Wants(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Of whom the sockets of a gateway want to hear, by user.
+
+    `whole`: of `add` and of nobody else, and it may have missed something; else it is
+    the difference to what was said before. `batch`: its number at the gateway, higher
+    than that of any before.
+    """
+
+    batch: int
+    whole: bool
+    add: list[str]
+    drop: list[str]
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """Make `event` durable as `<epoch>-<seq>`, and then, if it is `shown`, write it to
     every subscribed socket: the very bytes that the log holds."""
@@ -160,6 +174,40 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     here: bool
 
 
+class News(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a gateway is to know of who is online, in the order in which it happened.
+
+    `people` are shown so from now on, and `gone` are shown no more. `whole`: beside
+    `people` nobody is whom it is to know of. `everybody`: those of `people` of whom
+    every socket hears. `crowded`: so many are online (`online`) that each hears only of
+    some. `answers`: the last `Wants` of the gateway that this is an answer to.
+    """
+
+    crowded: bool
+    online: int
+    answers: int
+    whole: bool
+    people: list[Participant]
+    gone: list[str]
+    everybody: list[str]
+
+
+class Tell(msgspec.Struct, frozen=True, gc=False):
+    """Let a gateway know who is online. One that is not seated is told when it
+    attaches."""
+
+    gateway: str
+    news: News
+
+
+class Meet(msgspec.Struct, frozen=True, gc=False):
+    """From now on these sockets, each of one of these two users, want to hear of the
+    other, with whom they have a direct room."""
+
+    conns: tuple[str, ...]
+    user_ids: tuple[str, str]
+
+
 class GuestEffect(msgspec.Struct, frozen=True, gc=False):
     """The base of effects that belong to one kind of object, which brings who carries
     them out (`actors.kinds.Kind`)."""
@@ -178,6 +226,8 @@ Effect = (
     | Touch
     | Read
     | Record
+    | Tell
+    | Meet
     | GuestEffect
 )
 
@@ -187,6 +237,13 @@ class StatusChanged(msgspec.Struct, frozen=True, gc=False, tag="status"):
 
     user_id: str
     status: Status
+
+
+class Acquainted(msgspec.Struct, frozen=True, gc=False, tag="acquainted"):
+    """A user has opened the direct room with another one."""
+
+    user_id: str
+    other_id: str
 
 
 class DirectMessage(msgspec.Struct, frozen=True, gc=False, tag="direct"):
@@ -226,7 +283,7 @@ class Published(msgspec.Struct, frozen=True, gc=False, tag="published"):
     shown: tuple[Participant, ...]
 
 
-Notification = StatusChanged | DirectMessage | Types | Says | Published
+Notification = StatusChanged | Acquainted | DirectMessage | Types | Says | Published
 
 encode_notification = msgspec.msgpack.Encoder().encode
 decode_notification = msgspec.msgpack.Decoder[Notification](Notification).decode

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from ..ids import gateway_of
-from .effects import Attachment, Effect
+from .effects import Attachment, Effect, Wants
 from .holders import Holders
 
 
@@ -104,6 +104,9 @@ class Machine:
     def change(self, now: int, attachment: Attachment) -> list[Effect]:
         """A gateway has newer words of somebody, or a newer status."""
         return []
+
+    def want(self, now: int, gateway: str, wants: Wants) -> None:
+        """A gateway's sockets want to hear of these people; `alarm` answers it."""
 
     def missed(self, gateway: str) -> None:
         """A gateway did not hear the goodbye of the life before: it may have missed

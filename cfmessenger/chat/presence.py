@@ -6,8 +6,9 @@ rooms show what it says, and every choice has a number, higher than that of the 
 before it. Names are the user's row's, and come with the sockets. It has no durable
 events: what it knows comes from the gateways.
 
-Must not know a clock, sockets or storage. Its parts are `roster`, `choices`,
-`publications` and `watchers`.
+Who hears of whom is decided by gateway: which of its sockets wants it, a gateway knows
+itself (`cfmessenger/link/crowd.py`). Must not know a clock, sockets or storage. Its
+parts are `roster`, `choices`, `publications`, `watchers` and `interests`.
 """
 
 from collections.abc import Collection
@@ -21,18 +22,20 @@ from ..wire import protocol
 from ..wire.protocol import Participant, Status
 from .choices import Choices, Chosen
 from .effects import (
+    Acquainted,
     Attachment,
-    Broadcast,
     DirectMessage,
     Effect,
     KeepAttachment,
+    Meet,
     Published,
     Record,
     Send,
     StatusChanged,
-    Subscribe,
+    Wants,
     decode_notification,
 )
+from .interests import USUAL_ALL, Interests
 from .machine import BLANK, Life, Machine
 from .publications import Publications
 from .roster import Person, Roster
@@ -45,10 +48,10 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=2):
     chosen: dict[str, Chosen]
     shown: list[Participant]
     changed: list[str]
-    untold: list[str]
     due: int | None
     choices: int
     published: dict[str, list[Participant]] = {}
+    crowded: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -58,13 +61,15 @@ _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 class Presence(Machine):
     """Everyone who is online, and the sockets that watch. `seq` stays 0."""
 
-    def __init__(self, life: Life = BLANK) -> None:
-        """A registry that remembers nobody."""
+    def __init__(self, life: Life = BLANK, most: int = USUAL_ALL) -> None:
+        """A registry that remembers nobody. With more than `most` people online it is a
+        crowd."""
         super().__init__(life)
         self._roster = Roster()
         self._choices = Choices(life.epoch)
         self._publications = Publications()
-        self._watchers = Watchers()
+        self._interests = Interests(most)
+        self._watchers = Watchers(self._interests, life.crashed)
 
     @property
     def alarm_at(self) -> int | None:
@@ -86,7 +91,8 @@ class Presence(Machine):
         greeted: bool = False,
         era: int | None = None,
     ) -> list[Effect]:
-        """A socket opens. A watcher is greeted now; its full sync is the next tick's.
+        """A socket opens. A watcher is greeted now; its full sync is the gateway's,
+        after the next tick.
 
         `since`, `greeted` and `era` mean nothing here.
         """
@@ -123,33 +129,30 @@ class Presence(Machine):
     ) -> list[Effect]:
         """A gateway tells which sockets it holds; `attachments` is its whole set.
 
-        Its watchers get a full sync, unless presence only slept: then none changed.
+        Of whom they want to hear it says behind that (`want`).
         """
-        conns = self._roster.conns
         held = self._roster.held_by(gateway)
         still = {attachment.conn for attachment in attachments}
-        slept = self.holders.attach(gateway)
+        self.holders.attach(gateway)
+        self._interests.forget(gateway)
         effects: list[Effect] = []
-        unchanged = []
         for attachment in attachments:
-            known = slept and attachment.conn in conns
             effects += self._enter(now, attachment)
-            if known:
-                unchanged.append(attachment.conn)
-            elif attachment.watch:
-                self._watchers.sync_soon(now, attachment.conn)
         for conn in held:
             if conn not in still:
                 effects += self.close(now, conn)
-        untold = self._watchers.untold
-        watching = [c for c in unchanged if self._watches(c) and c not in untold]
-        if watching:
-            effects.append(Subscribe(tuple(watching)))
         return effects
+
+    def want(self, now: int, gateway: str, wants: Wants) -> None:
+        """A gateway's sockets want to hear of these people. The next tick tells it how
+        they are shown, and then of each change, in that order."""
+        self._interests.take(gateway, wants)
+        self._watchers.tick_soon(now)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets are gone."""
         self.holders.detach(gateway)
+        self._interests.forget(gateway)
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self.close(now, conn)
@@ -181,9 +184,6 @@ class Presence(Machine):
         effects.append(_record(person))
         return effects
 
-    def _watches(self, conn: str) -> bool:
-        return self._roster.conns[conn].conns[conn]
-
     # Statuses and notifications.
 
     def message(
@@ -202,7 +202,9 @@ class Presence(Machine):
             return [Send((conn,), protocol.error_frame(error), fault=True)]
         if isinstance(frame, protocol.Ping):
             return [Send((conn,), protocol.encode(protocol.Pong(now, frame.t)))]
-        return self._set(now, person, frame.status)
+        if isinstance(frame, protocol.UpdatePresence):
+            return self._set(now, person, frame.status)
+        return []  # whom it watches is its gateway's
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:
         """Another object or a gateway tells: a status was chosen, a message said."""
@@ -212,6 +214,8 @@ class Presence(Machine):
             return []  # of another version; these are best effort
         if isinstance(told, DirectMessage):
             return self._pass_on(told)
+        if isinstance(told, Acquainted):
+            return self._acquaint((told.user_id,), (told.user_id, told.other_id))
         if isinstance(told, Published):
             if changed := self._publications.publish(told):
                 self._watchers.change(now, *changed)
@@ -247,16 +251,31 @@ class Presence(Machine):
                     self._watchers.hold(conn, frame)
                 elif watching:
                     ready.append(conn)
-        return [Send(tuple(ready), frame)] if ready else []
+        effects: list[Effect] = [Send(tuple(ready), frame)] if ready else []
+        if len(told.user_ids) == 2:
+            first, second = told.user_ids
+            effects += self._acquaint(told.user_ids, (first, second))
+        return effects
+
+    def _acquaint(
+        self, whose: Collection[str], user_ids: tuple[str, str]
+    ) -> list[Effect]:
+        """The watching sockets of some of two people who have a direct room."""
+        people = (self._roster.people.get(user_id) for user_id in whose)
+        conns = [
+            conn
+            for person in people
+            if person is not None
+            for conn, watching in person.conns.items()
+            if watching
+        ]
+        return [Meet(tuple(conns), user_ids)] if conns else []
 
     # The alarm: one tick for all that changed within 50 ms.
 
     def alarm(self, now: int) -> list[Effect]:
         """Do what is due: tell the changes. Early is fine."""
-        effects = self._watchers.alarm(now, self._visible)
-        if any(type(effect) is Broadcast for effect in effects):
-            self.holders.told()
-        return effects
+        return self._watchers.alarm(now, self._visible, self._publications.ids)
 
     def _visible(self, user_id: str) -> Participant | None:
         shown = self._publications.find(user_id)
@@ -281,10 +300,10 @@ class Presence(Machine):
                 chosen,
                 list(watchers.shown.values()),
                 list(watchers.changed),
-                list(watchers.untold),
                 watchers.due,
                 last_choice,
                 self._publications.snapshot(),
+                self._interests.crowded,
             )
         )
 
@@ -295,14 +314,16 @@ class Presence(Machine):
         clean: bool,
         sources: Collection[str] = (),
         life: Life = BLANK,
+        most: int = USUAL_ALL,
     ) -> Self:
         """The registry as it was; after a crash (`clean=False`) choices and what guests
         published alone. Of guests that are not among `sources` nobody would send away
         whom they had shown, so these leave at once.
 
-        A snapshot of another version gives a registry that remembers nobody.
+        Of whom gateways want to hear they say themselves. A snapshot of another version
+        gives a registry that remembers nobody.
         """
-        presence = cls(life)
+        presence = cls(life, most)
         try:
             saved = _decode(snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -315,10 +336,10 @@ class Presence(Machine):
             presence._watchers.crashed(known)
             return presence
         presence._roster.restore(saved.roster)
+        presence._interests.crowded = saved.crowded
         presence._watchers.restore(
             saved.shown,
             saved.changed,
-            saved.untold,
             saved.due,
             there=[*known, *presence._roster.people],
         )

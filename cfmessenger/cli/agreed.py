@@ -16,6 +16,7 @@ FIELDS = (
     *("durability", "durability_replicas"),
     *("hot_share", "hot_hold", "calm_after"),
     *("chat_rate", "nudge_rate", "login_rate", "write_rate", "new_room_rate"),
+    "presence_all",
     *("order_quota", "order_quota_bytes", "session_ttl", "max_sessions_per_user"),
     *("open_rooms", "bots_active", "bot_quota_day", "bot_quota_user"),
     *("bot_quota_room", "ai_base_url", "ai_model"),

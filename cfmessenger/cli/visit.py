@@ -19,6 +19,7 @@ from msgspec import UNSET
 
 from cfmessenger.background import Background
 from cfmessenger.cli.lines import piped, typed
+from cfmessenger.cli.lookout import Lookout
 from cfmessenger.cli.screen import Screen
 from cfmessenger.client import (
     ClientError,
@@ -51,6 +52,8 @@ _HELP = """\
 /status STATUS  online, busy, away or offline
 /name NAME      the name that everybody sees
 /who            who is here
+/watch [USER …] tell when these people come, go or change; alone: how they are now
+/unwatch USER … or tell no more
 /history [N]    N earlier messages (default: 20)
 /quit           leave; so does the end of the input
 //text          say /text"""
@@ -86,6 +89,7 @@ class Visit:
         self._oldest: int | None = None  # seq, for /history
         self._said: OrderedDict[str, str] = OrderedDict()  # ours: id to text
         self._played: OrderedDict[str, None] = OrderedDict()  # playback keys
+        self._lookout = Lookout(session, screen)
         self._sends = Background()  # each until it is answered, or we leave
         self._owed = _Owed()
         self._typing_told = -math.inf
@@ -96,6 +100,8 @@ class Visit:
             "status": self._status,
             "name": self._name,
             "who": self._who,
+            "watch": self._watch,
+            "unwatch": self._unwatch,
             "history": self._history,
             "help": self._help,
             "quit": self._quit,
@@ -128,6 +134,7 @@ class Visit:
             self._sends.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._sends.settle()
+            await self._lookout.close()
         return self.failed
 
     # Heard.
@@ -326,6 +333,12 @@ class Visit:
 
     async def _who(self, _: str) -> None:
         self.screen.participants(self._people.values(), 500)
+
+    async def _watch(self, user_ids: str) -> None:
+        await self._lookout.watch(user_ids.split())
+
+    async def _unwatch(self, user_ids: str) -> None:
+        self._lookout.unwatch(user_ids.split())
 
     async def _history(self, count: str) -> None:
         if count and not count.isdecimal():

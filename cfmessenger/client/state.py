@@ -12,7 +12,7 @@ other ephemeral frames are dropped when nobody takes them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import UNSET
 
@@ -25,6 +25,7 @@ from cfmessenger.client.events import (
 from cfmessenger.client.frames import Received, read_events, read_frame
 from cfmessenger.client.offset import ClockOffset
 from cfmessenger.errors import ProtocolError
+from cfmessenger.wire.decoding import MAX_WATCHED, rule
 from cfmessenger.wire.events import Message, UnknownEvent
 from cfmessenger.wire.protocol import (
     DeliveryStatus,
@@ -38,16 +39,22 @@ from cfmessenger.wire.protocol import (
     PresenceFullSync,
     PresenceJoin,
     PresenceUpdate,
+    Scope,
     SetPresence,
     Status,
     TypingState,
+    Unwatch,
     UpdatePresence,
+    Watch,
     decode_presence_frame,
     encode,
 )
 
 EPHEMERAL_LIMIT = 256
 """Frames that wait to be taken, and receipts that do."""
+
+IDS_IN_A_FRAME = 200
+"""So that a frame of the longest ids is not too large."""
 
 
 class ClientState:
@@ -157,10 +164,16 @@ class ClientState:
 
 
 class PresenceState(ClientState):
-    """The presence socket: knows who is online (`roster`, by user id)."""
+    """The presence socket: knows who is online (`roster`, by user id), or in a crowd
+    (`scope` is "watched") who of those of whom the server tells us: oneself, whom we
+    `watch`, with whom we have a direct room, and the bots."""
 
     def __init__(self, user_id: str) -> None:
         super().__init__(user_id)
+        self.online = 0  # how many there were at the last sync, whole or partial
+        self.scope: Scope = "all"  # of the last sync
+        self.watched: dict[str, None] = {}  # from `watch` until `unwatch`
+        self._said: dict[str, None] = {}  # of these, what this connection has said
         # Who is online, as last told; a sync at the next connection begins it anew.
         self.roster: dict[str, Participant] = {}
 
@@ -170,12 +183,51 @@ class PresenceState(ClientState):
         frame = UpdatePresence(status, name)
         self._say_status(frame, checked(decode_presence_frame, frame))
 
+    def watch(self, user_ids: Iterable[str]) -> None:
+        """Be told of these people in a crowd too, from now on and after every
+        reconnect. Raises `SendRejected`, and changes nothing, if there would be more
+        than 500, or one is no user id."""
+        wanted = self.watched | dict.fromkeys(user_ids)
+        if len(wanted) > MAX_WATCHED:
+            raise SendRejected("VALIDATION_ERROR", f"userIds: {rule('watched')}")
+        for part in _parts(wanted.keys() - self.watched.keys()):
+            checked(decode_presence_frame, Watch(part))
+        self.watched = wanted
+
+    def unwatch(self, user_ids: Iterable[str]) -> None:
+        """Be told of these no more. In a crowd nobody tells when they leave, so
+        `roster` forgets them at once."""
+        for user_id in user_ids:
+            if user_id in self.watched:
+                del self.watched[user_id]
+                if self.scope == "watched" and user_id != self.user_id:
+                    self.roster.pop(user_id, None)
+
+    def opened(self) -> list[Event]:
+        self._said = {}
+        return super().opened()
+
+    @property
+    def has_output(self) -> bool:
+        return super().has_output or (self.connected and self._said != self.watched)
+
+    def take(self) -> list[bytes]:
+        frames = super().take()
+        if self.connected:
+            over = [each for each in self._said if each not in self.watched]
+            new = [each for each in self.watched if each not in self._said]
+            frames += [encode(Unwatch(part)) for part in _parts(over)]
+            frames += [encode(Watch(part)) for part in _parts(new)]
+            self._said = dict(self.watched)
+        return frames
+
     def _apply(self, frame: Received) -> list[Event]:
         match frame:
             case MessageNotification():
                 found = read_events([frame.message])
                 return [DirectMessage(e) for e in found if isinstance(e, Message)]
             case PresenceFullSync():
+                self.online, self.scope = frame.online, frame.scope
                 if frame.partial is not True:
                     self.roster.clear()
                 for someone in frame.participants:
@@ -205,9 +257,15 @@ class PresenceState(ClientState):
             self.roster[someone.id] = someone
 
 
+def _parts(user_ids: Iterable[str]) -> Iterator[list[str]]:
+    ids = list(user_ids)
+    for start in range(0, len(ids), IDS_IN_A_FRAME):
+        yield ids[start : start + IDS_IN_A_FRAME]
+
+
 def checked(
     decode: Callable[[bytes], object],
-    frame: DurableFrame | SetPresence | UpdatePresence,
+    frame: DurableFrame | SetPresence | UpdatePresence | Watch,
 ) -> bytes:
     """The frame's bytes. Raises `SendRejected` with what the server would answer."""
     try:

@@ -9,18 +9,35 @@ the load harness are its shells; `S` is what either takes for a socket.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic
+from typing import Generic, Protocol
+
+from cfmessenger.chat.effects import Wants
 
 from . import messages as link
 from .audience import Audience, S
 from .uncovered import Uncovered
 
 
+class Interest(Protocol):
+    """Of whom the sockets want to hear, at the registry alone."""
+
+    @property
+    def waits(self) -> bool:
+        """Somebody waits for its answer."""
+
+    def leaving(self) -> Wants | None:
+        """What it is to hear now."""
+
+    def again(self) -> Wants | None:
+        """What it is to hear behind an attach: all of it."""
+
+
 class Half(Generic[S]):
     """What a gateway keeps of one object, whether or not it is attached to it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, interest: Interest | None = None) -> None:
         self.name = name
+        self.interest = interest
         self.epoch = 0  # the newest that was heard of; never falls
         # In which epoch the sockets were shown `audience.seq`, and which process said
         # it, by its id; "": it was read in the log.
@@ -36,14 +53,23 @@ class Half(Generic[S]):
     @property
     def needed(self) -> bool:
         """Somebody here is known to the object, or waits for it."""
-        return bool(self.audience.held or self.pending)
+        return bool(self.audience.held or self.expects)
+
+    @property
+    def expects(self) -> bool:
+        """Something is to be done by the object."""
+        waits = self.interest is not None and self.interest.waits
+        return bool(self.pending) or waits
 
     # What is to be sent.
 
     def queued(self) -> link.Inputs | None:
         """What was queued for the object, which is attached: it leaves now."""
         entries = self.pending.leaving()
-        return link.Inputs(self.name, entries, self.turn) if entries else None
+        wants = None if self.interest is None else self.interest.leaving()
+        if not entries and wants is None:
+            return None
+        return link.Inputs(self.name, entries, self.turn, wants)
 
     def attach(self, turn: int, process: str = "") -> list[link.ToActor]:
         """Who is here, then everything that is not covered: what was queued too.
@@ -65,7 +91,10 @@ class Half(Generic[S]):
             self.shown_by not in ("", process),
         )
         entries = self.pending.again()
-        return [attach, link.Inputs(self.name, entries, turn)] if entries else [attach]
+        wants = None if self.interest is None else self.interest.again()
+        if not entries and wants is None:
+            return [attach]
+        return [attach, link.Inputs(self.name, entries, turn, wants)]
 
     # What was heard.
 

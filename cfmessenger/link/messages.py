@@ -18,11 +18,11 @@ from typing import Annotated
 
 import msgspec
 
-from cfmessenger.chat.effects import Attachment
+from cfmessenger.chat.effects import Attachment, News, Wants
 from cfmessenger.link import framing
 from cfmessenger.wire.complaint import UNREADABLE
 
-VERSION = 4
+VERSION = 5
 MAX_FRAME = 32 * 2**20
 """Bytes of one frame; a longer one is a broken or hostile peer."""
 
@@ -134,11 +134,16 @@ class Attach(Struct, frozen=True, gc=False, tag=1):
 
 
 class Inputs(Struct, frozen=True, gc=False, tag=2):
-    """New inputs for an attached object, in order."""
+    """New inputs for an attached object, in order.
+
+    `wants`, for the registry alone, is what the gateway's sockets want behind these. It
+    has no number and is never repeated: an attach brings the whole of it.
+    """
 
     object: str
     inputs: list[Input]
     turn: int = 0
+    wants: Wants | None = None
 
 
 class Ping(Struct, frozen=True, gc=False, tag=3):
@@ -217,7 +222,31 @@ class Forward(Struct, frozen=True, gc=False, tag=6):
     payload: bytes
 
 
-Item = Fanout | ToSockets | Subscribed | Closing | Kept | CatchUp | Recall | Forward
+class People(Struct, frozen=True, gc=False, tag=8):
+    """Who is online, as far as the gateway is to know."""
+
+    news: News
+
+
+class Met(Struct, frozen=True, gc=False, tag=9):
+    """These sockets want to hear of the one of these two who is not their own user."""
+
+    conns: tuple[str, ...]
+    user_ids: tuple[str, str]
+
+
+Item = (
+    Fanout
+    | ToSockets
+    | Subscribed
+    | Closing
+    | Kept
+    | CatchUp
+    | Recall
+    | Forward
+    | People
+    | Met
+)
 
 
 class Welcome(Struct, frozen=True, gc=False, tag=0):

@@ -7,7 +7,7 @@ with what was last said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cfmessenger.client.state import PresenceState
@@ -42,6 +42,16 @@ class PresenceSeat(Chair):
         """Choose a status; it is said again after a reconnect."""
         self.state.presence(status)
         self._flush()
+
+    def watch(self, user_ids: Iterable[str]) -> None:
+        """Hear of these however many are online; said with each connection."""
+        self.state.watch(user_ids)
+        self._flush()
+
+    def hears_of(self, user_id: str) -> bool:
+        """Whether it is told of somebody, as many as are online."""
+        state = self.state
+        return state.scope == "all" or user_id in {self.user_id, *state.watched}
 
     def sees(self, user_id: str) -> Status:
         """What it believes about somebody."""

@@ -27,6 +27,8 @@ MAX_FRAME_BYTES = 16 * 1024
 MAX_CONTENT = 2048
 MAX_DISPLAY_NAME = 50
 MAX_PERSONAL_MESSAGE = 200
+MAX_WATCHED = 500
+"""People whom one presence socket may watch."""
 
 _RULES = {
     "type": "must be a string, given once",
@@ -49,6 +51,8 @@ _RULES = {
         "control or bidirectional-override characters"
     ),
     "t": "must be integer milliseconds",
+    "userIds": f"must be at most {MAX_WATCHED} user ids",
+    "watched": f"must be at most {MAX_WATCHED} people, of all that one socket watches",
 }
 _DOCUMENTED = "must be as /api/asyncapi.json has it"  # of a field without words
 
@@ -64,6 +68,11 @@ _TOKEN = re.compile(
     rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{}:,]|[^]["{}:,\s]+', re.DOTALL
 )
 _TOKENS = 1_000  # of a broken frame that are looked at
+
+
+def rule(name: str) -> str:
+    """The words of a rule that is checked elsewhere."""
+    return _RULES[name]
 
 
 class _Probe(msgspec.Struct):
@@ -150,7 +159,8 @@ def _not_json(own_id: str | None) -> ProtocolError:
     return ProtocolError("INVALID_JSON", "The frame is not valid JSON.", id=own_id)
 
 
-def _bad_field(kind: object, field: str, own_id: str | None) -> ProtocolError:
+def _bad_field(kind: object, where: str, own_id: str | None) -> ProtocolError:
+    field = where.partition("[")[0]  # of a list, whichever of it is bad
     rule = _RULES.get(f"{kind}.{field}") or _RULES.get(field, _DOCUMENTED)
     return ProtocolError("VALIDATION_ERROR", rule, field=field, id=own_id)
 

@@ -12,11 +12,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ..errors import ProtocolError
-from ..ids import MESSAGE_ID_PATTERN, WINK_ID_PATTERN
+from ..ids import MESSAGE_ID_PATTERN, USER_ID_PATTERN, WINK_ID_PATTERN
 from .decoding import (
     MAX_CONTENT,
     MAX_DISPLAY_NAME,
     MAX_PERSONAL_MESSAGE,
+    MAX_WATCHED,
     FrameReader,
     check_content,
     check_display_name,
@@ -44,6 +45,11 @@ Content = Annotated[
 ]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=MAX_DISPLAY_NAME)]
 PersonalMessage = Annotated[str, Meta(max_length=MAX_PERSONAL_MESSAGE)]
+UserIds = Annotated[
+    list[Annotated[str, Meta(pattern=USER_ID_PATTERN, examples=["user_2"])]],
+    Meta(max_length=MAX_WATCHED),
+]
+Scope = Literal["all", "watched"]
 Milliseconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
@@ -136,9 +142,21 @@ class UpdatePresence(Tagged, frozen=True, gc=False, tag="presence_update"):
     personal_message: PersonalMessage | UnsetType = UNSET
 
 
+class Watch(Tagged, frozen=True, gc=False, tag="watch"):
+    """Hear of these people too, however many are online."""
+
+    user_ids: UserIds
+
+
+class Unwatch(Tagged, frozen=True, gc=False, tag="unwatch"):
+    """Hear of these people no more, where so many are online."""
+
+    user_ids: UserIds
+
+
 DurableFrame = Chat | Nudge | Wink
 RoomFrame = DurableFrame | Typing | SetPresence | Ack | Ping
-PresenceFrame = UpdatePresence | Ping
+PresenceFrame = UpdatePresence | Watch | Unwatch | Ping
 Wish = SetPresence | UpdatePresence
 """What somebody wants to be shown as."""
 
@@ -226,9 +244,12 @@ class Pong(Tagged, frozen=True, gc=False, tag="pong"):
 
 
 class PresenceFullSync(Tagged, frozen=True, gc=False, tag="presence_full_sync"):
-    """Everyone online; with `partial: true` the changed ones alone."""
+    """Everyone online, or in a crowd (`scope: "watched"`) those of whom this socket
+    hears; with `partial: true` those alone who have changed or were asked for."""
 
     participants: list[Participant]
+    online: int
+    scope: Scope
     partial: bool | UnsetType = UNSET
 
 
@@ -388,10 +409,11 @@ def _check_words(wish: Wish) -> None:
         check_personal_message(wish.personal_message)
 
 
+_FOR_GATEWAY = Ping | SetPresence | UpdatePresence | Watch | Unwatch
 _CHAT = (b'{"type":"chat"', b'{"type": "chat"')
 
 
-def for_gateway(data: bytes, registry: bool) -> Ping | Wish | None:
+def for_gateway(data: bytes, registry: bool) -> Ping | Wish | Watch | Unwatch | None:
     """A frame that the gateway itself answers or acts upon, None for all others.
 
     `registry`: it came over a presence socket. Nearly every other frame costs a look at
@@ -400,9 +422,10 @@ def for_gateway(data: bytes, registry: bool) -> Ping | Wish | None:
     if data.startswith(_CHAT):
         return None  # and a second `type` would be refused
     if not (b'"ping"' in data or b'"presence' in data or b"\\u" in data):
-        return None
+        if not (registry and b'watch"' in data):
+            return None
     try:
         frame = decode_presence_frame(data) if registry else decode_room_frame(data)
     except ProtocolError:
         return None
-    return frame if isinstance(frame, Ping | SetPresence | UpdatePresence) else None
+    return frame if isinstance(frame, _FOR_GATEWAY) else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -120,9 +120,17 @@ class Connection:
         self.conn = conn
         self.attachment = replace(self.attachment, conn=conn)
 
-    def start(self, since: int | None, era: int | None = None) -> None:
-        """Enter, and take over the wire."""
+    def start(
+        self,
+        since: int | None,
+        era: int | None = None,
+        friends: Collection[str] | None = None,
+    ) -> None:
+        """Enter, and take over the wire. `friends`: of a presence socket, with whom its
+        user has direct rooms."""
         self.room.open(self, self.attachment, since, greeted=False, era=era)
+        if friends is not None:
+            self._home.stubs.watching.enter(self, friends)
         self.wire.take_over(self)
 
     # From the client.
@@ -150,6 +158,9 @@ class Connection:
             self.answer(protocol.encode(protocol.Pong(now, ours.t)))
             return
         self.login.used = True
+        if isinstance(ours, protocol.Watch | protocol.Unwatch):
+            self._home.stubs.watching.take(self, ours)
+            return
         if ours is not None:
             self._home.people.want(self, ours, came)
         if self._home.reserve.full and self._refuse(data, protocol.Durable):

@@ -87,13 +87,15 @@ class Connections:
         with stub.life.wanted():
             # Before the first wait, so that a crowd of handshakes counts too.
             self._capacity.enter(address, login_id)
-            connection = None
+            connection, friends = None, None
             try:
                 if self.refusing or self._cut_off.is_set():
                     raise Unavailable("AT_CAPACITY")
                 self._capacity.check(address, login_id)
                 stub.life.hint = stub.life.hint or admission.session.location_hint
                 await stub.life.reach()
+                if stub.name == PRESENCE:
+                    friends = await self.people.friends_of(admission.session.user_id)
                 connection = await self._accept(admission, scope, send, stub, address)
             except Unavailable as problem:
                 await refuse(send, Refusal.from_error(problem))
@@ -103,7 +105,7 @@ class Connections:
             if connection is None:
                 return
             self._register(connection)
-            connection.start(admission.since, admission.era)
+            connection.start(admission.since, admission.era, friends)
             self._logins.settle(connection)
 
     async def _accept(
@@ -137,13 +139,16 @@ class Connections:
             # A room socket counts for presence too, and is sent nothing of it.
             unwatched = replace(connection.attachment, watch=False)
             registry.open(connection, unwatched, None, greeted=True)
+            self.people.acquaint(connection)
 
     def leave(self, connection: Connection) -> None:
         """A socket is gone."""
         connection.room.close(connection)
         self.stubs.registry.close(connection)
         kind = kind_of(connection.room.name)
-        self._watchers -= kind == "presence"
+        if kind == "presence":
+            self._watchers -= 1
+            self.stubs.watching.leave(connection)
         metrics.SOCKETS.labels(kind).dec()
         login_id = connection.login.session.login_id
         self._capacity.leave(connection.address, login_id)

@@ -67,7 +67,7 @@ class Life:
     @property
     def idle(self) -> bool:
         """Not attached and needed by nobody: the stub may be forgotten."""
-        waiting = self._half.audience or self._half.pending
+        waiting = self._half.audience or self._half.expects
         busy = waiting or self._reviving or self._handshakes
         return self.link is None and not busy
 
@@ -164,7 +164,7 @@ class Life:
             self._attach(at)
         elif goodbye.reason == "behind":
             self.turn_to_the_log()
-        elif half.pending or (half.audience.held and self._must_return(goodbye)):
+        elif half.expects or (half.audience.held and self._must_return(goodbye)):
             self.failures += goodbye.reason != "idle"
             self.revive()
         else:
@@ -193,7 +193,7 @@ class Life:
             return
         self.link = None
         half = self._half
-        if lost.address.pooled and not half.pending and not half.audience.typing:
+        if lost.address.pooled and not half.expects and not half.audience.typing:
             self.unsure = True
         elif half.needed:
             self.failures += 1

@@ -64,7 +64,7 @@ class Link(asyncio.Protocol):
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None  # None: not connected yet
         self._outgoing: list[bytes] = []  # until the `_flush` of this iteration
-        self._laden: list[Rider] = []  # who have inputs for it: likewise
+        self._laden: dict[str, Rider] = {}  # who have something for it: likewise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -119,15 +119,15 @@ class Link(asyncio.Protocol):
         """What is `leaving` there when this iteration ends is in the same write, after
         all that is sent until then."""
         self._flush_soon()
-        self._laden.append(rider)
+        self._laden[rider.name] = rider
 
     def _flush_soon(self) -> None:
         if not self._outgoing and not self._laden:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _load(self) -> None:
-        laden, self._laden = self._laden, []
-        for rider in laden:
+        laden, self._laden = self._laden, {}
+        for rider in laden.values():
             if self.riders.get(rider.name) is not rider:
                 continue  # its next attach brings everything
             try:

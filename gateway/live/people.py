@@ -11,8 +11,15 @@ from collections.abc import Collection
 
 from msgspec import UNSET, convert
 
-from cfmessenger.chat.effects import Attachment, StatusChanged, encode_notification
+from cfmessenger.chat.effects import (
+    Acquainted,
+    Attachment,
+    StatusChanged,
+    encode_notification,
+)
 from cfmessenger.errors import Unavailable
+from cfmessenger.ids import PRESENCE, direct_users, room_id_of
+from cfmessenger.link.wanted import MAX_ALWAYS
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.wire.protocol import Status, UpdatePresence, Wish, encode
@@ -104,6 +111,27 @@ class People:
         status, at = await self._log.ask("HMGET", keys.presence(user_id), *fields)
         return (convert(status.decode(), Status), int(at)) if status else ("online", 0)
 
+    # Whom they have direct rooms with.
+
+    async def friends_of(self, user_id: str) -> list[str]:
+        """With whom somebody has a direct room in which something was said, the latest
+        first, or one that is open here. Raises `Unavailable`."""
+        key = keys.user_rooms(user_id)
+        recent = await self._log.ask("ZREVRANGE", key, 0, MAX_ALWAYS - 1)
+        rooms = [raw.decode() for raw in recent]
+        here = self.by_user.get(user_id, ())
+        rooms += [room_id_of(connection.room.name) for connection in here]
+        others = (other for room_id in rooms for other in _others(room_id, user_id))
+        return list(dict.fromkeys(others))
+
+    def acquaint(self, connection: Connection) -> None:
+        """A socket in a direct room: its user's presence sockets, at whichever gateway,
+        want to hear of the other."""
+        user_id = connection.user_id
+        for other in _others(room_id_of(connection.room.name), user_id):
+            told = encode_notification(Acquainted(user_id, other))
+            self._stubs.forward(PRESENCE, told)
+
     async def choose(self, user_id: str, status: Status) -> None:
         """Tell the registry a status; done when the next socket would find it (wire.md
         §1). Raises `Unavailable`, after 5 s at the latest.
@@ -128,3 +156,9 @@ class People:
     def end(self) -> None:
         """The gateway goes: changes of rows under way are cancelled."""
         self._words.end()
+
+
+def _others(room_id: str, user_id: str) -> tuple[str, ...]:
+    """The other one of a direct room, if this user is one of the two."""
+    two = direct_users(room_id)
+    return tuple(e for e in two if e != user_id) if user_id in two else ()

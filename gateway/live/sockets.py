@@ -80,7 +80,7 @@ class Sockets:
         services = self._services
         # The parts that need the loop are there from here on.
         self.links = Links(self.gateway, self._namespace)
-        self.stubs = Stubs(self.links, self.log, self._background)
+        self.stubs = Stubs(self.links, self.log, self._background, services.directory)
         self.people = People(services, self.log, self.stubs)
         self.connections = Connections(
             *(self.gateway, services, self.log, self._logins, self.stubs, self.people),
@@ -95,6 +95,7 @@ class Sockets:
             self.stubs.expire_inputs,
             self.connections.ping,
             self.stubs.watch_sleepers,
+            self.stubs.watching.sweep,
             self._watch_logins,
             self._check_ready,
             self._leave_when_cut_off,

@@ -26,6 +26,7 @@ from gateway.live.outlet import Outlet, answer, give_back, safely
 from gateway.live.overdue import Overdue
 
 if TYPE_CHECKING:
+    from gateway.live.watching import Watching
     from gateway.metrics import Traffic
 
 NOW = -1
@@ -38,7 +39,7 @@ class Stub:
 
     `forward(target, payload)` hands on a notification; `page(stub)` is what `Life` asks
     for, `look(overdue, late)` what `Overdue` does. `covered(seconds)` observes how long
-    inputs took; `traffic` is counted up.
+    inputs took; `traffic` is counted up. The registry's has its sockets' `watching`.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Stub:
         look: Callable[[Overdue, list[Late]], None],
         covered: Callable[[float], None],
         traffic: Traffic,
+        watching: Watching | None = None,
     ) -> None:
         self.name = name
-        self._half: Half[Outlet] = Half(name)
+        self._half: Half[Outlet] = Half(name, watching)
         # Two of its parts, for every message goes through them.
         self._audience, self._pending = self._half.audience, self._half.pending
         # Of all members; None from a change of them until the next fan-out.
@@ -64,6 +66,7 @@ class Stub:
         self._forward = forward
         self._observe = covered
         self._traffic = traffic
+        self._watching = watching
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -148,6 +151,14 @@ class Stub:
         pending.once = once
         done = pending.waiter = self._loop.create_future()
         return done
+
+    def seek(self) -> None:
+        """The sockets want to hear of others, or somebody waits to be told."""
+        if self.life.link is None:
+            if self._half.expects:
+                self.life.revive()
+        else:
+            self.life.link.take_from(self)
 
     # Inputs, kept until covered.
 
@@ -261,6 +272,16 @@ class Stub:
                 safely(outlet, outlet.recall, self, item.seq)
         elif isinstance(item, link.Forward):
             self._forward(item.target, item.payload)
+        elif self._watching is not None:
+            self._hear(item, self._watching)
+
+    def _hear(self, item: link.Item, watching: Watching) -> None:
+        if isinstance(item, link.People):
+            watching.told(item.news)
+        elif isinstance(item, link.Met):
+            for conn in item.conns:
+                if (outlet := self._audience.get(conn)) is not None:
+                    watching.meet(outlet, item.user_ids)
 
     def _owed(self, conn: str, seq: int) -> bool:
         """Whether a socket is to be shown event `seq` now, as the echo of a repeat.

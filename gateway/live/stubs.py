@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from cfmessenger.accounts.users import Directory
 from cfmessenger.background import Background
 from cfmessenger.ids import PRESENCE
 from cfmessenger.storage.log import ValkeyLog
@@ -19,6 +20,7 @@ from gateway.live.links import Links
 from gateway.live.overdue import Overdue
 from gateway.live.paging import page
 from gateway.live.stub import Stub
+from gateway.live.watching import Watching
 
 TICK_S = 0.25
 COMPARED_AT_ONCE = 500
@@ -34,12 +36,22 @@ class Stubs:
     """Made for the gateway's `links`; what it does on its own is in its `background`,
     which the gateway ends."""
 
-    def __init__(self, links: Links, log: ValkeyLog, background: Background) -> None:
+    def __init__(
+        self,
+        links: Links,
+        log: ValkeyLog,
+        background: Background,
+        directory: Directory,
+    ) -> None:
         self.by_name: dict[str, Stub] = {}  # each until idle
         self._links = links
         self._log = log
         self._looks = Looks(log)
         self._background = background
+        # Of the registry's sockets, whichever stub it has.
+        self.watching = Watching(
+            directory, lambda: self.registry.seek(), metrics.TRAFFIC[kind_of(PRESENCE)]
+        )
 
     def of(self, name: str) -> Stub:
         """The stub of any object, whether or not it has sockets here."""
@@ -53,6 +65,7 @@ class Stubs:
                 look=self._look,
                 covered=metrics.COVERED.observe,
                 traffic=metrics.TRAFFIC[kind_of(name)],
+                watching=self.watching if name == PRESENCE else None,
             )
         return stub
 
@@ -127,6 +140,7 @@ class Stubs:
 
     async def close(self) -> None:
         """The gateway goes: reach for nobody more, drop every link."""
+        self.watching.end()
         for stub in self.by_name.values():
             stub.life.end()
         await self._links.close()

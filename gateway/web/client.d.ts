@@ -106,6 +106,8 @@ declare namespace Client {
   interface MessengerEvents {
     /** Who is online, as it changes. */
     presence: Presence;
+    /** How many are online. */
+    crowd: Crowd;
     /** Somebody wrote in a direct room, open or not. */
     notification: { message: Wire.Message };
     /** The worst of all sockets. */
@@ -118,6 +120,12 @@ declare namespace Client {
   interface Presence {
     people: Wire.Participant[];
     whole: boolean;
+  }
+
+  /** `crowded`: so many that presence tells of some alone. */
+  interface Crowd {
+    online: number;
+    crowded: boolean;
   }
 
   // What the page knows.
@@ -219,6 +227,8 @@ declare namespace Client {
     open(roomId: string): void;
     presence(status: Wire.Status): void;
     rename(displayName: string): void;
+    /** These people's rows can be seen. */
+    view(userIds: string[]): void;
     signOut(): void;
   }
 

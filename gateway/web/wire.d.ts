@@ -46,6 +46,7 @@ declare namespace Wire {
     | { type: "typing"; isTyping: boolean }
     | { type: "ack"; ackId: string; status: Receipt }
     | { type: "presence_update"; status: Status }
+    | { type: "watch" | "unwatch"; userIds: string[] }
     | { type: "ping"; t: number };
 
   // From the server.
@@ -133,6 +134,15 @@ declare namespace Wire {
     status: Status;
   }
 
+  /** `watched`: in a crowd, of some alone. */
+  interface PresenceSync {
+    type: "presence_full_sync";
+    participants: Participant[];
+    online: number;
+    scope: "all" | "watched";
+    partial?: boolean;
+  }
+
   /** An event has a `seq`, the others are told apart by `type`. */
   type ServerFrame =
     | Message
@@ -144,7 +154,7 @@ declare namespace Wire {
     | Refusal
     | PresenceJoin
     | PresenceUpdate
-    | { type: "presence_full_sync"; participants: Participant[]; partial?: boolean }
+    | PresenceSync
     | { type: "message_notification"; message: Message }
     | { type: "session_expiring"; expiresAt: number }
     | { type: "pong"; timestamp: number; t?: number };

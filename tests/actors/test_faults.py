@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from actors.activation import Activation, State
 from actors.faults import FAULTS
 from actors.release import Release
+from cfmessenger.chat.effects import Wants
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.storage import keys
@@ -271,6 +272,20 @@ async def test_a_dead_gateway_whose_leaving_fails_is_gone_all_the_same(
     await a.until_covered()
     assert a.chats("gA.1") == [(1, "goes on")]
     assert B not in a.activation.gateways
+
+
+async def test_wants_at_which_an_object_fails_cost_an_attach(
+    scene: Scene, bug: Bug
+) -> None:
+    a = await entered(scene, fresh_room(), "gA.1")
+    bug("want")
+    wants = Wants(1, True, ["user_1"], [])
+    said = a.chat("gA.1", "before")
+    a.kept.append(said)
+    a.activation.receive(a, link.Inputs(a.activation.name, [said], 0, wants))
+    await a.until(lambda: a.attaches == 2)
+    await a.until_covered()
+    assert a.chats("gA.1") == [(1, "before")]
 
 
 async def test_an_alarm_that_always_fails_ends_the_room_without_a_mirror(

@@ -53,7 +53,7 @@ def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "inherited"),
     [
-        ("room:general", "gateways absent missed skip"),
+        ("room:general", "gateways absent want missed skip"),
         (PRESENCE, "gateways absent events_after missed replay skip lost"),
     ],
 )

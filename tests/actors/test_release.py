@@ -304,3 +304,28 @@ def test_a_notification_without_a_cause_takes_any_gateway() -> None:
     hall.run(Step((fx.Notify("presence:global", b"n"),), None, 0))
     forwards = hall.items(A) + hall.items(B)
     assert forwards == [link.Forward("presence:global", b"n")]
+
+
+NEWS = fx.News(True, 900, 3, False, [], ["user_1"], [])
+
+
+def test_who_is_online_is_told_to_that_gateway_alone_behind_what_came_before() -> None:
+    hall = Hall()
+    hall.run(hall.step(None, 0, fx.Broadcast(b"x"), fx.Tell(A, NEWS)))
+    assert hall.items(A) == [link.Fanout(text(b"x"), 0, None), link.People(NEWS)]
+    assert hall.items(B) == [link.Fanout(text(b"x"), 0, None)]
+    # Whoever is not seated says what it wants when it is, and is told all of it.
+    hall.forget()
+    hall.sit(A)
+    hall.run(hall.step(None, 0, fx.Tell(A, NEWS), fx.Tell("gone", NEWS)))
+    assert hall.items(A) == []
+    hall.run(hall.seating(A, (), 0), hall.step(None, 0, fx.Tell(A, NEWS)))
+    assert hall.items(A) == [link.People(NEWS)]
+
+
+def test_two_who_meet_are_told_at_the_gateways_of_their_sockets() -> None:
+    hall = Hall()
+    two = ("user_1", "user_2")
+    hall.run(hall.step(A, 1, fx.Meet(("gA.1", "gB.1", "gA.2"), two)))
+    assert hall.items(A) == [link.Met(("gA.1", "gA.2"), two)]
+    assert hall.items(B) == [link.Met(("gB.1",), two)]

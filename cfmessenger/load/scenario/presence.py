@@ -1,5 +1,8 @@
 """`presence-storm`: everybody watches who is online while people change their status.
 
+Each watches 50 others, as a contact list would: with more than `CFM_PRESENCE_ALL`
+people online it hears of these alone.
+
 `delivery` is from when a change was due to any socket's hearing of it, `ack` to the
 socket of the very person. The server gathers changes for 50 ms, and of two of one
 person only the later need be seen. What a socket still has wrong at the end is counted
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from itertools import cycle, islice
 
 import msgspec
 
@@ -23,6 +27,7 @@ from .times import Times, pace
 
 CHANGES: tuple[Status, ...] = ("busy", "away", "online")
 SETTLE_S = 3.0
+WATCHED = 50
 
 
 class _Change(msgspec.Struct):
@@ -33,6 +38,11 @@ class _Change(msgspec.Struct):
 
 
 async def connect(crew: Crew) -> None:
+    everybody = [person.user_id for person in crew.people]
+    at = {user_id: n for n, user_id in enumerate(everybody)}
+    for seat in crew.watchers:
+        first = at[seat.user_id] + 1
+        seat.watch(islice(cycle(everybody), first, first + WATCHED))
     await crew.lines.connect(crew.watchers)
 
 
@@ -94,4 +104,5 @@ class _Storm:
             for seat in self._crew.watchers
             if seat.in_room
             for user_id, change in self._latest.items()
+            if seat.hears_of(user_id)
         )

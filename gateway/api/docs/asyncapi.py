@@ -54,6 +54,13 @@ _RULES: dict[str, str] = {
     ),
     "client.ping": "Answered with `pong`. Wakes nobody and costs no rate.",
     "client.presence_update": "`offline` means shown offline.",
+    "client.watch": (
+        "Added up over frames: at most 500 people are watched by one socket, and more "
+        "is VALIDATION_ERROR. Answered with a partial `presence_full_sync` of these. "
+        "Where few are online (`scope: all`) it changes nothing else that is sent. To "
+        "be said again after a reconnect."
+    ),
+    "client.unwatch": "Not answered. Of whom it has a direct room with it still hears.",
     "server.system": (
         'The greeting comes first. "X joined/left the room." in group rooms, per user.'
     ),
@@ -71,8 +78,13 @@ _RULES: dict[str, str] = {
     "server.session_expiring": "Two minutes before the session ends.",
     "server.pong": "The answer to `ping`.",
     "server.presence_full_sync": (
-        "On connect: everyone online. With `partial: true`, the changed ones alone, "
-        "when more than 8 changed within 50 ms."
+        "On connect: everyone online; `online` says how many are. With more than "
+        "`CFM_PRESENCE_ALL` (500; back at 400) `scope` is `watched`: then it holds the "
+        "receiver, whom it watches, with whom it has a direct room, and the bots, and "
+        "only changes of these are sent. When `scope` changes each socket gets another "
+        "one. With `partial: true` all others stay as they are: the changed ones "
+        "alone, when more than 8 changed within 50 ms, or the answer to a `watch`, "
+        "which has those who are offline too."
     ),
     "server.presence_join": "Somebody came online.",
     "server.presence_update": "A status or name changed; `offline` when they left.",

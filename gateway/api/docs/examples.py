@@ -138,6 +138,8 @@ FROM_CLIENT: tuple[protocol.RoomFrame | protocol.PresenceFrame, ...] = (
     protocol.Ack("m-41", "read"),
     protocol.Ping(NOW),
     protocol.UpdatePresence("busy"),
+    protocol.Watch(["user_2", "user_7"]),
+    protocol.Unwatch(["user_7"]),
 )
 _PEOPLE = [
     Participant("user_1", "Maya ~*stargazer*~", "online"),
@@ -159,7 +161,7 @@ FROM_SERVER: tuple[protocol.ServerFrame, ...] = (
     ),
     protocol.SessionExpiring(NOW + 120_000),
     protocol.Pong(NOW + 17, NOW),
-    protocol.PresenceFullSync(_PEOPLE),
+    protocol.PresenceFullSync(_PEOPLE, 4_012, "watched"),
     protocol.PresenceJoin("user_2", "Tom [brb]"),
     protocol.PresenceUpdate("user_2", "Tom [brb]", "away"),
     protocol.MessageNotification(_raw(_DIRECT_CHAT)),

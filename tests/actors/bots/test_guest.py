@@ -9,7 +9,7 @@ from actors.host_settings import HostSettings
 from cfmessenger.accounts.users import Directory
 from cfmessenger.bots import DIRECTOR, NAME
 from cfmessenger.bots.director import Director
-from cfmessenger.chat.effects import Published, encode_notification
+from cfmessenger.chat.effects import Published, Tell, Wants, encode_notification
 from cfmessenger.chat.machine import BLANK, Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room
@@ -59,12 +59,11 @@ def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> No
         after = kinds.of(PRESENCE).restore(BLANK, before.snapshot(), clean)
         after.alarm(2000)
         after.connect(3000, attachment("g.1"), None)
-        told = after.alarm(4000)
-        syncs = [
-            e.frame for e in told if b"presence_full_sync" in getattr(e, "frame", b"")
-        ]
-        assert len(syncs) == 1
-        assert (BOT.id.encode() in syncs[0]) == there
+        after.want(3000, "g", Wants(1, True, ["user_1"], []))
+        (told,) = after.alarm(4000)
+        assert isinstance(told, Tell) and told.news.whole
+        assert (BOT.id in told.news.everybody) == there
+        assert (BOT.id in {who.id for who in told.news.people}) == there
 
 
 def test_the_key_of_the_ai_server_goes_to_the_directors_process_alone() -> None:

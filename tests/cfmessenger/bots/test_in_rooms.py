@@ -234,5 +234,7 @@ def test_of_a_snapshot_that_knew_no_guests_nobody_stays_whom_none_will_send_away
     old = msgspec.msgpack.decode(there.machine.snapshot())
     old["bots"] = old.pop("published")[NAME]
     again = Presence.restore(msgspec.msgpack.encode(old), True, [NAME])
-    assert again.alarm_at == 0
-    assert len(again.alarm(there.now)) == 2
+    assert isinstance(again, Presence) and again.alarm_at == 0
+    again.want(there.now, "a", fx.Wants(1, True, ["user_1"], []))
+    (told,) = again.alarm(there.now)
+    assert isinstance(told, fx.Tell) and told.news.people == []

@@ -1,7 +1,8 @@
 """Audience: plays the gateways of one machine and sees what each socket would see.
 
 Feeds events in, carries effects out as a gateway does (subscriptions, `but_user`,
-attachments), and turns the time by hand: `wait` rings every alarm at its moment.
+attachments, and at the registry whom each socket hears of), and turns the time by hand:
+`wait` rings every alarm at its moment.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,9 @@ from msgspec.structs import replace
 
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Machine
+from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
+from cfmessenger.link.crowd import Crowd, Write
 
 Frame = dict[str, Any]
 
@@ -30,6 +33,7 @@ class Audience:
         self.notified: list[fx.Notify] = []
         self.records: list[tuple[str, str | None]] = []
         self.deliveries = 0
+        self.crowds: dict[str, Crowd[str]] = {}  # at the registry, by gateway
         self._n = 0
 
     # Events.
@@ -42,14 +46,19 @@ class Audience:
         greeted: bool = False,
         status: str = "online",
         watch: bool = True,
+        friends: Iterable[str] = (),
     ) -> list[fx.Effect]:
         name = user_id.replace("user_", "User ")
         self.attachments[conn] = msgspec.convert(
             (conn, user_id, name, status, False, watch), fx.Attachment
         )
-        return self._see(
+        effects = self._see(
             self.machine.connect(self.now, self.attachments[conn], since, greeted)
         )
+        if watch and isinstance(self.machine, Presence):
+            self._crowd(conn).enter(conn, user_id, friends)
+            self.seek(gateway_of(conn))
+        return effects
 
     def say(self, conn: str, frame: Frame | bytes) -> list[fx.Effect]:
         self._n += 1
@@ -78,11 +87,17 @@ class Audience:
 
     def reattach(self, gateway: str) -> list[fx.Effect]:
         mine = [a for c, a in self.attachments.items() if gateway_of(c) == gateway]
-        return self._see(self.machine.attach(self.now, gateway, mine))
+        effects = self._see(self.machine.attach(self.now, gateway, mine))
+        if gateway in self.crowds:
+            wants = self.crowds[gateway].wanted.again()
+            if wants is not None:
+                self.machine.want(self.now, gateway, wants)
+        return effects
 
     def detach(self, gateway: str) -> list[fx.Effect]:
         for conn in [c for c in self.attachments if gateway_of(c) == gateway]:
             self._lose(conn)
+        self.crowds.pop(gateway, None)
         return self._see(self.machine.detach(self.now, gateway))
 
     def notify(self, notification: fx.Notification) -> list[fx.Effect]:
@@ -103,6 +118,39 @@ class Audience:
         while (at := self.machine.alarm_at) is not None:
             self.wait(max(0, at - self.now))
 
+    # Of whom sockets want to hear.
+
+    def _crowd(self, conn: str) -> Crowd[str]:
+        gateway = gateway_of(conn)
+        if gateway not in self.crowds:
+            called = {f"user_{n}": f"User {n}" for n in range(1, 100)}.get
+            self.crowds[gateway] = Crowd(called)
+        return self.crowds[gateway]
+
+    def watch(self, conn: str, *user_ids: str) -> None:
+        self._write(self._crowd(conn).watch(conn, user_ids))
+        self.seek(gateway_of(conn))
+
+    def unwatch(self, conn: str, *user_ids: str) -> None:
+        self._crowd(conn).unwatch(conn, user_ids)
+
+    def sweep(self, gateway: str) -> None:
+        self.crowds[gateway].sweep()
+        self.seek(gateway)
+
+    def seek(self, gateway: str) -> None:
+        wants = self.crowds[gateway].wanted.leaving()
+        if wants is not None:
+            self.machine.want(self.now, gateway, wants)
+
+    def resync(self, gateway: str, most: int = 1000) -> None:
+        self._write(self.crowds[gateway].resync(most))
+
+    def _write(self, writes: list[Write[str]]) -> None:
+        for sockets, frames in writes:
+            for frame in frames:
+                self._show(sockets, frame)
+
     # What was seen.
 
     def take(self, conn: str) -> list[Frame]:
@@ -120,6 +168,8 @@ class Audience:
 
     def _lose(self, conn: str) -> None:
         del self.attachments[conn]
+        if gateway_of(conn) in self.crowds:
+            self._crowd(conn).leave(conn)
         if conn in self.subscribed:
             self.subscribed.remove(conn)
 
@@ -137,6 +187,15 @@ class Audience:
             elif isinstance(effect, fx.KeepAttachment):
                 assert effect.attachment.conn in self.attachments
                 self.attachments[effect.attachment.conn] = effect.attachment
+            elif isinstance(effect, fx.Tell):
+                if effect.gateway in self.crowds:
+                    self._write(self.crowds[effect.gateway].told(effect.news))
+            elif isinstance(effect, fx.Meet):
+                for conn in effect.conns:
+                    user_id = self.attachments[conn].user_id
+                    (other,) = (u for u in effect.user_ids if u != user_id)
+                    self._write(self._crowd(conn).meet(conn, other))
+                    self.seek(gateway_of(conn))
             elif isinstance(effect, fx.Append):
                 self.appended.append(effect)
                 if effect.shown:

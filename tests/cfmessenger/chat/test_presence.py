@@ -1,8 +1,8 @@
 """Presence, row by row of wire.md §4, as its sockets see it."""
 
+from copy import deepcopy
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
-from cfmessenger.chat.watchers import BURST
+from cfmessenger.chat.watchers import RETURN_MS
+from cfmessenger.link.crowd import BURST
 from tests.effort import tries
 
 from .audience import Audience
@@ -64,6 +65,8 @@ def test_a_watcher_is_greeted_at_once_and_synced_within_50_ms() -> None:
             "participants": [
                 {"id": "user_1", "displayName": "User 1", "status": "online"}
             ],
+            "online": 1,
+            "scope": "all",
         }
     ]
 
@@ -77,15 +80,15 @@ def test_the_others_hear_of_a_join() -> None:
     assert there.take_types("b.2") == ["system", "presence_full_sync"]
 
 
-def test_newcomers_of_one_tick_share_one_full_sync() -> None:
+def test_newcomers_of_one_tick_share_what_the_registry_tells() -> None:
     there = audience()
     for n in range(20):
         there.enter(f"a.{n}", f"user_{n}")
-    effects = there.wait(50)
-    sends = [effect for effect in effects if isinstance(effect, fx.Send)]
-    subscriptions = [e for e in effects if isinstance(e, fx.Subscribe)]
-    assert len(sends) == len(subscriptions) == 1
-    assert len(sends[0].conns) == len(msgspec.json.decode(sends[0].frame)) * 10 == 20
+        assert there.take_types(f"a.{n}") == ["system"]
+    (tell,) = there.wait(50)
+    assert isinstance(tell, fx.Tell)
+    assert (tell.gateway, len(tell.news.people), tell.news.whole) == ("a", 20, True)
+    assert all(len(shown(there, f"a.{n}")) == 20 for n in range(20))
 
 
 def test_a_join_storm_costs_each_socket_a_frame_a_tick() -> None:
@@ -275,14 +278,13 @@ def test_up_to_eight_changes_are_told_one_by_one_and_more_as_one() -> None:
     there.forget()
     for n in range(BURST):
         choose(there, f"a.{n}", "busy")
-    effects = there.wait(50)
+    (tell,) = there.wait(50)
     assert there.take_types("a.0") == ["presence_update"] * BURST
-    assert len(effects) == BURST  # each encoded once
+    assert isinstance(tell, fx.Tell) and len(tell.news.people) == BURST
     for n in range(BURST):
         choose(there, f"a.{n}", "away")
     there.leave(f"a.{BURST}")
-    (only,) = there.wait(50)
-    assert isinstance(only, fx.Broadcast)
+    there.wait(50)
     (sync,) = there.take("a.0")
     assert (sync["type"], sync["partial"]) == ("presence_full_sync", True)
     assert {p["id"]: p["status"] for p in sync["participants"]} == {
@@ -347,8 +349,9 @@ def test_a_direct_message_is_told_to_every_watcher_of_both_once() -> None:
     there.enter("b.4", "user_3")
     there.rest()
     there.forget()
-    (only,) = note(there)
-    assert isinstance(only, fx.Send) and only.conns == ("a.1", "b.2", "b.1")
+    send, meet = note(there)
+    assert isinstance(send, fx.Send) and send.conns == ("a.1", "b.2", "b.1")
+    assert meet == fx.Meet(send.conns, ("user_1", "user_2"))
     expected = {
         "type": "message_notification",
         "message": {"type": "chat", "id": "m1"},
@@ -405,25 +408,29 @@ def test_who_is_unknown_is_not_heard() -> None:
 
 
 def restored(there: Audience, clean: bool = True) -> Audience:
-    twin = Audience(Presence.restore(there.machine.snapshot(), clean), there.now)
+    life, saved = Life(2, 1, crashed=not clean), there.machine.snapshot()
+    twin = Audience(Presence.restore(saved, clean, (), life), there.now)
     twin.attachments = dict(there.attachments)
+    twin.crowds = deepcopy(there.crowds)
     return twin
 
 
-def test_after_sleep_reattaching_is_only_subscribing() -> None:
+def test_after_sleep_reattaching_is_no_news() -> None:
     there = watching()
     there.enter("a.2", "user_3", watch=False)
     there.rest()
     there = restored(there)
-    assert there.reattach("a") == [fx.Subscribe(("a.1",))]
-    assert there.reattach("b") == [fx.Subscribe(("b.1",))]
-    assert there.machine.alarm_at is None and there.records == []
+    assert there.reattach("a") == there.reattach("b") == []
+    there.rest()
+    assert there.seen == {} and there.records == []
 
 
 def test_after_sleep_the_difference_is_told() -> None:
     there = restored(watching())
     del there.attachments["a.1"]
     there.attachments["a.2"] = fx.Attachment("a.2", "user_3", "User 3", "online")
+    there.crowds["a"].leave("a.1")
+    there.crowds["a"].enter("a.2", "user_3", ())
     there.reattach("b")
     there.reattach("a")
     assert there.records == [("user_3", "online"), ("user_1", None)]
@@ -432,23 +439,42 @@ def test_after_sleep_the_difference_is_told() -> None:
     assert [p["id"] for p in shown(there, "a.2")] == ["user_2", "user_3"]
 
 
-def test_after_a_crash_every_watcher_is_synced_again() -> None:
+def test_after_a_crash_nobody_seems_to_have_left() -> None:
     there = watching()
     choose(there, "a.1", "busy")
     there.rest()
     there = restored(there, clean=False)
     there.reattach("a")
+    there.wait(RETURN_MS - 1)
     there.reattach("b")
     there.rest()
-    assert [p["status"] for p in shown(there, "a.1")] == ["busy", "online"]
+    assert there.seen == {}
     assert there.records == [("user_1", "busy"), ("user_2", "online")]
+    # Who came or went meanwhile is news, and so is who comes now, as ever.
+    there.enter("a.2", "user_3")
+    there.wait(50)
+    assert there.take_types("b.1") == ["presence_join"]
 
 
-def test_after_a_broken_link_its_watchers_are_synced_again() -> None:
+def test_a_gateway_that_died_with_the_registry_is_missed() -> None:
     there = watching()
+    there = restored(there, clean=False)
     there.reattach("a")
     there.rest()
-    assert len(shown(there, "a.1")) == 2
+    (update,) = there.take("a.1")
+    assert (update["userId"], update["status"]) == ("user_2", "offline")
+
+
+def test_after_a_broken_link_its_watchers_are_told_what_they_missed() -> None:
+    there = watching()
+    crowd = there.crowds.pop("a")  # what is told it is lost on the way
+    there.enter("b.2", "user_3")
+    there.rest()
+    there.crowds["a"] = crowd
+    there.forget()
+    there.reattach("a")
+    there.rest()
+    assert there.take_types("a.1") == ["presence_join"]
     assert there.take("b.1") == []
 
 
@@ -546,7 +572,7 @@ def test_every_watcher_converges_to_who_is_online(steps: list[Step]) -> None:
     for step in steps:
         carry_out(there, step)
     there.wait(50)
-    for conn in there.subscribed:
+    for conn in there.seen:
         shown_to[conn] = view(there.take(conn), shown_to.get(conn, {}))
     everyone = {a.user_id: a.status for a in there.attachments.values()}
     online = {u: s for u, s in everyone.items() if s != "offline"}
@@ -569,10 +595,16 @@ def test_a_restored_registry_behaves_as_the_registry(
     for step in before:
         carry_out(there, step)
     there.wait(50)
+    there.forget()
     twin = restored(there)
-    twin.subscribed = list(there.subscribed)
     assert isinstance(there.machine, Presence)
     for gateway in sorted(there.machine.gateways):
-        assert all(isinstance(e, fx.Subscribe) for e in twin.reattach(gateway))
+        assert twin.reattach(gateway) == []
+    twin.wait(50)
+    there.wait(50)
+    assert twin.seen == {}
+    there.records.clear()
     for step in after:
-        assert carry_out(twin, step) == carry_out(there, step)
+        carry_out(twin, step)
+        carry_out(there, step)
+        assert (twin.seen, twin.records) == (there.seen, there.records)

@@ -416,7 +416,8 @@ async def test_presence(server: ScriptedServer, session: Session) -> None:
         socket = await server.accept()
         assert socket.path == "/api/ws/presence"
         one = {"id": "user_1", "displayName": "One", "status": "online"}
-        socket.send({"type": "presence_full_sync", "participants": [one]})
+        whole = {"type": "presence_full_sync", "online": 1, "scope": "all"}
+        socket.send(whole | {"participants": [one]})
         await next_of(presence, PresenceFullSync)
         assert list(presence.state.roster) == ["user_1"]
         socket.send({"type": "message_notification", "message": message(1)})
@@ -424,10 +425,16 @@ async def test_presence(server: ScriptedServer, session: Session) -> None:
         presence.presence("busy")
         said = {"type": "presence_update", "status": "busy"}
         assert await socket.recv() == said
+        presence.watch(["user_2", "user_3"])
+        watch = {"type": "watch", "userIds": ["user_2", "user_3"]}
+        assert await socket.recv() == watch
+        presence.unwatch(["user_3"])
+        assert await socket.recv() == {"type": "unwatch", "userIds": ["user_3"]}
         socket.close(1012)
         again = await server.accept()
         assert again.since is None
         assert await again.recv() == said
+        assert await again.recv() == {"type": "watch", "userIds": ["user_2"]}
 
 
 class FaultyRoom:

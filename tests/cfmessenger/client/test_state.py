@@ -62,6 +62,9 @@ def room(**options: Any) -> RoomState:
     return RoomState("general", "user_1", id_prefix="p", **options)
 
 
+ALL = {"online": 2, "scope": "all"}
+
+
 def hear(state: RoomState | PresenceState, *frames: dict[str, Any]) -> list[Any]:
     return [
         event
@@ -316,7 +319,7 @@ def test_the_roster_has_words_and_pictures() -> None:
     words = {"displayName": "Two", "personalMessage": "hi", "avatarId": "star"}
     other = {"displayName": "Duo", "personalMessage": "so", "avatarId": "sun"}
     silent = {"displayName": "Duo", "avatarId": "sun"}  # a message was taken away
-    whole = {"type": "presence_full_sync"}
+    whole = {"type": "presence_full_sync", **ALL}
     for frame, said in (
         ({"type": "presence_join", "userId": "user_2"}, words),
         ({"type": "presence_update", "userId": "user_2", "status": "busy"}, other),
@@ -365,10 +368,10 @@ def test_presence_keeps_the_roster() -> None:
     state.opened()
     one = {"id": "user_1", "displayName": "One", "status": "online"}
     two = {"id": "user_2", "displayName": "Two", "status": "busy"}
-    hear(state, {"type": "presence_full_sync", "participants": [one]})
+    whole = {"type": "presence_full_sync", **ALL}
+    hear(state, whole | {"participants": [one]})
     hear(state, {"type": "presence_join", "userId": "user_3", "displayName": "Three"})
-    partial = {"type": "presence_full_sync", "participants": [two], "partial": True}
-    hear(state, partial)
+    hear(state, whole | {"participants": [two], "partial": True})
     assert sorted(state.roster) == ["user_1", "user_2", "user_3"]
     gone = {"userId": "user_3", "displayName": "Three", "status": "offline"}
     (event,) = hear(state, {"type": "presence_update"} | gone)
@@ -377,8 +380,80 @@ def test_presence_keeps_the_roster() -> None:
     note = {"type": "message_notification", "message": message(4)}
     (direct,) = hear(state, note)
     assert isinstance(direct, DirectMessage) and direct.message.seq == 4
-    hear(state, {"type": "presence_full_sync", "participants": [two]})
+    hear(state, whole | {"participants": [two]})
     assert sorted(state.roster) == ["user_2"]
+
+
+def test_whom_it_watches_is_said_again_after_each_reconnect_and_in_parts() -> None:
+    state = PresenceState("user_1")
+    many = [f"{n:064}" for n in range(450)]
+    state.watch(many)
+    assert not state.has_output
+    for _ in range(2):
+        state.opened()
+        assert state.has_output
+        said = written(state)
+        assert max(encode_len(each) for each in said) <= 16 * 1024
+        assert {each["type"] for each in said} == {"watch"}
+        assert [u for each in said for u in each["userIds"]] == many
+        assert not state.has_output and written(state) == []
+        state.lost()
+    state.opened()
+    state.take()
+    state.unwatch(["user_9", many[0]])
+    state.watch(["user_2"])
+    assert written(state) == [
+        {"type": "unwatch", "userIds": [many[0]]},
+        {"type": "watch", "userIds": ["user_2"]},
+    ]
+    # What cancels out is not said.
+    state.watch(["user_3"])
+    state.unwatch(["user_3"])
+    assert written(state) == []
+
+
+def encode_len(frame: dict[str, Any]) -> int:
+    return len(json.dumps(frame, separators=(",", ":")))
+
+
+@pytest.mark.parametrize("bad", [[f"u{n}" for n in range(501)], ["No Id"], ["a" * 65]])
+def test_more_than_500_and_what_is_no_id_are_refused(bad: list[str]) -> None:
+    state = PresenceState("user_1")
+    state.opened()
+    with pytest.raises(SendRejected) as refused:
+        state.watch(["user_2", *bad])
+    assert refused.value.code == "VALIDATION_ERROR"
+    assert state.watched == {} and not state.has_output
+
+
+def test_the_roster_is_right_in_a_crowd_and_out_of_it() -> None:
+    state = PresenceState("user_1")
+    state.opened()
+    people = [
+        {"id": f"user_{n}", "displayName": f"{n}", "status": "online"}
+        for n in range(1, 5)
+    ]
+    whole = {"type": "presence_full_sync", **ALL}
+    crowd = whole | {"online": 4000, "scope": "watched"}
+    hear(state, whole | {"participants": people, "online": 4})
+    assert (state.online, state.scope, len(state.roster)) == (4, "all", 4)
+    hear(state, crowd | {"participants": people[:1]})
+    assert (state.online, state.scope, list(state.roster)) == (
+        4000,
+        "watched",
+        ["user_1"],
+    )
+    state.watch(["user_2", "user_3"])
+    gone = people[2] | {"status": "offline"}
+    hear(state, crowd | {"participants": [people[1], gone], "partial": True})
+    assert sorted(state.roster) == ["user_1", "user_2"]
+    # Nobody would tell when they leave.
+    state.unwatch(["user_2"])
+    assert sorted(state.roster) == ["user_1"]
+    hear(state, whole | {"participants": people, "online": 4})
+    state.watch(["user_2"])
+    state.unwatch(["user_2"])
+    assert len(state.roster) == 4
 
 
 def test_room_participants_are_yielded_as_they_are() -> None:

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import pytest
 
-from cfmessenger.chat.effects import Attachment
+from cfmessenger.chat.effects import Attachment, News, Wants
 from cfmessenger.link import messages as link
+from cfmessenger.link.crowd import Crowd
 from cfmessenger.link.half import Half
 
 NAME = "room:x"
@@ -139,3 +140,38 @@ def test_under_a_new_name_nothing_is_known_of_what_rests() -> None:
     half.rename({"g.1": "g~2.1"})
     assert half.rested == 0
     assert [each.conn for each in half.pending] == ["g~2.1"]
+
+
+def test_what_sockets_want_leaves_behind_their_inputs_and_whole_with_an_attach() -> (
+    None
+):
+    crowd: Crowd[str] = Crowd({}.get)
+
+    class Interest:
+        """As a gateway's shell has it."""
+
+        waits = property(lambda self: crowd.waits)
+        leaving = staticmethod(lambda: crowd.wanted.leaving())
+        again = staticmethod(lambda: crowd.wanted.again())
+
+    half = Half[Socket](NAME, Interest())
+    assert not half.needed
+    crowd.enter("g.1", "user_1", ())
+    assert half.needed and half.expects, "somebody waits for an answer"
+    half.pending.push(opened(1), 0.0)
+    attach, inputs = half.attach(1)
+    assert isinstance(attach, link.Attach)
+    wants = Wants(1, True, ["user_1"], [])
+    assert inputs == link.Inputs(NAME, [opened(1)], 1, wants)
+    assert half.queued() is None
+    crowd.watch("g.1", ["user_2"])
+    half.pending.push(said(2), 0.0)
+    half.pending.queue(said(2))
+    wants = Wants(2, False, ["user_2"], [])
+    assert half.queued() == link.Inputs(NAME, [said(2)], 1, wants)
+    crowd.watch("g.1", ["user_3"])
+    assert half.queued() == link.Inputs(NAME, [], 1, Wants(3, False, ["user_3"], []))
+    half.pending.cover(2)
+    news = News(False, 0, 3, True, [], [], [])
+    crowd.told(news)
+    assert not half.expects

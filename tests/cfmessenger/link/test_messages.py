@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfmessenger.chat.effects import Attachment
+from cfmessenger.chat.effects import Attachment, News, Wants
 from cfmessenger.link import messages as link
 from cfmessenger.link.framing import TooLong
+from cfmessenger.wire.protocol import Participant
 from tests.effort import tries
 
 TEXT = st.text(string.ascii_letters + "é🎈", max_size=6)
@@ -28,6 +29,10 @@ ATTACHMENT = st.builds(
     NUMBER,
     NUMBER,
 )
+IDS = st.lists(TEXT, max_size=3)
+WANTS = st.builds(Wants, NUMBER, st.booleans(), IDS, IDS)
+PEOPLE = st.lists(st.builds(Participant, TEXT, TEXT, st.just("busy")), max_size=3)
+NEWS = st.builds(News, st.booleans(), NUMBER, NUMBER, st.booleans(), PEOPLE, IDS, IDS)
 CONNS = st.lists(TEXT, max_size=3).map(tuple)
 INPUT = st.one_of(
     st.builds(link.Said, NUMBER, TEXT, BLOB),
@@ -45,6 +50,8 @@ ITEM = st.one_of(
     st.builds(link.CatchUp, TEXT, NUMBER, NUMBER),
     st.builds(link.Recall, TEXT, NUMBER),
     st.builds(link.Forward, TEXT, BLOB),
+    st.builds(link.People, NEWS),
+    st.builds(link.Met, CONNS, st.tuples(TEXT, TEXT)),
 )
 TO_ACTOR: st.SearchStrategy[link.ToActor] = st.one_of(
     st.builds(link.Hello, NUMBER, TEXT, TEXT),
@@ -58,7 +65,9 @@ TO_ACTOR: st.SearchStrategy[link.ToActor] = st.one_of(
         st.lists(ATTACHMENT, max_size=3),
         NUMBER,
     ),
-    st.builds(link.Inputs, TEXT, st.lists(INPUT, max_size=4), NUMBER),
+    st.builds(
+        link.Inputs, TEXT, st.lists(INPUT, max_size=4), NUMBER, st.none() | WANTS
+    ),
     st.builds(link.Ping, NUMBER),
 )
 TO_GATEWAY: st.SearchStrategy[link.ToGateway] = st.one_of(
@@ -104,13 +113,13 @@ def test_one_byte_at_a_time() -> None:
     assert found == messages
 
 
-def test_the_wire_is_what_version_4_says() -> None:
+def test_the_wire_is_what_version_5_says() -> None:
     # A change here needs a new VERSION: gateways and actors are restarted one by one.
-    assert link.VERSION == 4
+    assert link.VERSION == 5
     assert link.frame(link.Ping(7)) == b"\0\0\0\3\x92\x03\x07"
     said = link.Inputs("o", [link.Said(5, "c", b"x")])
     assert link.frame(said) == (
-        b"\0\0\0\x0f\x94\x02\xa1o\x91\x95\x00\x05\xa1c\xc4\x01x\x00\x00"
+        b"\0\0\0\x10\x95\x02\xa1o\x91\x95\x00\x05\xa1c\xc4\x01x\x00\x00\xc0"
     )
     # What an input caused and its being covered are one frame: together or not at all.
     output = link.Output("o", 2, 5, [link.Fanout(b"f", 9, None)])

@@ -159,8 +159,11 @@ async def test_who_does_not_read_is_closed_and_the_others_do_not_notice(
     assert counts["delivered"] >= 3 * counts["acked"] > 0
 
 
-async def test_a_presence_storm_reaches_every_socket(valkey_url: str) -> None:
-    async with gateway(valkey_url) as url:
+@pytest.mark.parametrize("presence_all", ["500", "4"])
+async def test_a_presence_storm_reaches_every_socket(
+    valkey_url: str, presence_all: str
+) -> None:
+    async with gateway(valkey_url, presence_all=presence_all) as url:
         result = await load("presence-storm", url, sockets=8, rate=15.0)
     assert result.health.valid
     assert result.counts["connected"] == 8

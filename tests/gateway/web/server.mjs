@@ -150,7 +150,10 @@ class ServerSocket {
     if (this.readyState !== 0) return;
     this.readyState = 1;
     this.onopen?.({});
-    if (!this.roomId) return this.say({ type: "presence_full_sync", participants: this.#server.people });
+    if (!this.roomId) {
+      const participants = this.#server.people;
+      return this.say({ type: "presence_full_sync", participants, online: participants.length, scope: "all" });
+    }
     const log = this.#server.room(this.roomId);
     const messages = log.filter(({ seq }) => seq > (this.since ?? 0));
     if (this.since !== null || log.length) {

@@ -129,3 +129,49 @@ test("what is kept and makes no sense is a choice that was not made", async () =
     assert.deepEqual(plain(store.contacts()).map(({ id }) => id), ["user_2"]);
   }
 });
+
+test("in a crowd nobody is offline for not being named, and who is shown is watched", async () => {
+  const world = new World();
+  const { store, messenger, say } = await page(world, await world.signedIn());
+  messenger.on("crowd", (crowd) => store.crowd(crowd));
+  const sync = { type: "presence_full_sync", online: 4000, scope: "watched" };
+  await say({ type: "presence_update", userId: "user_2", displayName: "Tom", status: "busy" });
+  store.watched = new Set(["user_2"]);
+  for (const ids of [["user_2"], ["user_2", "user_7"], ["user_2", "user_7", "user_8"]]) messenger.watch(ids);
+  await say({ ...sync, participants: [MAYA] });
+  assert.deepEqual([store.online, store.crowded, store.person("user_2").status], [4000, true, "busy"]);
+  const watches = () => world.server.sockets.flatMap(({ received }) => received).filter(({ type }) => /watch/.test(type));
+  // Once, however often it changes meanwhile.
+  assert.deepEqual(watches(), [{ type: "watch", userIds: ["user_2", "user_7", "user_8"] }]);
+  await say({ ...sync, participants: [{ ...TOM, status: "offline" }], partial: true });
+  assert.equal(store.person("user_2").status, "offline");
+  messenger.watch(["user_8", "user_9"]);
+  await world.time.pass(1000);
+  assert.deepEqual(watches().slice(1), [
+    { type: "unwatch", userIds: ["user_2", "user_7"] },
+    { type: "watch", userIds: ["user_9"] },
+  ]);
+  // Said again by the next socket, and never more than 500.
+  messenger.watch(Array.from({ length: 700 }, (_, n) => `user_${n}`));
+  await world.time.pass(1000);
+  for (const socket of world.server.sockets) socket.end(1012);
+  await world.time.pass(30_000);
+  const last = world.server.sockets.at(-1).received.filter(({ type }) => type === "watch");
+  assert.deepEqual(last.map(({ userIds }) => userIds.length), [200, 200, 100]);
+  // Out of the crowd: whoever is not named is offline.
+  await say({ type: "presence_full_sync", participants: [MAYA], online: 1, scope: "all" });
+  assert.deepEqual([store.crowded, store.person("user_2").status], [false, "offline"]);
+});
+
+test("what the list of people says counts in a crowd for whom nobody watches", async () => {
+  const world = new World();
+  const { store, messenger, say } = await page(world, await world.signedIn());
+  messenger.on("crowd", (crowd) => store.crowd(crowd));
+  store.watched = new Set(["user_1"]);
+  await say({ type: "presence_full_sync", participants: [MAYA], online: 4000, scope: "watched" });
+  world.server.answers["/api/users"] = [MAYA, { ...TOM, status: "away" }];
+  const loading = store.load(() => false);
+  await world.time.pass(1000);
+  await loading;
+  assert.equal(store.person("user_2").status, "away");
+});

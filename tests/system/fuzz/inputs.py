@@ -77,7 +77,9 @@ room_frames = st.one_of(
     pings,
     objects(type=st.sampled_from(["system", "history", "error", "", "Chat"])),
 )
+users = st.lists(st.sampled_from(["user_1", "user_2", "n", "N", 7, ""]), max_size=4)
 presence_frames = st.one_of(
+    objects(type=st.sampled_from(["watch", "unwatch"]), userIds_=users),
     objects(type=st.just("presence_update"), status=statuses, displayName_=contents),
     pings,
     objects(type=st.sampled_from(["chat", "presence_join", "x"])),

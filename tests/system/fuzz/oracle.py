@@ -16,9 +16,10 @@ from typing import Any
 
 MAX_FRAME = 16 * 1024
 ROOM = ("chat", "nudge", "wink", "typing", "presence", "ack", "ping")
-PRESENCE = ("presence_update", "ping")
+PRESENCE = ("presence_update", "watch", "unwatch", "ping")
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _WINK = re.compile(r"[a-z0-9_-]{1,64}")
 _STATUSES = ("online", "busy", "away", "offline")
 _RECEIPTS = ("delivered", "read")
@@ -29,6 +30,8 @@ _FIELDS = {
     "typing": ("isTyping",),
     "presence": ("status", "displayName"),
     "presence_update": ("status", "displayName"),
+    "watch": ("userIds",),
+    "unwatch": ("userIds",),
     "ack": ("ackId", "status"),
     "ping": ("t",),
 }
@@ -150,6 +153,10 @@ def _accepted(frame: _Object) -> Verdict:
         return Verdict("pong", fields={"t": frame["t"]})
     if kind == "typing":
         _check(isinstance(frame.get("isTyping"), bool))
+    elif kind in ("watch", "unwatch"):
+        ids = frame.get("userIds")
+        _check(isinstance(ids, list) and len(ids) <= 500)
+        _check(all(_matches(_USER, each) for each in ids))
     elif kind == "ack":
         _check(_matches(_ID, frame.get("ackId")) and frame.get("status") in _RECEIPTS)
     else:

@@ -22,6 +22,7 @@ from tests.system.sim.history import (
     NUDGE,
     POISON,
     Frame,
+    Gazed,
     Heard,
     History,
     Sent,
@@ -561,6 +562,61 @@ def _last_seen(history: History) -> Iterator[Shown]:
             yield Shown(each["id"], "status", who(socket), each["status"])
 
 
+def _scope(history: History) -> Iterator[str]:
+    """wire.md §4: in the end each presence socket shows its scope, as the registry has
+    it: everybody, or in a crowd itself, whom it watches, and perhaps those with whom
+    its user has a direct room."""
+    online = history.online
+    if online is None:
+        return
+    for gaze in history.gazes:
+        if gaze.closed_at is not None:
+            continue
+        who = f"the gaze of {gaze.user}"
+        scope, named, view = _gazed(gaze)
+        if (scope == "watched") != online.crowded:
+            yield f"{who} is told that its scope is {scope}"
+        wanted = {gaze.user, *gaze.watched}
+        if not online.crowded:
+            wanted |= view.keys() | online.statuses.keys()
+        for user in sorted(wanted):
+            seen, is_so = view.get(user), online.statuses.get(user)
+            if seen != is_so:
+                yield f"{who} shows {user} as {seen}, who is {is_so}"
+        if online.crowded:
+            friends = {u for room in history.logs for u in _two_of(room, gaze.user)}
+            if more := named - wanted - gaze.ever - friends:
+                yield f"{who} was told of {sorted(more)}"
+
+
+def _gazed(gaze: Gazed) -> tuple[str, set[str], dict[str, str]]:
+    """The scope and the people of a socket's last full sync, and whom it shows now."""
+    scope, named, view = "", set[str](), dict[str, str]()
+    for _, frame in gaze.heard:
+        kind = frame["type"]
+        if kind == "presence_full_sync":
+            people = {each["id"]: each["status"] for each in frame["participants"]}
+            if "partial" in frame:
+                view |= people
+            else:
+                scope, named, view = frame["scope"], set(people), people
+        elif kind == "presence_join":
+            view[frame["userId"]] = "online"
+        elif kind == "presence_update":
+            view[frame["userId"]] = frame["status"]
+    return (
+        scope,
+        named,
+        {u: status for u, status in view.items() if status != "offline"},
+    )
+
+
+def _two_of(room: str, user: str) -> tuple[str, ...]:
+    """The two of a direct room, if this is one of them."""
+    two = tuple(room.removeprefix("dm_").split("__")) if "__" in room else ()
+    return two if user in two else ()
+
+
 def _poison(history: History) -> Iterator[str]:
     """A frame at which a room fails is told so once, is in no log, and nobody else is
     told so."""
@@ -627,6 +683,7 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "outlived": _outlived,
     "roster": _roster,
     "agree": _agree,
+    "scope": _scope,
     "poison": _poison,
     "guest": _answers_of_guests,
     "numbers": numbers,

@@ -425,6 +425,9 @@ class FakeValkey:
             return [part for s, member in found for part in (member, b"%d" % s)]
         return [member for _, member in found]
 
+    def _zrevrange(self, session: Session, key: bytes, *where: bytes) -> Any:
+        return self._zrange(session, key, *where, b"REV")
+
     def _zadd(self, session: Session, key: bytes, *args: bytes) -> Any:
         flags = [each for each in args if each in (b"XX", b"CH", b"GT")]
         pairs, changed = args[len(flags) :], 0

@@ -77,6 +77,28 @@ class Socket:
     sent: list[Sent] = field(default_factory=list)
 
 
+@dataclass
+class Gazed:
+    """One presence socket, from accept to close. `watched`: whom it said it watches;
+    `ever`: and whom it said so of before."""
+
+    user: str
+    opened_at: float
+    closed_at: float | None = None
+    heard: list[Heard] = field(default_factory=list)
+    watched: set[str] = field(default_factory=set)
+    ever: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Online:
+    """Who is online in the end, as the registry has it: status by user. `crowded`: each
+    is told of some of them alone."""
+
+    statuses: dict[str, str]
+    crowded: bool
+
+
 class Logged(NamedTuple):
     """An entry of a room's log; `writer` is the process that appended it."""
 
@@ -133,6 +155,9 @@ class History:
     owed: list[Owed] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     """Processes that have written in a log and are dead in the end."""
+    gazes: list[Gazed] = field(default_factory=list)
+    online: Online | None = None
+    """None: nobody looked."""
     early: list[str] = field(default_factory=list)
     """Messages that a gateway wrote to a socket before the log held them for good."""
     shown: dict[tuple[str, str, str], Heard] = field(default_factory=dict)

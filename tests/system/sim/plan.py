@@ -54,6 +54,9 @@ confirmed what was shown."""
 FAILOVERS = 900_000
 """Seeds above this: Valkey fails over, and whoever said something goes on living."""
 
+CROWDS = 980_000
+"""Seeds above this: people look at who is online, who are now few and now a crowd."""
+
 HEALABLE = (
     "gateway_dies",
     "gateway_drains",
@@ -132,6 +135,8 @@ class Plan:
     every_s: float = 1.5
     faults: dict[str, float] = field(default_factory=dict)
     lags_s: float = 0.0  # a replica of Valkey is behind by so much at most
+    presence_all: int = 500  # with more people online it is a crowd
+    gazes: int = 0  # so many people have a presence socket
     awaited: int = 0  # so many replicas confirm what is shown
 
     @classmethod
@@ -184,6 +189,8 @@ class Plan:
             pool = msgspec.structs.replace(plan.placement, size=size)
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
             plan = replace(plan, placement=pool, faults=plan.faults | moves)
+        if seed > CROWDS:
+            return plan._with_crowds(Random(f"crowds {seed}"))
         if seed > LOSES:
             return plan._with_losses(Random(f"loss {seed}"))
         if seed > CONFIRMED:
@@ -212,6 +219,20 @@ class Plan:
             faults[name] = rng.uniform(0.3, 1.5) * odds
         # What a guest answers may be there when what it heard is lost.
         return replace(plan, faults=faults, guest=False)
+
+    def _with_crowds(self, rng: Random) -> Plan:
+        people = rng.choice((4, 5, 6))
+        return replace(
+            self,
+            people=people,
+            tabs=1,
+            gazes=rng.choice((2, 3, people)),
+            presence_all=rng.choice((2, 3, 4)),
+            # Of one that wakes everybody asks again, and so learns what was missed.
+            hibernate_after=rng.choice((0.6, 60.0, 60.0)),
+            leave_p=rng.choice((0.02, 0.1, 0.2)),
+            rename_p=rng.choice((0.0, 0.1, 0.3)),
+        )
 
     def _confirmed(self, rng: Random) -> Plan:
         struck = (FAILS_OVER, *rng.sample(REPLACED, rng.choice((0, 1, 2))))

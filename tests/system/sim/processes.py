@@ -98,6 +98,7 @@ class HostProcess:
             listen=self.process.name,
             actor=key,
             placement=placement,
+            presence_all=plan.presence_all,
             limits=plan.limits,
             guests=(INVITED,) if plan.guest else (),
             pace=Pace(lived_s=plan.lived_s, up_within_s=UP_WITHIN_S, orphan_ms=NEW_MS),

@@ -60,12 +60,15 @@ from actors.release import Recipient
 from actors.tail import Tail
 from cfmessenger.chat.effects import Says
 from cfmessenger.chat.history import History
+from cfmessenger.chat.interests import Interest
 from cfmessenger.chat.ratelimit import UserRates
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.link.audience import Audience
+from cfmessenger.link.crowd import Crowd
 from cfmessenger.link.half import Half
 from cfmessenger.link.uncovered import Uncovered
+from cfmessenger.link.wanted import Wanted
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
 from cfmessenger.storage.generation import NAME, Generation
@@ -698,6 +701,62 @@ def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[A
 def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
     """A socket believes whatever it is told last, however old it is."""
     return _instead(gateway.live.connection, "newest", lambda kept, told: told)
+
+
+# Who hears of whom.
+
+
+@sabotage("scope", "alive", seeds=(980_002,))
+def registry_forgets_to_ask_whom_gateways_want() -> contextlib.AbstractContextManager[
+    Any
+]:
+    """An attach does not bring whom the sockets of a gateway want to hear of."""
+    again = Wanted.again
+
+    def mute(self: Wanted[Any]) -> Any:
+        wants = again(self)
+        return wants if self.answered == 0 else None
+
+    return _instead(Wanted, "again", mute)
+
+
+@sabotage("scope", seeds=(980_001,))
+def crossing_without_a_full_sync() -> contextlib.AbstractContextManager[Any]:
+    """The scope changes, and sockets are left with what they had."""
+    cross = Crowd._cross
+
+    def silent(self: Crowd[Any]) -> None:
+        cross(self)
+        self._stale.clear()
+
+    return _instead(Crowd, "_cross", silent)
+
+
+@sabotage("scope", seeds=(980_001,))
+def unwatch_takes_somebody_elses_interest() -> contextlib.AbstractContextManager[Any]:
+    """Whom one socket watches no more the gateway wants no more."""
+    part = Wanted._part
+
+    def greedy(self: Wanted[Any], watcher: Any, circle: Any) -> None:
+        circle.watchers.clear()
+        part(self, watcher, circle)
+
+    return _instead(Wanted, "_part", greedy)
+
+
+@sabotage("scope", seeds=(980_006,))
+def watch_not_answered_with_how_they_are_shown() -> contextlib.AbstractContextManager[
+    Any
+]:
+    """The registry tells of the next change of those who are wanted since, and not how
+    they are shown now."""
+    take = Interest.take
+
+    def lazy(self: Interest, wants: Any) -> None:
+        take(self, wants)
+        self.asked.clear()
+
+    return _instead(Interest, "take", lazy)
 
 
 # A gateway's half.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.system.sim import sabotage
-from tests.system.sim.plan import CONFIRMED, FAILOVERS, LOSES
+from tests.system.sim.plan import CONFIRMED, CROWDS, FAILOVERS, LOSES
 from tests.system.sim.world import Result, run
 
 SEEDS = range(1, 241)
@@ -31,6 +31,8 @@ CONFIRMS = range(CONFIRMED + 1, CONFIRMED + 61)
 
 LOSSES = range(LOSES + 1, LOSES + 41)
 """Worlds in which whoever said something dies when Valkey fails over."""
+GAZES = range(CROWDS + 1, CROWDS + 61)
+"""Worlds in which people look at who is online, now and then a crowd."""
 
 CHUNK = 20
 SHOWN = 5
@@ -82,13 +84,17 @@ def report(result: Result, lines: int) -> str:
 def caught(name: str) -> tuple[int, str] | None:
     """The first of the tests' seeds in which a sabotage is noticed, and how.
 
-    Where its own seeds are worlds of failovers, so are the others that are tried.
+    Where its own seeds are worlds of failovers or of crowds, so are the others that are
+    tried.
     """
     broken = sabotage.SABOTAGES[name]
+    highest = max(broken.seeds, default=0)
     others: tuple[int, ...] = (*SEEDS, *RARE)
-    if max(broken.seeds, default=0) > LOSES:
+    if highest > CROWDS:
+        others = tuple(GAZES)
+    elif highest > LOSES:
         others = tuple(LOSSES)
-    elif max(broken.seeds, default=0) > FAILOVERS:
+    elif highest > FAILOVERS:
         others = (*FAILS_OVER, *CONFIRMS)
     for seed in dict.fromkeys((*broken.seeds, *others)):
         for violation in _run(seed, name).violations:

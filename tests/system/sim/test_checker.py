@@ -15,10 +15,12 @@ from tests.system.sim.checker import RULES, check
 from tests.system.sim.history import (
     GUEST,
     Frame,
+    Gazed,
     Gone,
     Heard,
     History,
     Logged,
+    Online,
     Owed,
     Refused,
     Sent,
@@ -420,6 +422,41 @@ def test_a_poison_that_is_kept(story: Story) -> None:
 def test_an_exception_that_nobody_caught(story: Story) -> None:
     story.history.failures.append("KeyError")
     flags(story, "failure")
+
+
+def gaze(story: Story, scope: str, *people: Frame, watched: str = "") -> Gazed:
+    """Alice's, in a crowd of three: bob is busy, and carol is online."""
+    statuses = {"alice": "online", "bob": "busy", "carol": "online"}
+    story.history.online = Online(statuses, crowded=True)
+    sync = {"type": "presence_full_sync", "participants": people, "scope": scope}
+    found = Gazed("alice", 1.0, None, [Heard(1.1, sync)], set(watched.split()))
+    story.history.gazes.append(found)
+    return found
+
+
+def test_a_gaze_that_shows_its_scope_is_good(story: Story) -> None:
+    seen = gaze(story, "watched", person("alice"), watched="bob dave")
+    update = {"type": "presence_update", "userId": "bob", "status": "busy"}
+    seen.heard += [Heard(2.0, {**update, "type": "presence_join"}), Heard(2.1, update)]
+    seen.heard.append(Heard(3.0, {**update, "userId": "carol", "status": "offline"}))
+    assert check(story.history) == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "people", "watched"),
+    [
+        ("all", [person("alice"), person("bob", status="busy"), person("carol")], ""),
+        ("watched", [person("alice")], "bob"),  # who is not shown
+        ("watched", [person("alice"), person("bob")], "bob"),  # who is busy
+        ("watched", [], ""),  # itself
+        ("watched", [person("alice"), person("carol")], ""),  # whom it never watched
+    ],
+)
+def test_a_gaze_that_shows_something_else(
+    story: Story, scope: str, people: list[Frame], watched: str
+) -> None:
+    gaze(story, scope, *people, watched=watched)
+    flags(story, "scope")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tests.system.sim.plan import FAILS_OVER as FAILOVER
 from tests.system.sim.sweep import (
     CONFIRMS,
     FAILS_OVER,
+    GAZES,
     LOSSES,
     RARE,
     SEEDS,
@@ -75,6 +76,12 @@ def test_what_a_failover_loses_for_good_is_named_and_nothing_else_is(
 @pytest.mark.parametrize("start", CONFIRMS[::CHUNK])
 def test_no_failover_loses_what_replicas_had_confirmed(start: int) -> None:
     for seed in range(start, start + tries(CHUNK)):
+        _verdict(seed)
+
+
+@pytest.mark.parametrize("start", GAZES[::20])
+def test_nobody_is_shown_online_who_is_not_in_a_crowd_or_out_of_it(start: int) -> None:
+    for seed in range(start, start + tries(20)):
         _verdict(seed)
 
 

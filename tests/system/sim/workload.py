@@ -28,6 +28,7 @@ from tests.system.sim.history import (
 )
 
 if TYPE_CHECKING:
+    from tests.system.sim.gaze import Gaze
     from tests.system.sim.world import World
 
 CONNECT_S = 4.0
@@ -37,7 +38,7 @@ encode = msgspec.json.Encoder().encode
 class Line(asyncio.Protocol):
     """A client's end of a WebSocket, played: frames down, length-prefixed texts up."""
 
-    def __init__(self, tab: Tab) -> None:
+    def __init__(self, tab: Tab | Gaze) -> None:
         self._tab = tab
         self._buffer = b""
         self.transport: Any = None

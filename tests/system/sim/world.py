@@ -35,6 +35,7 @@ from cfmessenger.storage import keys
 from tests.system.sim.checker import Violation, check
 from tests.system.sim.fake_valkey import URL, FakeValkey
 from tests.system.sim.faults import Faults
+from tests.system.sim.gaze import Gaze
 from tests.system.sim.history import (
     CHAT,
     KNOCK,
@@ -43,6 +44,7 @@ from tests.system.sim.history import (
     Heard,
     History,
     Logged,
+    Online,
     Owed,
     Refused,
 )
@@ -82,6 +84,9 @@ and it is no new one any more (`NEW_MS`)."""
 
 LOADED_S = 20.0
 """A long log without a mirror, a few entries at a time and over a slow network."""
+
+GAZED_S = 0.15
+"""Less than it takes to fall asleep."""
 
 AWAKE_EVERY_S = 0.15
 SPEAKS_S = 0.1
@@ -131,6 +136,7 @@ class World:
         self.settled_s = 0.0
         self.memory = PLENTY  # of the machine that all processes are on
         self.tabs: list[Tab] = []
+        self.gazes: list[Gaze] = []
         replicas = f"?replicas={plan.awaited}" if plan.awaited else ""
         self.url = f"{URL}{replicas}"  # by which the product reaches it
         self._numbers: dict[str, itertools.count[int]] = defaultdict(
@@ -246,15 +252,16 @@ class World:
             person = Person(f"user_{n + 1}", rng)
             for _ in range(rng.randint(1, plan.tabs)):
                 self.tabs.append(Tab(self, person, rng.choice(plan.rooms)))
-        for tab in self.tabs:
-            task = self.clients.run(self.loop.create_task, tab.live())
+        self.gazes += [Gaze(self, f"user_{n + 1}") for n in range(plan.gazes)]
+        for each in (*self.tabs, *self.gazes):
+            task = self.clients.run(self.loop.create_task, each.live())
             tasks.append(task)
         await asyncio.sleep(1.0)
         await self.faults.happen(plan.chaos_s)
         self.faults.heal()
         self.healed = True
-        for tab in self.tabs:
-            tab.quiet = True
+        for each in (*self.tabs, *self.gazes):
+            each.quiet = True
         self.note("healed")
         start = self.loop.time()
         if await self._settle(HEALED_S):
@@ -266,6 +273,7 @@ class World:
             await self._wake_registry()
             await self._bury_exceptions()
             await self._part()
+            await self._gaze()
         self._finish()
 
     async def _keep_gateways(self) -> None:
@@ -300,6 +308,8 @@ class World:
             elif tab.seen < top:
                 number = tab.socket.number if tab.socket else 0
                 found.append(f"socket {number} is at {tab.seen} of {top}")
+        blind = (gaze.user for gaze in self.gazes if not gaze.connected)
+        found += [f"{user} does not see who is online" for user in blind]
         for each in self.living_gateways:
             for stub in each.sockets.stubs.by_name.values() if each.sockets else ():
                 if stub._pending:
@@ -413,6 +423,27 @@ class World:
                 self.history.outlived += left
                 return
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _gaze(self) -> None:
+        """Ask the registry who is online, as nobody comes or goes any more."""
+        end = self.loop.time() + LOADED_S
+        while self.gazes and self.loop.time() < end:
+            await self._wake_registry()
+            await asyncio.sleep(GAZED_S)
+            found = [
+                activation
+                for each in self.namespace.living
+                for activation in (each.host.objects.values() if each.host else ())
+                if activation.name == PRESENCE and activation.awake
+            ]
+            if found:
+                newest: Any = max(found, key=lambda each: each.epoch)._flow.machine
+                shown = newest._watchers.shown.values()
+                statuses = {each.id: each.status for each in shown}
+                self.history.online = Online(statuses, newest._interests.crowded)
+                return
+        if self.gazes:
+            self.history.unsettled.append("the registry does not wake")
 
     def _orphans(self) -> list[str]:
         measured = self.namespace.generation.measured()

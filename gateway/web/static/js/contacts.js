@@ -15,6 +15,9 @@ export class Contacts {
   #groups;
   #queued = false;
   #pressed = false;
+  /** Whose rows can be seen. @type {Set<string>} */
+  #inView = new Set();
+  #looking = new IntersectionObserver((rows) => this.#looked(rows), { rootMargin: "200px 0px" });
   search = el("input", {
     type: "search",
     placeholder: "Find a contact",
@@ -176,6 +179,16 @@ export class Contacts {
     for (const event of ["pointerup", "pointercancel"]) addEventListener(event, released, over);
   }
 
+  /** @param {IntersectionObserverEntry[]} rows */
+  #looked(rows) {
+    for (const { target, isIntersecting } of rows) {
+      const id = target.getAttribute("data-contact") ?? "";
+      if (isIntersecting) this.#inView.add(id);
+      else this.#inView.delete(id);
+    }
+    this.#actions.view([...this.#inView]);
+  }
+
   #found() {
     this.#draw();
     const shown = this.element.querySelectorAll(".groups button").length;
@@ -195,7 +208,9 @@ export class Contacts {
         id === "rooms"
           ? rooms.map((room) => this.#row(`room:${room.id}`, room.id, room))
           : people.filter((each) => groupOf(each) === id).map((each) => this.#row(each.id, this.#store.directRoom(each.id), each));
-      setText(count, `(${rows.length})`);
+      const { crowded, online } = this.#store;
+      const of = crowded && id === "online" ? ` of ${online.toLocaleString()}` : "";
+      setText(count, `(${rows.length}${of})`);
       element.hidden = !rows.length;
       // Touched only where the order changed: a moved element loses the focus.
       rows.forEach((row, at) => {
@@ -215,6 +230,7 @@ export class Contacts {
     if (!parts) {
       parts = makeRow(key, roomId, () => this.#actions.open(roomId), avatarId);
       this.#rows.set(key, parts);
+      if (avatarId) this.#looking.observe(parts.row);
     }
     const { row } = parts;
     const unread = this.#store.unread(roomId);

@@ -23,6 +23,8 @@ export class App {
   #conversations = new Map();
   /** @type {number[]} */
   #timers = [];
+  /** The people whose rows can be seen. @type {string[]} */
+  #inView = [];
   #connected = false;
   #quietUntil = 0;
   #loadedAt = -Infinity; // by performance.now()
@@ -47,6 +49,10 @@ export class App {
         this.messenger.setPresence(wanted);
       },
       rename: (displayName) => this.#rename(displayName),
+      view: (userIds) => {
+        this.#inView = userIds;
+        this.#watch();
+      },
       signOut: () => session.signOut().catch(() => {}),
     });
     const { clientWidth, clientHeight } = this.desktop.stage;
@@ -73,6 +79,7 @@ export class App {
     const made = new Conversation(this, roomId, options);
     this.#conversations.set(roomId, made);
     this.#remember();
+    this.#watch();
     return made;
   }
 
@@ -81,11 +88,13 @@ export class App {
     conversation.close();
     this.#conversations.delete(conversation.roomId);
     this.#remember();
+    this.#watch();
   }
 
   #listen() {
     const { messenger, store } = this;
     messenger.on("presence", (news) => store.presence(news));
+    messenger.on("crowd", (crowd) => store.crowd(crowd));
     messenger.on("notification", ({ message }) => this.#notification(message));
     messenger.on("connection", (state) => this.#connection(state));
     messenger.on("ended", ({ reason }) => this.#end(reason));
@@ -103,6 +112,16 @@ export class App {
     document.addEventListener("visibilitychange", this.#shown);
     addEventListener("focus", this.#looked);
     this.#timers.push(setInterval(() => !document.hidden && this.#load(), RELOAD_MS));
+  }
+
+  /** Of whom presence is to tell, however many are online: whom one talks to, then who
+   * is in view. */
+  #watch() {
+    const me = this.session.user.id;
+    const others = [...this.#conversations.keys()].map((roomId) => otherIn(roomId, me) ?? "");
+    const shown = new Set([...others, ...this.#inView].filter(Boolean));
+    this.store.watched = shown;
+    this.messenger.watch(shown);
   }
 
   #refresh() {
@@ -136,6 +155,7 @@ export class App {
 
   async #load() {
     this.#loadedAt = performance.now();
+    if (this.store.crowded) this.messenger.count();
     try {
       await this.store.load((roomId) => this.#conversations.has(roomId));
     } catch {

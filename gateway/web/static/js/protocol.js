@@ -27,6 +27,9 @@ const SESSION_EXPIRED = 4500;
 const LOGGED_OUT = 4501;
 // The server forgets a choice 90 s after the last socket (wire.md): a little sooner here.
 const FORGOTTEN_MS = 75_000;
+const MOST_WATCHED = 500; // by one socket
+const IDS_IN_A_FRAME = 200;
+const WATCH_AFTER_MS = 500; // so that whoever scrolls says it once
 
 /**
  * The canonical id of two people's room: the wire's order, whoever asks.
@@ -60,6 +63,11 @@ export class Messenger extends Emitter {
   #owed = false; // the server has not confirmed the status that was chosen
   /** Its being told, while it is. @type {Promise<void> | undefined} */
   #declaring;
+  /** Whom the page shows, and what of that this socket has said. @type {Set<string>} */
+  #wanted = new Set();
+  /** @type {Set<string>} */
+  #watched = new Set();
+  #watching = 0; // the timer until that is said
   /** Since when presence has no socket, after it had one. @type {number | undefined} */
   #cutAt;
 
@@ -69,6 +77,7 @@ export class Messenger extends Emitter {
     this.session = session;
     this.#socket = new LiveSocket(() => this.#url(), this.clock);
     this.#socket.on("frame", (frame) => this.#frame(frame));
+    this.#socket.on("open", () => this.#opened());
     this.#socket.on("state", (state) => this.#presenceState(state));
     this.#socket.on("final", (why) => this.#final(why));
     session.on("ended", ({ reason }) => this.#end(reason));
@@ -111,6 +120,21 @@ export class Messenger extends Emitter {
     this.#owed = false;
   }
 
+  /**
+   * Whom the page shows, those first who matter most: of whom presence tells it however
+   * many are online.
+   * @param {Iterable<string>} userIds
+   */
+  watch(userIds) {
+    this.#wanted = new Set([...new Set(userIds)].slice(0, MOST_WATCHED));
+    this.#watching ||= setTimeout(() => this.#sayWatched(), WATCH_AFTER_MS);
+  }
+
+  /** Ask how many are online; the answer comes as presence. */
+  count() {
+    this.#socket.send({ type: "watch", userIds: [] });
+  }
+
   /** Everybody sees it within a second; returns the name that they see. @param {string} displayName */
   async rename(displayName) {
     const { status } = this;
@@ -142,6 +166,29 @@ export class Messenger extends Emitter {
     return `${socketBase()}/api/ws/presence?ticket=${await this.ticket()}`;
   }
 
+  #opened() {
+    this.#watched = new Set();
+    this.#sayWatched();
+  }
+
+  #sayWatched() {
+    clearTimeout(this.#watching);
+    this.#watching = 0;
+    if (!this.#socket.isOpen) return; // the next one begins with it
+    const over = [...this.#watched].filter((id) => !this.#wanted.has(id));
+    const fresh = [...this.#wanted].filter((id) => !this.#watched.has(id));
+    this.#inParts("unwatch", over);
+    this.#inParts("watch", fresh);
+    this.#watched = new Set(this.#wanted);
+  }
+
+  /** @param {"watch" | "unwatch"} type @param {string[]} ids */
+  #inParts(type, ids) {
+    for (let at = 0; at < ids.length; at += IDS_IN_A_FRAME) {
+      this.#socket.send({ type, userIds: ids.slice(at, at + IDS_IN_A_FRAME) });
+    }
+  }
+
   #declare() {
     const { status } = this;
     const forgotten = performance.now() - (this.#cutAt ?? Infinity) > FORGOTTEN_MS && status !== "online";
@@ -161,7 +208,7 @@ export class Messenger extends Emitter {
     if ("seq" in frame) return; // an event is a room's
     switch (frame.type) {
       case "presence_full_sync":
-        this.#seen(frame.participants, !frame.partial);
+        this.#synced(frame);
         break;
       case "presence_join":
         this.#one(frame, "online");
@@ -176,6 +223,14 @@ export class Messenger extends Emitter {
         this.session.expiring(frame.expiresAt);
         break;
     }
+  }
+
+  // In a crowd nobody is offline for not being named.
+  /** @param {Wire.PresenceSync} sync */
+  #synced({ participants, partial, online, scope }) {
+    const crowded = scope === "watched";
+    this.emit("crowd", { online: online ?? participants.length, crowded });
+    this.#seen(participants, !partial && !crowded);
   }
 
   /** @param {Wire.PresenceJoin | Wire.PresenceUpdate} frame @param {Wire.Status} status */
@@ -223,6 +278,7 @@ export class Messenger extends Emitter {
   #end(reason) {
     if (this.#ended) return;
     this.#ended = true;
+    clearTimeout(this.#watching);
     this.#socket.stop();
     for (const room of this.rooms.values()) room.close();
     this.emit("ended", { reason });

@@ -26,6 +26,10 @@ export class Store extends Emitter {
   #session;
   #synced = false;
   closed = false;
+  online = 0; // how many are, as presence said last
+  crowded = false; // so many that presence tells of some alone
+  /** Of whom it does then. @type {Set<string>} */
+  watched = new Set();
 
   /** @param {Client.Session} session */
   constructor(session) {
@@ -57,7 +61,8 @@ export class Store extends Emitter {
     this.people = new Map(people.map((person) => [person.id, person]));
     for (const person of people) {
       const known = before.get(person.id);
-      if (known && this.#synced && !person.isAiBot) {
+      const told = this.#synced && (!this.crowded || this.watched.has(person.id));
+      if (known && told && !person.isAiBot) {
         person.status = known.status;
       }
     }
@@ -87,6 +92,15 @@ export class Store extends Emitter {
     }
     this.#synced ||= whole;
     this.emit("people");
+  }
+
+  /** @param {Client.Crowd} crowd */
+  crowd({ online, crowded }) {
+    const changed = online !== this.online || crowded !== this.crowded;
+    this.online = online;
+    this.crowded = crowded;
+    this.#synced ||= crowded; // nothing whole comes before what is told of some
+    if (changed) this.emit("people");
   }
 
   /** Chosen here, or followed. @param {Wire.Status} status */
