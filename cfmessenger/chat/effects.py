@@ -67,6 +67,22 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     but_user: str | None = None
 
 
+class Roll(msgspec.Struct, frozen=True, gc=False):
+    """Write `frame`, a crowd's `participants`, to these sockets, subscribed or not.
+
+    `conns` None: to every subscribed one, except `but`. It names `users`, oldest first.
+    A socket of somebody else is sent its own user in place of the oldest, whose bytes
+    are `frame[start:end]`: the gateway knows how its people are shown (design.md §3.6).
+    """
+
+    frame: bytes
+    start: int
+    end: int
+    users: tuple[str, ...]
+    conns: tuple[str, ...] | None = None
+    but: tuple[str, ...] = ()
+
+
 class Send(msgspec.Struct, frozen=True, gc=False):
     """Write `frame` to these sockets, subscribed or not.
 
@@ -166,6 +182,7 @@ class GuestEffect(msgspec.Struct, frozen=True, gc=False):
 Effect = (
     Append
     | Broadcast
+    | Roll
     | Send
     | Subscribe
     | Repeat

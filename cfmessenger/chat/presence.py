@@ -35,7 +35,7 @@ from .effects import (
 )
 from .machine import BLANK, Life, Machine
 from .publications import Publications
-from .roster import Person, Roster
+from .roster import Person, Roster, participant
 from .watchers import Watchers
 
 
@@ -266,7 +266,7 @@ class Presence(Machine):
         # "`offline` sent by the user means shown offline."
         if person is None or person.status == "offline":
             return None
-        return person.participant()
+        return participant(person)
 
     # Sleep and wake.
 

@@ -11,13 +11,14 @@ whom to show is decided in its `Half`; how it gets to the object and comes back 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.link import messages as link
 from cfmessenger.link.half import Half
+from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.link.uncovered import Echo, Pending
 from gateway.live.late import Late
 from gateway.live.life import Life
@@ -228,6 +229,25 @@ class Stub:
         traffic.deliveries += frames * len(writers)
         traffic.delivered_bytes += len(blob) * len(writers)
 
+    def _call_roll(self, item: link.Roll) -> None:
+        """Tell a crowd who is there. Once each few seconds, so what it costs for each
+        socket, some microseconds, matters less than how much it keeps: one copy."""
+        audience, roll = (
+            self._audience,
+            PersonalRoll(item.frame, item.start, item.end, item.users),
+        )
+        outlets: Iterable[Outlet | None] = tuple(audience.members.values())
+        if item.conns is not None:
+            outlets = map(audience.get, item.conns)
+        but, traffic = set(item.but), self._traffic
+        for outlet in outlets:
+            if outlet is None or outlet.conn in but:
+                continue
+            pieces = roll.for_one(outlet.attachment)
+            safely(outlet, outlet.write_all, pieces)
+            traffic.deliveries += 1
+            traffic.delivered_bytes += sum(map(len, pieces))
+
     def _broken(self, write: Callable[[bytes], None]) -> None:
         """A write raised, which is our bug: end that socket; the others stay."""
         for outlet in tuple(self._audience.members.values()):
@@ -241,6 +261,8 @@ class Stub:
                 outlet = audience.get(conn)
                 if outlet is not None and self._owed(conn, item.seq):
                     safely(outlet, outlet.told, item.blob, item.fault)
+        elif isinstance(item, link.Roll):
+            self._call_roll(item)
         elif isinstance(item, link.Subscribed):
             self._half.let_in(item)
             self._writers = None

@@ -87,6 +87,8 @@ declare namespace Wire {
     type: "participants";
     roomId: string;
     participants: Participant[];
+    /** Of a crowd: how many are in. */
+    total?: number;
   }
 
   interface Typing {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -286,6 +286,9 @@ class SimWire:
             self._world.refuses(blob, self._edge.room, self._edge.user)
         if not self._closed:
             self._edge.transport.write(blob)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        self._write(b"".join(pieces))
 
     def take_over(self, listener: Listener) -> None:
         self._edge.take_over(listener)
