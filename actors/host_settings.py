@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from actors.guests import Invitation
 from actors.heat import Limits
 from actors.pace import USUAL, Pace
+from cfmessenger.chat.crowd import USUAL as CROWD
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.placement import Placement
 from cfmessenger.settings import Settings
@@ -31,6 +33,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     pace: Pace = USUAL  # another one in tests
     guests: tuple[Invitation, ...] = ()
     heal_s: float = 10.0  # how long committed events are kept for a log that loses them
+    crowd: Crowd = CROWD  # another one in tests
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:
@@ -64,4 +67,6 @@ class HostSettings(msgspec.Struct, frozen=True):
     @property
     def rules(self) -> RoomRules:
         """The rooms' share of it, to which guests may add."""
-        return RoomRules(chat_rate=self.chat_rate, nudge_rate=self.nudge_rate)
+        return RoomRules(
+            chat_rate=self.chat_rate, nudge_rate=self.nudge_rate, crowd=self.crowd
+        )
