@@ -100,6 +100,7 @@ class HostProcess:
             placement=placement,
             limits=plan.limits,
             guests=(INVITED,) if plan.guest else (),
+            crowd=plan.crowd,
             pace=Pace(lived_s=plan.lived_s, up_within_s=UP_WITHIN_S, orphan_ms=NEW_MS),
         )
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
