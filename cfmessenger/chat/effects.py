@@ -68,9 +68,10 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
 
 
 class Roll(msgspec.Struct, frozen=True, gc=False):
-    """Write `frame`, a crowd's `participants`, to these sockets, subscribed or not.
+    """Write `frame`, a crowd's `participants`, to those of these sockets that are
+    subscribed.
 
-    `conns` None: to every subscribed one, except `but`. It names `users`, oldest first.
+    `conns` None: to every one, except `but`. It names `users`, oldest first.
     A socket of somebody else is sent its own user in place of the oldest, whose bytes
     are `frame[start:end]`: the gateway knows how its people are shown (design.md §3.6).
     """

@@ -73,9 +73,9 @@ class Members:
             self.roll_call.arrived(now, attachment.conn)
         elif arrived:
             self.roll_call.everyone_soon(now)
-        elif learned:
-            effects += self._taught(now, person, attachment.conn)
         else:
+            if learned:
+                effects += self._taught(now, person, attachment.conn)
             self.roll_call.one_soon(now, attachment.conn)
         return effects
 

@@ -114,8 +114,9 @@ class RollCall:
         if untold:
             effects.append(self._roll(untold))
         if self._stale or self._passed:
-            if self._told_at is None:
-                # Of an earlier life, which may have told everybody just now.
+            if self._told_at is None or self._told_at > now:
+                # An earlier life may have told everybody just now; or the clock went
+                # back, and nobody waits longer than an interval for that.
                 self._told_at = now
             if now < self._told_at + interval:
                 self.alarm_at = self._told_at + interval

@@ -163,9 +163,9 @@ class ToSockets(Struct, frozen=True, gc=False, tag=1):
 
 
 class Roll(Struct, frozen=True, gc=False, tag=8):
-    """A crowd's `participants`, as JSON, for these sockets; `conns` None: for every
-    subscribed one but those of `but`. It names `users`; a socket of somebody else finds
-    itself in place of `frame[start:end]` (`roll`)."""
+    """A crowd's `participants`, as JSON, for those of these sockets that are in the
+    fan-out; `conns` None: for every one but those of `but`. It names `users`; a socket
+    of somebody else finds itself in place of `frame[start:end]` (`roll`)."""
 
     frame: bytes
     start: int

@@ -162,7 +162,7 @@ class ActorRoom:
         roll = PersonalRoll(item.frame, item.start, item.end, item.users)
         audience, but = self._half.audience, set(item.but)
         for conn in item.conns or list(audience.members):
-            member = audience.get(conn)
+            member = audience.members.get(conn)
             if member is not None and conn not in but:
                 blob = b"".join(roll.for_one(member.attachment))
                 member.receive(*payloads(blob))

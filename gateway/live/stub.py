@@ -11,7 +11,7 @@ whom to show is decided in its `Half`; how it gets to the object and comes back 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -232,16 +232,11 @@ class Stub:
     def _call_roll(self, item: link.Roll) -> None:
         """Tell a crowd who is there. Once each few seconds, so what it costs for each
         socket, some microseconds, matters less than how much it keeps: one copy."""
-        audience, roll = (
-            self._audience,
-            PersonalRoll(item.frame, item.start, item.end, item.users),
-        )
-        outlets: Iterable[Outlet | None] = tuple(audience.members.values())
-        if item.conns is not None:
-            outlets = map(audience.get, item.conns)
-        but, traffic = set(item.but), self._traffic
-        for outlet in outlets:
-            if outlet is None or outlet.conn in but:
+        members, but, traffic = self._audience.members, set(item.but), self._traffic
+        roll = PersonalRoll(item.frame, item.start, item.end, item.users)
+        for conn in tuple(members) if item.conns is None else item.conns:
+            outlet = members.get(conn)
+            if outlet is None or conn in but:
                 continue
             pieces = roll.for_one(outlet.attachment)
             safely(outlet, outlet.write_all, pieces)

@@ -156,7 +156,7 @@ class Audience:
         personal = PersonalRoll(roll.frame, roll.start, roll.end, roll.users)
         conns = self.subscribed if roll.conns is None else roll.conns
         for conn in conns:
-            if conn not in roll.but:
+            if conn not in roll.but and conn in self.subscribed:
                 (whole,) = payloads(b"".join(personal.for_one(self.attachments[conn])))
                 self._show([conn], whole)
 

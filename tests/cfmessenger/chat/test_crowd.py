@@ -166,6 +166,25 @@ def test_a_second_tab_is_told_alone_and_is_nobody_new() -> None:
     assert (named(told), told["total"]) == ([1, 3, 4, 5], 6)
     there.rest()
     assert lists(there, "g.0") == []
+    there.machine.connect(
+        there.now,
+        fx.Attachment("g.10", "user_1", "Uno", "online", words_at=1),
+        None,
+    )
+    [alone, *_] = there.machine.alarm(there.now + 50)
+    assert isinstance(alone, fx.Roll) and alone.conns == ("g.10",)
+
+
+def test_a_clock_that_goes_back_costs_a_crowd_one_interval() -> None:
+    there = hall(6)
+    there.wait(10_000)
+    there.change("g.0", status="busy", status_at=1)
+    there.wait(50)
+    there.forget()
+    there.now -= 3_600_000
+    there.change("g.0", status="away", status_at=2)
+    there.wait(2_100)
+    assert [each["total"] for each in lists(there, "g.5")] == [6]
 
 
 def test_who_has_to_catch_up_first_is_told_after_that() -> None:

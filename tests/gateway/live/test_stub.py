@@ -408,12 +408,13 @@ async def test_a_crowd_is_told_who_is_there_each_with_itself() -> None:
         assert three.got == [(link.text_frame(frame),)]
         assert two.got == []
         assert at.traffic.deliveries == 2
-        # Who is behind, or has gone meanwhile: by name, in the fan-out or not.
+        # By name: who has gone meanwhile is not told, nor who has to catch up first.
         at.stub.close(one)
         at.output([link.CatchUp("g1.2", 0, 9)])
-        at.output([replace(roll, conns=("g1.1", "g1.2"), but=())])
-        await eventually(lambda: len(two.got) == 2)
-        assert len(one.got) == 1 and len(three.got) == 1
+        at.output([replace(roll, conns=("g1.1", "g1.2", "g1.3"), but=())])
+        await eventually(lambda: len(three.got) == 2)
+        assert two.got == [("catch up", 0, 9)]
+        assert len(one.got) == 1
 
 
 async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:
