@@ -51,7 +51,7 @@ _RULES: dict[str, str] = {
     "client.ack": (
         "The newest message with that id that the sender of the ack did not write. "
         "Only upgrades: sent, delivered, read. Unknown or own ids, and acks beyond "
-        "100 a second, are ignored in silence."
+        "100 a second, are ignored in silence; of a crowd's sockets together, too."
     ),
     "client.ping": "Answered with `pong`. Wakes nobody and costs no rate.",
     "client.presence_update": "`offline` means shown offline.",

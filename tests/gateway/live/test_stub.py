@@ -417,6 +417,31 @@ async def test_a_crowd_is_told_who_is_there_each_with_itself() -> None:
         assert len(one.got) == 1
 
 
+async def test_of_a_crowd_a_hundred_acks_a_second_are_passed_on() -> None:
+    async with desk() as at:
+
+        def said() -> list[bytes]:
+            heard = [m for m in at.process.heard if isinstance(m, link.Inputs)]
+            inputs = [each for message in heard for each in message.inputs]
+            return [each.data for each in inputs if isinstance(each, link.Said)]
+
+        crowd = [Outlet(f"g1.{n}", f"user_{n}") for n in range(201)]
+        await at.enter(*crowd[:200])
+        ack = b'{"type":"ack","ackId":"m","status":"read"}'
+        now = asyncio.get_running_loop().time()
+        for outlet in crowd[:200]:  # as many as no crowd could have
+            at.stub.say(outlet, ack, now)
+        await eventually(lambda: len(said()) == 200)
+        await at.enter(crowd[200])
+        for outlet in crowd:
+            at.stub.say(outlet, ack, now)
+        at.stub.say(crowd[0], b'{"type":"chat","content":"hi"}', now)
+        at.stub.say(crowd[0], ack, now + 1.0)
+        await eventually(lambda: len(said()) == 302)
+        assert said()[-2:] == [b'{"type":"chat","content":"hi"}', ack]
+        assert crowd[200].uncovered == 0  # what was dropped costs nothing
+
+
 async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:
     async with desk() as at:
         one = Outlet("g1.1")
