@@ -433,6 +433,7 @@ async def test_of_a_crowd_a_hundred_acks_a_second_are_passed_on() -> None:
             at.stub.say(outlet, ack, now)
         await eventually(lambda: len(said()) == 200)
         await at.enter(crowd[200])
+        await eventually(lambda: len(at.stub._audience.members) == 201)
         for outlet in crowd:
             at.stub.say(outlet, ack, now)
         at.stub.say(crowd[0], b'{"type":"chat","content":"hi"}', now)
