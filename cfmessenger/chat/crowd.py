@@ -21,8 +21,8 @@ class Crowd(msgspec.Struct, frozen=True, gc=False):
 
     A room is one while it has more than `above` people, which is also how many
     `participants` names. A socket is told every `tick_ms` at most, every `vast_tick_ms`
-    above `vast` people. `typists`: so many are shown as typing at a time, and begin to
-    type in a second.
+    from `vast` people on. `typists`: so many are shown as typing at a time, and begin
+    to type in a second.
     """
 
     above: int = 200
@@ -48,8 +48,12 @@ class Crowd(msgspec.Struct, frozen=True, gc=False):
         return max(COALESCE_MS, people * people // COALESCE_MS)
 
     def interval_ms(self, people: int) -> int:
-        """Between two frames that a socket of a crowd of so many is sent."""
-        return self.vast_tick_ms if people > self.vast else self.tick_ms
+        """Between two frames that a socket of a crowd of so many is sent.
+
+        It grows to that of a vast one without a jump, as a crowd that gathers does.
+        """
+        share = min(people, self.vast) / self.vast
+        return max(self.tick_ms, int(self.vast_tick_ms * share))
 
 
 USUAL: Final = Crowd()

@@ -119,7 +119,11 @@ def users(people: int) -> bytes:
 async def sign_in(base: str, people: int) -> list[str]:
     """A session of each."""
     free = asyncio.Semaphore(SIGN_INS)
-    async with httpx2.AsyncClient(base_url=base, trust_env=False) as client:
+    # No connection is kept: one that has waited may be closed under a request.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(
+        base_url=base, trust_env=False, limits=limits, timeout=STEP_S
+    ) as client:
 
         async def one(n: int) -> str:
             body = {"userId": f"guest_{n:05}", "token": "any"}

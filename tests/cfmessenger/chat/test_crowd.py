@@ -13,7 +13,7 @@ from cfmessenger.chat.room import Room, RoomRules
 from tests.cfmessenger.chat.audience import Audience, Frame
 from tests.effort import tries
 
-SMALL = Crowd(above=4, tick_ms=2_000, vast=8, vast_tick_ms=5_000, typists=2)
+SMALL = Crowd(above=4, tick_ms=2_000, vast=20, vast_tick_ms=5_000, typists=2)
 RULES = RoomRules(chat_rate=(0, 1), crowd=SMALL)
 
 
@@ -114,7 +114,7 @@ def test_changes_and_who_leaves_travel_in_the_tick_and_no_line_tells_it() -> Non
 
 
 def test_a_vast_crowd_is_told_more_seldom() -> None:
-    there = hall(9)
+    there = hall(20)
     there.wait(60_000)
     for n in range(4):
         there.change("g.0", status="busy" if n % 2 else "away", status_at=n + 1)
@@ -122,6 +122,11 @@ def test_a_vast_crowd_is_told_more_seldom() -> None:
     there.rest()
     # At once, as the last time was long ago; then after 5 and 10 s.
     assert len(lists(there, "g.8")) == 3
+
+
+def test_the_wait_grows_to_that_of_a_vast_crowd_without_a_jump() -> None:
+    waits = [USUAL.interval_ms(n) for n in (201, 800, 1_200, 2_000, 2_001, 9_000)]
+    assert waits == [2_000, 2_000, 3_000, 5_000, 5_000, 5_000]
 
 
 def test_a_room_that_grows_into_a_crowd_falls_silent_and_one_that_shrinks_speaks() -> (
