@@ -418,7 +418,8 @@ async def test_who_moves_says_that_a_crowd_is_still_to_be_told(
     again.say(structs.replace(attach, rested=1))
     await again.visitor.until(lambda: bool(names(again.visitor, "gA.0")))
     assert again.visitor.seen("gA.0")[-1]["total"] == 2
-    again.close()
+    for each in (caller, again):
+        each.close()
 
 
 async def test_what_moves_soon_after_a_crash_hands_over_no_roster(
