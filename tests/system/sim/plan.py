@@ -166,7 +166,7 @@ class Plan:
         guest = Random(f"guest {seed}")  # likewise
         plan = replace(plan, guest=guest.random() < 0.15)
         crowd = Random(f"crowd {seed}")  # likewise
-        if crowd.random() < 0.15:
+        if seed < FAILOVERS and crowd.random() < 0.15:
             people, comes = crowd.choice((3, 4, 5)), crowd.choice((0.05, 0.1, 0.2))
             small = _small(crowd)
             plan = replace(plan, people=people, leave_p=comes, crowd=small)
