@@ -47,7 +47,7 @@ class Guest(WSListener):
         self.heard_at = 0.0  # from the first chat on
         self.frames = self.bytes = 0
         self.closed = False
-        self.transport: WSTransport
+        self.transport: WSTransport | None = None  # from the end of its handshake
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -99,6 +99,9 @@ class Hall:
             )
         except Exception as error:  # counted: whoever did not come in is a finding
             self.refused[repr(error)[:80]] += 1
+        else:
+            if guest.transport is None:  # picows raises nothing then
+                self.refused["hung up in the handshake"] += 1
 
 
 def users(people: int) -> bytes:
@@ -193,13 +196,14 @@ async def _come(root: int, urls: list[str], within_s: float) -> dict[str, object
     waits = [each.in_at - each.dialled for each in here]
     lists = hall.lists / len(urls)
     said = time.perf_counter()
-    talker = hall.guests[0].transport
+    talker = here[0].transport
+    assert talker is not None
     talker.send(WSMsgType.TEXT, b'{"type":"chat","content":"hello all"}')
     await asyncio.sleep(2.0)
     heard = [each.heard_at - said for each in hall.guests if each.heard_at]
     figures = {
         "in_s": round(max(each.in_at for each in here) - began, 2),
-        "not_in": hall.missing,
+        "not_in": f"{hall.missing} {dict(hall.refused) or ''}",
         "closed": sum(each.closed for each in hall.guests),
         "wait_p50_s": round(statistics.median(waits), 3),
         "wait_max_s": round(max(waits), 3),
@@ -210,7 +214,7 @@ async def _come(root: int, urls: list[str], within_s: float) -> dict[str, object
         "cpu_s": came,
     }
     for each in hall.guests:
-        if not each.closed and each.in_at:
+        if not each.closed and each.transport is not None:
             each.transport.disconnect()
     return figures
 
