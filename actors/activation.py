@@ -366,9 +366,10 @@ class Activation:
 
     def _goodbye(self, reason: str) -> None:
         flow, name, epoch = self._flow, self.name, self.epoch
+        due = reason == "moved" and flow.machine.alarm_at is not None
         for seat in flow.seats.values():
-            peer, turn = seat.peer, seat.turn
-            peer.send(link.Goodbye(name, epoch, seat.covered, reason, turn))
+            peer, turn, covered = seat.peer, seat.turn, seat.covered
+            peer.send(link.Goodbye(name, epoch, covered, reason, turn, due))
         seated = {(seat.peer, seat.turn) for seat in flow.seats.values()}
         waiting = {(peer, message.turn) for peer, message in flow.entrance.waiting}
         for peer, turn in waiting - seated:

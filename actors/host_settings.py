@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from actors.guests import Invitation
 from actors.heat import Limits
 from actors.pace import USUAL, Pace
+from cfmessenger.chat.crowd import USUAL as CROWD
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.placement import Placement
@@ -33,6 +35,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     guests: tuple[Invitation, ...] = ()
     presence_all: int = USUAL_ALL  # with more people online it is a crowd
     heal_s: float = 10.0  # how long committed events are kept for a log that loses them
+    crowd: Crowd = CROWD  # another one in tests
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:
@@ -67,4 +70,6 @@ class HostSettings(msgspec.Struct, frozen=True):
     @property
     def rules(self) -> RoomRules:
         """The rooms' share of it, to which guests may add."""
-        return RoomRules(chat_rate=self.chat_rate, nudge_rate=self.nudge_rate)
+        return RoomRules(
+            chat_rate=self.chat_rate, nudge_rate=self.nudge_rate, crowd=self.crowd
+        )

@@ -153,11 +153,11 @@ class Release:
             self._to_all(link.Fanout(blob, self._run_seq, None))
             self._run, self._run_seq = [], 0
 
-    def _to_all(self, item: link.Fanout) -> None:
+    def _to_all(self, item: link.Fanout | link.Roll) -> None:
         for seat in self._seats.values():
             if seat.seated:
                 seat.items.append(item)
-        if self._called and not item.seq:
+        if self._called and not (type(item) is link.Fanout and item.seq):
             for gateway in self._called:
                 self._keep(gateway, item)
 
@@ -205,6 +205,16 @@ class Release:
             return
         for conns in _by_gateway(effect.conns):
             self._to(conns[0], link.ToSockets(conns, blob, effect.fault))
+
+    def _roll(self, effect: fx.Roll, step: Step[Seat]) -> None:
+        frame, start, end, users = effect.frame, effect.start, effect.end, effect.users
+        self._bytes += len(frame)
+        self._end_run()
+        if effect.conns is None:
+            self._to_all(link.Roll(frame, start, end, users, None, effect.but))
+            return
+        for conns in _by_gateway(effect.conns):
+            self._to(conns[0], link.Roll(frame, start, end, users, conns, ()))
 
     def _subscribe(self, effect: fx.Subscribe, step: Step[Seat]) -> None:
         for conns in _by_gateway(effect.conns):
@@ -269,6 +279,7 @@ class Release:
 _KINDS: dict[type, Callable[[Release, Any, Step[Seat]], None]] = {
     fx.Append: Release._append,
     fx.Broadcast: Release._broadcast,
+    fx.Roll: Release._roll,
     fx.Send: Release._send,
     fx.Subscribe: Release._subscribe,
     fx.Repeat: Release._repeat,

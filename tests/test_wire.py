@@ -93,6 +93,9 @@ SERVER_FRAMES: dict[bytes, Any] = {
     b'{"type":"participants","roomId":"general","participants":[' + ANN_JSON + b"]}": (
         wire.Participants("general", [ANN])
     ),
+    b'{"type":"participants","roomId":"general","participants":['
+    + ANN_JSON
+    + b'],"total":201}': wire.Participants("general", [ANN], 201),
     b'{"type":"typing","roomId":"general","senderId":"user_1","displayName":"Ann",'
     b'"isTyping":true}': wire.TypingState("general", "user_1", "Ann", True),
     b'{"type":"delivery_status","roomId":"general","ackId":"c-1","status":"read",'

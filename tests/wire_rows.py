@@ -90,6 +90,7 @@ ROWS: dict[str, str] = {
     "3 gap": "gap: true if some of it is no longer kept",
     "3 participants": "on join, leave, change; within 50 ms; one entry a user",
     "3 messages": "chat, nudge, wink once durable",
+    "3 crowds": "above 200 people: total, the latest and the receiver, 2 s, no lines",
     "3 typing": "to everyone but the sender's own sockets",
     "3 delivery_status": "after an ack that upgraded",
     "3 error": "code, message, content, retryable, retryAfterMs?, id?",

@@ -81,6 +81,23 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     but_user: str | None = None
 
 
+class Roll(msgspec.Struct, frozen=True, gc=False):
+    """Write `frame`, a crowd's `participants`, to those of these sockets that are
+    subscribed.
+
+    `conns` None: to every one, except `but`. It names `users`, oldest first.
+    A socket of somebody else is sent its own user in place of the oldest, whose bytes
+    are `frame[start:end]`: the gateway knows how its people are shown (design.md §3.6).
+    """
+
+    frame: bytes
+    start: int
+    end: int
+    users: tuple[str, ...]
+    conns: tuple[str, ...] | None = None
+    but: tuple[str, ...] = ()
+
+
 class Send(msgspec.Struct, frozen=True, gc=False):
     """Write `frame` to these sockets, subscribed or not.
 
@@ -216,6 +233,7 @@ class GuestEffect(msgspec.Struct, frozen=True, gc=False):
 Effect = (
     Append
     | Broadcast
+    | Roll
     | Send
     | Subscribe
     | Repeat

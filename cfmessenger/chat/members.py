@@ -1,16 +1,18 @@
 """Members: how people come into a room and go, and who is told.
 
-Owns wire.md §3's lines "joined" and "left", which group rooms show, and that all
-sockets of a user, on whichever gateway, bring and learn the newest of them. Must not
-know what is said, nor the history.
+Owns wire.md §3's lines "joined" and "left", which group rooms show unless they are a
+crowd, and that all sockets of a user, on whichever gateway, bring and learn the newest
+of them. Must not know what is said, nor the history.
 """
 
 from ..wire import protocol
+from .crowd import Crowd
 from .effects import (
     Attachment,
     Broadcast,
     Effect,
     KeepAttachment,
+    Roll,
     Send,
     Subscribe,
 )
@@ -32,8 +34,9 @@ class Members:
         holders: Holders,
         typing: TypingIndicator,
         time: RoomTime,
+        crowd: Crowd,
     ) -> None:
-        self.roll_call = RollCall(room_id, roster)
+        self.roll_call = RollCall(room_id, roster, crowd)
         self._room_id = room_id
         self._direct = direct
         self._roster = roster
@@ -54,25 +57,32 @@ class Members:
     def enter(
         self, now: int, attachment: Attachment, announce: bool = True
     ) -> list[Effect]:
-        """A socket is here; if its user was not, that is said to the others."""
+        """A socket is here; if its user was not, that is said to the others.
+
+        `announce`: it came, and was not here before a crash.
+        """
         effects: list[Effect] = []
         person, arrived = self._roster.join(attachment)
         learned = not arrived and person.learn(attachment)
         known = person.attachment(attachment.conn, attachment.typing)
         if known != attachment:
             effects.append(KeepAttachment(known))
-        if arrived:
-            if announce:
+        if arrived and announce:
+            if not self.roll_call.crowded:
                 effects += self._announce(now, person, "joined")
+            self.roll_call.arrived(now, attachment.conn)
+        elif arrived:
             self.roll_call.everyone_soon(now)
-        elif learned:
-            effects += self._taught(now, person, attachment.conn)
         else:
+            if learned:
+                effects += self._taught(now, person, attachment.conn)
             self.roll_call.one_soon(now, attachment.conn)
         return effects
 
     def keep_for(self, conn: str, entered: list[Effect]) -> None:
-        """A socket that is still catching up is to see the news of its own arrival."""
+        """A socket that is still catching up is to see the news of its own arrival, and
+        who is here only when it has."""
+        self.roll_call.not_yet(conn)
         lines = [Send((conn,), e.frame) for e in entered if type(e) is Broadcast]
         if lines:
             self._late[conn] = lines
@@ -84,13 +94,15 @@ class Members:
     def leave(self, now: int, conn: str) -> list[Effect]:
         """A socket is gone."""
         self._late.pop(conn, None)
+        crowded = self.roll_call.crowded  # as it was when whoever goes now came
         left = self._roster.leave(conn)
         if left is None:
             return []
         person, gone = left
         effects = self._typing.stop(now, person.user_id, conn)
         if gone:
-            effects += self._announce(now, person, "left")
+            if not crowded:
+                effects += self._announce(now, person, "left")
             self.roll_call.everyone_soon(now)
         return effects
 
@@ -118,7 +130,7 @@ class Members:
             if person.learn(attachment):
                 effects += self._taught(now, person, conn)
             elif not slept:
-                self.roll_call.one_soon(now, conn)
+                self.roll_call.again_soon(now, conn)
             if person.ahead_of(attachment):
                 effects.append(KeepAttachment(self._typing.attachment(person, conn)))
         still = set(conns)
@@ -160,8 +172,9 @@ class Members:
     def alarm(self, now: int) -> list[Effect]:
         """Tell who is here, if it is time."""
         told = self.roll_call.alarm(now)
-        if any(type(effect) is Broadcast for effect in told):
-            self._holders.told()
+        for each in told:
+            if type(each) is Broadcast or (type(each) is Roll and each.conns is None):
+                self._holders.told()
         return told
 
     def restore(self, roster: list[Attachment], stale: bool, timestamp: int) -> None:

@@ -38,7 +38,7 @@ from .effects import (
 from .interests import USUAL_ALL, Interests
 from .machine import BLANK, Life, Machine
 from .publications import Publications
-from .roster import Person, Roster
+from .roster import Person, Roster, participant
 from .watchers import Watchers
 
 
@@ -285,7 +285,7 @@ class Presence(Machine):
         # "`offline` sent by the user means shown offline."
         if person is None or person.status == "offline":
             return None
-        return person.participant()
+        return participant(person)
 
     # Sleep and wake.
 

@@ -33,6 +33,7 @@ from ..wire.protocol import (
 )
 from . import mirror
 from .compose import compose, fingerprint, tell_lost
+from .crowd import NEVER, USUAL, Crowd
 from .effects import (
     Append,
     Attachment,
@@ -75,12 +76,14 @@ Ear = Callable[[ChatMessage, Earlier], Notify | None]
 class RoomRules(msgspec.Struct, frozen=True, gc=False):
     """What an operator may change: rates as (count, seconds), count 0 = unlimited.
 
-    `ears`: what guests want told of chat messages, each once it is committed.
+    `ears`: what guests want told of chat messages, each once it is committed. `crowd`:
+    of group rooms; the contract fixes it, and only tests have another.
     """
 
     chat_rate: tuple[int, int] = (20, 10)
     nudge_rate: tuple[int, int] = (3, 10)
     ears: tuple[Ear, ...] = ()
+    crowd: Crowd = USUAL
 
 
 class Room(Machine):
@@ -99,10 +102,11 @@ class Room(Machine):
         self._time = RoomTime()
         self._history = History()
         self._roster = Roster()
-        direct = bool(self._direct)
-        self._typing = TypingIndicator(room_id, self._roster)
+        direct, roster = bool(self._direct), self._roster
+        crowd = NEVER if direct else rules.crowd
+        self._typing = TypingIndicator(room_id, roster, crowd)
         self._members = Members(
-            room_id, direct, self._roster, self.holders, self._typing, self._time
+            room_id, direct, roster, self.holders, self._typing, self._time, crowd
         )
         self._receipts = Receipts(room_id, direct, self._history, self._time)
         self._rates: dict[Rate, UserRates] = {
@@ -224,12 +228,7 @@ class Room(Machine):
                 assert_never(frame)
 
     def _say(
-        self,
-        now: int,
-        conn: str,
-        person: Person,
-        frame: DurableFrame,
-        fresh_id: str,
+        self, now: int, conn: str, person: Person, frame: DurableFrame, fresh_id: str
     ) -> list[Effect]:
         sender_id, own_id = person.user_id, frame.id or fresh_id
         self._history.forget(now)

@@ -7,6 +7,7 @@ decide what anyone is told.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 from msgspec import UNSET
@@ -30,16 +31,6 @@ class Person(msgspec.Struct):
     words_at: int
     status_at: int
     conns: dict[str, bool]
-
-    def participant(self) -> Participant:
-        """How the lists of people show them."""
-        return Participant(
-            self.user_id,
-            self.display_name,
-            self.status,
-            self.personal_message or UNSET,
-            self.avatar_id or UNSET,
-        )
 
     def learn(self, told: Attachment) -> bool:
         """Take those words and that status that are newer; true if any were."""
@@ -76,6 +67,17 @@ class Person(msgspec.Struct):
             self.words_at,
             self.status_at,
         )
+
+
+def participant(who: Person | Attachment) -> Participant:
+    """How lists of people show somebody."""
+    return Participant(
+        who.user_id,
+        who.display_name,
+        who.status,
+        who.personal_message or UNSET,
+        who.avatar_id or UNSET,
+    )
 
 
 class Roster:
@@ -118,6 +120,12 @@ class Roster:
         if gone:
             del self.people[person.user_id]
         return person, gone
+
+    def latest(self, count: int) -> list[Person]:
+        """Who arrived last, in order of arrival."""
+        newest = list(islice(reversed(self.people.values()), count))
+        newest.reverse()
+        return newest
 
     def held_by(self, gateway: str) -> list[str]:
         """The connections of one gateway."""

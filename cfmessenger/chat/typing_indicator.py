@@ -8,6 +8,7 @@ timers are gone, it can be said that nobody types. Must not know who comes or go
 from collections.abc import Iterable
 
 from ..wire import protocol
+from .crowd import Crowd
 from .effects import Attachment, Broadcast, Effect, KeepAttachment
 from .roster import Person, Roster
 from .typists import Typist, Typists
@@ -16,10 +17,11 @@ from .typists import Typist, Typists
 class TypingIndicator:
     """Of one room. `typists` has the alarm."""
 
-    def __init__(self, room_id: str, roster: Roster) -> None:
-        self.typists = Typists()
+    def __init__(self, room_id: str, roster: Roster, crowd: Crowd) -> None:
+        self.typists = Typists(crowd.typists)
         self._room_id = room_id
         self._roster = roster
+        self._crowd = crowd
 
     def report(
         self, now: int, conn: str, person: Person, is_typing: bool
@@ -28,7 +30,7 @@ class TypingIndicator:
         user_id, name = person.user_id, person.display_name
         before = self.typists.get(user_id)
         shown_on = before.conn if before is not None and before.shown else conn
-        effects = self._show(self.typists.report(now, user_id, name, conn, is_typing))
+        effects = self._report(now, user_id, name, conn, is_typing)
         if is_typing and shown_on != conn:
             moved = [shown_on, conn] if shown_on in person.conns else [conn]
             effects += [KeepAttachment(self.attachment(person, c)) for c in moved]
@@ -38,9 +40,14 @@ class TypingIndicator:
         self, now: int, user_id: str, display_name: str, is_typing: bool
     ) -> list[Effect]:
         """Somebody without a socket types, or does not."""
-        return self._show(
-            self.typists.report(now, user_id, display_name, "", is_typing)
-        )
+        return self._report(now, user_id, display_name, "", is_typing)
+
+    def _report(
+        self, now: int, user_id: str, name: str, conn: str, is_typing: bool
+    ) -> list[Effect]:
+        crowded = self._crowd.holds(self._roster.people)
+        report = self.typists.report
+        return self._show(report(now, user_id, name, conn, is_typing, crowded))
 
     def stop(self, now: int, user_id: str, conn: str) -> list[Effect]:
         """A connection of this user has closed."""

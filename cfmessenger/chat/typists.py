@@ -3,12 +3,14 @@
 Owns wire.md §2's `typing` row: "forced `typing:false` … 3 s after the last `true`, and
 when the socket closes; a repeated `true` only re-arms; at most 5 changes a second per
 user travel, the last wins". A user types or does not, whatever number of tabs they
-have. Must not know frames or sockets' names beyond the one that typed.
+have. Of a crowd (wire.md §3) only a few are shown at a time, and begin to type in a
+second; nothing is kept of the others, whose clients say it again while they type. Must
+not know frames or sockets' names beyond the one that typed.
 """
 
 import msgspec
 
-from .ratelimit import UserRates
+from .ratelimit import SlidingLog, UserRates
 
 TTL_MS = 3_000
 CHANGES = 5
@@ -30,12 +32,17 @@ class Typist(msgspec.Struct):
 
 
 class Typists:
-    """Everyone who types, or is shown as typing. Changes to show come back as lists."""
+    """Everyone who types, or is shown as typing. Changes to show come back as lists.
 
-    def __init__(self) -> None:
+    `crowd_size`: how many of a crowd are shown at once, and begin in a second.
+    """
+
+    def __init__(self, crowd_size: int) -> None:
         # By user, while they type or are shown as typing.
         self._typists: dict[str, Typist] = {}
         self._changes = UserRates(CHANGES, CHANGES_MS)
+        self._crowd_size = crowd_size
+        self._starts = SlidingLog(crowd_size, CHANGES_MS)  # of all, while a crowd
         self.alarm_at: int | None = None
         """When `alarm` has (perhaps) something to do, in ms; never too late."""
 
@@ -44,13 +51,21 @@ class Typists:
         return self._typists.get(user_id)
 
     def report(
-        self, now: int, user_id: str, display_name: str, conn: str, is_typing: bool
+        self,
+        now: int,
+        user_id: str,
+        display_name: str,
+        conn: str,
+        is_typing: bool,
+        crowded: bool = False,
     ) -> list[Typist]:
         """A client said so. Returns the typist if a change travels."""
         typist = self._typists.get(user_id)
         if typist is None:
-            if not is_typing:
+            if not is_typing or (crowded and self._full(now)):
                 return []
+            if crowded:
+                self._starts.record(now)
             typist = self._typists[user_id] = Typist(user_id, display_name, conn)
         typist.display_name = display_name
         if is_typing:
@@ -76,6 +91,10 @@ class Typists:
                 typist.wanted = False
             changed += self._settle(now, typist)
         return changed
+
+    def _full(self, now: int) -> bool:
+        crowd = len(self._typists) >= self._crowd_size
+        return crowd or self._starts.check(now) > 0
 
     def _settle(self, now: int, typist: Typist) -> list[Typist]:
         changed = []

@@ -87,14 +87,16 @@ class Screen:
         """Something went wrong; on the error stream, plainly."""
         self._print(Text(f"!! {plain(text)}", style="red"), self._errors)
 
-    def participants(self, people: Collection[Participant], at_most: int) -> None:
-        """Who is here, with what is not plain `online`."""
+    def participants(
+        self, people: Collection[Participant], total: int, at_most: int
+    ) -> None:
+        """Who of `total` is here, with what is not plain `online`."""
         names = [
             one.display_name + ("" if one.status == "online" else f" ({one.status})")
             for one in islice(people, at_most)
         ]
-        if len(people) > at_most:
-            names.append(f"and {len(people) - at_most} more")
+        if total > len(names):
+            names.append(f"and {total - len(names):,} more")
         self.notice(f"here: {', '.join(names) or 'nobody'}")
 
     def _head(self, timestamp: int) -> Text:

@@ -85,7 +85,8 @@ class Visit:
         self.screen = screen
         self.failed = False
         self._leave = asyncio.Event()
-        self._people: dict[str, Participant] = {}
+        self._people: dict[str, Participant] = {}  # as last told; of a crowd, some
+        self._total = 0  # how many are here
         self._oldest: int | None = None  # seq, for /history
         self._said: OrderedDict[str, str] = OrderedDict()  # ours: id to text
         self._played: OrderedDict[str, None] = OrderedDict()  # playback keys
@@ -158,7 +159,7 @@ class Visit:
                 doing = "is typing…" if event.is_typing else "stopped typing"
                 self.screen.notice(f"{event.display_name} {doing}")
             case Participants():
-                self._present(event.participants)
+                self._present(event)
             case DeliveryStatus():
                 self._delivered(event)
             case ErrorFrame():
@@ -228,11 +229,15 @@ class Visit:
         shown = text if len(text) <= 24 else text[:23] + "…"
         self.screen.notice(f"✓✓ {what} {name}: {shown}")
 
-    def _present(self, people: list[Participant]) -> None:
+    def _present(self, told: Participants) -> None:
+        people, total = told.participants, told.total
         before, self._people = self._people, {one.id: one for one in people}
+        self._total = len(people) if total is UNSET else total
         if not before:
-            self.screen.participants(people, 20)
+            self.screen.participants(people, self._total, 20)
             return
+        if total is not UNSET:
+            return  # a crowd comes and goes in silence
         direct = bool(direct_users(self.room.room_id))
         for one in people:
             old = before.get(one.id)
@@ -332,7 +337,7 @@ class Visit:
         await self.session.appear(me.status if me is not None else "online", name)
 
     async def _who(self, _: str) -> None:
-        self.screen.participants(self._people.values(), 500)
+        self.screen.participants(self._people.values(), self._total, 500)
 
     async def _watch(self, user_ids: str) -> None:
         await self._lookout.watch(user_ids.split())

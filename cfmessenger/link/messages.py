@@ -177,6 +177,19 @@ class ToSockets(Struct, frozen=True, gc=False, tag=1):
     seq: int = 0  # of an event that is shown once more: the echo of a duplicate
 
 
+class Roll(Struct, frozen=True, gc=False, tag=10):
+    """A crowd's `participants`, as JSON, for those of these sockets that are in the
+    fan-out; `conns` None: for every one but those of `but`. It names `users`; a socket
+    of somebody else finds itself in place of `frame[start:end]` (`roll`)."""
+
+    frame: bytes
+    start: int
+    end: int
+    users: tuple[str, ...]
+    conns: tuple[str, ...] | None
+    but: tuple[str, ...]
+
+
 class Subscribed(Struct, frozen=True, gc=False, tag=2):
     """From here on these sockets are in the fan-out, having seen what is up to
     `seq`."""
@@ -238,6 +251,7 @@ class Met(Struct, frozen=True, gc=False, tag=9):
 Item = (
     Fanout
     | ToSockets
+    | Roll
     | Subscribed
     | Closing
     | Kept
@@ -282,7 +296,9 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     `reason` is a deactivation reason (idle, shutting_down, moved, storage_failed,
     duplicate_activation, failed), or why to attach again here: one of `AGAIN`, and
     `behind` when the gap is larger than the buffer, so that the gateway must page it
-    from the log first. `epoch` 0: nothing was done here for this gateway.
+    from the log first. `epoch` 0: nothing was done here for this gateway. `due`: it
+    moved, and its sockets are still to be told something: they need it though they are
+    silent.
     """
 
     object: str
@@ -290,6 +306,7 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
     covered: int
     reason: str
     turn: int = 0
+    due: bool = False
 
 
 AGAIN = frozenset({"reset", "fault", "damage"})
@@ -359,9 +376,13 @@ def gateway_reader() -> MessageReader:
 
 def text_frame(payload: bytes) -> bytes:
     """A finished, unmasked, unfragmented WebSocket text frame (RFC 6455 §5.2)."""
-    size = len(payload)
+    return text_head(len(payload)) + payload
+
+
+def text_head(size: int) -> bytes:
+    """What comes before the payload of such a frame."""
     if size < 126:
-        return b"\x81%c%b" % (size, payload)
+        return b"\x81%c" % size
     if size < 65536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+        return b"\x81\x7e%b" % size.to_bytes(2, "big")
+    return b"\x81\x7f%b" % size.to_bytes(8, "big")

@@ -19,6 +19,7 @@ from cfmessenger.client.errors import Unreachable
 from cfmessenger.ids import room_name
 from cfmessenger.link import messages as link
 from cfmessenger.link.half import Half
+from cfmessenger.link.roll import PersonalRoll
 
 from .actor_link import Link, Links
 
@@ -27,10 +28,10 @@ BEHIND = 4999
 
 
 class Member(NamedTuple):
-    """A seat that is in, or on its way."""
+    """A seat that is in, or on its way. It changes neither its name nor its status."""
 
     conn: str
-    user_id: str
+    attachment: Attachment
     receive: Callable[[bytes], None]
     lost: Callable[[int], None]
 
@@ -137,7 +138,7 @@ class ActorRoom:
             return  # shown already, by an incarnation that came before
         for payload in payloads(item.blob):
             for member in list(audience.members.values()):
-                if member.user_id != item.but_user:
+                if member.attachment.user_id != item.but_user:
                     member.receive(payload)
         audience.shown(item.seq)
 
@@ -148,6 +149,8 @@ class ActorRoom:
                 if (member := audience.get(conn)) is not None:
                     for payload in payloads(item.blob):
                         member.receive(payload)
+        elif isinstance(item, link.Roll):
+            self._call_roll(item)
         elif isinstance(item, link.Subscribed):
             self._half.let_in(item)
         elif isinstance(item, link.Kept):
@@ -156,6 +159,15 @@ class ActorRoom:
             self._end(item.conn, item.code)
         elif isinstance(item, link.CatchUp | link.Recall):
             self._end(item.conn, BEHIND)
+
+    def _call_roll(self, item: link.Roll) -> None:
+        roll = PersonalRoll(item.frame, item.start, item.end, item.users)
+        audience, but = self._half.audience, set(item.but)
+        for conn in item.conns or list(audience.members):
+            member = audience.members.get(conn)
+            if member is not None and conn not in but:
+                blob = b"".join(roll.for_one(member.attachment))
+                member.receive(*payloads(blob))
 
     def _end(self, conn: str, code: int) -> None:
         member = self._half.audience.get(conn)

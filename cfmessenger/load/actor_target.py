@@ -101,7 +101,7 @@ class ActorCarrier:
         attachment = Attachment(conn, seat.user_id, seat.user_id, "online")
         seat.opened(lambda data: room.say(conn, data))
         room.open(
-            attachment, since, Member(attachment.conn, seat.user_id, seat.receive, lost)
+            attachment, since, Member(attachment.conn, attachment, seat.receive, lost)
         )
         return ActorConnection(room, conn, lost)
 

@@ -194,10 +194,12 @@ class History(Tagged, frozen=True, gc=False, tag="history"):
 
 
 class Participants(Tagged, frozen=True, gc=False, tag="participants"):
-    """Who is in the room: everyone, each once."""
+    """Who is in the room: everyone, each once. `total` is there in a crowd alone: how
+    many are in, of whom `participants` are the latest and the receiver."""
 
     room_id: str
     participants: list[Participant]
+    total: int | UnsetType = UNSET
 
 
 class TypingState(Tagged, frozen=True, gc=False, tag="typing"):

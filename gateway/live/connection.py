@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -231,6 +231,10 @@ class Connection:
         """Write one frame, as long as there is a socket."""
         if self.ended is None:
             self.write(text_frame(frame))
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Write one finished WebSocket frame, which is in pieces."""
+        self.wire.write_all(pieces)
 
     def told(self, blob: bytes, fault: bool) -> None:
         """Write finished WebSocket frames.

@@ -179,6 +179,8 @@ class Life:
         """
         if not goodbye.epoch:
             return True  # nobody was there: whatever we came for is still to be done
+        if goodbye.due:
+            return True
         if goodbye.reason == "moved":
             return self._half.audience.typing
         return goodbye.reason in _WORTH_A_RETURN

@@ -7,7 +7,7 @@ them raises is its own end and nobody else's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from cfmessenger.chat.effects import Attachment
@@ -24,8 +24,10 @@ class Outlet(Payer, Protocol):
 
     conn: str
     user_id: str
+    attachment: Attachment  # as its user is shown, by the newest that is known
     write: Callable[[bytes], None]
 
+    def write_all(self, pieces: Sequence[bytes]) -> None: ...
     def told(self, blob: bytes, fault: bool) -> None: ...
     def end(self, code: int, reason: str) -> None: ...
     def catch_up(self, stub: Stub, since: int, seq: int) -> None: ...

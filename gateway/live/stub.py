@@ -15,9 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cfmessenger.chat.crowd import USUAL
 from cfmessenger.chat.effects import Attachment
+from cfmessenger.chat.ratelimit import SlidingLog
 from cfmessenger.link import messages as link
 from cfmessenger.link.half import Half
+from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.link.uncovered import Echo, Pending
 from gateway.live.late import Late
 from gateway.live.life import Life
@@ -28,6 +31,10 @@ from gateway.live.overdue import Overdue
 if TYPE_CHECKING:
     from gateway.live.watching import Watching
     from gateway.metrics import Traffic
+
+_ACK = (b'{"type":"ack"', b'{"type": "ack"')
+CROWD_ACKS, CROWD_ACKS_MS = 100, 1_000
+"""Of a crowd's sockets together; more are dropped (wire.md §2)."""
 
 NOW = -1
 """No event: a socket has seen what it was shown until now."""
@@ -60,6 +67,8 @@ class Stub:
         self._audience, self._pending = self._half.audience, self._half.pending
         # Of all members; None from a change of them until the next fan-out.
         self._writers: list[Callable[[bytes], None]] | None = None
+        # From the first ack in a crowd; None: it never was one.
+        self._acks: SlidingLog | None = None
         self.life = Life(self._half, links, self, partial(page, self))
         self.overdue = Overdue(self._half, self.life, look)
         self._next = links.next_input  # of the whole gateway, so never used twice
@@ -112,10 +121,25 @@ class Stub:
         §3.3). Nothing is refused, so whoever floods holds up nobody but himself.
         """
         self._traffic.frames += 1
+        if data.startswith(_ACK) and self._enough_acks(at):
+            return
         self._pending.pay(outlet, data)
         seen = self._audience.seen_by(outlet.conn)
         pending = self._push(link.Said(self._next(), outlet.conn, data, seen))
         pending.at, pending.shown = at, seen if shown == NOW else shown
+
+    def _enough_acks(self, at: float) -> bool:
+        """Whether a crowd has acknowledged so much that one more says nothing: each of
+        5,000 acknowledges each message twice, and twice is all that it can rise."""
+        if not USUAL.holds(self._audience.members):
+            return False
+        if self._acks is None:
+            self._acks = SlidingLog(CROWD_ACKS, CROWD_ACKS_MS)
+        now = int(at * 1_000)
+        if self._acks.check(now):
+            return True
+        self._acks.record(now)
+        return False
 
     def change(self, outlet: Outlet, told: Attachment) -> None:
         """A socket's user has newer words or a newer status.
@@ -237,6 +261,20 @@ class Stub:
         traffic.deliveries += frames * len(writers)
         traffic.delivered_bytes += len(blob) * len(writers)
 
+    def _call_roll(self, item: link.Roll) -> None:
+        """Tell a crowd who is there. Once each few seconds, so what it costs for each
+        socket, some microseconds, matters less than how much it keeps: one copy."""
+        members, but, traffic = self._audience.members, set(item.but), self._traffic
+        roll = PersonalRoll(item.frame, item.start, item.end, item.users)
+        for conn in tuple(members) if item.conns is None else item.conns:
+            outlet = members.get(conn)
+            if outlet is None or conn in but:
+                continue
+            pieces = roll.for_one(outlet.attachment)
+            safely(outlet, outlet.write_all, pieces)
+            traffic.deliveries += 1
+            traffic.delivered_bytes += sum(map(len, pieces))
+
     def _broken(self, write: Callable[[bytes], None]) -> None:
         """A write raised, which is our bug: end that socket; the others stay."""
         for outlet in tuple(self._audience.members.values()):
@@ -250,6 +288,8 @@ class Stub:
                 outlet = audience.get(conn)
                 if outlet is not None and self._owed(conn, item.seq):
                     safely(outlet, outlet.told, item.blob, item.fault)
+        elif isinstance(item, link.Roll):
+            self._call_roll(item)
         elif isinstance(item, link.Subscribed):
             self._half.let_in(item)
             self._writers = None

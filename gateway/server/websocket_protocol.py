@@ -11,7 +11,7 @@ that need no knowledge of a room. Knows no endpoint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from uvicorn.config import Config
@@ -194,6 +194,10 @@ class WebSocket(asyncio.Protocol):
         """Send a WebSocket ping; the pong shows as `on_alive`."""
         if self._ended is None and not self.transport.is_closing():
             self.write(_PING)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Write a finished frame that is in pieces: all of them, or none."""
+        self.transport.writelines(pieces)
 
     def pause(self) -> None:
         """Read nothing until `resume`; what came with the last bytes still comes."""

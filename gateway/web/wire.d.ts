@@ -88,6 +88,8 @@ declare namespace Wire {
     type: "participants";
     roomId: string;
     participants: Participant[];
+    /** Of a crowd: how many are in. */
+    total?: number;
   }
 
   interface Typing {

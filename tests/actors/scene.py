@@ -21,6 +21,7 @@ from cfmessenger.chat.room import RoomRules
 from cfmessenger.clock import Clock
 from cfmessenger.ids import gateway_of
 from cfmessenger.link import messages as link
+from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.log import ValkeyLog
@@ -110,6 +111,12 @@ class Visitor:
         elif isinstance(item, link.ToSockets):
             for conn in item.conns:
                 self._screens.setdefault(conn, []).extend(frames(item.blob))
+        elif isinstance(item, link.Roll):
+            roll = PersonalRoll(item.frame, item.start, item.end, item.users)
+            for conn in item.conns or self.members:
+                if conn not in item.but:
+                    told = roll.for_one(attachment(conn, self.users[conn]))
+                    self._screens.setdefault(conn, []).extend(frames(b"".join(told)))
         elif isinstance(item, link.Subscribed):
             for conn in item.conns:
                 self.members[conn] = self._screens.setdefault(conn, [])
@@ -145,6 +152,9 @@ class Visitor:
         who = attachment(conn, user)
         self.users[conn] = who.user_id
         return link.Opened(self._number(), who, since, False)
+
+    def closed(self, conn: str) -> link.Closed:
+        return link.Closed(self._number(), conn)
 
     def said(self, conn: str, data: bytes) -> link.Said:
         return link.Said(self._number(), conn, data)

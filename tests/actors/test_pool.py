@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from actors import ownership
 from actors.host import Host
 from actors.host_settings import HostSettings
 from actors.pace import Pace
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.link import messages as link
 from cfmessenger.placement import Placement
 from cfmessenger.storage import keys
@@ -388,6 +390,36 @@ def names(visitor: Visitor, conn: str) -> set[str]:
     lists = [f for f in visitor.seen(conn) if f["type"] == "participants"]
     people = lists[-1]["participants"] if lists else []
     return {who["id"].removeprefix("user_").replace("_", ".") for who in people}
+
+
+async def test_who_moves_says_that_a_crowd_is_still_to_be_told(
+    launch: Launch, log: ValkeyLog
+) -> None:
+    """Nobody speaks there: all would go on to see who has left."""
+    after = next_of(POOL, 1)
+    name, actor = mover(POOL, after)
+    host = await launch(actor, crowd=Crowd(above=1, tick_ms=3_600_000))
+    caller = await Caller.open(host.address("x"), "gA")
+    visitor = caller.visitor
+    caller.enter(name, "gA.0")
+    opened = [visitor.opened("gA.1"), visitor.opened("gA.2")]
+    caller.say(link.Inputs(name, [*opened]))
+    await visitor.until(lambda: bool(names(visitor, "gA.2")))
+    caller.say(link.Inputs(name, [visitor.closed("gA.2")]))
+    await visitor.until_covered()
+    host.place(after)
+    goodbye = await visitor.until_goodbye("moved")
+    assert goodbye == link.Goodbye(name, 1, visitor.n, "moved", due=True)
+    there = await launch(after.actor_of(name), after, crowd=Crowd(above=1, tick_ms=50))
+    again = await Caller.open(there.address("x"), "gA")
+    attach = again.visitor.attach(
+        name, "gA.0", "gA.1", seq=0, epoch=1, covered=visitor.n
+    )
+    again.say(structs.replace(attach, rested=1))
+    await again.visitor.until(lambda: bool(names(again.visitor, "gA.0")))
+    assert again.visitor.seen("gA.0")[-1]["total"] == 2
+    for each in (caller, again):
+        each.close()
 
 
 async def test_what_moves_soon_after_a_crash_hands_over_no_roster(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from actors.gates import Step
 from actors.release import Release, Seat, Seating
 from cfmessenger.chat import effects as fx
@@ -102,6 +104,31 @@ def test_what_is_for_one_socket_splits_the_broadcasts_around_it() -> None:
     ]
     shown = b"".join(i.blob for i in hall.items(B) if isinstance(i, link.Fanout))
     assert shown == text(b"1") + text(b"2")
+
+
+def test_a_roll_is_for_all_but_some_or_for_those_of_each_gateway() -> None:
+    hall = Hall()
+    roll = fx.Roll(b"[1,2]", 1, 2, ("user_1", "user_2"), but=("gA.1",))
+    hall.run(hall.step(A, 1, durable(1), roll, durable(2)))
+    item = link.Roll(b"[1,2]", 1, 2, ("user_1", "user_2"), None, ("gA.1",))
+    around = link.Fanout(text(b"1"), 1, None), link.Fanout(text(b"2"), 2, None)
+    assert hall.items(A) == hall.items(B) == [around[0], item, around[1]]
+    hall.forget()
+    some = replace(roll, conns=("gA.1", "gB.1", "gA.2"), but=())
+    hall.run(hall.step(None, 0, some))
+    assert hall.items(A) == [replace(item, conns=("gA.1", "gA.2"), but=())]
+    assert hall.items(B) == [replace(item, conns=("gB.1",), but=())]
+
+
+def test_a_roll_is_kept_for_who_is_called_back_as_no_gap_brings_it() -> None:
+    hall = Hall(A)
+    hall.gateways[B] = Gateway(B)
+    hall.release.call([B])
+    roll = fx.Roll(b"[1]", 1, 2, ("user_1",))
+    hall.run(hall.step(None, 0, roll))
+    hall.sit(B)
+    hall.run(hall.seating(B, (), 0))
+    assert hall.items(B) == [link.Roll(b"[1]", 1, 2, ("user_1",), None, ())]
 
 
 def test_a_broadcast_but_for_one_keeps_its_place() -> None:

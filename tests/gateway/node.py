@@ -40,6 +40,7 @@ from actors.local_namespace import LocalNamespace
 from actors.pace import Pace
 from cfmessenger.accounts.users import Directory
 from cfmessenger.asgi import build
+from cfmessenger.chat.crowd import USUAL, Crowd
 from cfmessenger.cli.embedded_valkey import configuration
 from cfmessenger.link.namespace import Described
 from cfmessenger.placement import Placement
@@ -298,6 +299,7 @@ async def live(
     *,
     alone: bool = False,
     guests: tuple[Invitation, ...] = (),
+    crowd: Crowd = USUAL,
     **settings: str,
 ) -> AsyncIterator[Node]:
     """Gateways over one namespace; any room exists unless settings say no, and
@@ -314,7 +316,8 @@ async def live(
         usual |= {"hot_share": "0", "own_rooms": "0"}
         chosen = settings_for(valkey_url, **usual | settings)
         hosts = HostSettings.of(chosen, (*invite(chosen), *guests))
-        namespace = LocalNamespace(replace(hosts, pace=IMPATIENT), PLACEMENT)
+        hosts = replace(hosts, pace=IMPATIENT, crowd=crowd)
+        namespace = LocalNamespace(hosts, PLACEMENT)
         stack.push_async_callback(namespace.close)
         running = [
             await stack.enter_async_context(serving(build(chosen, namespace), chosen))

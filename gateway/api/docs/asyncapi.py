@@ -44,13 +44,14 @@ HTTP side, refused handshakes included, is described by [OpenAPI](/api/openapi.j
 _RULES: dict[str, str] = {
     "client.typing": (
         "Ends by itself 3 s after the last `true`, and when the socket closes. At most "
-        "5 changes a second travel; the last wins."
+        "5 changes a second travel; the last wins. Of a crowd at most 5 people are "
+        "shown at a time."
     ),
     "client.presence": "Updates the participants list and global presence.",
     "client.ack": (
         "The newest message with that id that the sender of the ack did not write. "
         "Only upgrades: sent, delivered, read. Unknown or own ids, and acks beyond "
-        "100 a second, are ignored in silence."
+        "100 a second, are ignored in silence; of a crowd's sockets together, too."
     ),
     "client.ping": "Answered with `pong`. Wakes nobody and costs no rate.",
     "client.presence_update": "`offline` means shown offline.",
@@ -62,7 +63,8 @@ _RULES: dict[str, str] = {
     ),
     "client.unwatch": "Not answered. Of whom it has a direct room with it still hears.",
     "server.system": (
-        'The greeting comes first. "X joined/left the room." in group rooms, per user.'
+        'The greeting comes first. "X joined/left the room." in group rooms that are '
+        "no crowd, per user."
     ),
     "server.history": (
         "On connect when there is something to show: the latest 100. With `?since=` "
@@ -70,7 +72,10 @@ _RULES: dict[str, str] = {
         "when some of it is no longer kept, or that `since` is of another `era`."
     ),
     "server.participants": (
-        "On join, leave and presence change, within 50 ms; one entry per user."
+        "On join, leave and presence change, within 50 ms; one entry per user. In a "
+        "crowd, a group room of more than 200 people, there is `total`: the list has "
+        "the latest 200 alone, the receiver always among them, and comes every 2 s at "
+        "most (5 s above 2,000 people)."
     ),
     "server.typing": "To everyone but the sender's own sockets.",
     "server.delivery_status": "After an `ack` that upgraded.",

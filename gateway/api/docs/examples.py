@@ -149,6 +149,7 @@ FROM_SERVER: tuple[protocol.ServerFrame, ...] = (
     protocol.System("Connected to ChatRoom", NOW, "general"),
     protocol.History(_SHOWN, "general", 119, False),
     protocol.Participants("general", _PEOPLE),
+    protocol.Participants("general", _PEOPLE, 5_000),
     protocol.TypingState("general", "user_2", "Tom [brb]", True),
     protocol.DeliveryStatus("general", "m-41", "read", "user_1", NOW + 2_000),
     protocol.ErrorFrame(

@@ -16,6 +16,8 @@ from cfmessenger.chat.machine import Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
 from cfmessenger.link.crowd import Crowd, Write
+from cfmessenger.link.roll import PersonalRoll
+from cfmessenger.load.actor_room import payloads
 
 Frame = dict[str, Any]
 
@@ -181,6 +183,8 @@ class Audience:
                 self._show((effect.conn,), effect.frame or b'{"type":"from the log"}')
             elif isinstance(effect, fx.Broadcast):
                 self._show(self._listeners(effect.but_user), effect.frame)
+            elif isinstance(effect, fx.Roll):
+                self._call(effect)
             elif isinstance(effect, fx.Subscribe):
                 new = [c for c in effect.conns if c not in self.subscribed]
                 self.subscribed += new
@@ -206,6 +210,14 @@ class Audience:
                 status = effect.status if effect.here else None
                 self.records.append((effect.user_id, status))
         return effects
+
+    def _call(self, roll: fx.Roll) -> None:
+        personal = PersonalRoll(roll.frame, roll.start, roll.end, roll.users)
+        conns = self.subscribed if roll.conns is None else roll.conns
+        for conn in conns:
+            if conn not in roll.but and conn in self.subscribed:
+                (whole,) = payloads(b"".join(personal.for_one(self.attachments[conn])))
+                self._show([conn], whole)
 
     def _listeners(self, but_user: str | None) -> list[str]:
         return [

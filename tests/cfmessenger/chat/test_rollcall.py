@@ -2,6 +2,7 @@
 
 import msgspec
 
+from cfmessenger.chat.crowd import USUAL
 from cfmessenger.chat.effects import Attachment, Broadcast, Send
 from cfmessenger.chat.rollcall import RollCall
 from cfmessenger.chat.roster import Roster
@@ -11,7 +12,7 @@ def called() -> tuple[Roster, RollCall]:
     roster = Roster()
     roster.join(Attachment("a.1", "user_1", "One", "online"))
     roster.join(Attachment("a.2", "user_1", "One", "online"))
-    return roster, RollCall("general", roster)
+    return roster, RollCall("general", roster, USUAL)
 
 
 def test_all_changes_of_50_ms_are_one_frame_to_everyone() -> None:
@@ -46,3 +47,14 @@ def test_nobody_is_told_when_nobody_is_left() -> None:
     roster.leave("a.1")
     assert roll_call.alarm(150) == []
     assert roll_call.alarm(200) == []
+
+
+def test_a_room_that_many_are_in_is_told_a_little_later() -> None:
+    # Each of 100 gets a list of 100: 200 ms, so that they get five in a second.
+    roster, roll_call = called()
+    for n in range(2, 101):
+        roster.join(Attachment(f"b.{n}", f"user_{n}", "One of them", "online"))
+    roll_call.everyone_soon(0)
+    assert roll_call.alarm_at == 200
+    roll_call.one_soon(10, "b.7")
+    assert roll_call.alarm_at == 60  # who waits for the first waits no longer

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from cfmessenger.chat.effects import Attachment
-from cfmessenger.chat.roster import Roster
+from cfmessenger.chat.roster import Roster, participant
 
 
 def tab(conn: str, user_id: str, name: str = "One") -> Attachment:
@@ -58,7 +58,7 @@ def test_all_connections_share_name_and_status() -> None:
     assert person.ahead_of(replace(expected, words_at=0))
     assert person.ahead_of(replace(expected, status_at=1))
     assert person.attachment("a.1", typing=True).typing
-    assert (person.participant().id, person.participant().status) == ("user_1", "busy")
+    assert (participant(person).id, participant(person).status) == ("user_1", "busy")
 
 
 def test_a_snapshot_restores_order_and_people() -> None:

@@ -15,7 +15,7 @@ def rings(typists: Typists, now: int) -> list[bool]:
 
 
 def test_true_runs_out_after_three_seconds() -> None:
-    typists = Typists()
+    typists = Typists(2)
     assert says(typists, 0, True) == [True]
     assert typists.alarm_at == TTL_MS
     assert rings(typists, TTL_MS - 1) == []
@@ -25,7 +25,7 @@ def test_true_runs_out_after_three_seconds() -> None:
 
 
 def test_a_repeated_true_only_re_arms() -> None:
-    typists = Typists()
+    typists = Typists(2)
     assert says(typists, 0, True) == [True]
     assert says(typists, 2_000, True) == []
     assert rings(typists, 3_000) == []
@@ -34,13 +34,13 @@ def test_a_repeated_true_only_re_arms() -> None:
 
 
 def test_false_without_true_is_nothing() -> None:
-    typists = Typists()
+    typists = Typists(2)
     assert says(typists, 0, False) == []
     assert typists.alarm_at is None
 
 
 def test_only_the_socket_that_typed_last_stops_it_by_closing() -> None:
-    typists = Typists()
+    typists = Typists(2)
     says(typists, 0, True, "g.1")
     says(typists, 1, True, "g.2")
     assert typists.stop(2, "user_1", "g.1") == []
@@ -50,7 +50,7 @@ def test_only_the_socket_that_typed_last_stops_it_by_closing() -> None:
 
 
 def test_five_changes_a_second_travel_and_the_last_wins() -> None:
-    typists = Typists()
+    typists = Typists(2)
     travelled = [says(typists, n, n % 2 == 0) for n in range(8)]
     assert travelled == [[True], [False], [True], [False], [True], [], [], []]
     assert typists.alarm_at == CHANGES_MS
@@ -58,7 +58,7 @@ def test_five_changes_a_second_travel_and_the_last_wins() -> None:
 
 
 def test_a_change_taken_back_in_time_never_travels() -> None:
-    typists = Typists()
+    typists = Typists(2)
     for n in range(5):
         says(typists, n, n % 2 == 0)
     assert says(typists, 5, False) == []
@@ -68,7 +68,7 @@ def test_a_change_taken_back_in_time_never_travels() -> None:
 
 
 def test_a_held_back_start_that_ended_is_forgotten() -> None:
-    typists = Typists()
+    typists = Typists(2)
     for n in range(6):
         says(typists, n, n % 2 == 0)
     assert says(typists, 6, True) == []
@@ -78,7 +78,7 @@ def test_a_held_back_start_that_ended_is_forgotten() -> None:
 
 
 def test_users_type_independently() -> None:
-    typists = Typists()
+    typists = Typists(2)
     typists.report(0, "user_1", "One", "g.1", True)
     typists.report(10, "user_2", "Two", "g.2", True)
     assert [t.user_id for t in typists.alarm(3_000)] == ["user_1"]
@@ -88,7 +88,7 @@ def test_users_type_independently() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 1_500), st.booleans()), max_size=40))
 def test_what_is_shown_is_what_was_said(steps: list[tuple[int, bool]]) -> None:
-    typists, now, last_true = Typists(), 0, -TTL_MS
+    typists, now, last_true = Typists(2), 0, -TTL_MS
     travelled: list[tuple[int, bool]] = []
 
     def turn(until: int) -> None:

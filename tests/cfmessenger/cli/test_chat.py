@@ -115,6 +115,26 @@ async def next_message(socket: ServerSocket) -> dict[str, Any]:
     return frame
 
 
+async def test_of_a_crowd_its_number_is_shown_and_nobodys_coming(
+    server: ScriptedServer,
+) -> None:
+    chat = await Chat.start(server.url, "--room", "music")
+    socket = await server.accept()
+    named = [
+        {"id": f"user_{n}", "displayName": f"No {n}", "status": "online"}
+        for n in range(2, 27)
+    ]
+    crowd = PARTICIPANTS | {"participants": named, "total": 5_000}
+    later = [each | {"status": "busy", "displayName": "Now"} for each in named[1:]]
+    socket.send(crowd, crowd | {"participants": later, "total": 4_999})
+    assert (await chat.shows("No 2, No 3")).endswith(", No 21, and 4,980 more\n")
+    chat.type("/who\n")
+    # Nothing in between: what changes in a crowd is no line.
+    assert (await chat.shows("")).endswith("Now (busy), and 4,975 more\n")
+    chat.process.terminate()
+    await chat.end()
+
+
 async def test_what_others_do_is_shown_and_acknowledged(server: ScriptedServer) -> None:
     chat = await Chat.start(server.url, "--room", "music")
     socket = await server.accept()

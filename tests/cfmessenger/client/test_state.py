@@ -460,7 +460,22 @@ def test_room_participants_are_yielded_as_they_are() -> None:
     state = room()
     state.opened()
     (event,) = hear(state, PARTICIPANTS)
-    assert isinstance(event, Participants)
+    assert isinstance(event, Participants) and event.total is msgspec.UNSET
+
+
+def test_of_a_crowd_the_number_is_told_and_ones_own_status_known() -> None:
+    state = room()
+    state.opened()
+    state.presence("busy")
+    me = {"id": "user_1", "displayName": "One", "status": "busy"}
+    crowd = PARTICIPANTS | {"participants": [me], "total": 5_000}
+    (event,) = hear(state, crowd)
+    assert isinstance(event, Participants) and event.total == 5_000
+    # Away on another device, and so here after the next reconnect.
+    hear(state, crowd | {"participants": [me | {"status": "away"}]})
+    state.lost()
+    state.opened()
+    assert [frame["status"] for frame in written(state)] == ["away"]
 
 
 class Server:

@@ -44,6 +44,7 @@ INPUT = st.one_of(
 ITEM = st.one_of(
     st.builds(link.Fanout, BLOB, NUMBER, st.none() | TEXT),
     st.builds(link.ToSockets, CONNS, BLOB, st.booleans()),
+    st.builds(link.Roll, BLOB, NUMBER, NUMBER, CONNS, st.none() | CONNS, CONNS),
     st.builds(link.Subscribed, CONNS, NUMBER),
     st.builds(link.Closing, TEXT, NUMBER, TEXT),
     st.builds(link.Kept, ATTACHMENT),
@@ -74,7 +75,7 @@ TO_GATEWAY: st.SearchStrategy[link.ToGateway] = st.one_of(
     st.builds(link.Welcome, NUMBER, NUMBER),
     st.builds(link.Output, TEXT, NUMBER, NUMBER, st.lists(ITEM, max_size=4), NUMBER),
     st.builds(link.Pong, NUMBER),
-    st.builds(link.Goodbye, TEXT, NUMBER, NUMBER, TEXT, NUMBER),
+    st.builds(link.Goodbye, TEXT, NUMBER, NUMBER, TEXT, NUMBER, st.booleans()),
 )
 
 
@@ -125,6 +126,12 @@ def test_the_wire_is_what_version_5_says() -> None:
     output = link.Output("o", 2, 5, [link.Fanout(b"f", 9, None)])
     assert link.frame(output) == (
         b"\0\0\0\x0f\x96\x01\xa1o\x02\x05\x91\x94\x00\xc4\x01f\x09\xc0\x00"
+    )
+
+    roll = link.Output("o", 2, 5, [link.Roll(b"[1]", 1, 2, ("u",), None, ("c",))])
+    assert link.frame(roll) == (
+        b"\0\0\0\x18\x96\x01\xa1o\x02\x05\x91"
+        b"\x97\x08\xc4\x03[1]\x01\x02\x91\xa1u\xc0\x91\xa1c\x00"
     )
 
 

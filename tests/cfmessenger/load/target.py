@@ -13,9 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from actors.host_settings import HostSettings
 from actors.local_namespace import LocalNamespace
 from actors.namespace_server import NamespaceServer
+from cfmessenger.chat.crowd import USUAL, Crowd
 from cfmessenger.load import desk
 from cfmessenger.load.plan import Scenario, plan
 from cfmessenger.load.result import Progress, Result
@@ -35,9 +38,11 @@ SHORT: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def gateway(valkey_url: str, **settings: str) -> AsyncIterator[str]:
+async def gateway(
+    valkey_url: str, crowd: Crowd = USUAL, **settings: str
+) -> AsyncIterator[str]:
     """The address of a live gateway without limits."""
-    async with live(valkey_url, 1, **LIFTED | settings) as node:
+    async with live(valkey_url, 1, crowd=crowd, **LIFTED | settings) as node:
         yield address(node)
 
 
@@ -53,11 +58,14 @@ class Actors(NamedTuple):
 
 
 @asynccontextmanager
-async def actors(valkey_url: str, **settings: str) -> AsyncIterator[Actors]:
+async def actors(
+    valkey_url: str, crowd: Crowd = USUAL, **settings: str
+) -> AsyncIterator[Actors]:
     """A namespace server in front of live actors, without a gateway."""
     chosen = settings_for(valkey_url, **LIFTED | settings)
     async with AsyncExitStack() as stack:
-        namespace = LocalNamespace(HostSettings.of(chosen))
+        hosts = replace(HostSettings.of(chosen), crowd=crowd)
+        namespace = LocalNamespace(hosts)
         stack.push_async_callback(namespace.close)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfm-load-"))
         found = Actors(f"unix:{Path(folder, 'namespace.sock')}", "opensesame")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.client.session import Client
 from cfmessenger.load.figure import value_of
 from cfmessenger.load.local_workers import LocalLauncher
@@ -233,6 +234,21 @@ async def test_actors_are_loaded_without_a_gateway(
     assert result.target == "actors"
     if scenario in ("fanout", "rooms"):
         spoken(result, per_message=flags["sockets"] // rooms)
+
+
+async def test_a_crowd_is_loaded_by_a_gateway_and_without(valkey_url: str) -> None:
+    # Who is in knows it by a list that differs from socket to socket.
+    crowd = Crowd(above=2, tick_ms=100, vast=4, vast_tick_ms=200)
+    async with gateway(valkey_url, crowd) as url:
+        result = await load("fanout", url, sockets=8, rate=50.0)
+    sound(result, sockets=8, rooms=1)
+    spoken(result, per_message=8)
+    async with actors(valkey_url, crowd) as found:
+        result = await on_actors(
+            found, valkey_url, scenario="fanout", sockets=8, rate=50.0
+        )
+    sound(result, sockets=8, rooms=1)
+    spoken(result, per_message=8)
 
 
 async def test_actors_wake_without_a_gateway(valkey_url: str) -> None:

@@ -1,10 +1,11 @@
 """A stub over a real link to a scripted actor: what it sends, keeps, shows, drops."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -12,6 +13,7 @@ from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link import uncovered
+from cfmessenger.load.actor_room import payloads
 from gateway.live import overdue
 from gateway.live.late import Found, Late
 from gateway.live.links import Links
@@ -38,6 +40,9 @@ class Outlet:
 
     def _write(self, blob: bytes) -> None:
         self.got.append(blob)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        self.got.append(tuple(pieces))
 
     def told(self, blob: bytes, fault: bool) -> None:
         self.got.append((blob, fault))
@@ -372,6 +377,70 @@ async def test_who_was_shown_to_type_is_shown_to_stop_where_it_moved() -> None:
             at.names.where = elsewhere.address
             at.process.says(link.Goodbye(NAME, 1, at.newest, "moved"))
             assert (await elsewhere.hears(link.Attach)).sockets == [typing]
+
+
+async def test_silent_sockets_follow_a_room_that_is_still_to_tell_them_something() -> (
+    None
+):
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        async with actor("2") as elsewhere:
+            at.names.where = elsewhere.address
+            goodbye = link.Goodbye(NAME, 1, at.newest, "moved", due=True)
+            at.process.says(goodbye)
+            assert (await elsewhere.hears(link.Attach)).sockets == [one.attachment]
+
+
+async def test_a_crowd_is_told_who_is_there_each_with_itself() -> None:
+    async with desk() as at:
+        one, two, three = [Outlet(f"g1.{n}", f"user_{n}") for n in (1, 2, 3)]
+        await at.enter(one, two, three)
+        frame = b'{"participants":["old",{"id":"user_3"}]}'
+        old, users = frame.index(b'"old"'), ("old", "user_3")
+        roll = link.Roll(frame, old, old + 5, users, None, ("g1.2",))
+        at.output([roll])
+        await eventually(lambda: bool(one.got))
+        [pieces] = one.got
+        [told] = payloads(b"".join(pieces))  # type: ignore[arg-type]
+        ids = [each["id"] for each in msgspec.json.decode(told)["participants"]]
+        assert ids == ["user_1", "user_3"]
+        assert three.got == [(link.text_frame(frame),)]
+        assert two.got == []
+        assert at.traffic.deliveries == 2
+        # By name: who has gone meanwhile is not told, nor who has to catch up first.
+        at.stub.close(one)
+        at.output([link.CatchUp("g1.2", 0, 9)])
+        at.output([replace(roll, conns=("g1.1", "g1.2", "g1.3"), but=())])
+        await eventually(lambda: len(three.got) == 2)
+        assert two.got == [("catch up", 0, 9)]
+        assert len(one.got) == 1
+
+
+async def test_of_a_crowd_a_hundred_acks_a_second_are_passed_on() -> None:
+    async with desk() as at:
+
+        def said() -> list[bytes]:
+            heard = [m for m in at.process.heard if isinstance(m, link.Inputs)]
+            inputs = [each for message in heard for each in message.inputs]
+            return [each.data for each in inputs if isinstance(each, link.Said)]
+
+        crowd = [Outlet(f"g1.{n}", f"user_{n}") for n in range(201)]
+        await at.enter(*crowd[:200])
+        ack = b'{"type":"ack","ackId":"m","status":"read"}'
+        now = asyncio.get_running_loop().time()
+        for outlet in crowd[:200]:  # as many as no crowd could have
+            at.stub.say(outlet, ack, now)
+        await eventually(lambda: len(said()) == 200)
+        await at.enter(crowd[200])
+        await eventually(lambda: len(at.stub._audience.members) == 201)
+        for outlet in crowd:
+            at.stub.say(outlet, ack, now)
+        at.stub.say(crowd[0], b'{"type":"chat","content":"hi"}', now)
+        at.stub.say(crowd[0], ack, now + 1.0)
+        await eventually(lambda: len(said()) == 302)
+        assert said()[-2:] == [b'{"type":"chat","content":"hi"}', ack]
+        assert crowd[200].uncovered == 0  # what was dropped costs nothing
 
 
 async def test_a_gap_larger_than_the_buffer_is_paged_before_attaching() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.placement import Placement
 from tests.gateway.node import (
     Frame,
@@ -125,6 +126,47 @@ async def test_changes_within_50_ms_are_one_list(node: Node) -> None:
         lambda f: f["participants"][1]["displayName"] == "now online",
     )
     assert len(watcher.of("participants")) - before <= 2
+
+
+@wire("3 crowds", "3 participants", "3 system")
+async def test_a_crowd_is_told_who_came_last_and_of_itself_and_of_nobodys_coming(
+    valkey_url: str, placement: Placement | None
+) -> None:
+    crowd = Crowd(above=2, tick_ms=400, vast=4, vast_tick_ms=400)
+    async with live(valkey_url, 2, crowd=crowd) as node:
+        room = new_room()
+        ones = [await node.enter(f"user_{n}", room, gateway=n % 2) for n in (1, 2, 3)]
+        first, second, third = ones
+        here = third.of("participants")[0]  # at once, and itself the last
+        exactly(
+            here,
+            roomId=room,
+            participants=[person("user_2"), person("user_3")],
+            total=3,
+        )
+        told = await first.wait("participants", total=3)
+        assert told["participants"] == [person("user_1"), person("user_3")]
+        assert (await second.wait("participants", total=3)) == here
+        tab = await node.enter("user_1", room, gateway=0)
+        assert tab.of("participants")[0] == told
+        await first.send("presence", status="busy", displayName="Uno")
+        mine = person("user_1", displayName="Uno", status="busy")
+        for each in (first, tab):
+            await each.wait("participants", lambda f: f["participants"][0] == mine)
+        # Back below the bound: everybody is named, and coming and going is told again.
+        await third.close()
+        small = await first.wait("participants", lambda f: "total" not in f)
+        exactly(small, roomId=room, participants=[mine, person("user_2")])
+        await second.close()
+        line = await first.wait("system")
+        lines = [each["content"] for each in first.of("system")]
+        assert lines == [
+            "Connected to ChatRoom",
+            f"{NAMES['user_1']} joined the room.",
+            f"{NAMES['user_2']} joined the room.",
+            line["content"],
+        ]
+        assert line["content"] == f"{NAMES['user_2']} left the room."
 
 
 # Saying.

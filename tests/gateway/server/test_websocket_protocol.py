@@ -278,6 +278,25 @@ async def test_whoever_does_not_read_is_slow(edge: Gateway) -> None:
     assert HIGH_WATER < written < HIGH_WATER + 2**20
 
 
+async def test_a_frame_in_pieces_is_written_whole_though_its_beginning_is_too_much(
+    edge: Gateway,
+) -> None:
+    """Else a client that is told to come again would read the close as its middle."""
+    client, heard = await opened(edge)
+    written = await unread(client, heard, HIGH_WATER - 2**17)
+
+    def end() -> None:
+        heard.wire.close(1013, "slow")
+
+    heard.on_slow = end  # type: ignore[method-assign]
+    frame = text_frame(b"y" * (HIGH_WATER + 2**17))
+    heard.wire.write_all((frame[: HIGH_WATER + 2**16], frame[HIGH_WATER + 2**16 :]))
+    heard.wire.write_all((b"\x81\x02", b"zz"))  # it is over, and this is nobody's
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    data = await client.reader.readexactly(written + len(frame) + 8)
+    assert data.endswith(b"y\x88\x06\x03\xf5slow")
+
+
 async def test_pongs_that_nobody_reads_are_dropped(
     edge: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

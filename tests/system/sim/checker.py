@@ -534,10 +534,44 @@ def _roster(history: History) -> Iterator[str]:
         lists = [h.frame for h in socket.heard if h.frame["type"] == "participants"]
         if socket.closed_at is not None or not lists:
             continue
-        told = [each["id"] for each in lists[-1]["participants"]]
-        if sorted(told) != sorted(present[socket.room]):
-            really = sorted(present[socket.room])
-            yield f"{who(socket)} is told of {sorted(told)}, there are {really}"
+        told = sorted(each["id"] for each in lists[-1]["participants"])
+        really, total = sorted(present[socket.room]), lists[-1].get("total")
+        if _is_crowd(history, socket.room, len(really)):
+            right = total == len(really) and set(told) <= set(really)
+        else:
+            right = total is None and told == really
+        if not right:
+            of = f" of {total}" if total is not None else ""
+            yield f"{who(socket)} is told of {told}{of}, there are {really}"
+
+
+def _is_crowd(history: History, room: str, people: int) -> bool:
+    return people > history.crowd and not room.startswith("dm_")
+
+
+def _crowds(history: History) -> Iterator[str]:
+    """wire.md §3, "Crowds": a `total` in a crowd and nowhere else, as many names as no
+    crowd could have, the receiver among them; and nobody is said to come or go."""
+    for socket in history.sockets:
+        for heard in socket.heard:
+            kind = heard.frame["type"]
+            if kind == "participants":
+                names = [each["id"] for each in heard.frame["participants"]]
+                total = heard.frame.get("total")
+                if total is None:
+                    right = not _is_crowd(history, socket.room, len(names))
+                else:
+                    right = _is_crowd(history, socket.room, total)
+                    right &= len(names) == history.crowd and socket.user in names
+                if not right or len(set(names)) != len(names):
+                    of = f" of {total}" if total is not None else ""
+                    yield f"{who(socket, heard.at)} is told of {names}{of}"
+            elif kind == "system" and history.crowd == 1:
+                said = heard.frame["content"].lower()
+                # Two are a crowd already: nobody is told of anybody else.
+                other = not said.startswith((socket.user, "connected"))
+                if other and not socket.room.startswith("dm_"):
+                    yield f"{who(socket, heard.at)} is told in a crowd that {said}"
 
 
 def _agree(history: History) -> Iterator[str]:
@@ -682,6 +716,7 @@ RULES: dict[str, Callable[[History], Iterator[str]]] = {
     "two": _two,
     "outlived": _outlived,
     "roster": _roster,
+    "crowd": _crowds,
     "agree": _agree,
     "scope": _scope,
     "poison": _poison,

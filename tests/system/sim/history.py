@@ -149,6 +149,8 @@ class History:
 
     chat_rate: tuple[int, int] = (0, 1)
     nudge_rate: tuple[int, int] = (0, 1)
+    crowd: int = 200
+    """How many people a group room may have and be no crowd."""
     sockets: list[Socket] = field(default_factory=list)
     logs: dict[str, list[Logged]] = field(default_factory=dict)
     gone: list[Gone] = field(default_factory=list)

@@ -12,6 +12,7 @@ from random import Random
 import msgspec
 
 from actors.heat import Limits
+from cfmessenger.chat.crowd import USUAL, Crowd
 from cfmessenger.placement import Placement
 
 FAULTS = (
@@ -129,6 +130,7 @@ class Plan:
     stale_p: float = 0.0
     poison_p: float = 0.0  # of what is said a room fails at so much
     rename_p: float = 0.0  # of what people do, they change words or status so often
+    crowd: Crowd = USUAL  # so many people are one
     guest: bool = False  # somebody without a socket answers what is said
     said_before: int = 0  # what a later release has left in each room's log
     chaos_s: float = 15.0
@@ -181,6 +183,11 @@ class Plan:
             plan = replace(plan, said_before=later.choice((4, 12)))
         guest = Random(f"guest {seed}")  # likewise
         plan = replace(plan, guest=guest.random() < 0.15)
+        crowd = Random(f"crowd {seed}")  # likewise
+        if seed < FAILOVERS and crowd.random() < 0.15:
+            people, comes = crowd.choice((3, 4, 5)), crowd.choice((0.05, 0.1, 0.2))
+            small = _small(crowd)
+            plan = replace(plan, people=people, leave_p=comes, crowd=small)
         if plan.base_s > 0.01 and plan.page < 5:
             # Hundreds of messages, two at a time and slowly, take a minute by design.
             plan = replace(plan, page=5)
@@ -263,3 +270,14 @@ class Plan:
             unstarted_p=rng.choice((0.0, 0.3, 0.8)),
             faults=self.faults | {name: rng.random() + 0.3 for name in chosen},
         )
+
+
+def _small(rng: Random) -> Crowd:
+    """A bound that these few people cross, both ways, and waits that end in time."""
+    return Crowd(
+        above=rng.choice((1, 2, 2)),
+        tick_ms=rng.choice((300, 1_000)),
+        vast=3,
+        vast_tick_ms=rng.choice((800, 2_500)),
+        typists=1,
+    )

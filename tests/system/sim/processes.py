@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -101,6 +101,7 @@ class HostProcess:
             presence_all=plan.presence_all,
             limits=plan.limits,
             guests=(INVITED,) if plan.guest else (),
+            crowd=plan.crowd,
             pace=Pace(lived_s=plan.lived_s, up_within_s=UP_WITHIN_S, orphan_ms=NEW_MS),
         )
         self.process.run(asyncio.get_running_loop().create_task, self._boot())
@@ -288,6 +289,9 @@ class SimWire:
             self._world.refuses(blob, self._edge.room, self._edge.user)
         if not self._closed:
             self._edge.transport.write(blob)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        self._write(b"".join(pieces))
 
     def take_over(self, listener: Listener) -> None:
         self._edge.take_over(listener)

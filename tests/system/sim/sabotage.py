@@ -26,6 +26,8 @@ heals before any of the checker's rules breaks:
   (`tests/cfmessenger/chat/test_presence.py`), that a room does
   (`tests/cfmessenger/chat/test_room.py`), and that a gateway believes both
   (`tests/gateway/api/test_names.py`): each does what the others forget;
+- that who was told alone, and so passed by, is told by the tick after
+  (`tests/cfmessenger/chat/test_crowd.py`): somebody comes or goes again soon;
 - that an exception's host gives it back when it goes to sleep (`OwnRooms.end`), and
   that namespace servers give up orphans (`Upkeep`): each does what the other forgets.
 """
@@ -35,7 +37,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -58,15 +60,19 @@ from actors.host import Host
 from actors.ownership import Ownership
 from actors.release import Recipient
 from actors.tail import Tail
+from cfmessenger.chat.crowd import Crowd
 from cfmessenger.chat.effects import Says
 from cfmessenger.chat.history import History
 from cfmessenger.chat.interests import Interest
+from cfmessenger.chat.members import Members
 from cfmessenger.chat.ratelimit import UserRates
+from cfmessenger.chat.rollcall import RollCall
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.link.audience import Audience
-from cfmessenger.link.crowd import Crowd
+from cfmessenger.link.crowd import Crowd as Onlookers
 from cfmessenger.link.half import Half
+from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.link.uncovered import Uncovered
 from cfmessenger.link.wanted import Wanted
 from cfmessenger.placement import Placement
@@ -723,13 +729,13 @@ def registry_forgets_to_ask_whom_gateways_want() -> contextlib.AbstractContextMa
 @sabotage("scope", seeds=(980_001,))
 def crossing_without_a_full_sync() -> contextlib.AbstractContextManager[Any]:
     """The scope changes, and sockets are left with what they had."""
-    cross = Crowd._cross
+    cross = Onlookers._cross
 
-    def silent(self: Crowd[Any]) -> None:
+    def silent(self: Onlookers[Any]) -> None:
         cross(self)
         self._stale.clear()
 
-    return _instead(Crowd, "_cross", silent)
+    return _instead(Onlookers, "_cross", silent)
 
 
 @sabotage("scope", seeds=(980_001,))
@@ -757,6 +763,53 @@ def watch_not_answered_with_how_they_are_shown() -> contextlib.AbstractContextMa
         self.asked.clear()
 
     return _instead(Interest, "take", lazy)
+
+
+# Crowds.
+
+
+@sabotage("crowd", seeds=(16,))
+def crowd_told_without_the_receiver() -> contextlib.AbstractContextManager[Any]:
+    """Whoever is not among the latest is sent the list as it stands."""
+    return _instead(PersonalRoll, "for_one", lambda self, receiver: self._shared)
+
+
+@sabotage("roster", seeds=(16,))
+def tick_never_sent() -> contextlib.AbstractContextManager[Any]:
+    """A crowd hears of whoever comes only when it comes itself."""
+    tick = RollCall._tick
+
+    def silent(self: RollCall, *of: Any) -> list[Any]:
+        tick(self, *of)
+        return []
+
+    return _instead(RollCall, "_tick", silent)
+
+
+@sabotage("crowd", "roster", seeds=(20,))
+def crowd_for_ever() -> contextlib.AbstractContextManager[Any]:
+    """A room that was a crowd is told of as one, however few are left."""
+
+    def holds(self: Crowd, people: Sized) -> bool:
+        return len(people) > 0 and self.above < 10
+
+    return _instead(Crowd, "holds", holds)
+
+
+@sabotage("crowd", seeds=(16,))
+def crowd_told_of_each_arrival() -> contextlib.AbstractContextManager[Any]:
+    """Who comes into a crowd is announced to it."""
+    enter = Members.enter
+
+    def loud(self: Members, now: int, attachment: Any, announce: bool = True) -> Any:
+        arrived = attachment.user_id not in self._roster.people
+        effects = enter(self, now, attachment, announce)
+        if arrived and announce and self.roll_call.crowded:
+            person = self._roster.people[attachment.user_id]
+            effects += self._announce(now, person, "joined")
+        return effects
+
+    return _instead(Members, "enter", loud)
 
 
 # A gateway's half.

@@ -382,6 +382,54 @@ def test_a_room_that_shows_an_older_message(story: Story) -> None:
     flags(story, "agree")
 
 
+def told(story: Story, socket: Socket, *users: str, **fields: int) -> None:
+    people = [person(user) for user in users]
+    frame = {"type": "participants", "participants": people, **fields}
+    socket.heard.append(Heard(6.0, frame))
+
+
+def test_a_crowd_that_is_told_as_it_should_be(story: Story) -> None:
+    story.history.crowd = 1
+    for socket in story.history.sockets:
+        del socket.heard[-1]
+        told(story, socket, socket.user, total=2)
+    assert check(story.history) == []
+
+
+def test_a_crowd_in_which_somebody_does_not_find_themselves(story: Story) -> None:
+    story.history.crowd = 1
+    told(story, story.bob, "alice", total=2)
+    flags(story, "crowd", "roster")
+
+
+def test_a_crowd_whose_list_names_everybody(story: Story) -> None:
+    story.history.crowd = 1
+    flags(story, "crowd", "roster")
+
+
+def test_a_crowd_that_is_told_another_number_in_the_end(story: Story) -> None:
+    story.history.crowd = 1
+    for socket in story.history.sockets:
+        del socket.heard[-1]
+        told(story, socket, socket.user, total=3)
+    flags(story, "roster")
+
+
+def test_a_room_that_is_no_crowd_and_has_a_total(story: Story) -> None:
+    told(story, story.bob, "alice", "bob", total=2)
+    flags(story, "crowd", "roster")
+
+
+def test_a_crowd_that_is_told_who_comes(story: Story) -> None:
+    story.history.crowd = 1
+    for socket in story.history.sockets:
+        del socket.heard[-1]
+        told(story, socket, socket.user, total=2)
+    line = {"type": "system", "content": "alice joined the room."}
+    story.bob.heard.append(Heard(6.1, line))
+    flags(story, "crowd")
+
+
 def test_a_registry_that_knows_another_status_than_the_rooms(story: Story) -> None:
     story.history.held.append(Shown("alice", "status", "registry", "away"))
     flags(story, "agree")

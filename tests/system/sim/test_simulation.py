@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from cfmessenger.chat.crowd import USUAL, Crowd
 from tests.effort import tries
-from tests.system.sim.history import CHAT, GUEST
+from tests.system.sim.history import CHAT, GUEST, Heard
 from tests.system.sim.plan import EXCEPTIONS, FAULTS, MOVES, STRUCK_TWICE, Plan
 from tests.system.sim.plan import FAILS_OVER as FAILOVER
 from tests.system.sim.sweep import (
@@ -26,7 +28,7 @@ from tests.system.sim.sweep import (
     SEEDS,
     report,
 )
-from tests.system.sim.world import run
+from tests.system.sim.world import Result, run
 
 ROOT = Path(__file__).parents[3]
 CHUNK = 40
@@ -101,6 +103,39 @@ def test_a_world_without_misfortune_answers_everything_at_once() -> None:
     # Who is eager says an id again with other words.
     assert codes <= {"RATE_LIMITED", "UNKNOWN_TYPE", "ID_REUSED"}
     assert result.settled_s < 5.0
+
+
+def lists(result: Result) -> list[list[Heard]]:
+    """What each socket was told of who is there."""
+    every = [socket.heard for socket in result.history.sockets]
+    return [[h for h in heard if h.frame["type"] == "participants"] for heard in every]
+
+
+def test_a_crowd_without_misfortune_is_told_no_more_often_than_it_should() -> None:
+    crowd = Crowd(above=2, tick_ms=700, vast=5, vast_tick_ms=1_500)
+    calm = Plan(people=6, chaos_s=20.0, crowd=crowd, spikes_s=0.0, leave_p=0.2)
+    result = run(1, plan=calm)
+    assert not result.violations
+    waits = Counter[bool]()
+    for told in lists(result):
+        for one, other in pairwise(told):
+            total = other.frame.get("total")
+            if total is not None and "total" in one.frame:
+                least_s = crowd.interval_ms(total) / 1000
+                waits[total > crowd.vast] += 1
+                assert other.at - one.at > least_s - 5 * calm.base_s
+    assert min(waits[True], waits[False]) > 10
+
+
+def test_worlds_become_crowds_and_cease_to_be_ones() -> None:
+    crowded = [seed for seed in SEEDS if Plan.of(seed).crowd is not USUAL]
+    crossed = Counter[bool]()
+    for seed in crowded[: tries(20)]:
+        for told in lists(run(seed)):
+            for one, other in pairwise(told):
+                if ("total" in one.frame) != ("total" in other.frame):
+                    crossed["total" in other.frame] += 1
+    assert min(crossed[True], crossed[False]) > 5
 
 
 def test_every_misfortune_strikes_within_ci() -> None:

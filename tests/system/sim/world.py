@@ -130,7 +130,7 @@ class World:
         self.namespace = FakeNamespace(self)
         self.rows = Rows()
         self.gateways: list[GatewayProcess] = []
-        self.history = History(plan.chat_rate, plan.nudge_rate)
+        self.history = History(plan.chat_rate, plan.nudge_rate, plan.crowd.above)
         self.faults = Faults(self)
         self.healed = False
         self.settled_s = 0.0

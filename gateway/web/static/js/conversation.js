@@ -11,6 +11,7 @@ import { playWink } from "./winks.js";
 
 const RECEIPTS = 20; // of a history, this many of the latest are acknowledged one by one
 const SHAKE_MS = 700;
+const { format: counted } = new Intl.NumberFormat("en");
 /** @type {Record<string, string>} */
 const WAITING = {
   connecting: "Connecting…",
@@ -33,6 +34,8 @@ export class Conversation {
   here = el("h3", {}, "Here now");
   /** @type {Wire.Participant[] | undefined} */
   participants;
+  /** How many are here; undefined: as many as were named. @type {number | undefined} */
+  #total;
 
   /** @param {Client.App} app @param {string} roomId @param {Client.ConversationOptions} [options] */
   constructor(app, roomId, { active = true, at } = {}) {
@@ -182,7 +185,10 @@ export class Conversation {
       if (senderId === this.#store.me.id && status === "read") this.#readElsewhere();
     });
     room.on("typing", ({ names }) => this.#types(names));
-    room.on("participants", ({ participants }) => this.#here(participants));
+    room.on("participants", ({ participants, total }) => {
+      this.#total = total;
+      this.#here(participants);
+    });
     room.on("system", ({ content }) => {
       if (!content.startsWith("Connected to")) this.transcript.notice(content, "system");
     });
@@ -305,7 +311,8 @@ export class Conversation {
   #here(participants = this.participants) {
     this.participants = participants;
     if (!participants) return;
-    setText(this.here, `Here now (${participants.length})`);
+    const of = this.#total === undefined ? "" : ` of ${counted(this.#total)}`;
+    setText(this.here, `Here now (${participants.length}${of})`);
     this.crowd.replaceChildren(
       ...participants.map((each) => {
         // A room that sleeps tells nothing; presence always does.

@@ -1,0 +1,238 @@
+"""`python -m tests.bench.crowd`: thousands come into one group room within seconds.
+
+Starts a messenger of its own whose users are as many as come (limits lifted), signs
+them in, and lets each open one socket, evenly over the time. Somebody is in with their
+first `participants`. Prints how long that took, what each socket was sent until the
+last tick had told everybody, how many were closed, and what CPU each kind of process
+took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from tests.bench import machine
+from tests.bench.contestants import up
+from tests.bench.loader import STEP_S, Broken, a_room
+
+SIGN_INS = 20
+"""At a time."""
+TOLD_S = 11.0
+"""Two ticks of a vast crowd, and a little: by then everybody is told of the last."""
+_TYPE = len(b'{"type":"participants"')
+_LISTS = b'{"type":"participants"'
+_CHAT = b'{"type":"chat"'
+
+
+class Guest(WSListener):
+    """One socket, which says nothing and counts."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+        self.dialled = time.perf_counter()
+        self.in_at = 0.0  # from its first `participants` on
+        self.heard_at = 0.0  # from the first chat on
+        self.frames = self.bytes = 0
+        self.closed = False
+        self.transport: WSTransport | None = None  # from the end of its handshake
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is not WSMsgType.TEXT:
+            return
+        payload = frame.get_payload_as_memoryview()
+        self.frames += 1
+        self.bytes += len(payload)
+        kind = bytes(payload[:_TYPE])
+        if kind.startswith(_CHAT):
+            self.heard_at = self.heard_at or time.perf_counter()
+        elif kind == _LISTS:
+            self.hall.lists += 1
+            if not self.in_at:
+                self.in_at = time.perf_counter()
+                self.hall.came()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.closed = True
+
+
+class Hall:
+    """All who come. `full` is set when the last is in."""
+
+    def __init__(self, people: int) -> None:
+        self.missing = people
+        self.lists = 0
+        self.full = asyncio.Event()
+        self.guests: list[Guest] = []
+        self.refused: Counter[str] = Counter()
+
+    def came(self) -> None:
+        self.missing -= 1
+        if not self.missing:
+            self.full.set()
+
+    async def come(self, url: str, at: float) -> None:
+        await asyncio.sleep(at - time.perf_counter())
+        guest = Guest(self)
+        self.guests.append(guest)
+        try:
+            await ws_connect(
+                lambda: guest,
+                url,
+                websocket_handshake_timeout=STEP_S,
+                read_buffer_init_size=4096,
+            )
+        except Exception as error:  # counted: whoever did not come in is a finding
+            self.refused[repr(error)[:80]] += 1
+        else:
+            if guest.transport is None:  # picows raises nothing then
+                self.refused["hung up in the handshake"] += 1
+
+
+def users(people: int) -> bytes:
+    """A list for `CFM_USERS`."""
+    return json.dumps(
+        [
+            {
+                "id": f"guest_{n:05}",
+                "email": f"guest{n}@example.net",
+                "displayName": f"Guest No. {n}",
+                "avatarId": "guitar",
+            }
+            for n in range(people)
+        ]
+    ).encode()
+
+
+async def sign_in(base: str, people: int) -> list[str]:
+    """A session of each."""
+    free = asyncio.Semaphore(SIGN_INS)
+    # No connection is kept: one that has waited may be closed under a request.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(
+        base_url=base, trust_env=False, limits=limits, timeout=STEP_S
+    ) as client:
+
+        async def one(n: int) -> str:
+            body = {"userId": f"guest_{n:05}", "token": "any"}
+            async with free:
+                answer = await client.post("/api/auth/login", json=body)
+            return str(answer.json()["data"]["sessionId"])
+
+        return await asyncio.gather(*(one(n) for n in range(people)))
+
+
+def spent(root: int) -> dict[str, float]:
+    """CPU seconds so far by kind of process."""
+    found: Counter[str] = Counter()
+    for each in psutil.Process(root).children(recursive=True):
+        try:
+            times, command = each.cpu_times(), " ".join(each.cmdline())
+        except psutil.Error:
+            continue
+        found[_kind(command)] += times.user + times.system
+    return dict(found)
+
+
+def _kind(command: str) -> str:
+    for kind in ("ObjectActor", "valkey", "raylet", "gcs_server", "namespace"):
+        if kind in command:
+            return "rooms" if kind == "ObjectActor" else kind
+    return "gateways" if "serve" in command or "gateway" in command else "other"
+
+
+async def measure(people: int, within_s: float, gateways: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="cfm-crowd-") as folder:
+        path = Path(folder, "users.json")
+        await asyncio.to_thread(path.write_bytes, users(people))
+        settings = {"CFM_USERS": str(path), "CFM_GATEWAYS": str(gateways)}
+        async with up("auto", **settings) as it:
+            tokens = await sign_in(it.base, people)
+            address = it.base.replace("http://", "ws://", 1)
+            urls = [
+                f"{address}/api/ws/room/{room}?sessionId={token}"
+                for room in [a_room()]
+                for token in tokens
+            ]
+            return await _come(it.row.pid, urls, within_s)
+
+
+async def _come(root: int, urls: list[str], within_s: float) -> dict[str, object]:
+    hall, before = Hall(len(urls)), spent(root)
+    began = time.perf_counter()
+    step = within_s / len(urls)
+    coming = [
+        asyncio.create_task(hall.come(url, began + n * step))
+        for n, url in enumerate(urls)
+    ]
+    await asyncio.gather(*coming)
+    try:
+        async with asyncio.timeout(60):
+            await hall.full.wait()
+    except TimeoutError:
+        sys.stderr.write(f"{hall.missing} are not in: {dict(hall.refused)}\n")
+    here = [each for each in hall.guests if each.in_at]
+    if not here:
+        raise Broken("nobody came in")
+    came = {k: round(v - before.get(k, 0.0), 1) for k, v in spent(root).items()}
+    await asyncio.sleep(TOLD_S)
+    frames = [each.frames for each in hall.guests]
+    sizes = [each.bytes / 1024 for each in hall.guests]
+    waits = [each.in_at - each.dialled for each in here]
+    lists = hall.lists / len(urls)
+    said = time.perf_counter()
+    talker = here[0].transport
+    assert talker is not None
+    talker.send(WSMsgType.TEXT, b'{"type":"chat","content":"hello all"}')
+    await asyncio.sleep(2.0)
+    heard = [each.heard_at - said for each in hall.guests if each.heard_at]
+    figures = {
+        "in_s": round(max(each.in_at for each in here) - began, 2),
+        "not_in": f"{hall.missing} {dict(hall.refused) or ''}",
+        "closed": sum(each.closed for each in hall.guests),
+        "wait_p50_s": round(statistics.median(waits), 3),
+        "wait_max_s": round(max(waits), 3),
+        "frames": f"{statistics.mean(frames):.1f} (max {max(frames)})",
+        "lists": round(lists, 2),
+        "KiB": f"{statistics.mean(sizes):.0f} (max {max(sizes):.0f})",
+        "heard": f"{len(heard)} in {max(heard, default=0.0):.3f} s",
+        "cpu_s": came,
+    }
+    for each in hall.guests:
+        if not each.closed and each.transport is not None:
+            each.transport.disconnect()
+    return figures
+
+
+def _lines(figures: dict[str, object]) -> Iterator[str]:
+    for name, value in figures.items():
+        yield f"{name:12} {value}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.bench.crowd", None, __doc__)
+    parser.add_argument("--people", type=int, default=5_000)
+    parser.add_argument("--within", type=float, default=10.0)
+    parser.add_argument("--gateways", type=int, default=1)
+    options = parser.parse_args()
+    figures = asyncio.run(measure(options.people, options.within, options.gateways))
+    print("\n".join([f"{machine.facts()}", *_lines(figures)]))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
