@@ -131,7 +131,7 @@ def test_the_wire_is_what_version_5_says() -> None:
     roll = link.Output("o", 2, 5, [link.Roll(b"[1]", 1, 2, ("u",), None, ("c",))])
     assert link.frame(roll) == (
         b"\0\0\0\x18\x96\x01\xa1o\x02\x05\x91"
-        b"\x97\x08\xc4\x03[1]\x01\x02\x91\xa1u\xc0\x91\xa1c\x00"
+        b"\x97\x0a\xc4\x03[1]\x01\x02\x91\xa1u\xc0\x91\xa1c\x00"
     )
 
 
