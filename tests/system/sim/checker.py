@@ -330,19 +330,38 @@ def _ids(socket: Socket) -> set[tuple[int, str]]:
 
 def _unanswered(history: History) -> Iterator[str]:
     """wire.md §5: an echo or an error, at the latest after 5 s; the echo of what is
-    durable by then may wait for a gateway that reaches neither object nor storage."""
-    dated = {
-        (room, entry.seq): entry.message["timestamp"] for room, entry in logged(history)
-    }
+    durable by then may wait for a gateway that reaches neither object nor storage.
+
+    An error names an id, and not which of the words it was that were said under it: it
+    may as well be the answer to others than the oldest, if these need none yet.
+    """
+    dated: dict[tuple[str, int | None], int] = {}
+    became: dict[tuple[str, str, str | None, int | None], int] = {}
+    for room, entry in logged(history):
+        said, at = entry.message, entry.message["timestamp"]
+        dated[room, entry.seq] = at
+        became[room, said["senderId"], said["id"], serial_of(said)] = at
     for socket in history.sockets:
         waiting = list(socket.sent)
+        spare: list[tuple[str | None, float]] = []  # errors that may be another's
         for sent, heard in _answers(socket):
+            words = (socket.room, socket.user, sent.id, sent.serial)
+            if heard.frame["type"] == "error" and (
+                became.get(words, math.inf) <= _ms(_due(history, sent))
+            ):
+                spare.append((sent.id, heard.at))
             waiting.remove(sent)
             # Who catches up is shown its own in turn, however long that takes.
             seq, due = heard.frame.get("seq"), _due(history, sent)
             if dated.get((socket.room, seq), math.inf) <= _ms(due):
                 continue
             if heard.frame["type"] != "history" and heard.at > due:
+                others = [
+                    each for each in spare if each[0] == sent.id and each[1] <= due
+                ]
+                if others:
+                    spare.remove(others[0])
+                    continue
                 late = heard.at - sent.at
                 yield f"{who(socket, sent.at)} waited {late:.2f} s for {named(sent)}"
         end = history.ended_at if socket.closed_at is None else socket.closed_at

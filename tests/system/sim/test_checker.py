@@ -295,6 +295,24 @@ def test_an_answer_that_comes_too_late(story: Story) -> None:
     assert story.broken == set()
 
 
+def test_an_error_under_a_used_id_may_be_the_answer_to_other_words(
+    story: Story,
+) -> None:
+    # The first words became a message, whose echo came late; the second were refused in
+    # time, and so was what was said again after that.
+    refused = {"type": "error", "code": "STORAGE_UNAVAILABLE", "id": "m9"}
+    for serial, at in ((5, 20.0), (6, 20.0), (7, 24.9)):
+        story.bob.sent.append(Sent(serial, 2, "bob", ROOM, "chat", "m9", at))
+    said = message(5, "bob", "m9", 5, 20.1)
+    story.log.append(Logged(1, 5, "h1", said))
+    story.bob.heard += [Heard(24.9, refused), Heard(29.8, refused), Heard(31.0, said)]
+    assert "unanswered" not in story.broken
+    story.change(5, content="said #6")  # the refusal was of the first words then
+    story.bob.heard[-1] = Heard(31.0, story.log[4].message)
+    story.bob.heard.pop(-3)
+    flags(story, "unanswered")
+
+
 def test_who_is_gone_needs_no_answer(story: Story) -> None:
     story.bob.sent.append(Sent(9, 2, "bob", ROOM, "chat", "m9", 20.0))
     story.bob.closed_at = 22.0
