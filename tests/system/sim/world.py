@@ -301,6 +301,8 @@ class World:
                 number = tab.socket.number if tab.socket else 0
                 found.append(f"socket {number} is at {tab.seen} of {top}")
         for each in self.living_gateways:
+            if each.sockets and each.sockets.connections.reserve.full:
+                found.append(f"{each.name} still refuses what is said: memory is full")
             for stub in each.sockets.stubs.by_name.values() if each.sockets else ():
                 if stub._pending:
                     n = len(stub._pending)
