@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.tail import Tail, Tails, Verdict
+from actors.tail import Tail, Tails, Verdict, agreed_up_to
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
 from cfmessenger.storage.log import Activated, Commit, Entry, Log
@@ -58,12 +58,15 @@ async def heal(name: str, log: Log, tail: Tail, found: Activated) -> Healed:
         logger.warning("%s healed: events %d to %d", name, first, own.seq)
         last = Entry(found.epoch, *missing[-1])
         return Healed(found._replace(seq=last.seq, last=last), again=len(missing))
-    agreed = tail.agreed(await _from(name, log, tail.first, own.seq))
+    # What the tail had as it was judged: somebody may load it anew meanwhile.
+    kept = tail.after(0)
+    first, _ = kept[0]
+    agreed = agreed_up_to(kept, await _from(name, log, first, own.seq))
     if agreed == own.seq:
         return Healed(found)
     if not agreed:  # it ends before all that was kept, or goes on otherwise
         top = found.last.seq if found.last is not None else 0
-        agreed = min(top, tail.first - 1)
+        agreed = min(top, first - 1)
     return Healed(found, agreed + 1, own.seq)
 
 

@@ -175,16 +175,6 @@ class Tail:
             return Verdict.TORN
         return Verdict.WHOLE if last.seq == own.seq else Verdict.HEAL
 
-    def agreed(self, entries: Iterable[Entry]) -> int:
-        """Up to which number these entries of the log, from `first` on, are those that
-        are kept; 0: none is."""
-        agreed = 0
-        for (seq, event), entry in zip(self.after(0), entries, strict=False):
-            if (entry.seq, entry.event) != (seq, event):
-                break
-            agreed = seq
-        return agreed
-
     def _has(self, entry: Entry) -> bool:
         """Whether this very entry was committed or loaded here, or appended again."""
         for _, epoch, events, _ in reversed(self._chunks):
@@ -242,6 +232,17 @@ def compare(
     last = tail.last
     same = last is not None and last == top.last and last.epoch == tail.epoch
     return Standing.OWN if same and found == tail.top else Standing.BEHIND
+
+
+def agreed_up_to(kept: Iterable[tuple[int, bytes]], entries: Iterable[Entry]) -> int:
+    """Up to which number these entries of a log are those that were kept; 0: none is.
+    Both begin with the same number."""
+    agreed = 0
+    for (seq, event), entry in zip(kept, entries, strict=False):
+        if (entry.seq, entry.event) != (seq, event):
+            break
+        agreed = seq
+    return agreed
 
 
 class Tails:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import tail as tails
-from actors.tail import Standing, Tail, Tails, Verdict, compare
+from actors.tail import Standing, Tail, Tails, Verdict, agreed_up_to, compare
 from cfmessenger.storage.log import Entry, Top
 
 NAME = "room:a"
@@ -75,7 +75,7 @@ def test_nothing_is_appended_after_another_has_spoken(
     assert tail.judge(theirs) is Verdict.TORN
     longer = Entry(log[-1].epoch, log[-1].seq + 1, b"other words")
     assert tail.judge(longer) is Verdict.ASK
-    assert tail.agreed([*log[since : at - 1], theirs]) == (
+    assert agreed_up_to(tail.after(0), [*log[since : at - 1], theirs]) == (
         log[at - 2].seq if at - 1 > since else 0
     )
 

@@ -311,6 +311,8 @@ class World:
         blind = (gaze.user for gaze in self.gazes if not gaze.connected)
         found += [f"{user} does not see who is online" for user in blind]
         for each in self.living_gateways:
+            if each.sockets and each.sockets.connections.reserve.full:
+                found.append(f"{each.name} still refuses what is said: memory is full")
             for stub in each.sockets.stubs.by_name.values() if each.sockets else ():
                 if stub._pending:
                     n = len(stub._pending)
