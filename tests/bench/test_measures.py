@@ -83,13 +83,12 @@ async def test_our_gateway_is_measured_in_every_row(valkey_url: str) -> None:
         assert woken.figures["new_p50_ms"] > 0 and woken.figures["woken_p50_ms"] > 0
 
 
-async def test_who_falls_behind_has_no_latency_and_little_under_way() -> None:
-    async with peer(holds_s=0.02) as server:
+async def test_who_falls_behind_has_its_own_pace_and_no_latency() -> None:
+    async with peer(holds_s=0.004) as server:
         found = await paced(
-            server, rooms=1, per_room=1, rate=2000, slice_s=0.02, seconds=0.3
+            server, rooms=1, per_room=1, rate=1000, slice_s=0.02, seconds=0.3
         )
-    # At 50 a second: of 2,000 a second for a second there would be 40 s to drain.
-    assert found.figures["messages_per_s"] < 100
+    assert 0 < found.figures["messages_per_s"] < 300
     assert "p99_ms" not in found.figures
 
 
