@@ -170,6 +170,7 @@ async def paced(
     figures = {
         "cpu_us_per_message": found.cpu_us,
         "messages_per_s": found.work / found.seconds,
+        "said": float(pacer.sent),
     }
     if figures["messages_per_s"] >= KEPT_UP * rate:
         figures["p50_ms"] = 1e3 * quantile(latencies, 0.5)

@@ -7,7 +7,7 @@ is to a reader, read off its command line, so that a row that gets worse says wh
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
     def spent_s(self, before: Reading) -> dict[str, float]:
         """CPU seconds since then by kind; what a process is now it was all the time."""
-        spent: Counter[str] = Counter()
+        spent: defaultdict[str, float] = defaultdict(float)
         for pid, used in self.cpu_s.items():
             spent[self.kinds[pid]] += used - before.cpu_s.get(pid, 0.0)
         for pid in before.cpu_s.keys() - self.cpu_s.keys():
