@@ -270,11 +270,6 @@ def _did(process: Process) -> str:
     )
 
 
-def decode(data: bytes) -> Capacity:
-    """A search from JSON. Raises ValueError (msgspec's) if it is none."""
-    return msgspec.json.decode(data, type=Capacity)
-
-
 def encode(capacity: Capacity) -> bytes:
     """The JSON of a search, indented, with a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(capacity), indent=1) + b"\n"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from cfmessenger.cli.load import load
 from cfmessenger.cli.load_capacity import exit_code
-from cfmessenger.load.capacity import AXES, Capacity, Limit, decode
+from cfmessenger.load.capacity import AXES, Capacity, Limit
 from tests.cfmessenger.load.target import command, gateway
 
 
@@ -69,6 +70,6 @@ async def test_a_search_prints_and_writes(valkey_url: str, tmp_path: Path) -> No
     assert ran.code == 0, ran.err
     assert "4 sockets held." in ran.out
     assert ran.err.count("held") == 2
-    told = decode(result.read_bytes())
+    told = msgspec.json.decode(result.read_bytes(), type=Capacity)
     assert [step.value for step in told.steps] == [2, 4]
     assert page.read_text().startswith("<!")

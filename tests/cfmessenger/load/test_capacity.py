@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,6 @@ from cfmessenger.load.capacity import (
     Search,
     Step,
     Thresholds,
-    decode,
     encode,
     limit,
     step_of,
@@ -185,5 +185,5 @@ def test_without_processes_it_is_said_how_to_see_them() -> None:
 def test_a_search_is_written_and_read_again() -> None:
     steps = [Step(value=100.0), Step(value=200.0, broke=["p99"])]
     found = Capacity(scenario="rooms", axis="rate", steps=steps, broke=200.0)
-    assert decode(encode(found)) == found
+    assert msgspec.json.decode(encode(found), type=Capacity) == found
     assert found.breaking is steps[1]
