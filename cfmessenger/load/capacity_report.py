@@ -126,7 +126,7 @@ def html(capacity: Capacity) -> str:
         "main",
         section("Charts", grid("plots", _charts(capacity))),
         section("Runs", _runs(capacity)),
-        section("What was in the way", grid("sheets", _in_the_way(capacity))),
+        section("What was in the way", *_in_the_way(capacity)),
         section("How it was made", grid("sheets", _made(capacity))),
     )
     version = capacity.versions.get("cfmessenger", "")

@@ -67,6 +67,7 @@ def html(result: Result, comparison: Comparison | None = None) -> str:
         section("Latency", _latency(result)),
         section("Checks", grid("sheets", _checks(result))),
         section("Amounts", grid("sheets", _amounts(result))),
+        section("What the server did", _processes(result)),
         section("How it was made", grid("sheets", _made(result))),
         _seconds(result),
     )
@@ -275,8 +276,11 @@ def _amounts(result: Result) -> Iterable[Markup]:
         if server.machine is not None:
             shown["Cores taken"] = f"{show(server.machine, 'share')} of all"
         yield facts("Server", shown)
-        if server.processes:
-            yield processes_sheet(server.processes)
+
+
+def _processes(result: Result) -> Markup | None:
+    known = result.server.processes if result.server else []
+    return processes_sheet(known, quiet=True) if known else None
 
 
 def _coded(caption: str, what: str, counts: dict[str, int]) -> Markup:

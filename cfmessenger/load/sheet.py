@@ -49,7 +49,7 @@ def facts(caption: str, known: Mapping[str, str], more: Markup | None = None) ->
     return _scrolled(caption, joined(table, more))
 
 
-def processes_sheet(processes: Sequence[Process]) -> Markup:
+def processes_sheet(processes: Sequence[Process], *, quiet: bool = False) -> Markup:
     """What the busiest of the server's processes did with their time."""
     head = ("", "pid", "Of a core", "User", "System", "Waited for one", "Threads")
     rows = [
@@ -62,7 +62,7 @@ def processes_sheet(processes: Sequence[Process]) -> Markup:
         )
         for each in processes[:MOST_PROCESSES]
     ]
-    return sheet("Processes of the server", head, rows)
+    return sheet("Processes of the server", head, rows, quiet=quiet)
 
 
 def _scrolled(label: str, content: Markup) -> Markup:
