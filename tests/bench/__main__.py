@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
-import signal
 import sys
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
 from tests.bench import arrivals, machine, measures, page, plan
 from tests.bench.contestants import CONTESTANTS, Contestant
+from tests.bench.launch import measured
 from tests.bench.loader import Broken
 from tests.bench.packages import Missing
 from tests.bench.summary import (
@@ -201,13 +198,6 @@ def write(result: Result) -> None:
         path.write_text(page.replaced(path.read_text(), block))
 
 
-async def _until_signalled(measuring: Coroutine[Any, Any, None]) -> None:
-    """SIGTERM ends the server under test and its files as Ctrl-C does."""
-    task = asyncio.ensure_future(measuring)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await task
-
-
 def main() -> int:
     """Measure or read, show, write; the exit code."""
     options = arguments()
@@ -216,13 +206,8 @@ def main() -> int:
         decode = msgspec.json.Decoder(Result).decode
         result = merged([decode(path.read_bytes()) for path in options.read])
     else:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         run = Run(options)
-        try:
-            uvloop.run(_until_signalled(run.measure()))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            interrupted = True
+        interrupted = measured(run.measure())
         result = run.result()
     if options.json:
         encoded = msgspec.json.encode(result)

@@ -10,16 +10,14 @@ and kept.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from tests.bench import machine
+from tests.bench.launch import measured
 from tests.bench.page import number, replaced
 from tests.bench.survey_page import page, pictures
 from tests.bench.sweep import SWEEPS, Survey, merged, points, take
@@ -88,13 +86,8 @@ def main() -> int:
         decode = msgspec.json.Decoder(Survey).decode
         survey = merged([decode(path.read_bytes()) for path in options.read])
     else:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         survey = Survey(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", machine.facts())
-        try:
-            uvloop.run(measure(survey, options.sweeps, options.most))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            interrupted = True
+        interrupted = measured(measure(survey, options.sweeps, options.most))
     if options.json:
         encoded = msgspec.json.encode(survey)
         options.json.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")

@@ -8,21 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import uvloop
 
 from cfmessenger.cli import process
 from tests.bench.packages import Missing
 
 START_S = 60.0
 STOP_S = 15.0
+
+
+def measured(measuring: Coroutine[Any, Any, None]) -> bool:
+    """Runs it, with as many sockets as the machine allows; whether it was interrupted.
+
+    SIGTERM ends the server under measurement and its files as Ctrl-C does.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    async def until_signalled() -> None:
+        task = asyncio.ensure_future(measuring)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await task
+
+    try:
+        uvloop.run(until_signalled())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return True
+    return False
 
 
 @asynccontextmanager
