@@ -46,11 +46,13 @@ class Pacer:
         self._delivered = delivered
         self._most = max(AT_LEAST, rate * UNDER_WAY_S)
         self._held = False  # since `measure`: whether the server was waited for
+        self._start = 0.0  # when the first would have been due; from `going` on
 
     def measure(self) -> None:
-        """What was late so far is forgotten."""
+        """What was late so far is forgotten: what is due is due from now on."""
         self.late_s.clear()
         self._held = False
+        self._start = time.perf_counter() - self.sent / self._rate
 
     @property
     def note(self) -> str:
@@ -77,10 +79,10 @@ class Pacer:
             speaking.result()  # it never ends but by a fault
 
     async def _speak(self) -> None:
-        start = time.perf_counter()
+        self._start = time.perf_counter()
         with Ticker(TICK_S) as ticker:
             while True:
-                due = start + self.sent / self._rate
+                due = self._start + self.sent / self._rate
                 if self.sent - self._delivered() >= self._most:
                     self._held = True
                     await asyncio.sleep(HOLD_S)

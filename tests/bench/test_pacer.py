@@ -2,10 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.bench.pacer import AT_LEAST, Pacer
+
+
+async def reached(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not there():  # noqa: ASYNC110 - a count, and the clock
+            await asyncio.sleep(0.001)
 
 
 async def test_messages_are_due_at_their_times_and_in_order() -> None:
@@ -40,6 +47,24 @@ async def test_a_server_that_answers_nothing_is_not_buried() -> None:
             await asyncio.sleep(0)
     assert pacer.sent == AT_LEAST
     assert pacer.note == ""  # what was late then was the server's doing
+
+
+async def test_what_was_owed_before_the_window_is_not_owed_in_it() -> None:
+    dues: list[float] = []
+    answered = 0
+
+    def say(n: int, due: float) -> None:
+        dues.append(due)
+
+    pacer = Pacer(1000.0, say, lambda: answered)
+    async with pacer.going():
+        await reached(lambda: pacer.sent == 500)  # half a second's worth
+        await reached(lambda: time.perf_counter() > dues[-1] + 0.05)
+        began = time.perf_counter()
+        pacer.measure()
+        answered = 500
+        await reached(lambda: pacer.sent > 500)
+    assert dues[500] >= began
 
 
 async def test_a_loader_that_is_late_itself_says_so() -> None:
