@@ -144,6 +144,7 @@ class Member(WSListener):
         self.ear: Ear | None = None
         self.greeted = asyncio.get_running_loop().create_future()
         self.closed = False  # by the server
+        self.close_code = 1006  # until it has said another
         self._leaving = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -154,6 +155,7 @@ class Member(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.TEXT:
             if frame.msg_type == WSMsgType.CLOSE:
+                self.close_code = int(frame.get_close_code().value)
                 transport.disconnect()
             return
         body = frame.get_payload_as_bytes()
@@ -173,7 +175,8 @@ class Member(WSListener):
             self.closed = True
             self.tally.dropped += 1
             if not self.greeted.done():
-                self.greeted.set_exception(Broken("a socket was closed at once"))
+                said = f"a socket was closed at once ({self.close_code})"
+                self.greeted.set_exception(Broken(said))
 
     def say(self, intended: float) -> None:
         """Sends one chat that should have gone at `intended` (perf_counter)."""
@@ -238,9 +241,11 @@ async def joined(
 
 async def _connect(url: str, tally: Tally, greeting: bytes) -> Member:
     while True:
+        # Ours, not what is returned: that is gone with a connection that is closed.
+        member = Member(tally, greeting)
         try:
-            _, member = await ws_connect(
-                lambda: Member(tally, greeting),
+            await ws_connect(
+                lambda: member,  # noqa: B023 - called in this very turn
                 url,
                 websocket_handshake_timeout=STEP_S,
                 read_buffer_init_size=4096,
@@ -252,7 +257,6 @@ async def _connect(url: str, tally: Tally, greeting: bytes) -> Member:
             tally.refused_dials += 1
             await asyncio.sleep(RETRY_S)
             continue
-        assert isinstance(member, Member)
         return member
 
 

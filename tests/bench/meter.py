@@ -45,6 +45,7 @@ class Reading(NamedTuple):
 
     cpu_s: dict[int, float]
     kinds: dict[int, str]
+    parents: dict[int, int] = {}
 
     @property
     def family(self) -> frozenset[int]:
@@ -58,7 +59,8 @@ class Reading(NamedTuple):
             spent[self.kinds[pid]] += used - before.cpu_s.get(pid, 0.0)
         for pid in before.cpu_s.keys() - self.cpu_s.keys():
             # It ended, and is in its parent's figure, with what it had used by then.
-            spent[before.kinds[pid]] -= before.cpu_s[pid]
+            heir = before.parents.get(pid, 0)
+            spent[self.kinds.get(heir, before.kinds[pid])] -= before.cpu_s[pid]
         return dict(spent)
 
 
@@ -70,11 +72,17 @@ class Meter:
         self._kind_of = kind_of
         #: The processes found by the last scan.
         self.family: tuple[int, ...] = ()
+        self._parents: dict[int, int] = {}  # of those, but for the roots
         self.rescan()
 
     def rescan(self) -> None:
         """Finds the trees' processes anew; takes some 10 ms on a busy machine."""
-        below = [row.pid for root in self._roots for row in process.descendants(root)]
+        below = {
+            row.pid: row.parent
+            for root in self._roots
+            for row in process.descendants(root)
+        }
+        self._parents = below
         self.family = tuple(dict.fromkeys((*self._roots, *below)))
 
     def cpu_s(self) -> float:
@@ -85,7 +93,8 @@ class Meter:
         """What each process has used by now, after a scan."""
         self.rescan()
         kinds = {pid: self._kind_of(_command(pid)) for pid in self.family}
-        return Reading({pid: _cpu_s(pid) for pid in self.family}, kinds)
+        used = {pid: _cpu_s(pid) for pid in self.family}
+        return Reading(used, kinds, self._parents)
 
     def memory_bytes(self) -> int:
         """The proportional set size: pages that several share are counted once."""

@@ -68,6 +68,31 @@ async def test_who_is_closed_while_others_come_is_counted() -> None:
     assert found.figures["closed"] == 1
 
 
+async def test_who_is_closed_before_being_greeted_is_counted_too() -> None:
+    sockets: list[ServerConnection] = []
+
+    async def enter(socket: ServerConnection) -> None:
+        sockets.append(socket)
+        if len(sockets) == 2:
+            await socket.close(1013)
+            return
+        await socket.send('{"type":"presence_full_sync"}')
+        async for _ in socket:
+            line = '{"type":"chat","content":"1 x","seq":1}'
+            for each in (sockets[0], *sockets[2:]):
+                await each.send(line)
+
+    async with serve(enter, "127.0.0.1", 0, compression=None) as running:
+        url = f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}/"
+        server = Server(lambda room, n: url, Meter([os.getpid()]))
+        found = await gather(server, sockets=3, within_s=0.3)
+        assert found.figures["closed"] == 1
+        sockets.clear()
+        server.presence = lambda n: url
+        with pytest.raises(Broken, match="dropped"):
+            await crowd(server, people=2, within_s=0.3)
+
+
 async def test_a_room_that_is_not_heard_has_no_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_worker_that_became_an_actor_was_one_all_the_time() -> None:
 
 def test_what_ended_is_counted_once_through_its_parent() -> None:
     # 2 had used 5 s, uses 1 more, ends: its parent's figure grows by 6.
-    before = Reading({1: 1.0, 2: 5.0}, {1: "rest", 2: "rest"})
+    before = Reading({1: 1.0, 2: 5.0}, {1: "rest", 2: "actors"}, {2: 1})
     after = Reading({1: 7.0}, {1: "rest"})
     assert after.spent_s(before) == {"rest": 1.0}
 
