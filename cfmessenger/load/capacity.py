@@ -241,10 +241,12 @@ def limit(step: Step, thresholds: Thresholds) -> Limit:
         text = f"{_did(busiest)}: it is at a full core"
         return Limit(kind="process", text=text, process=busiest)
     if step.machine is not None and step.machine >= thresholds.core:
-        most = f"; most of it {_did(busiest)}" if busiest else ""
+        server = sum(each.share for each in step.processes)
+        most = f", most of it {_did(busiest)}" if busiest else ""
         text = (
-            f"all cores of the machine were taken ({step.machine:.0%}), by the "
-            f"generator's busiest worker {step.generator:.0%} of one{most}"
+            f"all cores of the machine were taken ({step.machine:.0%}): the "
+            f"generator's busiest worker took {step.generator:.2f} of them, the server "
+            f"{server:.2f}{most}"
         )
         return Limit(kind="machine", text=text, process=busiest)
     if not step.generator_valid:

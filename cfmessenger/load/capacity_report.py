@@ -19,7 +19,7 @@ from .markup import Markup, tag
 from .plot import Curve, linear, logarithmic, plot
 from .quantity import UNKNOWN, counted, duration, moment, show
 from .sheet import facts, processes_sheet, sheet
-from .tables import figures_table, plain, processes_table
+from .tables import brief, figures_table, plain, processes_table
 
 _ENDED = {
     "precise": "",
@@ -58,7 +58,7 @@ def conclusion(capacity: Capacity) -> str:
 
 def summary(capacity: Capacity) -> RenderableType:
     """All of it, for a terminal or a log."""
-    table = figures_table("", "p50", "p99", "refused", "machine", "busiest", width=8)
+    table = figures_table("", "p50", "p99", "refused", "machine", "busiest", width=5)
     for step in sorted(capacity.steps, key=lambda each: each.value):
         table.add_row(*_cells(step))
     parts: list[RenderableType] = [
@@ -89,7 +89,7 @@ def _cells(step: Step) -> tuple[str, ...]:
         duration(step.p99_us),
         show(step.refused, "share"),
         show(step.machine, "share"),
-        plain(f"{busiest.name} {busiest.share:.0%}") if busiest else UNKNOWN,
+        f"{brief(busiest)} {busiest.share:.0%}" if busiest else UNKNOWN,
     )
 
 

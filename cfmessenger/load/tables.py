@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from .quantity import show
 from .result import Process
@@ -44,15 +46,25 @@ def bare_table() -> Table:
     )
 
 
-def processes_table(processes: Sequence[Process]) -> Table:
+def processes_table(processes: Sequence[Process]) -> Group:
     """What the busiest of the server's processes did with their time."""
-    table = figures_table("of a core", "user", "system", "waited")
-    table.add_column("threads", overflow="fold")
-    for each in processes[:MOST_PROCESSES]:
+    table = figures_table("pid", "of a core", "user", "system", "waited")
+    shown = processes[:MOST_PROCESSES]
+    for each in shown:
         shares = [each.share, each.user, each.system, each.waited]
         cells = [show(share, "share") for share in shares]
-        table.add_row(plain(each.name), *cells, threads_of(each))
-    return table
+        table.add_row(brief(each), str(each.pid), *cells)
+    threads = [
+        Text(f"threads of {each.pid}: {said}", style=LABEL)
+        for each in shown
+        if (said := threads_of(each))
+    ]
+    return Group(table, *threads)
+
+
+def brief(process: Process) -> str:
+    """Its name where there is little room."""
+    return plain(process.name.removeprefix("cfmessenger ").removesuffix("-process"))
 
 
 def threads_of(process: Process) -> str:

@@ -163,7 +163,8 @@ def test_a_full_machine_is_the_limit_where_no_process_is() -> None:
         value=1, broke=["x"], processes=[process(0.6)], machine=0.99, generator=0.4
     )
     found = limit(step, MOST)
-    assert found.kind == "machine" and "40% of one" in found.text
+    assert found.kind == "machine"
+    assert "worker took 0.40 of them, the server 0.60, most of it" in found.text
 
 
 def test_a_generator_that_fell_behind_on_a_free_machine_is_the_limit() -> None:

@@ -53,7 +53,7 @@ def found() -> Capacity:
 
 
 def text(capacity: Capacity) -> str:
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=80)
     console.print(summary(capacity))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -63,7 +63,8 @@ def test_it_says_at_which_rate_which_process_and_what_it_did() -> None:
     said = text(found())
     assert "100 messages a second held, 200 did not: ack p99 is 80 ms" in said
     assert "The limit: cfmessenger gateway (11), 98% of a core" in said
-    assert "main 95%, log 3%" in said and "encode (x.py)" in said
+    assert "threads of 11: main 95%, log 3%" in said and "encode (x.py)" in said
+    assert "gateway 98%" in said
     page = html(found())
     for words in ("100 held", "200 did not", "encode (x.py)", "main 95%", "<svg"):
         assert words in page

@@ -154,9 +154,10 @@ def test_the_summary_has_every_figure_that_counts() -> None:
     assert "memory 220 MiB" in text
     assert "✓ kept up" in row(text, "generator")
     assert "✓ nothing lost" in row(text, "oracle")
-    gateway = row(text, "cfmessenger gateway")
-    assert gateway.endswith("53.0 % 41.0 % 12.0 % 3.00 % uvloop 50%, log 3%")
+    gateway = row(text, "gateway")
+    assert gateway == "gateway 4711 53.0 % 41.0 % 12.0 % 3.00 %"
     assert row(text, "valkey-server").endswith("30.0 % 10.0 % 20.0 % 0 %")
+    assert "threads of 4711: uvloop 50%, log 3%" in text
     assert row(text, "p99<50ms").endswith("✓ holds")
     assert row(text, "rate>=5000/s") == "rate>=5000/s 999 /s ✗ missed"
 
