@@ -154,16 +154,18 @@ def cost(
     after: Usage,
     *,
     sockets: int,
+    come_late: bool = False,
     sent: int,
     delivered: int,
 ) -> Server:
     """The server's part: `empty` without sockets, `before` and `after` the load, `end`
     when no more of it was sent: between `before` and that is what processes did.
 
-    Memory per socket is what connecting the sockets added, whatever else grew included.
+    Memory per socket is what connecting the sockets added, whatever else grew included;
+    if they `come_late`, after `before`, what all of it added.
     """
     cpu_s = after.cpu_since(before)
-    grown = before.memory - empty.memory
+    grown = (after if come_late else before).memory - empty.memory
     return Server(
         cpu_s=round(cpu_s, 3),
         cpu_us_per_delivery=round(1e6 * cpu_s / delivered, 2) if delivered else None,

@@ -144,6 +144,11 @@ class Plan(
         return not self.window
 
     @property
+    def comes_late(self) -> bool:
+        """Whether nobody is connected before the measurement begins."""
+        return self.scenario in ("open", "crowd", "gather")
+
+    @property
     def connect_s(self) -> float:
         """Long enough for everybody to get in."""
         return 60.0 + (3.0 if self.scenario == "wake" else 0.5) * self.sockets

@@ -210,6 +210,7 @@ class _Run:
                 end,
                 after,
                 sockets=plan.sockets,
+                come_late=plan.comes_late,
                 sent=counts.get("sent", 0),
                 delivered=counts.get("delivered", 0),
             )

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cfmessenger.load.machine import Watch, cost
+from cfmessenger.load.machine import Usage, Watch, cost
 from cfmessenger.load.processes import Seen, named, seen, spent
 
 
@@ -63,6 +63,18 @@ async def test_a_process_that_computes_is_seen_at_a_full_core() -> None:
 
 def test_a_process_that_is_gone_was_doing_nothing() -> None:
     assert seen(2**22 + 1, ["x"], 0.0, 0.0) == Seen("x", 0.0, 0.0, 0.0, {})
+
+
+def test_memory_a_socket_is_of_when_sockets_were_there() -> None:
+    empty, before, end, after = (
+        Usage(float(n), {}, kib * 1024, 0.0, 1.0)
+        for n, kib in enumerate((100, 140, 170, 180))
+    )
+    early = cost(empty, before, end, after, sockets=10, sent=0, delivered=0)
+    late = cost(
+        empty, before, end, after, sockets=10, come_late=True, sent=0, delivered=0
+    )
+    assert (early.kib_per_socket, late.kib_per_socket) == (4.0, 8.0)
 
 
 def test_the_cost_of_a_load_names_processes_and_the_machine() -> None:
