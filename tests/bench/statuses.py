@@ -24,7 +24,7 @@ from tests.bench.loader import (
 )
 from tests.bench.measures import notes, undisturbed, verify
 from tests.bench.pacer import Pacer
-from tests.bench.steady import until_steady, window
+from tests.bench.steady import at_rest, until_steady, window
 from tests.bench.summary import Measured
 
 STATUSES = ("busy", "away", "online")
@@ -34,7 +34,8 @@ LOOK_S = 0.02
 async def changes(
     server: Server, *, people: int, rate: float, slice_s: float, seconds: float
 ) -> Measured:
-    """`rate` changes of status a second, among `people` who all watch."""
+    """`rate` changes of status a second, among `people` who all watch: what they cost
+    beyond what the server uses with all of them there and nobody saying anything."""
     assert server.presence is not None, "only who has presence is asked"
     presence = server.presence
     tally = Tally()
@@ -51,6 +52,8 @@ async def changes(
     with undisturbed():
         members = await together(come(n) for n in range(people))
         try:
+            restless = await at_rest(server.meter, slice_s / 2)
+            rest = await window(server.meter, time.perf_counter, seconds)
             pacer = Pacer(rate, say, lambda: pacer.sent)
             async with pacer.going():
                 unsteady = await until_steady(server.meter, lambda: pacer.sent, slice_s)
@@ -68,15 +71,21 @@ async def changes(
             for member in members:
                 member.leave()
     verify(tally, [])
-    told = max(found.work, 1.0) * people
+    changed = max(found.work, 1.0)
+    told = changed * people
+    beside = {kind: s / rest.seconds * found.seconds for kind, s in rest.cpu_s.items()}
+    each = {
+        kind: 1e6 * max(0.0, s - beside.get(kind, 0.0)) / changed
+        for kind, s in found.cpu_s.items()
+    }
     return Measured(
         {
-            "cpu_us_per_change": found.cpu_us,
+            "cpu_us_per_change": sum(each.values()),
             "bytes_per_watcher": got / told,
             "frames_per_watcher": frames_got / told,
         },
-        {"cpu_us_per_change": found.each()},
-        notes(unsteady, found.note),
+        {"cpu_us_per_change": each},
+        notes(restless, rest.note, unsteady, found.note),
     )
 
 

@@ -44,9 +44,9 @@ def page(survey: Survey) -> str:
         ),
         *(_fitted(costs, survey) if costs else ()),
         *_section(
-            "**Presence.** So many people watch who is online, and ten times a second "
-            "one of them chooses another status. CPU in µs a change; bytes and frames "
-            "are what a change costs each watcher.",
+            "**Presence.** So many people watch who is online, and twenty times a "
+            "second one of them chooses another status. CPU in µs a change, beyond what "
+            "is used at rest; bytes and frames are what a change costs each watcher.",
             _presence(survey),
         ),
         *_section(

@@ -96,7 +96,7 @@ def points() -> list[Point]:
         for n in counts
     ]
     many += [
-        Point("presence", "changes", {"people": n, "rate": 10})
+        Point("presence", "changes", {"people": n, "rate": 20})
         for n in (50, 200, 400, 1000)
     ]
     many += [

@@ -84,7 +84,7 @@ def test_a_point_without_figures_is_named_with_its_reason() -> None:
     found = survey("presence")
     found.taken[0] = Taken(found.taken[0].point, None, "2 sockets were dropped")
     text = page(found)
-    assert "presence (people 50, rate 10): no figures: 2 sockets were dropped" in text
+    assert "presence (people 50, rate 20): no figures: 2 sockets were dropped" in text
 
 
 def test_growth_is_drawn_as_files_that_stand_for_themselves() -> None:
