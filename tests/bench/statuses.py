@@ -102,6 +102,7 @@ async def _heard_by_all(members: list[Member], tally: Tally) -> None:
     while tally.frames != quiet and time.perf_counter() < end:
         quiet = tally.frames
         await asyncio.sleep(0.5)
+    end = time.perf_counter() + STEP_S
     _choose(members[0], "offline")
     while tally.frames < quiet + len(members):
         if time.perf_counter() > end:

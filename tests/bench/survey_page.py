@@ -45,8 +45,8 @@ def page(survey: Survey) -> str:
         *(_fitted(costs, survey) if costs else ()),
         *_section(
             "**Presence.** So many people watch who is online, and twenty times a "
-            "second one of them chooses another status. CPU in µs a change, beyond what "
-            "is used at rest; bytes and frames are what a change costs each watcher.",
+            "second one of them chooses another status. CPU in µs a change, beyond what"
+            " is used at rest; bytes and frames are what a change costs each watcher.",
             _presence(survey),
         ),
         *_section(
@@ -80,7 +80,7 @@ def _rates(survey: Survey) -> str:
                 _figure(taken, "p99_ms"),
             ]
         )
-    head = ["rooms × sockets", "messages/s", "", *KINDS, "all", "p50", "p99"]
+    head = ["rooms × sockets", "messages/s", "setting", *KINDS, "all", "p50", "p99"]
     return table(head, lines) if lines else ""
 
 
