@@ -95,7 +95,8 @@ def result(**parts: Any) -> Result:
         "counts": {"sent": 1_000, "acked": 1_000},
         "rates": {"acked": 100.0},
         "histograms": {"ack": data},
-        "settings": {"sockets": 200},
+        "settings": {"sockets": 200, "durationS": 5.0},
+        "duration_s": 5.0,
     }
     return Result(**fields | parts)
 
@@ -120,7 +121,7 @@ def test_a_good_run_holds() -> None:
         ({"counts": {"sent": 1_000, "error.AT_CAPACITY": 2}}, "0.20%"),
         ({"counts": {"sent": 1_000, "closed.1013": 2}}, "refused or closed"),
         ({"counts": {"sent": 1_000, "refused": 2}}, "refused or closed"),
-        ({"rates": {"acked": 94.0}}, "only 94 of 100 a second"),
+        ({"rates": {"acked": 94.0}, "duration_s": 5.3}, "only 94 of 100 a second"),
         ({"server": Server(processes=[process(0.96)])}, "gateway took 96% of a core"),
         ({"oracle": Oracle(lost=1)}, "lost"),
         ({"health": Health(valid=False, reasons=["late"])}, "the generator: late"),
@@ -129,6 +130,11 @@ def test_a_good_run_holds() -> None:
 def test_what_breaks_is_named(parts: dict[str, Any], says: str) -> None:
     [broke] = step_of(result(**parts), "rooms", 100.0, MOST).broke
     assert says in broke
+
+
+def test_who_answers_the_last_in_time_has_kept_up() -> None:
+    short = result(rates={"acked": 94.0}, duration_s=5.04)
+    assert step_of(short, "rooms", 100.0, MOST).held
 
 
 def test_thresholds_are_the_callers() -> None:
