@@ -55,7 +55,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     keys = [each.key for each in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     option = parser.add_argument
-    option("--quick", action="store_true", help="a smoke run of less than a minute")
+    option("--quick", action="store_true", help="a smoke run, about a minute")
     option("--repetitions", type=int, metavar="N", help="3, or 1 with --quick")
     option("--only", type=_names(keys), metavar="NAMES", help=", ".join(keys))
     option(

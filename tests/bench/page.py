@@ -210,14 +210,14 @@ def _median(result: Result) -> str:
 
 
 def excerpt(result: Result) -> str:
-    """The README's short table: ours that has most figures, three peers, two ratios."""
+    """The README's short table: ours that has most figures, some peers and ratios."""
     shown = [key for key in OURS if any(s.contestant == key for s in result.samples)]
     if not shown:
         return "No figures yet: `make bench`."
     ours = shown[0]
     titles = {each.key: each.title for each in result.entrants}
-    peers = [key for key in ("workerd", "node-ws", "channels") if key in titles]
-    divisors = [key for key in ("workerd", "node-ws") if key in titles]
+    divisors = [key for key in ("workerd", "node-ws", "nchan") if key in titles]
+    peers = divisors + [key for key in ("channels",) if key in titles]
     lines = []
     for figure in (each for each in FIGURES if each.short):
         cells = [_cell(result, figure, key, sides=False) for key in (ours, *peers)]

@@ -19,8 +19,9 @@ from tests.bench.meter import Meter, Reading
 
 SLICES = 4
 TOLERANCE = 0.1
-IDLE = 0.02
-"""Of a core: what uses less does nothing, and is steady however much that varies."""
+SLACK = 0.02
+"""Of a core, on top of that: a process's time is told in steps of 10 ms, and a dozen
+processes that rest differ by so much from second to second."""
 
 SLICES_AT_MOST = 30
 WINDOWS = 3
@@ -39,7 +40,7 @@ class Steadiness:
     """Pure: `add` says after each slice whether the latest `SLICES` were alike.
 
     Alike: the same processes all the time; and their later half cost as much for as
-    much work as the earlier one, and did as much of it, within `TOLERANCE`.
+    much work as the earlier one, and did as much of it, within `TOLERANCE` and `SLACK`.
     """
 
     def __init__(self) -> None:
@@ -64,17 +65,18 @@ class Steadiness:
             return False
         if not _alike(first.work / first.seconds, second.work / second.seconds):
             return False
-        if max(each.cpu_s / each.seconds for each in (first, second)) < IDLE:
-            return True
-        return _alike(first.cpu_s / first.work, second.cpu_s / second.work)
+        cores = first.cpu_s / first.seconds
+        # What the second half would have taken for as much work as the first did.
+        as_much = second.cpu_s / second.work * first.work / first.seconds
+        return _alike(cores, as_much, SLACK)
 
 
 def _sum(slices: list[_Slice]) -> _Slice:
     return _Slice(*map(sum, zip(*slices, strict=True)))
 
 
-def _alike(a: float, b: float) -> bool:
-    return abs(a - b) <= TOLERANCE * max(a, b)
+def _alike(a: float, b: float, slack: float = 0.0) -> bool:
+    return abs(a - b) <= TOLERANCE * max(a, b) + slack
 
 
 async def until_steady(meter: Meter, work: Work, slice_s: float) -> str:

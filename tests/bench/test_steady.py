@@ -58,6 +58,13 @@ def test_what_uses_next_to_nothing_is_at_rest_however_that_varies() -> None:
     assert steady_at([0.0, 0.01, 0.0, 0.02], [1.0] * 4) == SLICES
 
 
+def test_a_dozen_processes_that_rest_are_at_rest_in_steps_of_a_clock() -> None:
+    # 8 % of a core, told in steps of 10 ms, of slices of half a second.
+    assert steady_at([0.08, 0.06, 0.09, 0.09], [1.0] * 4) == SLICES
+    # One of Ray's workers that starts takes more than that for a second.
+    assert steady_at([0.08, 0.08, 0.5, 0.9, 0.08], [1.0] * 5) == -1
+
+
 def test_who_comes_or_goes_begins_it_anew() -> None:
     judge = Steadiness()
     judge.add(US, 0.0, 0.0, 1.0)
