@@ -21,9 +21,11 @@ async def test_what_a_change_costs_each_watcher(valkey_url: str) -> None:
         server.presence = presence_urls(base, tokens)
         found = await changes(server, people=4, rate=100, slice_s=0.05, seconds=0.6)
     assert found.figures["cpu_us_per_change"] > 0
-    # One frame a change, but for those of one person that travelled together.
-    assert 0.3 < found.figures["frames_per_watcher"] < 1.7
-    assert found.figures["bytes_per_watcher"] > 30
+    # One frame a change, less what of one person travelled together: on a machine that
+    # is busy that may be most.
+    frames = found.figures["frames_per_watcher"]
+    assert 0 < frames < 1.7
+    assert found.figures["bytes_per_watcher"] > 60 * frames
 
 
 async def test_who_is_not_told_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
