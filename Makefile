@@ -19,7 +19,7 @@ PURE    := $(wildcard tests/test_*.py tests/cfmessenger/test_*.py) \
   tests/actors/test_gates.py tests/actors/test_heat.py tests/actors/test_kinds.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long test-fast lint lint-js types format load bench chaos \
+.PHONY: help install run test test-long test-fast lint lint-js types format load bench capacity chaos \
   machines machines-smoke sim clean lock
 
 help: ## show this list
@@ -59,8 +59,11 @@ format: $(STAMP) ## let ruff rewrite what it can
 load: $(STAMP) ## the load harness (cfmessenger load)
 	@exec $(BIN)/cfmessenger load $(ARGS)
 
-bench: $(STAMP) ## our figures beside peers', ~25 min (ARGS="--quick", "--write")
+bench: $(STAMP) ## our figures beside peers', ~30 min each time (ARGS="--quick", "--write")
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+capacity: $(STAMP) ## the cost model's page, ~40 min (ARGS="--write", "--sweeps presence")
+	@$(BIN)/python -m tests.bench.cost $(ARGS)
 
 chaos: $(STAMP) ## kill everything under load and check (SECONDS= SEED= GATEWAYS= PLACEMENT=)
 	@$(BIN)/python -m tests.system.chaos --seconds $(or $(SECONDS),60) \

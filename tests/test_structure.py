@@ -58,7 +58,10 @@ TESTED_BY = {
     ),
     "cfmessenger/data/test_servers": "cfmessenger/data/transactions",
     "cfmessenger/data/test_store": "cfmessenger/data/quota",
-    "cfmessenger/load/test_result": "cfmessenger/load/machine",
+    "cfmessenger/cli/test_load": "cfmessenger/cli/load_flags",
+    "cfmessenger/load/test_display": "cfmessenger/load/tables",
+    "cfmessenger/load/test_processes": "cfmessenger/load/machine",
+    "cfmessenger/load/test_report": "cfmessenger/load/document",
     "cfmessenger/load/test_scenarios": (
         "cfmessenger/load/actor_link cfmessenger/load/actor_room "
         "cfmessenger/load/actor_target cfmessenger/load/crew cfmessenger/load/desk "
@@ -66,6 +69,7 @@ TESTED_BY = {
         "cfmessenger/load/local_workers cfmessenger/load/people "
         "cfmessenger/load/presence_seat cfmessenger/load/run cfmessenger/load/seat "
         "cfmessenger/load/talk cfmessenger/load/worker cfmessenger/load/scenario/churn "
+        "cfmessenger/load/scenario/coming "
         "cfmessenger/load/scenario/hot cfmessenger/load/scenario/idle "
         "cfmessenger/load/scenario/mixed cfmessenger/load/scenario/opening "
         "cfmessenger/load/scenario/presence cfmessenger/load/scenario/slow "

@@ -11,7 +11,7 @@ import hmac
 import os
 from pathlib import Path
 
-from cfmessenger.cli import local_ray
+from cfmessenger.cli import local_ray, process
 from cfmessenger.cli.flags import settings_or_exit
 from cfmessenger.cli.runtime import RuntimeFolder
 from cfmessenger.errors import Unavailable
@@ -97,6 +97,19 @@ def server_url() -> str:
             with contextlib.suppress(OSError):
                 return (runtime / SERVER_FILE).read_text().strip()
     return url_of(settings.host, settings.port)
+
+
+def serving_pid() -> int | None:
+    """The process that began the messenger on the data folder, if one runs there and
+    the environment names no other."""
+    settings = settings_or_exit()
+    if os.environ.get("CFM_HOST") or os.environ.get("CFM_PORT"):
+        return None
+    try:
+        found = process.holders((settings.data_dir / "lock").stat())
+    except OSError:
+        return None
+    return found[0] if found else None
 
 
 def url_of(host: str, port: int) -> str:

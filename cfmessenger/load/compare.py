@@ -20,10 +20,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .display import figures_table, plain
 from .figure import kind_of, value_of
 from .quantity import UNKNOWN, Kind, digits, show
 from .result import LATENCIES, Result, Second
+from .tables import figures_table, plain
 
 Verdict = Literal["better", "same", "worse", "unclear", "not judged"]
 

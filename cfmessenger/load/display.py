@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.box import ROUNDED
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -24,14 +24,13 @@ from .expect import found
 from .figure import ranked, value_of
 from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Oracle, Result, Second, Server
+from .tables import LABEL, bare_table, figures_table, plain, processes_table
 
 __all__ = [
     "Board",
     "Show",
-    "figures_table",
     "line",
     "live",
-    "plain",
     "sparkline",
     "summary",
 ]
@@ -39,8 +38,8 @@ __all__ = [
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # seconds of sparkline
 _EXAMPLES = 5
-_GOOD, _BAD, _LABEL = "green", "bold red", "dim"
-_LATER = Text("judges at the end", style=_LABEL)
+_GOOD, _BAD = "green", "bold red"
+_LATER = Text("judges at the end", style=LABEL)
 
 
 class Show:
@@ -125,12 +124,13 @@ def summary(result: Result) -> RenderableType:
         ("errors", _errors(result.counts)),
         *_calm(result),
         *_refused(result),
+        *_came(result),
         ("server", Text(_cost(result.server))),
         ("generator", _health(result)),
         ("oracle", _verdict(result.oracle)),
     ]
     parts: list[RenderableType] = [
-        Text(_frame(result), style=_LABEL),
+        Text(_frame(result), style=LABEL),
         Text(),
         _amounts(result),
         Text(),
@@ -144,6 +144,8 @@ def summary(result: Result) -> RenderableType:
     ]
     if (rest := len(result.oracle.examples) - _EXAMPLES) > 0:
         parts.append(Padding(Text(f"and {rest} more in the result"), (0, 0, 0, 11)))
+    if result.server and result.server.processes:
+        parts += [Text(), processes_table(result.server.processes)]
     if result.expectations:
         parts += [Text(), _expectations(result)]
     return _panel(f"{result.scenario}  {result.url}", *parts)
@@ -225,7 +227,7 @@ def _amounts(result: Result) -> Table:
 
 
 def _expectations(result: Result) -> Table:
-    table = _table()
+    table = bare_table()
     table.add_column("expectation", min_width=30)
     table.add_column("found", justify="right", min_width=9)
     table.add_column("", min_width=9)
@@ -236,29 +238,9 @@ def _expectations(result: Result) -> Table:
     return table
 
 
-def figures_table(*columns: str, width: int = 9) -> Table:
-    """An empty table of figures: a label, then these columns."""
-    table = _table()
-    table.add_column("", style=_LABEL, min_width=10, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True, min_width=width)
-    return table
-
-
-def _table() -> Table:
-    return Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style=_LABEL,
-        border_style=_LABEL,
-    )
-
-
 def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     grid = Table.grid(padding=(0, 1), expand=True)
-    grid.add_column(style=_LABEL, width=10)
+    grid.add_column(style=LABEL, width=10)
     grid.add_column(ratio=1)
     for label, fact in rows:
         grid.add_row(label, fact)
@@ -299,6 +281,19 @@ def _refused(result: Result) -> list[tuple[str, Text]]:
     return [("opened", Text(f"{opened:,}, refused {refused:,}"))]
 
 
+def _came(result: Result) -> list[tuple[str, Text]]:
+    """What who comes within seconds is told on the way."""
+    entered = result.histograms.get("entered")
+    if entered is None:
+        return []
+    frames, size = (value_of(f"{n}PerSocket", result) for n in ("frames", "bytes"))
+    text = (
+        f"{entered.count:,} in after {duration(result.histograms['allIn'].max)}; "
+        f"{show(frames, 'number')} frames, {show(size, 'bytes')} a socket"
+    )
+    return [("came", Text(text))]
+
+
 def _lag(board: Board, now: Second) -> str:
     return (
         f"{counted(board.workers, 'worker')}, "
@@ -308,7 +303,7 @@ def _lag(board: Board, now: Second) -> str:
 
 def _verdict(oracle: Oracle) -> Text:
     if not oracle.checked_sockets:
-        return Text("nothing checked", style=_LABEL)
+        return Text("nothing checked", style=LABEL)
     if not oracle.violations:
         text = Text("✓ nothing lost, doubled or out of order", style=_GOOD)
     else:
@@ -322,7 +317,7 @@ def _verdict(oracle: Oracle) -> Text:
         text = Text(f"✗ {faults}", style=_BAD)
     sockets = counted(oracle.checked_sockets, "socket")
     rooms = counted(oracle.checked_rooms, "room")
-    return text.append(f"  {sockets}, {rooms}", style=_LABEL)
+    return text.append(f"  {sockets}, {rooms}", style=LABEL)
 
 
 def _health(result: Result) -> Text:
@@ -333,10 +328,10 @@ def _health(result: Result) -> Text:
         f"busiest worker {show(health.cpu_share, 'share')} of a core"
     )
     if health.valid:
-        return Text("✓ kept up", style=_GOOD).append(f"  {figures}", style=_LABEL)
+        return Text("✓ kept up", style=_GOOD).append(f"  {figures}", style=LABEL)
     text = Text("✗ not valid: ", style=_BAD)
     text.append(plain("; ".join(health.reasons) or "the generator fell behind"), _BAD)
-    return text.append(f"  {figures}", style=_LABEL)
+    return text.append(f"  {figures}", style=LABEL)
 
 
 def _cost(server: Server | None) -> str:
@@ -362,8 +357,3 @@ def _frame(result: Result) -> str:
         moment(result.started_at),
     ]
     return plain(" · ".join(filter(None, words)))
-
-
-def plain(text: str) -> str:
-    """Text from outside without what could steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

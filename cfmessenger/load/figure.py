@@ -21,6 +21,7 @@ VOCABULARY: Final = (
     "errorRate, ackedShare, closed, closed.<code>",
     "beside a hot room: calmBefore.p99, calmBeside.p99, ..., calmRatio.p50, "
     "calmRatio.p99 (of the second to the first)",
+    "of who comes: entered.p99, allIn.max, framesPerSocket, bytesPerSocket (B to GiB)",
     "rate: rate (of acks), rate.sent, rate.delivered (per second)",
     "count: sent, acked, delivered, connected, reconnected, count.<name>",
     "server: cpuS, cpuUsPerDelivery, cpuUsPerMessage, kibPerSocket, memory (B to GiB)",
@@ -29,7 +30,7 @@ VOCABULARY: Final = (
 
 _COUNTS = ("sent", "acked", "delivered", "connected", "reconnected")
 _COUNT_OF = re.compile(r"(?:error|closed|count)\.[\w.-]+", re.ASCII)
-_NAMED = (*LATENCIES, "first", "calmBefore", "calmBeside")
+_NAMED = (*LATENCIES, "first", "calmBefore", "calmBeside", "entered", "allIn")
 _LATENCY = re.compile(
     rf"(?:(?P<histogram>{'|'.join(_NAMED)})\.)?"
     r"(?:(?P<statistic>min|mean|max)|p(?P<percentile>100|\d{1,2}(?:\.\d{1,6})?))",
@@ -78,6 +79,8 @@ _FIGURES: Final[dict[str, _Figure]] = {
     "cpuUsPerMessage": _served("number", lambda server: server.cpu_us_per_message),
     "kibPerSocket": _served("number", lambda server: server.kib_per_socket),
     "memory": _served("bytes", lambda server: server.memory_bytes),
+    "framesPerSocket": _Figure("number", lambda result: _per_socket(result, "frames")),
+    "bytesPerSocket": _Figure("bytes", lambda result: _per_socket(result, "bytes")),
     "calmRatio.p50": _Figure("number", lambda result: _ratio("p50", result)),
     "calmRatio.p99": _Figure("number", lambda result: _ratio("p99", result)),
     "lag": _Figure("duration", lambda result: result.health.max_lag_us),
@@ -132,6 +135,11 @@ def ranked(prefix: str, counts: dict[str, int]) -> dict[str, int]:
 def _of_sent(result: Result, name: str) -> float | None:
     sent = result.counts.get("sent", 0)
     return (value_of(name, result) or 0) / sent if sent else None
+
+
+def _per_socket(result: Result, name: str) -> float | None:
+    connected, count = (result.counts.get(each) for each in ("connected", name))
+    return count / connected if connected and count is not None else None
 
 
 def _ratio(percentile: str, result: Result) -> float | None:

@@ -25,6 +25,8 @@ from picows import (
 from cfmessenger.client.envelope import api_error
 from cfmessenger.client.errors import Unreachable
 
+from .meter import Meter
+
 if TYPE_CHECKING:
     from .desk import Person
     from .seat import Chair
@@ -46,8 +48,10 @@ class Socket(WSListener):
         receive: Callable[[bytes], None],
         lost: Callable[[int], None],
         broke: Callable[[BaseException], None],
+        meter: Meter,
     ) -> None:
         super().__init__()
+        self._meter = meter
         self._opened = opened
         self._receive = receive
         self._lost = lost
@@ -62,8 +66,11 @@ class Socket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
         if kind is _TEXT:
+            body = frame.get_payload_as_bytes()
+            self._meter.frames += 1
+            self._meter.bytes += len(body)
             try:
-                self._receive(frame.get_payload_as_bytes())
+                self._receive(body)
             except Exception as error:  # picows would only log it
                 self._broke(error)
         elif kind is _CLOSE:
@@ -154,7 +161,8 @@ class GatewayCarrier:
         self, seat: Chair, since: int | None, lost: Callable[[int], None], slow: bool
     ) -> Socket:
         path = seat.path if since is None else f"{seat.path}?since={since}"
-        made = Socket(seat.opened, seat.receive, lost, seat.crew.broke)
+        crew = seat.crew
+        made = Socket(seat.opened, seat.receive, lost, crew.broke, crew.meter)
         url = self._elsewhere(seat.room.name) or self._url
         await dial(url, path, self._sessions[seat.user_id], made, slow)
         return made
@@ -169,6 +177,7 @@ class GatewayCarrier:
 async def try_room(url: str, room: str | None, session_id: str) -> None:
     """One handshake, so that a refusal is told before a load is made of it."""
     path = "/api/ws/presence" if room is None else f"/api/ws/room/{room}"
-    probe = Socket(lambda _: None, lambda _: None, lambda _: None, lambda _: None)
+    nothing = (lambda _: None,) * 4
+    probe = Socket(*nothing, Meter(0.0))
     await dial(url, path, session_id, probe, slow=False)
     probe.close()

@@ -40,6 +40,8 @@ class Meter:
         self.series: list[Second] = []
         self.acks: dict[int, str] = {}
         self.sockets = 0
+        self.frames = 0  # that sockets got since it counts, and the bytes in them
+        self.bytes = 0
         self.strain = Strain(max_lag_s)
         self._before: Counter[str] = Counter()  # the counts when the last second closed
 
@@ -58,6 +60,7 @@ class Meter:
             if name in ("connect", "first")
         }
         self._before = Counter(self.counts)
+        self.frames = self.bytes = 0
         self.strain.begin()
 
     def record(self, name: str, seconds: float) -> None:
@@ -116,7 +119,8 @@ class Meter:
     def share(self, worker: int) -> Share:
         """Everything but the verdicts."""
         encoded = {n: h.encode() for n, h in self.histograms.items() if h.count}
-        counts = {name: count for name, count in self.counts.items() if count}
+        every = self.counts | Counter(frames=self.frames, bytes=self.bytes)
+        counts = {name: count for name, count in every.items() if count}
         return Share(
             worker=worker,
             counts=counts,

@@ -30,6 +30,8 @@ Scenario = Literal[
     "presence-storm",
     "hot",
     "open",
+    "crowd",
+    "gather",
 ]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
@@ -44,12 +46,24 @@ SUMMARIES: dict[Scenario, str] = {
     "presence-storm": "presence sockets while people change their status",
     "hot": "many calm rooms, and one hot room that begins beside them",
     "open": "many conversations begun at once: a socket, a message, its echo",
+    "crowd": "many people come online within seconds, each on a presence socket",
+    "gather": "many people come into one room within seconds",
 }
 
 MAX_KEPT = 512 * 2**20
 
 #: What they are about is the gateway's work: resuming, outboxes, presence sockets.
-GATEWAY_ONLY: tuple[Scenario, ...] = ("churn", "slow-consumer", "presence-storm", "hot")
+GATEWAY_ONLY: tuple[Scenario, ...] = (
+    "churn",
+    "slow-consumer",
+    "presence-storm",
+    "hot",
+    "crowd",
+    "gather",
+)
+
+ONLINE: tuple[Scenario, ...] = ("presence-storm", "crowd")
+"""Presence sockets alone: nobody is in a room."""
 
 # What a scenario means where its flags are silent.
 DEFAULTS: dict[Scenario, dict[str, Any]] = {
@@ -63,6 +77,17 @@ DEFAULTS: dict[Scenario, dict[str, Any]] = {
     "presence-storm": {"sockets": 100, "rooms": 0, "rate": 20.0},
     "hot": {"rooms": 200, "duration_s": 30.0},
     "open": {"rooms": 60, "rate": 0.0, "warmup_s": 0.0},
+    "crowd": {
+        "sockets": 300,
+        "rooms": 0,
+        "rate": 0.0,
+        "warmup_s": 0.0,
+        "within_s": 5.0,
+    },
+    "gather": {
+        **{"sockets": 300, "rooms": 1, "rate": 0.0},
+        **{"warmup_s": 0.0, "within_s": 10.0},
+    },
 }
 
 CALM_SOCKETS = 2
@@ -119,6 +144,11 @@ class Plan(
         return not self.window
 
     @property
+    def comes_late(self) -> bool:
+        """Whether nobody is connected before the measurement begins."""
+        return self.scenario in ("open", "crowd", "gather")
+
+    @property
     def connect_s(self) -> float:
         """Long enough for everybody to get in."""
         return 60.0 + (3.0 if self.scenario == "wake" else 0.5) * self.sockets
@@ -130,6 +160,8 @@ class Plan(
             return self.sleep_s + 3.0 * self.sockets
         if self.scenario == "open":
             return self.within_s + 60.0 + 3.0 * self.sockets
+        if self.scenario in ("crowd", "gather"):
+            return self.within_s + 60.0 + 0.5 * self.sockets
         return self.warmup_s + self.duration_s
 
     def room_name(self, n: int) -> str:
@@ -146,8 +178,8 @@ class Plan(
     @property
     def tried_room(self) -> str | None:
         """The room that is tried before any load is made, or presence."""
-        if self.scenario == "open":  # each of its own is to be new
-            return self.room_name(self.rooms)
+        if self.scenario in ("open", "gather"):  # their own are to be new
+            return f"{self.room}-{self.rooms}"
         return self.room_name(0) if self.rooms else None
 
     @property
@@ -209,11 +241,11 @@ def _calm_and_hot(fields: dict[str, Any]) -> None:
 def _check(made: Plan, given: dict[str, Any]) -> None:
     if made.rooms > made.sockets:
         raise PlanError(f"--rooms: {made.rooms} rooms need as many --sockets")
-    if made.scenario in ("fanout", "slow-consumer") and made.rooms != 1:
+    if made.scenario in ("fanout", "slow-consumer", "gather") and made.rooms != 1:
         raise PlanError(f"--rooms: {made.scenario} has one room")
     if made.target == "actors" and made.scenario in GATEWAY_ONLY:
         raise PlanError(f"--target: {made.scenario} is about gateways")
-    if made.rooms < 1 and made.scenario != "presence-storm":
+    if made.rooms < 1 and made.scenario not in ONLINE:
         raise PlanError("--rooms: at least one")
     if made.scenario == "wake" and made.rooms != made.sockets:
         raise PlanError("--sockets: wake has one socket in each of its --rooms")
@@ -221,7 +253,7 @@ def _check(made: Plan, given: dict[str, Any]) -> None:
         raise PlanError("--window: only fanout can wait for its answers")
     if made.window and "rate" in given:
         raise PlanError("--window: replaces --rate; give one of them")
-    silent = made.scenario in ("idle", "wake", "open")
+    silent = made.scenario in ("idle", "wake", "open", "crowd", "gather")
     if not made.window and not silent and not made.rate:
         raise PlanError("--rate: must be more than 0")
     if made.scenario == "slow-consumer":
@@ -279,7 +311,7 @@ def parts(made: Plan) -> list[Part]:
 
 def _places(made: Plan) -> list[Place]:
     count = made.sockets
-    if made.scenario == "presence-storm":
+    if made.scenario in ONLINE:
         return [Place(n, None, n) for n in range(count)]
     if made.scenario == "hot":
         rooms = [made.room_name(n // CALM_SOCKETS) for n in range(count)]

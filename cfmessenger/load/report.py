@@ -1,15 +1,13 @@
 """A load test as one HTML file that needs nothing else: no script, no request.
 
-Owns the page: what is told first, the words and the tables (`report.css` is its look,
-`chart` its plots). Everything that came from outside is escaped, and the page's own
-policy forbids it to load or run anything.
+Owns the page: what is told first, the words and the tables (`document` is its frame,
+`chart` its plots). Everything that came from outside is escaped.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,15 +15,14 @@ import msgspec
 from . import result as results
 from .chart import charts
 from .compare import MARKS, Comparison, Verdict, conclusion, exit_code
+from .document import card, document, grid, section
 from .expect import found
 from .figure import closes_of, errors_of, kind_of, value_of
 from .markup import Markup, joined, tag
 from .quantity import UNKNOWN, clock, counted, digits, duration, moment, show
 from .result import Result
-from .sheet import facts, sheet
+from .sheet import facts, processes_sheet, sheet
 
-_CSS = Path(__file__).with_name("report.css")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
 _VERDICT_STYLE: dict[Verdict, str] = {
     "better": "good",
     "same": "dim",
@@ -42,6 +39,9 @@ _KEY_FIGURES = {  # the first that there are
     "ack.p99": "ack p99",
     "delivery.p99": "delivery p99",
     "wake.p99": "wake p99",
+    "entered.p99": "told who is there, p99",
+    "allIn.max": "until all were",
+    "bytesPerSocket": "got by each socket",
     "cpuUsPerDelivery": "µs of CPU a delivery",
     "kibPerSocket": "KiB a socket",
     "connect.p99": "connect p99",
@@ -60,27 +60,18 @@ def html(result: Result, comparison: Comparison | None = None) -> str:
     """The report of a result; with a comparison, against the result before it."""
     before = comparison.a if comparison else None
     title = f"Load test: {result.scenario}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(_CSS.read_text(encoding="utf-8"))),
-    )
     main = tag(
         "main",
-        _section("Comparison", *_comparison(comparison)) if comparison else None,
-        _section("Charts", _grid("plots", charts(result, before))),
-        _section("Latency", _latency(result)),
-        _section("Checks", _grid("sheets", _checks(result))),
-        _section("Amounts", _grid("sheets", _amounts(result))),
-        _section("How it was made", _grid("sheets", _made(result))),
+        section("Comparison", *_comparison(comparison)) if comparison else None,
+        section("Charts", grid("plots", charts(result, before))),
+        section("Latency", _latency(result)),
+        section("Checks", grid("sheets", _checks(result))),
+        section("Amounts", grid("sheets", _amounts(result))),
+        section("What the server did", _processes(result)),
+        section("How it was made", grid("sheets", _made(result))),
         _seconds(result),
     )
-    body = tag("body", _header(result, title), main, _footer(result))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return document(title, _header(result, title), main, _footer(result))
 
 
 def _header(result: Result, title: str) -> Markup:
@@ -118,22 +109,22 @@ def _verdicts(result: Result) -> list[Markup]:
         held = sum(expectation.holds for expectation in result.expectations)
         every = held == len(result.expectations)
         said = f"{held} of {len(result.expectations)} hold"
-        cards.append(_card(f"{_mark(every)} {said}", "expectations", every))
+        cards.append(card(f"{_mark(every)} {said}", "expectations", every))
     if oracle.checked_sockets:
         clean = not oracle.violations
         broken = counted(oracle.violations, "broken promise")
         said = f"{_mark(clean)} {'Nothing lost' if clean else broken}"
         sockets = counted(oracle.checked_sockets, "socket")
         rooms = counted(oracle.checked_rooms, "room")
-        cards.append(_card(said, f"oracle, {sockets}, {rooms}", clean))
+        cards.append(card(said, f"oracle, {sockets}, {rooms}", clean))
     else:
-        cards.append(_card("Nothing checked", "oracle", None))
+        cards.append(card("Nothing checked", "oracle", None))
     total = sum(errors.values())
     said = f"✗ {counted(total, 'error')}" if total else "✓ No errors"
-    cards.append(_card(said, ", ".join(errors) or "error frames", not total))
+    cards.append(card(said, ", ".join(errors) or "error frames", not total))
     kept = "Generator kept up" if health.valid else "Generator fell behind"
     lag = f"lag at most {duration(health.max_lag_us)}"
-    cards.append(_card(f"{_mark(health.valid)} {kept}", lag, health.valid))
+    cards.append(card(f"{_mark(health.valid)} {kept}", lag, health.valid))
     return cards
 
 
@@ -282,7 +273,14 @@ def _amounts(result: Result) -> Iterable[Markup]:
             if value is not None
         }
         shown["Memory"] = show(server.memory_bytes, "bytes")
+        if server.machine is not None:
+            shown["Cores taken"] = f"{show(server.machine, 'share')} of all"
         yield facts("Server", shown)
+
+
+def _processes(result: Result) -> Markup | None:
+    known = result.server.processes if result.server else []
+    return processes_sheet(known, quiet=True) if known else None
 
 
 def _coded(caption: str, what: str, counts: dict[str, int]) -> Markup:
@@ -335,21 +333,6 @@ def _footer(result: Result) -> Markup:
     version = result.versions.get("cfmessenger", "")
     said = f"cfmessenger {version}".rstrip() + f", result version {result.version}"
     return tag("footer", said)
-
-
-def _section(title: str, *parts: Markup | None) -> Markup | None:
-    """A part of the page; nothing if there is nothing in it."""
-    return tag("section", tag("h2", title), *parts) if any(parts) else None
-
-
-def _grid(style: str, items: Iterable[Markup]) -> Markup | None:
-    found = list(items)
-    return tag("div", *found, class_=style) if found else None
-
-
-def _card(said: str, about: str, good: bool | None) -> Markup:
-    style = "card" if good is None else f"card {'good' if good else 'bad'}"
-    return tag("li", tag("b", said), tag("span", about), class_=style)
 
 
 def _held(holds: bool) -> Markup:

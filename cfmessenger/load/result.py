@@ -31,6 +31,7 @@ __all__ = [
     "Merged",
     "Oracle",
     "Phase",
+    "Process",
     "Progress",
     "Result",
     "Second",
@@ -109,14 +110,36 @@ class Health(_Struct, kw_only=True):
     loop_lag_us: int = 0
 
 
+class Process(_Struct, kw_only=True):
+    """What one of the server's processes did in the measured time, in shares of a core.
+
+    `waited` is for a core, when it could have run; `threads` has the busiest by name.
+    """
+
+    pid: int
+    name: str = ""
+    user: float = 0.0
+    system: float = 0.0
+    waited: float = 0.0
+    threads: dict[str, float] = {}
+
+    @property
+    def share(self) -> float:
+        """All that it computed."""
+        return self.user + self.system
+
+
 class Server(_Struct, kw_only=True):
-    """What the load cost the server; None is unknown."""
+    """What the load cost the server; None is unknown. `processes` has the busiest
+    first, `machine` is how much of all its cores was taken, by whomever."""
 
     cpu_s: float | None = None
     cpu_us_per_delivery: float | None = None
     cpu_us_per_message: float | None = None
     kib_per_socket: float | None = None
     memory_bytes: int | None = None
+    processes: list[Process] = []
+    machine: float | None = None
 
 
 class Expectation(_Struct, kw_only=True):

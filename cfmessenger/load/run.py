@@ -155,9 +155,16 @@ class _Run:
             self._watch.leave_out({each.pid for each in ready})
         started = datetime.datetime.now(datetime.UTC)
         await self._tell_all(desk.Go())
-        looking = asyncio.create_task(self._look_after(plan.warmup_s))
-        stopped = await self._all(desk.Stopped, plan.run_s + SETTLE_S + GRACE_S)
-        before = await looking
+        looks = [
+            asyncio.create_task(self._look_after(seconds))
+            for seconds in (plan.warmup_s, plan.warmup_s + plan.duration_s)
+        ]
+        try:
+            stopped = await self._all(desk.Stopped, plan.run_s + SETTLE_S + GRACE_S)
+            before, end = [self._by_now(look) for look in looks]
+        finally:
+            for look in looks:
+                look.cancel()
         tops: dict[str, int] = {}
         for each in stopped:
             for room, top in each.tops.items():
@@ -196,12 +203,14 @@ class _Run:
             oracle=merged.oracle,
             health=merged.health,
         )
-        if empty is not None and before is not None and after is not None:
+        if empty and before and end and after:
             result.server = cost(
                 empty,
                 before,
+                end,
                 after,
                 sockets=plan.sockets,
+                come_late=plan.comes_late,
                 sent=counts.get("sent", 0),
                 delivered=counts.get("delivered", 0),
             )
@@ -213,6 +222,10 @@ class _Run:
     async def _look_after(self, seconds: float) -> Usage | None:
         await asyncio.sleep(seconds)
         return self._look()
+
+    def _by_now(self, look: asyncio.Task[Usage | None]) -> Usage | None:
+        """What was seen at its time; if the load was over before that, what is now."""
+        return look.result() if look.done() else self._look()
 
     async def _tell_all(self, message: desk.ToWorker) -> None:
         for worker in self._workers:

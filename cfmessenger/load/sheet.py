@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .markup import Markup, joined, tag
+from .quantity import show
+from .result import Process
+from .tables import MOST_PROCESSES, threads_of
 
 
 def sheet(
@@ -44,6 +47,22 @@ def facts(caption: str, known: Mapping[str, str], more: Markup | None = None) ->
     ]
     table = tag("table", tag("caption", caption), tag("tbody", *lines), class_="facts")
     return _scrolled(caption, joined(table, more))
+
+
+def processes_sheet(processes: Sequence[Process], *, quiet: bool = False) -> Markup:
+    """What the busiest of the server's processes did with their time."""
+    head = ("", "pid", "Of a core", "User", "System", "Waited for one", "Threads")
+    rows = [
+        (
+            each.name,
+            str(each.pid),
+            *(show(n, "share") for n in (each.share, each.user, each.system)),
+            show(each.waited, "share"),
+            tag("td", threads_of(each), class_="wrapped"),
+        )
+        for each in processes[:MOST_PROCESSES]
+    ]
+    return sheet("Processes of the server", head, rows, quiet=quiet)
 
 
 def _scrolled(label: str, content: Markup) -> Markup:

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
-import signal
 import sys
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
-from tests.bench import machine, measures, page, plan
+from tests.bench import arrivals, machine, measures, page, plan
 from tests.bench.contestants import CONTESTANTS, Contestant
+from tests.bench.launch import measured
 from tests.bench.loader import Broken
 from tests.bench.packages import Missing
 from tests.bench.summary import (
     Entrant,
     Failure,
-    Figures,
+    Measured,
     Result,
     Sample,
     merged,
@@ -39,13 +36,17 @@ from tests.bench.summary import (
 ROOT = Path(__file__).parents[2]
 MEASURES: dict[str, Any] = {
     "fanout": measures.fanout,
+    "full": measures.paced,
     "paced": measures.paced,
     "calm": measures.paced,
     "idle": measures.idle,
+    "gather": arrivals.gather,
+    "crowd": arrivals.crowd,
+    "open": arrivals.conversations,
     "wake": measures.wake,
 }
-COUNTS = {"sockets", "window", "rooms", "per_room", "before"}
-LIMIT_S = 150.0
+COUNTS = {"sockets", "window", "rooms", "per_room", "before", "people"}
+LIMIT_S = 180.0
 INTERRUPTED = 130
 
 
@@ -54,7 +55,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     keys = [each.key for each in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     option = parser.add_argument
-    option("--quick", action="store_true", help="a smoke run of less than a minute")
+    option("--quick", action="store_true", help="a smoke run, about a minute")
     option("--repetitions", type=int, metavar="N", help="3, or 1 with --quick")
     option("--only", type=_names(keys), metavar="NAMES", help=", ".join(keys))
     option(
@@ -109,6 +110,7 @@ class Run:
             for repetition in range(1, self._repetitions + 1)
             for row in self._plan
             for contestant in self._contestants
+            if contestant.presence or row not in plan.NEEDS_PRESENCE
         ]
         began = time.monotonic()
         for at, (repetition, row, contestant) in enumerate(steps, 1):
@@ -136,19 +138,28 @@ class Run:
         reason = self._missing.get(contestant.key)
         if reason is None:
             try:
-                figures = await self._figures(row, contestant)
+                found = await self._measured(row, contestant)
             except Missing as missing:
                 reason = self._missing[contestant.key] = str(missing)
             except (Broken, OSError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             else:
-                sample = Sample(row, contestant.key, repetition, figures)
-                self._samples.append(sample)
-                return ", ".join(f"{k} {page.number(v)}" for k, v in figures.items())
+                self._samples.append(
+                    Sample(
+                        row,
+                        contestant.key,
+                        repetition,
+                        found.figures,
+                        found.parts,
+                        found.notes,
+                    )
+                )
+                said = [f"{k} {page.number(v)}" for k, v in found.figures.items()]
+                return ", ".join((*said, *found.notes))
         self._failures.append(Failure(row, contestant.key, repetition, reason))
         return f"no figures: {reason}"
 
-    async def _figures(self, row: str, contestant: Contestant) -> Figures:
+    async def _measured(self, row: str, contestant: Contestant) -> Measured:
         sizes = plan.sizes(
             self._plan,
             row,
@@ -156,9 +167,14 @@ class Run:
             room_process=contestant.room_process,
         )
         typed = {k: int(v) if k in COUNTS else v for k, v in sizes.items()}
-        async with contestant.start() as server, asyncio.timeout(LIMIT_S):
-            figures: Figures = await partial(MEASURES[row], server, **typed)()
-        return figures
+        people = typed.get("people", 0)
+        if row != "crowd":
+            typed.pop("people", None)  # who there is, not what is done
+        async with contestant.start(int(people)) as server:
+            async with asyncio.timeout(LIMIT_S):
+                found: Measured = await partial(MEASURES[row], server, **typed)()
+        started = [f"at its start {server.note}"] if server.note else []
+        return msgspec.structs.replace(found, notes=[*started, *found.notes])
 
 
 def show(result: Result) -> str:
@@ -167,7 +183,8 @@ def show(result: Result) -> str:
     for row in plan.ROWS:
         if found := page.row_table(result, row.key):
             parts += [f"{row.title} ({row.key})\n{found}"]
-    parts += [page.ratio_table(result), page.failures(result)]
+            parts += [page.parts_table(result, row.key)]
+    parts += [page.ratio_table(result), page.notes(result), page.failures(result)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -181,13 +198,6 @@ def write(result: Result) -> None:
         path.write_text(page.replaced(path.read_text(), block))
 
 
-async def _until_signalled(measuring: Coroutine[Any, Any, None]) -> None:
-    """SIGTERM ends the server under test and its files as Ctrl-C does."""
-    task = asyncio.ensure_future(measuring)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await task
-
-
 def main() -> int:
     """Measure or read, show, write; the exit code."""
     options = arguments()
@@ -196,13 +206,8 @@ def main() -> int:
         decode = msgspec.json.Decoder(Result).decode
         result = merged([decode(path.read_bytes()) for path in options.read])
     else:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         run = Run(options)
-        try:
-            uvloop.run(_until_signalled(run.measure()))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            interrupted = True
+        interrupted = measured(run.measure())
         result = run.result()
     if options.json:
         encoded = msgspec.json.encode(result)

@@ -1,9 +1,9 @@
 """A small loader: WebSocket clients in rooms, light enough to outrun a server.
 
 Owns dialling, speaking, counting and listening; what is measured with them is in
-`measures`. It knows nothing of who serves: the wire is `{"type": "chat", "id",
-"content"}` in and the same with `seq` out to everybody in the room, after a greeting of
-type `system`.
+`measures` and `arrivals`. It knows nothing of who serves: the wire is `{"type": "chat",
+"id", "content"}` in and the same with `seq` out to everybody in the room, after a
+greeting of type `system`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any, TypeVar
 
 import msgspec
 from picows import (
@@ -32,9 +33,14 @@ CHAT = b'{"type":"chat"'
 ERROR = b'{"type":"error"'
 # Together with the time stamp a line of ordinary length.
 PADDING = "x" * 80
+GREETING = b"{"
+PRESENCE = b'{"type":"presence_full_sync"'
 DIALLING = 32
 STEP_S = 30.0
 RETRY_S = 0.5
+
+
+T = TypeVar("T")
 
 
 class Broken(Exception):
@@ -43,22 +49,37 @@ class Broken(Exception):
 
 @dataclass
 class Server:
-    """A running contestant: the address of the n-th client of a room, and its meter."""
+    """A running contestant: the address of the n-th client of a room, and its meter.
+
+    `greets`: it says something to who comes; else who is connected is in. `numbers`:
+    its messages have a `seq` in their room. `presence` is the address of the n-th
+    person's presence socket, where there are some, and `conversation` the n-th room of
+    two that nobody was ever in, with the number of one of its clients. `note` is what
+    is to be known of how it started.
+    """
 
     url: Callable[[str, int], str]
     meter: Meter
+    greets: bool = True
+    numbers: bool = True
+    presence: Callable[[int], str] | None = None
+    conversation: Callable[[int], tuple[str, int]] = lambda n: (a_room(), n)
+    note: str = ""
 
 
 class _Heard(msgspec.Struct):
-    seq: int
     content: str
+    seq: int = 0
 
 
 @dataclass
 class Ear:
-    """Listens to one socket closely: latencies since `since`, and the room's seq."""
+    """Listens to one socket closely: latencies of what should have gone from `since` to
+    before `until`, and the room's seq if the server `numbers`."""
 
     since: float = 0.0
+    until: float = float("inf")
+    numbers: bool = True
     latencies_s: list[float] = field(default_factory=list)
     last_seq: int = 0
     breaks: int = 0
@@ -66,11 +87,11 @@ class Ear:
     def hear(self, body: bytes) -> None:
         """Takes one chat as it came; its content begins with the intended time."""
         heard = _decode(body)
-        if self.last_seq and heard.seq != self.last_seq + 1:
-            self.breaks += 1
-        self.last_seq = heard.seq
+        if self.numbers:
+            self.breaks += bool(self.last_seq) and heard.seq != self.last_seq + 1
+            self.last_seq = heard.seq
         intended = float(heard.content.partition(" ")[0])
-        if intended >= self.since:
+        if self.since <= intended < self.until:
             self.latencies_s.append(time.perf_counter() - intended)
 
 
@@ -78,11 +99,18 @@ _decode = msgspec.json.Decoder(_Heard).decode
 
 
 class Tally:
-    """Deliveries of all sockets of one measurement; `aim` calls back at a count."""
+    """What all sockets of one measurement got; `aim` calls back at so many chats.
+
+    `frames` and `received` (bytes) are of every text frame, `refused_dials` of
+    handshakes that were told to come again.
+    """
 
     def __init__(self) -> None:
         self.delivered = 0
+        self.frames = 0
+        self.received = 0
         self.dropped = 0
+        self.refused_dials = 0
         self.errors = 0
         self.first_error = ""
         self._goal = -1
@@ -105,37 +133,50 @@ class Tally:
 
 
 class Member(WSListener):
-    """One client in a room."""
+    """One client, in when it has got a frame that begins with `greeting` (nothing: when
+    it is connected)."""
 
     transport: WSTransport
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, greeting: bytes = GREETING) -> None:
         self.tally = tally
+        self.greeting = greeting
         self.ear: Ear | None = None
         self.greeted = asyncio.get_running_loop().create_future()
+        self.closed = False  # by the server
+        self.close_code = 1006  # until it has said another
         self._leaving = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
+        if not self.greeting:
+            self.greeted.set_result(None)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.TEXT:
+            if frame.msg_type == WSMsgType.CLOSE:
+                self.close_code = int(frame.get_close_code().value)
+                transport.disconnect()
             return
         body = frame.get_payload_as_bytes()
+        self.tally.frames += 1
+        self.tally.received += len(body)
         if body.startswith(CHAT):
             if self.ear is not None:
                 self.ear.hear(body)
             self.tally.count()
         elif body.startswith(ERROR):
             self.tally.refused(body)
-        elif not self.greeted.done():
+        elif not self.greeted.done() and body.startswith(self.greeting):
             self.greeted.set_result(None)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self._leaving:
+            self.closed = True
             self.tally.dropped += 1
             if not self.greeted.done():
-                self.greeted.set_exception(Broken("a socket was closed at once"))
+                said = f"a socket was closed at once ({self.close_code})"
+                self.greeted.set_exception(Broken(said))
 
     def say(self, intended: float) -> None:
         """Sends one chat that should have gone at `intended` (perf_counter)."""
@@ -157,20 +198,32 @@ async def join(
     """Clients for (room, number of the client), each greeted, in that order."""
     tally = tally or Tally()
     free = asyncio.Semaphore(DIALLING)
+    greeting = GREETING if server.greets else b""
 
-    async def dial(room: str, n: int) -> Member:
-        async with free, asyncio.timeout(STEP_S):
-            member = await _connect(server.url(room, n), tally)
-            await member.greeted
-            return member
+    async def one(room: str, n: int) -> Member:
+        async with free:
+            return await dial(server.url(room, n), tally, greeting)
 
+    return await together(one(room, n) for room, n in places)
+
+
+async def together(dials: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All of them, in their order. Raises `Broken` when one does not get in."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(dial(room, n)) for room, n in places]
+            tasks = [group.create_task(each) for each in dials]
     except ExceptionGroup as failed:
         first = failed.exceptions[0]
         raise Broken(f"a client could not join: {first!r}") from first
     return [task.result() for task in tasks]
+
+
+async def dial(url: str, tally: Tally, greeting: bytes = GREETING) -> Member:
+    """A client that is in; it comes again, as any client does, when it is asked to."""
+    async with asyncio.timeout(STEP_S):
+        member = await _connect(url, tally, greeting)
+        await member.greeted
+        return member
 
 
 @asynccontextmanager
@@ -186,11 +239,13 @@ async def joined(
             member.leave()
 
 
-async def _connect(url: str, tally: Tally) -> Member:
+async def _connect(url: str, tally: Tally, greeting: bytes) -> Member:
     while True:
+        # Ours, not what is returned: that is gone with a connection that is closed.
+        member = Member(tally, greeting)
         try:
-            _, member = await ws_connect(
-                lambda: Member(tally),
+            await ws_connect(
+                lambda: member,  # noqa: B023 - called in this very turn
                 url,
                 websocket_handshake_timeout=STEP_S,
                 read_buffer_init_size=4096,
@@ -199,9 +254,9 @@ async def _connect(url: str, tally: Tally) -> Member:
             answer = refused.response
             if answer is None or answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 raise
-            await asyncio.sleep(RETRY_S)  # as any client does: it asks us to
+            tally.refused_dials += 1
+            await asyncio.sleep(RETRY_S)
             continue
-        assert isinstance(member, Member)
         return member
 
 

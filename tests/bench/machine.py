@@ -35,6 +35,7 @@ def versions() -> dict[str, str]:
         "Python": platform.python_version(),
         "ours": ", ".join(ours),
         "Node.js": _node(),
+        "nginx": _nginx(),
         "peers": ", ".join(
             f"{name} {version}"
             for name, version in (packages.NPM | packages.PYPI).items()
@@ -59,6 +60,15 @@ def _node() -> str:
         return "absent"
     said = subprocess.run([node, "--version"], capture_output=True, text=True)
     return said.stdout.strip().removeprefix("v") or "unknown"
+
+
+def _nginx() -> str:
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        return "absent"
+    said = subprocess.run([nginx, "-v"], capture_output=True, text=True)
+    version = said.stderr.strip().rpartition("/")[2] or "unknown"
+    return f"{version}, nchan of the distribution"
 
 
 def _file_system(path: Path) -> str:

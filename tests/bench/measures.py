@@ -1,8 +1,9 @@
 """The measurements: what a server is asked to do, and what that cost it.
 
-`fanout`, `paced`, `idle`, `wake`; each wants a server that has just been started. One
-that refuses or loses a message, breaks a room's seq or drops a socket has no figures:
-it is `Broken`.
+`fanout`, `paced`, `idle`, `wake`; those of people who come are in `arrivals`. Each
+wants a server that has started all it starts, and opens its window when the load is
+steady (`steady`). One that refuses or loses a message, breaks a room's seq or drops a
+socket has no figures: it is `Broken`.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from tests.bench.loader import (
     a_room,
     joined,
 )
-from tests.bench.summary import Figures, quantile
+from tests.bench.pacer import Pacer
+from tests.bench.steady import at_rest, until_steady
+from tests.bench.steady import window as opened
+from tests.bench.summary import Measured, quantile
 
 # The slowest contestant may need some time to say what it owes.
-DRAIN_S = 30.0
+DRAIN_S = 60.0
 SPEAK_S = 3.0
 KEPT_UP = 0.95
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
+    """Without Python's collector, whose pauses would be in somebody's figures."""
     gc.collect()
     gc.disable()
     try:
@@ -53,7 +58,13 @@ async def _drained(tally: Tally, expected: int) -> None:
         )
 
 
-def _verify(tally: Tally, ears: Sequence[Ear]) -> None:
+def notes(*said: str) -> list[str]:
+    """Those that say something."""
+    return [each for each in said if each]
+
+
+def verify(tally: Tally, ears: Sequence[Ear]) -> None:
+    """Raises `Broken` if anything was refused, dropped or out of order."""
     if tally.errors:
         raise Broken(f"{tally.errors} errors like {tally.first_error}")
     if tally.dropped:
@@ -63,14 +74,14 @@ def _verify(tally: Tally, ears: Sequence[Ear]) -> None:
 
 
 async def fanout(
-    server: Server, *, sockets: int, window: int, warm_s: float, seconds: float
-) -> Figures:
+    server: Server, *, sockets: int, window: int, slice_s: float, seconds: float
+) -> Measured:
     """One room, as fast as it goes: `window` messages are in flight all the time.
 
     A message counts as out of flight when every socket has got one more. The speakers
     take turns.
     """
-    tally, room, ear = Tally(), a_room(), Ear()
+    tally, room, ear = Tally(), a_room(), Ear(numbers=server.numbers)
     sent, rounds, going = 0, 0, True
 
     def speak() -> None:
@@ -88,30 +99,27 @@ async def fanout(
     places = [(room, n) for n in range(sockets)]
     async with joined(server, places, tally) as members:
         members[0].ear = ear
-        with _undisturbed():
+        with undisturbed():
             tally.aim(sockets, round_done)
             for _ in range(window):
                 speak()
-            await asyncio.sleep(warm_s)
-            server.meter.rescan()
-            cpu, delivered, began = _mark(server, tally)
-            await asyncio.sleep(seconds)
-            server.meter.rescan()
-            cpu_end, delivered_end, ended = _mark(server, tally)
+            unsteady = await until_steady(
+                server.meter, lambda: tally.delivered, slice_s
+            )
+            found = await opened(server.meter, lambda: tally.delivered, seconds)
             going = False
             await _drained(tally, sent * sockets)
-        _verify(tally, [ear])
-    deliveries = delivered_end - delivered
-    if not deliveries:
+        verify(tally, [ear])
+    if not found.work:
         raise Broken("nothing was delivered in the measured time")
-    return {
-        "cpu_us_per_delivery": 1e6 * (cpu_end - cpu) / deliveries,
-        "deliveries_per_s": deliveries / (ended - began),
-    }
-
-
-def _mark(server: Server, tally: Tally) -> tuple[float, int, float]:
-    return server.meter.cpu_s(), tally.delivered, time.perf_counter()
+    return Measured(
+        {
+            "cpu_us_per_delivery": found.cpu_us,
+            "deliveries_per_s": found.work / found.seconds,
+        },
+        {"cpu_us_per_delivery": found.each()},
+        notes(unsteady, found.note),
+    )
 
 
 async def paced(
@@ -120,84 +128,91 @@ async def paced(
     rooms: int,
     per_room: int,
     rate: float,
-    warm_s: float,
+    slice_s: float,
     seconds: float,
-) -> Figures:
+) -> Measured:
     """`rate` messages a second over all rooms, whether the server keeps up or not.
 
     Latency is from the time a message should have gone to its arrival at one socket of
     its room, so that a server which falls behind cannot hide it; one that did has none,
     for it would only say how long the measurement was.
     """
-    tally, ears = Tally(), [Ear(since=float("inf")) for _ in range(rooms)]
+    tally = Tally()
+    ears = [Ear(since=float("inf"), numbers=server.numbers) for _ in range(rooms)]
     names = [a_room() for _ in range(rooms)]
     places = [(name, n) for name in names for n in range(per_room)]
-    sent = 0
 
-    async def speak_until(end: float) -> None:
-        nonlocal sent
-        while (now := time.perf_counter()) < end:
-            while sent < (now - start) * rate:
-                room, turn = sent % rooms, sent // rooms % per_room
-                members[room * per_room + turn].say(start + sent / rate)
-                sent += 1
-            due = start + sent / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    def said_by_all() -> float:
+        return tally.delivered / per_room
+
+    def say(n: int, due: float) -> None:
+        room, turn = n % rooms, n // rooms % per_room
+        members[room * per_room + turn].say(due)
+
+    def listen(began: float) -> None:
+        pacer.measure()
+        for ear in ears:
+            ear.since, ear.until = began, began + seconds
+            ear.latencies_s.clear()
 
     async with joined(server, places, tally) as members:
         for at, ear in enumerate(ears):
             members[at * per_room].ear = ear
-        with _undisturbed():
-            server.meter.rescan()
-            start = time.perf_counter()
-            await speak_until(start + warm_s)
-            cpu, delivered, began = _mark(server, tally)
-            for ear in ears:
-                ear.since = began
-            await speak_until(began + seconds)
-            server.meter.rescan()
-            cpu_end, delivered_end, ended = _mark(server, tally)
-            await _drained(tally, sent * per_room)
-        _verify(tally, ears)
-    messages = (delivered_end - delivered) / per_room
+        pacer = Pacer(rate, say, said_by_all)
+        with undisturbed():
+            async with pacer.going():
+                unsteady = await until_steady(server.meter, said_by_all, slice_s)
+                found = await opened(server.meter, said_by_all, seconds, listen)
+                late = pacer.note
+            await _drained(tally, pacer.sent * per_room)
+        verify(tally, ears)
     latencies = sorted(one for ear in ears for one in ear.latencies_s)
     figures = {
-        "cpu_us_per_message": 1e6 * (cpu_end - cpu) / max(messages, 1.0),
-        "messages_per_s": messages / (ended - began),
+        "cpu_us_per_message": found.cpu_us,
+        "messages_per_s": found.work / found.seconds,
+        "said": float(pacer.sent),
     }
     if figures["messages_per_s"] >= KEPT_UP * rate:
         figures["p50_ms"] = 1e3 * quantile(latencies, 0.5)
         figures["p99_ms"] = 1e3 * quantile(latencies, 0.99)
-    return figures
+    parts = {"cpu_us_per_message": found.each()}
+    return Measured(figures, parts, notes(unsteady, found.note, late))
 
 
 async def idle(
     server: Server, *, sockets: int, before: int, quiet_s: float, rest_s: float
-) -> Figures:
-    """Sockets of one room that say nothing, beyond `before` that made the heap grow."""
+) -> Measured:
+    """Sockets of one room that say nothing, beyond `before` that made the heap grow.
+
+    What an accept costs ends when the last is in; what it leaves to be done is not at
+    rest, so the window of rest opens when that is over.
+    """
     tally, room = Tally(), a_room()
     async with joined(server, [(room, n) for n in range(before)], tally):
         memory = await _memory_bytes(server, quiet_s)
-        cpu = server.meter.cpu_s()
+        start = server.meter.read()
         async with joined(server, [(room, n) for n in range(sockets)], tally):
-            server.meter.rescan()
-            cpu_end = server.meter.cpu_s()
+            accepted = server.meter.read().spent_s(start)
+            unsteady = await at_rest(server.meter)
             held = await _memory_bytes(server, quiet_s) - memory
-            at_rest = server.meter.cpu_s()
-            await asyncio.sleep(rest_s)
-            server.meter.rescan()
-            at_rest = server.meter.cpu_s() - at_rest
-            _verify(tally, [])
-    return {
-        "kib_per_socket": held / 1024 / sockets,
-        "cpu_ms_per_accept": 1e3 * (cpu_end - cpu) / sockets,
-        "cpu_percent_at_rest": 100 * at_rest / rest_s,
-    }
+            rest = await opened(server.meter, time.perf_counter, rest_s)
+            verify(tally, [])
+    per_accept = {kind: 1e3 * s / sockets for kind, s in accepted.items()}
+    at_rest_percent = {kind: 100 * s / rest.seconds for kind, s in rest.cpu_s.items()}
+    return Measured(
+        {
+            "kib_per_socket": held / 1024 / sockets,
+            "cpu_ms_per_accept": sum(per_accept.values()),
+            "cpu_percent_at_rest": sum(at_rest_percent.values()),
+        },
+        {"cpu_ms_per_accept": per_accept, "cpu_percent_at_rest": at_rest_percent},
+        notes(unsteady, rest.note),
+    )
 
 
 async def wake(
     server: Server, *, rooms: int, pause_s: float, sleep_s: float, quiet_s: float
-) -> Figures:
+) -> Measured:
     """Rooms of one socket each: the first word in a new one, and after a long silence.
 
     One after the other with `pause_s` between, and `sleep_s` of silence before the
@@ -240,8 +255,8 @@ async def wake(
                 "woken_p99_ms": 1e3 * quantile(woken_s, 0.99),
                 "kib_per_room_asleep": asleep / 1024 / rooms,
             }
-        _verify(tally, [])
-    return figures
+        verify(tally, [])
+    return Measured(figures)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 KINDS = ("gateway", "actors", "valkey")
 
@@ -80,6 +80,8 @@ class Costs:
     actor_mib: float
     accept_ms: float
     valkey_bytes: float  # of memory for a message that is kept
+    presence: Mapping[str, Line] = field(default_factory=dict)
+    """µs a change of status, by how many watch; empty: nothing is known of it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Demand:
     messages_per_s: float
     kept: int = 200  # messages in a room's log
     reconnects_per_s: float = 0.0
+    watchers: int = 0  # sockets that are told who is online
+    changes_per_s: float = 0.0  # of somebody's status
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,12 @@ def size(costs: Costs, demand: Demand, machine: Machine) -> Plan:
         for kind, line in costs.cpu.items()
     }
     cores["gateway"] += demand.reconnects_per_s * costs.accept_ms / 1e3
+    told = {
+        kind: demand.changes_per_s * max(0.0, line.at(demand.watchers)) / 1e6
+        for kind, line in costs.presence.items()
+    }
+    for kind, more in told.items():
+        cores[kind] += more
     valkey_cores = cores.pop("valkey")
     per_core = machine.cpu_share
     processes = {
@@ -162,7 +172,9 @@ def size(costs: Costs, demand: Demand, machine: Machine) -> Plan:
             memory["valkey"] / (machine.memory_gib * machine.memory_share)
         ),
     }
-    every = wanted | storage
+    # There is one registry, and more machines make it no faster.
+    alone = {"the registry's process": told.get("actors", 0.0) / machine.cpu_share}
+    every = wanted | storage | alone
     return Plan(
         cores,
         memory,

@@ -29,6 +29,8 @@ PYPI = {
     "websockets": "17.4",
 }
 
+NGINX_MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules")
+
 Fetch = Callable[[Path, dict[str, str]], None]
 
 FETCH_S = 240.0
@@ -60,6 +62,14 @@ def program(name: str) -> str:
     if found is None:
         raise Missing(f"{name} is not on the path")
     return found
+
+
+def nchan() -> Path:
+    """The module that makes nginx a server of channels, as a distribution lays it."""
+    for folder in NGINX_MODULES:
+        if (found := Path(folder, "ngx_nchan_module.so")).exists():
+            return found
+    raise Missing("nginx has no nchan (Debian: nginx-light, libnginx-mod-nchan)")
 
 
 def _fetched(kind: str, table: dict[str, str], fetch: Fetch) -> Path:

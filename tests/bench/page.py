@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.bench.meter import KINDS
 from tests.bench.plan import FIGURES, FULL, ROWS, Figure, Sizes
-from tests.bench.summary import Failure, Result, Spread, ratios, spread, values
+from tests.bench.summary import Failure, Result, Spread, parts, ratios, spread, values
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
@@ -78,6 +79,23 @@ def row_table(result: Result, row: str) -> str:
     return table(["", *(each.title for each in columns)], lines) if lines else ""
 
 
+def parts_table(result: Result, row: str) -> str:
+    """What each kind of our processes takes of a row's CPU; empty without figures."""
+    lines = []
+    for figure in (each for each in FIGURES if each.row == row):
+        for entrant in result.entrants:
+            found = parts(result.samples, row, entrant.key, figure.key)
+            if len(found) > 1:
+                # Those of a peer that are not called as ours are `rest`: its server.
+                known = {kind: found[kind] for kind in KINDS if kind in found}
+                rest = [found[kind] for kind in found if kind not in KINDS]
+                cells = [cell(known.get(kind), sides=False) for kind in KINDS[:-1]]
+                last = known.get("rest") or (rest[0] if rest else None)
+                title = f"{entrant.title}: {figure.title}"
+                lines.append([title, *cells, cell(last, sides=False)])
+    return table(["of that", *KINDS], lines) if lines else ""
+
+
 def ratio_table(result: Result) -> str:
     """Ours through each peer's, for every figure of which less is better."""
     keys = [each.key for each in result.entrants]
@@ -110,11 +128,25 @@ def _cell(result: Result, figure: Figure, contestant: str, sides: bool = True) -
     return cell(spread(found.values()), sides=sides)
 
 
+def notes(result: Result) -> str:
+    """What is to be known of figures, each reason once."""
+    said = [
+        Failure(each.row, each.contestant, each.repetition, note)
+        for each in result.samples
+        for note in each.notes
+    ]
+    return _reasons(result, said)
+
+
 def failures(result: Result) -> str:
     """Who has no figures where and why, each reason once."""
+    return _reasons(result, result.failures)
+
+
+def _reasons(result: Result, every: Sequence[Failure]) -> str:
     titles = {each.key: each.title for each in result.entrants}
     seen: dict[tuple[str, str, str], list[Failure]] = {}
-    for each in result.failures:
+    for each in every:
         # Counts differ from time to time; the kind of fault does not.
         kind = "".join("#" if c.isdigit() else c for c in each.reason)
         seen.setdefault((each.contestant, each.row, kind), []).append(each)
@@ -133,7 +165,7 @@ def machine(result: Result) -> str:
 
 def page(result: Result) -> str:
     """The generated section of BENCHMARKS.md."""
-    parts = [
+    blocks = [
         f"Measured {result.started_at}; {_times(result)}",
         machine(result),
         table(
@@ -144,16 +176,19 @@ def page(result: Result) -> str:
     for row in ROWS:
         if found := row_table(result, row.key):
             text = row.text.format(**_sizes(result, row.key))
-            parts += [f"### {row.title}", text, found]
+            blocks += [f"### {row.title}", text, found]
+            blocks += [parts_table(result, row.key)]
     if found := ratio_table(result):
-        parts += [
+        blocks += [
             "### Ratios",
             "Below 1 we need less than they do. Each is taken within a repetition.",
             found,
         ]
+    if found := notes(result):
+        blocks += ["### To be known of figures", found]
     if found := failures(result):
-        parts += ["### Without figures", found]
-    return "\n\n".join(parts)
+        blocks += ["### Without figures", found]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def _times(result: Result) -> str:
@@ -175,24 +210,24 @@ def _median(result: Result) -> str:
 
 
 def excerpt(result: Result) -> str:
-    """The README's short table: ours that has most figures, three peers, two ratios."""
+    """The README's short table: ours that has most figures, some peers and ratios."""
     shown = [key for key in OURS if any(s.contestant == key for s in result.samples)]
     if not shown:
         return "No figures yet: `make bench`."
     ours = shown[0]
     titles = {each.key: each.title for each in result.entrants}
-    peers = [key for key in ("workerd", "node-ws", "channels") if key in titles]
-    divisors = [key for key in ("workerd", "node-ws") if key in titles]
+    divisors = [key for key in ("workerd", "node-ws", "nchan") if key in titles]
+    peers = divisors + [key for key in ("channels",) if key in titles]
     lines = []
     for figure in (each for each in FIGURES if each.short):
         cells = [_cell(result, figure, key, sides=False) for key in (ours, *peers)]
         if cells[0] == NONE:
             continue
-        parts = [
+        shares = [
             cell(ratios(result.samples, figure.row, figure.key, ours, key), sides=False)
             for key in divisors
         ]
-        lines.append([f"{figure.title}, {figure.short}", *cells, *parts])
+        lines.append([f"{figure.title}, {figure.short}", *cells, *shares])
     head = ["", *(titles[key] for key in (ours, *peers))]
     head += [f"÷ {titles[key]}" for key in divisors]
     where = result.machine

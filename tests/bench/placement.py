@@ -27,9 +27,9 @@ from cfmessenger.load.figure import value_of
 from cfmessenger.load.result import read
 from cfmessenger.placement import MODES
 from tests.bench import machine
-from tests.bench.contestants import Up, log_in, namespace_of, socket_urls, up
 from tests.bench.loader import Broken, Ear, Server, Tally, a_room, joined
 from tests.bench.meter import Meter
+from tests.bench.ours import Up, log_in, namespace_of, socket_urls, up
 from tests.bench.packages import Missing
 
 LIMIT_S = 420.0

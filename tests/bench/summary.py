@@ -25,6 +25,15 @@ class Spread(NamedTuple):
     high: float
 
 
+class Measured(msgspec.Struct, frozen=True, rename="camel"):
+    """What a measurement found: `parts` has of some figures what each kind of process
+    takes of it, in the same unit; `notes` what is to be known of them."""
+
+    figures: Figures
+    parts: dict[str, Figures] = {}
+    notes: list[str] = []
+
+
 class Sample(msgspec.Struct, frozen=True, rename="camel"):
     """One row of measurements of one contestant in one repetition."""
 
@@ -32,6 +41,8 @@ class Sample(msgspec.Struct, frozen=True, rename="camel"):
     contestant: str
     repetition: int
     figures: Figures
+    parts: dict[str, Figures] = {}
+    notes: list[str] = []
 
 
 class Failure(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,6 +103,19 @@ def values(
         for each in samples
         if (each.row, each.contestant) == (row, contestant) and figure in each.figures
     }
+
+
+def parts(
+    samples: Iterable[Sample], row: str, contestant: str, figure: str
+) -> dict[str, Spread]:
+    """Of a figure, what each kind of process takes; empty where it was not measured."""
+    found: dict[str, list[float]] = {}
+    for each in samples:
+        if (each.row, each.contestant) == (row, contestant):
+            for kind, value in each.parts.get(figure, {}).items():
+                found.setdefault(kind, []).append(value)
+    spreads = {kind: spread(values) for kind, values in found.items()}
+    return {kind: each for kind, each in spreads.items() if each is not None}
 
 
 def ratios(

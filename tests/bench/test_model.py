@@ -1,5 +1,7 @@
 """The arithmetic of the cost model."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +69,20 @@ def test_twice_the_demand_takes_twice_the_cores() -> None:
     twice = size(COSTS, Demand(200_000, 20_000, 2_000), Machine())
     assert twice.cores["gateway"] == pytest.approx(2 * once.cores["gateway"])
     assert twice.nodes >= once.nodes
+
+
+def test_changes_of_status_cost_what_was_measured_and_the_registry_is_one() -> None:
+    lines = {kind: Line(10.0, 2.0, 0.0) for kind in ("gateway", "actors")}
+    lines["valkey"] = Line(10.0, 0.0, 0.0)
+    costs = replace(COSTS, presence=lines)
+    calm = size(costs, Demand(100_000, 10_000, 1_000), Machine())
+    busy = Demand(100_000, 10_000, 1_000, watchers=10_000, changes_per_s=50)
+    told = size(costs, busy, Machine())
+    # 50 changes of 10 + 2 * 10,000 µs are a core of each of the two.
+    assert told.cores["gateway"] - calm.cores["gateway"] == pytest.approx(1.0005)
+    assert told.valkey_cores - calm.valkey_cores == pytest.approx(0.0005)
+    assert told.limit == "the registry's process"
+    assert size(COSTS, busy, Machine()).cores == calm.cores
 
 
 def test_the_first_limit_is_named() -> None:

@@ -1,5 +1,6 @@
 """Generated blocks and tables of the pages."""
 
+import msgspec
 import pytest
 
 from tests.bench import page
@@ -92,6 +93,39 @@ def test_a_peer_more_is_one_contestant_and_has_its_column_everywhere() -> None:
     assert "auto ÷ teapot" in page.ratio_table(found)
     assert "| A teapot" in page.row_table(found, "fanout")
     assert "A teapot" in page.page(found)
+
+
+def test_where_the_time_went_is_told_for_who_has_several_kinds() -> None:
+    found = result()
+    ours = {"gateway": 2.0, "actors": 1.0, "valkey": 0.5, "rest": 0.5}
+    for contestant, parts in (("auto", ours), ("node-ws", {"server": 16.0})):
+        sample = Sample(
+            "fanout",
+            contestant,
+            3,
+            {"cpu_us_per_delivery": 4.0},
+            {"cpu_us_per_delivery": parts},
+        )
+        found.samples.append(sample)
+    text = page.parts_table(found, "fanout")
+    row = [cell.strip() for cell in text.splitlines()[2].split("|")]
+    assert row[1:-1] == ["Ours: CPU a delivery (µs)", "2.00", "1.00", "0.50", "0.50"]
+    assert "Node" not in text
+    assert text in page.page(found)
+
+
+def test_what_is_to_be_known_of_a_figure_stands_under_it() -> None:
+    found = result()
+    found.samples.append(
+        Sample("fanout", "auto", 3, {}, notes=["not steady after 30 s of load"])
+    )
+    assert "* Ours, fanout: not steady after 30 s of load (1 of 2)" in page.page(found)
+
+
+def test_a_result_of_before_there_were_parts_can_be_read() -> None:
+    old = msgspec.json.encode(result()).replace(b',"parts":{},"notes":[]', b"")
+    assert b"parts" not in old
+    assert page.page(msgspec.json.decode(old, type=Result)) == page.page(result())
 
 
 def test_the_readme_gets_medians_ratios_and_a_link() -> None:

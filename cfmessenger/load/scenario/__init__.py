@@ -27,6 +27,8 @@ _MODULES: dict[Scenario, str] = {
     "presence-storm": "presence",
     "hot": "hot",
     "open": "opening",
+    "crowd": "coming",
+    "gather": "coming",
 }
 
 

@@ -1,6 +1,8 @@
 """How commands find the messenger that runs here."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from cfmessenger.cli.running import (
     namespace_at,
     namespace_of,
     server_url,
+    serving_pid,
     url_of,
     valkey_of,
 )
@@ -47,6 +50,24 @@ def test_a_server_is_where_it_is_said_or_where_it_runs_or_where_it_would(
     monkeypatch.delenv("CFM_PORT")
     monkeypatch.setenv("CFM_HOST", "::1")
     assert server_url() == "http://[::1]:8000"
+
+
+def test_who_began_the_messenger_is_who_holds_its_data_folder(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert serving_pid() is None
+    (tmp_path / "lock").touch()
+    assert serving_pid() is None
+    wait = "import sys; lock = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", wait, str(tmp_path / "lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:  # type: ignore[call-overload]
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert serving_pid() == holder.pid
+        monkeypatch.setenv("CFM_PORT", "9000")
+        assert serving_pid() is None, "that is somewhere else"
+        holder.communicate()
 
 
 def test_what_listens_everywhere_is_reached_here() -> None:

@@ -7,6 +7,7 @@ from cfmessenger.load.result import (
     Histogram,
     Host,
     Oracle,
+    Process,
     Result,
     Second,
     Server,
@@ -87,6 +88,18 @@ def result(
             cpu_us_per_message=520.0,
             kib_per_socket=14.2,
             memory_bytes=220 * 2**20,
+            processes=[
+                Process(
+                    pid=4711,
+                    name="cfmessenger gateway",
+                    user=0.41,
+                    system=0.12,
+                    waited=0.03,
+                    threads={"uvloop": 0.5, "log": 0.03},
+                ),
+                Process(pid=4712, name="valkey-server", user=0.1, system=0.2),
+            ],
+            machine=0.37,
         ),
     )
     for name, value in changes.items():

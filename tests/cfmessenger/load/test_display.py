@@ -15,9 +15,11 @@ from cfmessenger.load.result import (
     Health,
     Histogram,
     Oracle,
+    Process,
     Progress,
     Result,
     Second,
+    Server,
 )
 from tests.effort import tries
 
@@ -152,8 +154,23 @@ def test_the_summary_has_every_figure_that_counts() -> None:
     assert "memory 220 MiB" in text
     assert "✓ kept up" in row(text, "generator")
     assert "✓ nothing lost" in row(text, "oracle")
+    gateway = row(text, "gateway")
+    assert gateway == "gateway 4711 53.0 % 41.0 % 12.0 % 3.00 %"
+    assert row(text, "valkey-server").endswith("30.0 % 10.0 % 20.0 % 0 %")
+    assert "threads of 4711: uvloop 50%, log 3%" in text
     assert row(text, "p99<50ms").endswith("✓ holds")
     assert row(text, "rate>=5000/s") == "rate>=5000/s 999 /s ✗ missed"
+
+
+def test_what_who_comes_is_told_is_summed_up() -> None:
+    result = samples.result(counts={"connected": 10, "frames": 500, "bytes": 20_480})
+    for name, us in (("entered", 4_000), ("allIn", 900_000)):
+        histogram = Histogram()
+        histogram.record(us)
+        result.histograms[name] = histogram.data()
+    came = row(shown(display.summary(result)), "came")
+    assert came.startswith("came 1 in after 900 ms")
+    assert came.endswith("50.0 frames, 2.00 KiB a socket")
 
 
 def test_what_went_wrong_is_said_with_examples() -> None:
@@ -191,6 +208,7 @@ def test_no_text_from_outside_steers_the_terminal(text: str) -> None:
         counts={f"error.{text}": 1, f"closed.{text}": 1},
         oracle=Oracle(checked_sockets=1, lost=1, examples=[text]),
         health=Health(valid=False, reasons=[text]),
+        server=Server(processes=[Process(pid=1, name=text, threads={text: 1, "": 1})]),
         expectations=[Expectation(text=text)],
     )
     state = Board(scenario=text, url=text)

@@ -78,6 +78,15 @@ def test_nothing_checked_is_not_nothing_lost() -> None:
     assert value_of("violations", checked) == 3
 
 
+def test_what_each_socket_got_is_known_where_frames_were_counted() -> None:
+    counts = {"connected": 4, "frames": 10, "bytes": 4096}
+    result = Result(scenario="crowd", counts=counts)
+    assert value_of("framesPerSocket", result) == 2.5
+    assert value_of("bytesPerSocket", result) == 1024
+    assert kind_of("entered.p99") == kind_of("allIn.max") == "duration"
+    assert value_of("bytesPerSocket", Result(scenario="crowd")) is None
+
+
 def test_errors_and_closes_are_added_over_their_codes() -> None:
     counts = {
         "sent": 200,

@@ -81,6 +81,8 @@ def test_every_figure_of_the_result_is_told() -> None:
         "Greatest lag880 µs",
         "CPU a delivery52.0 µs",
         "Memory220 MiB",
+        "Cores taken37.0 % of all",
+        "cfmessenger gateway471153.0 %41.0 %12.0 %3.00 %uvloop 50%, log 3%",
         "rooms10",
         "Processors8 × Example 3 GHz",
         "valkey9.1.2",

@@ -116,7 +116,8 @@ async def test_idle_sockets_stay_and_are_counted(valkey_url: str) -> None:
     async with gateway(valkey_url) as url:
         result = await load("idle", url, sockets=20, duration_s=1.2)
     sound(result, sockets=20, rooms=1)
-    assert result.counts == {"connected": 20}
+    assert result.counts["connected"] == 20
+    assert result.counts.keys() <= {"connected", "frames", "bytes"}
     assert {second.sockets for second in result.series} == {20}
 
 
@@ -195,6 +196,34 @@ async def test_calm_rooms_are_timed_before_and_beside_a_hot_one(
     for figure in ("calmRatio.p50", "calmRatio.p99"):
         found = value_of(figure, result)
         assert found is not None and found > 0
+
+
+async def test_a_crowd_comes_online_and_each_is_told_who_is_there(
+    valkey_url: str,
+) -> None:
+    async with gateway(valkey_url) as url:
+        result = await load("crowd", url, sockets=12, within_s=0.3)
+    assert result.health.valid and result.counts["connected"] == 12
+    entered, all_in = result.histograms["entered"], result.histograms["allIn"]
+    assert (entered.count, all_in.count) == (12, 1)
+    assert all_in.max >= 270_000  # the last was due then
+    frames = value_of("framesPerSocket", result)
+    size = value_of("bytesPerSocket", result)
+    assert frames is not None and frames >= 2  # a greeting and who is there
+    assert size is not None and size > 100
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_room_fills_and_all_hear_what_is_said_then(
+    valkey_url: str, workers: int
+) -> None:
+    async with gateway(valkey_url) as url:
+        result = await load("gather", url, sockets=10, within_s=0.3, workers=workers)
+    sound(result, sockets=10, rooms=1)
+    assert result.histograms["entered"].count == 10
+    assert result.counts["acked"] == workers
+    assert result.counts["delivered"] >= 10
+    assert result.counts["frames"] >= 30
 
 
 async def test_conversations_are_opened_at_once(valkey_url: str) -> None:
