@@ -593,7 +593,7 @@ def change_not_kept_for_a_sleeping_room() -> contextlib.AbstractContextManager[A
     return _instead(Stub, "change", only_awake)
 
 
-@sabotage("agree", seeds=(23,))
+@sabotage("agree", seeds=(31,))
 def older_status_overwrites_a_newer_one() -> contextlib.AbstractContextManager[Any]:
     """A socket believes whatever it is told last, however old it is."""
     return _instead(gateway.live.connection, "newest", lambda kept, told: told)
@@ -628,7 +628,7 @@ def crossing_without_a_full_sync() -> contextlib.AbstractContextManager[Any]:
     return _instead(Crowd, "_cross", silent)
 
 
-@sabotage("scope", seeds=(970_001,))
+@sabotage("scope", seeds=(970_005,))
 def unwatch_takes_somebody_elses_interest() -> contextlib.AbstractContextManager[Any]:
     """Whom one socket watches no more the gateway wants no more."""
     part = Wanted._part
