@@ -21,7 +21,7 @@ from cfmessenger.chat.effects import (
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.errors import ProtocolError
-from cfmessenger.link.crowd import Crowd
+from cfmessenger.link.onlookers import Onlookers
 from cfmessenger.wire import protocol as wire
 from cfmessenger.wire.events import ChatMessage
 
@@ -238,7 +238,7 @@ def test_presence() -> None:
     assert frames(presence.connect(1_000, ann)) == [
         b'{"type":"system","content":"Connected to Global Presence","timestamp":1000}'
     ]
-    crowd: Crowd[str] = Crowd({"user_2": "Ben"}.get)
+    crowd: Onlookers[str] = Onlookers({"user_2": "Ben"}.get)
     crowd.enter("g.1", "user_1", ())
     crowd.watch("g.1", ["user_2", "nobody"])
     wants = crowd.wanted.leaving()

@@ -7,7 +7,7 @@ before it. Names are the user's row's, and come with the sockets. It has no dura
 events: what it knows comes from the gateways.
 
 Who hears of whom is decided by gateway: which of its sockets wants it, a gateway knows
-itself (`cfmessenger/link/crowd.py`). Must not know a clock, sockets or storage. Its
+itself (`cfmessenger/link/onlookers.py`). Must not know a clock, sockets or storage. Its
 parts are `roster`, `choices`, `publications`, `watchers` and `interests`.
 """
 

@@ -4,7 +4,7 @@ of that.
 Each socket's own set is kept here; the registry hears of the people in all of them,
 each once, however many want them: the whole when the gateway attaches, which is also
 how a registry that has crashed asks, and differences since (`Wants`). Pure: whom a
-socket is told of is `Crowd`'s. `S` is what the shell takes for a socket.
+socket is told of is `Onlookers`'s. `S` is what the shell takes for a socket.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The presence sockets of a gateway: what they watch, and what they are told.
 
-The shell of `Crowd`: it writes what that returns, gives each socket a full sync of the
-new scope when it changes, a few at a time, and lets the registry hear of it (design.md
-§3.12). Sockets are the registry stub's, too, for all that has nothing to do with whom
-they watch.
+The shell of `Onlookers`: it writes what that returns, gives each socket a full sync of
+the new scope when it changes, a few at a time, and lets the registry hear of it
+(design.md §3.12). Sockets are the registry stub's, too, for all that has nothing to do
+with whom they watch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cfmessenger.accounts.users import Directory
 from cfmessenger.chat.effects import News, Wants
 from cfmessenger.errors import ProtocolError
-from cfmessenger.link.crowd import Crowd, Write
 from cfmessenger.link.messages import text_frame
+from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.wire import protocol
 from cfmessenger.wire.protocol import Unwatch, Watch
 from gateway.live.outlet import Outlet, safely
@@ -40,7 +40,7 @@ class Watching:
         self._directory = directory
         self._sought = sought
         self._traffic = traffic
-        self._crowd: Crowd[Outlet] = Crowd(self._called)
+        self._crowd: Onlookers[Outlet] = Onlookers(self._called)
         self._syncing: asyncio.TimerHandle | None = None  # while any is due
 
     def _called(self, user_id: str) -> str | None:

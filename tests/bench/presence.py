@@ -29,7 +29,7 @@ from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import PRESENCE, connection_id
 from cfmessenger.link import messages as link
-from cfmessenger.link.crowd import Crowd, Write
+from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.wire import protocol
 
 GATEWAY = "g"
@@ -48,7 +48,7 @@ class Scene:
         self.sent: Counter[str] = Counter()  # bytes, by connection
         self.link_bytes = 0
         self._presence = Presence(Life(1))
-        self._crowd: Crowd[str] = Crowd(lambda user_id: user_id)
+        self._crowd: Onlookers[str] = Onlookers(lambda user_id: user_id)
         self._seat = Seat(self, 0, 0)
         self._release = Release({GATEWAY: self._seat}, lambda effect, gateway: None)
         self._to_actor, self._to_gateway = link.actor_reader(), link.gateway_reader()

@@ -15,7 +15,7 @@ from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
-from cfmessenger.link.crowd import Crowd, Write
+from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.load.actor_room import payloads
 
@@ -35,7 +35,7 @@ class Audience:
         self.notified: list[fx.Notify] = []
         self.records: list[tuple[str, str | None]] = []
         self.deliveries = 0
-        self.crowds: dict[str, Crowd[str]] = {}  # at the registry, by gateway
+        self.crowds: dict[str, Onlookers[str]] = {}  # at the registry, by gateway
         self._n = 0
 
     # Events.
@@ -122,11 +122,11 @@ class Audience:
 
     # Of whom sockets want to hear.
 
-    def _crowd(self, conn: str) -> Crowd[str]:
+    def _crowd(self, conn: str) -> Onlookers[str]:
         gateway = gateway_of(conn)
         if gateway not in self.crowds:
             called = {f"user_{n}": f"User {n}" for n in range(1, 100)}.get
-            self.crowds[gateway] = Crowd(called)
+            self.crowds[gateway] = Onlookers(called)
         return self.crowds[gateway]
 
     def watch(self, conn: str, *user_ids: str) -> None:

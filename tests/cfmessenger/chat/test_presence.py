@@ -11,7 +11,7 @@ from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
 from cfmessenger.chat.watchers import RETURN_MS
-from cfmessenger.link.crowd import BURST
+from cfmessenger.link.onlookers import BURST
 from tests.effort import tries
 
 from .audience import Audience

@@ -6,8 +6,8 @@ import pytest
 
 from cfmessenger.chat.effects import Attachment, News, Wants
 from cfmessenger.link import messages as link
-from cfmessenger.link.crowd import Crowd
 from cfmessenger.link.half import Half
+from cfmessenger.link.onlookers import Onlookers
 
 NAME = "room:x"
 
@@ -145,7 +145,7 @@ def test_under_a_new_name_nothing_is_known_of_what_rests() -> None:
 def test_what_sockets_want_leaves_behind_their_inputs_and_whole_with_an_attach() -> (
     None
 ):
-    crowd: Crowd[str] = Crowd({}.get)
+    crowd: Onlookers[str] = Onlookers({}.get)
 
     class Interest:
         """As a gateway's shell has it."""

@@ -70,8 +70,8 @@ from cfmessenger.chat.rollcall import RollCall
 from cfmessenger.chat.room import Room
 from cfmessenger.link import messages as link
 from cfmessenger.link.audience import Audience
-from cfmessenger.link.onlookers import Onlookers
 from cfmessenger.link.half import Half
+from cfmessenger.link.onlookers import Onlookers
 from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.link.uncovered import Uncovered
 from cfmessenger.link.wanted import Wanted

@@ -11,7 +11,7 @@ from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
-from cfmessenger.link.crowd import BURST
+from cfmessenger.link.onlookers import BURST
 from cfmessenger.wire.protocol import Participant
 from tests.cfmessenger.chat.audience import Audience, Frame
 from tests.effort import tries

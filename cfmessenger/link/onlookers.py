@@ -4,8 +4,8 @@ Owns wire.md §4's full syncs and changes: each socket is told of its scope alon
 sockets were told is kept, so that news of the registry cost only those who want them,
 and a registry that was away and comes back costs nobody anything but what has changed.
 A full sync is written when the registry has answered what its socket wants, so nobody
-misses a change in between. Pure: `Crowd` returns what is to be written, in order. `S`
-is what the shell takes for a socket.
+misses a change in between. Pure: `Onlookers` returns what is to be written, in order.
+`S` is what the shell takes for a socket.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Write(NamedTuple, Generic[S]):
     frames: list[bytes]
 
 
-class Crowd(Generic[S]):
+class Onlookers(Generic[S]):
     """The presence sockets of one gateway.
 
     `called(user_id)`: the display name of somebody who is not online; None: nobody is
