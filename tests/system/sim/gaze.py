@@ -59,7 +59,8 @@ class Gaze:
             async with asyncio.timeout(CONNECT_S):
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: line, gateway, 80)
-                line.say(encode({"user": self.user, "room": None, "since": None}))
+                hello = {"user": self.user, "room": None, "since": None, "era": None}
+                line.say(encode(hello))
                 if await line.accepted:
                     return line
         except (OSError, TimeoutError):
