@@ -13,7 +13,6 @@ in the last seconds before that. Pure: it waits for nothing and knows no clock.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -66,12 +65,13 @@ class Tail:
         # epoch, 0 until then; where the log ended, once it was healed; and up to where
         # all that was ever shown was there, or is told to be lost by now.
         self.first_epoch = self.began = self.settled = 0
-        self._chunks: deque[Chunk] = deque()
+        # Neither a deque nor a set: each is most of a kilobyte, in every object.
+        self._chunks: list[Chunk] = []
         # The number of the log's oldest event: 1, unless a load found another.
         self._begins = 1
         # Epochs under which its events were appended once more, perhaps in vain: from
         # the first attempt until one is confirmed or the log is loaded.
-        self._known: set[int] = set()
+        self._known: frozenset[int] = frozenset()
 
     @property
     def last(self) -> Entry | None:
@@ -137,7 +137,7 @@ class Tail:
         number of its oldest event, if that is known."""
         self._begins = begins
         self._chunks.clear()
-        self._known.clear()
+        self._known = frozenset()
         self.size = 0
         for epoch, seq, event in entries:
             self.committed(now, epoch, [(seq, event)])
@@ -145,9 +145,13 @@ class Tail:
     def trim(self, since: float, most: int) -> None:
         """Forget what came before `since`, but for the newest of that, and the oldest
         beyond so many bytes; never the last event."""
-        chunks = self._chunks
-        while len(chunks) > 1 and (chunks[1].at < since or self.size > most):
-            self.size -= chunks.popleft().size
+        chunks, gone = self._chunks, 0
+        while len(chunks) > gone + 1 and (
+            chunks[gone + 1].at < since or self.size > most
+        ):
+            self.size -= chunks[gone].size
+            gone += 1
+        del chunks[:gone]
         if len(chunks) == 1 and (chunks[0].at < since or self.size > most):
             at, epoch, events, _ = chunks[0]
             self.size = len(events[-1][1])
@@ -186,13 +190,13 @@ class Tail:
 
     def healing(self, epoch: int) -> None:
         """What is missing is about to be appended under this epoch."""
-        self._known.add(epoch)
+        self._known |= {epoch}
         if len(self._known) > MOST_TRIES:
-            self._known.discard(min(self._known))
+            self._known -= {min(self._known)}
 
     def healed(self, epoch: int, above: int) -> None:
         """What came after `above` has this epoch now."""
-        chunks, self._chunks = self._chunks, deque()
+        chunks, self._chunks = self._chunks, []
         for at, old, events, size in chunks:
             kept = [event for event in events if event[0] <= above]
             again = [event for event in events if event[0] > above]
@@ -201,7 +205,7 @@ class Tail:
                     whole = len(part) == len(events)
                     held = size if whole else sum(len(event) for _, event in part)
                     self._chunks.append(Chunk(at, of, part, held))
-        self._known.clear()
+        self._known = frozenset()
 
 
 class Standing(enum.Enum):
@@ -269,7 +273,10 @@ class Tails:
     def of(self, name: str) -> Tail:
         """The tail of an object that lives here, from now on."""
         self.alone.discard(name)
-        return self._tails.setdefault(name, Tail())
+        tail = self._tails.get(name)
+        if tail is None:
+            tail = self._tails[name] = Tail()
+        return tail
 
     def get(self, name: str) -> Tail | None:
         """That of an object that lives here, or did a moment ago."""
