@@ -446,7 +446,7 @@ def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     return _instead(ValkeyLog, "_timed", hasty)
 
 
-@sabotage("lost", "hole", "early", seeds=(950_020,))
+@sabotage("lost", "hole", "early", seeds=(950_127, 950_157))
 def unknown_outcome_tried_again() -> contextlib.AbstractContextManager[Any]:
     """An append of which nobody knows what became is sent once more; that its number is
     taken then means that it was done."""
