@@ -168,7 +168,7 @@ async def test_l2_a_forged_address_is_no_other_visitor(valkey_url: str) -> None:
 
 KEPT = re.compile(
     r"cfm:(?:\{[^}]+\}:(?:log|mirror|hint|reads)|user_rooms:.+|gateways|placement"
-    r"|bots:active|config:bot_enabled)"
+    r"|bots:active|config:bot_enabled|damage)"
 )
 
 
