@@ -135,8 +135,9 @@ async def load(
     lost += _pass_over(machine, max(numbered, shown))
     known, untold = machine.seq, _untold(lost, entries)
     for first, last in untold:
-        logger.error("%s lost events %d to %d", name, first, last)
+        # First, for whoever is overtaken while it loads may miss what is not lost.
         await _tell(name, log, machine, now, found, first, last)
+        logger.error("%s lost events %d to %d", name, first, last)
     return Loaded(machine, untold, known)
 
 
