@@ -57,7 +57,10 @@ class Life(Lived, Protocol):
 
 
 class Flow:
-    """One for each activation. It takes what comes while its `entrance` is open."""
+    """One for each activation. It takes what comes while its `entrance` is open.
+
+    A little longer than others may be: the path of a message is read in one place.
+    """
 
     def __init__(self, life: Life, kind: Kind, around: Surroundings) -> None:
         # Until it is loaded a blank one, with the epoch as soon as that is taken.

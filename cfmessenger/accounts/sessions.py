@@ -68,6 +68,8 @@ class Sessions:
     is away, or not in step with its primary, is not asked again for a while, so that
     it keeps no ended session alive either. `most` is for the sessions of one user at a
     time; 0: no limit.
+
+    A little longer than others may be: what a session can come to is one story.
     """
 
     def __init__(

@@ -8,6 +8,8 @@ write.
 
 The mirror is a stream of length one whose ids are `<epoch>-<n>`, n counted by Valkey,
 so that a newer mirror of the same epoch replaces an older one and a lower epoch cannot.
+
+Longer than most: a protocol with its promises, and the one class that keeps them.
 """
 
 from __future__ import annotations

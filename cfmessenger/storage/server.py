@@ -6,6 +6,8 @@ sent twice: what a server refused so did nothing, and whoever sent it knows that
 
 With `replicas` in the URL what is to outlive the server has a connection of its own,
 since its WAIT holds up all that is behind it.
+
+Longer than most: both of its lines follow one primary, and share all that they know.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ whether it was done; only who sent it knows what that means.
 
 Of valkey-py libvalkey, an extra of it, packs and parses. Its client is for tests that
 look at a server as its administrator: it would cost each actor process 5 MiB.
+
+Longer than most: one client, with a method for each way to ask.
 """
 
 from __future__ import annotations
