@@ -74,7 +74,7 @@ class Birth:
             self.tail.told(*row)
         if healed.found is not found:
             machine.receipts_changed = True  # its last mirror may be lost, too
-        await remember(name, log, around.tails, found.lineage, around.clock.now())
+        await remember(name, log, around.tails, found, around.clock.now())
         dead = await self._dead(machine.gateways)
         lost = await around.derived.everyone() if machine.crashed else set()
         self.loaded_at, self._calls_left = around.loop.time(), CALLS

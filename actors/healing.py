@@ -17,7 +17,7 @@ import msgspec
 from actors.tail import Tail, Tails, Verdict, agreed_up_to
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
-from cfmessenger.storage.log import Activated, Commit, Entry, Log
+from cfmessenger.storage.log import Activated, Commit, Entry, Fenced, Log
 
 logger = logging.getLogger("cfmessenger.activation")
 
@@ -92,39 +92,42 @@ async def _from(name: str, log: Log, first: int, last: int) -> list[Entry]:
 
 
 async def remember(
-    name: str, log: Log, tails: Tails, lineage: str, now_ms: int
+    name: str, log: Log, tails: Tails, found: Activated, now_ms: int
 ) -> None:
     """Begin the tail of an object with the end of its log, as far as it is to be kept.
 
     One that is known already is left. Raises `Unavailable`: also if it was read of
-    another server than the epoch was taken at (`lineage`).
+    another server than the epoch was taken at; `Fenced` if a later epoch has spoken by
+    now. What was read then is no part of this life, so the tail stays as it is: a later
+    life here would take it for its own.
     """
     tail = tails.of(name)
     entries = await log.newest(name, 1, None)
+    begins = 0
     if entries and tail.last != entries[-1]:
-        await _recall(name, log, tails, tail, entries, now_ms)
-    if log.lineage_of(keys.log(name)) != lineage:
+        since = now_ms - int(tails.keep_s * 1000)
+        entries, begins = await _recall(name, log, entries, since)
+    if log.lineage_of(keys.log(name)) != found.lineage:
         raise Unavailable(message="Another Valkey answers.")
+    if entries and entries[-1].epoch > found.epoch:
+        raise Fenced(name)
+    if begins:
+        tails.loaded(tail, entries, begins)
 
 
 async def _recall(
-    name: str,
-    log: Log,
-    tails: Tails,
-    tail: Tail,
-    entries: list[Entry],
-    now_ms: int,
-) -> None:
-    since, begins = now_ms - int(tails.keep_s * 1000), 1
-    while _time_of(entries[0]) > since and entries[0].seq > 1:
+    name: str, log: Log, entries: list[Entry], since_ms: int
+) -> tuple[list[Entry], int]:
+    """What came from then on and the newest before it, and the number of the log's
+    oldest, 1 if that is not known."""
+    while _time_of(entries[0]) > since_ms and entries[0].seq > 1:
         page = await log.newest(name, AT_ONCE, entries[0].seq)
         entries = page + entries
         if len(page) < AT_ONCE:  # so that was all
-            begins = entries[0].seq
-            break
+            return entries, entries[0].seq
         if len(entries) >= MOST_READ:
             break
-    tails.loaded(tail, entries, begins)
+    return entries, 1
 
 
 class _Stamp(msgspec.Struct):

@@ -19,10 +19,11 @@ from actors.host_settings import HostSettings
 from actors.loading import take
 from actors.pace import Pace
 from actors.tail import Tails
+from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_id_of
 from cfmessenger.link import messages as link
 from cfmessenger.storage import keys
-from cfmessenger.storage.log import Commit, Entry, ValkeyLog
+from cfmessenger.storage.log import Commit, Entry, Fenced, ValkeyLog
 from cfmessenger.storage.resp import Connection
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage
@@ -101,12 +102,35 @@ async def test_who_comes_remembers_the_end_of_the_log(log: ValkeyLog) -> None:
     await log.activate(name)
     await log.commit([Commit(name, 1, events(1, 1500))])
     found = await take(name, log)
-    await remember(name, log, tails, found.lineage, NOW + 5000)
+    await remember(name, log, tails, found, NOW + 5000)
     assert tails.of(name).after(0) == events(1, 1500)
-    await remember(fresh_room(), log, tails, found.lineage, NOW)
+    await remember(fresh_room(), log, tails, found, NOW)
     later = keeping()
-    await remember(name, log, later, found.lineage, NOW + 20_000)
+    await remember(name, log, later, found, NOW + 20_000)
     assert later.of(name).after(0) == events(1500, 1500), "it is old, but the last"
+
+
+async def test_what_was_said_in_a_later_life_is_no_part_of_the_tail(
+    log: ValkeyLog,
+) -> None:
+    """Nor is what another server has: a later life here would take either for its own,
+    and what gateways were shown of it for what is lost."""
+    name, tails = fresh_room(), keeping()
+    tail = tails.of(name)
+    found = await log.activate(name)
+    elsewhere = found._replace(lineage="another")
+    with pytest.raises(Unavailable):
+        await remember(name, log, tails, elsewhere, NOW)
+    await log.activate(name, 1)
+    await log.commit([Commit(name, 2, events(1, 3))])
+    with pytest.raises(Fenced):
+        await remember(name, log, tails, found, NOW)
+    with pytest.raises(Unavailable):
+        await remember(name, log, tails, elsewhere, NOW)
+    assert tail.last is None
+    tail.lives(found.epoch, 0, 0)
+    tail.took(3, (await log.activate(name, 2)).last)
+    assert tail.first_epoch == 0, "somebody else has spoken"
 
 
 async def test_a_log_that_lost_something_before_is_healed_across_the_hole(
@@ -116,9 +140,10 @@ async def test_a_log_that_lost_something_before_is_healed_across_the_hole(
     before, after, tails = fresh_room(), fresh_room(), keeping()
     whole = [*events(3, 6), *events(9, 12)]
     for name, count in ((before, 8), (after, 2)):
-        await log.activate(name)
+        taken = await log.activate(name)
         await log.commit([Commit(name, 1, whole[:count])])
-    await remember(before, log, tails, log.lineage_of(keys.log(before)), NOW)
+        if name == before:
+            await remember(name, log, tails, taken, NOW)
     tail = tails.of(before)
     found = await take(after, log, own=1)
     assert (await heal(after, log, tail, found)).torn == 0
