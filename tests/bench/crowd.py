@@ -11,25 +11,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx2
-import psutil
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from tests.bench import machine
-from tests.bench.contestants import up
 from tests.bench.loader import STEP_S, Broken, a_room
+from tests.bench.meter import Meter, our_kind
+from tests.bench.ours import log_in, socket_urls, up
 
-SIGN_INS = 20
-"""At a time."""
 TOLD_S = 11.0
 """Two ticks of a vast crowd, and a little: by then everybody is told of the last."""
 _TYPE = len(b'{"type":"participants"')
@@ -104,76 +98,16 @@ class Hall:
                 self.refused["hung up in the handshake"] += 1
 
 
-def users(people: int) -> bytes:
-    """A list for `CFM_USERS`."""
-    return json.dumps(
-        [
-            {
-                "id": f"guest_{n:05}",
-                "email": f"guest{n}@example.net",
-                "displayName": f"Guest No. {n}",
-                "avatarId": "guitar",
-            }
-            for n in range(people)
-        ]
-    ).encode()
-
-
-async def sign_in(base: str, people: int) -> list[str]:
-    """A session of each."""
-    free = asyncio.Semaphore(SIGN_INS)
-    # No connection is kept: one that has waited may be closed under a request.
-    limits = httpx2.Limits(max_keepalive_connections=0)
-    async with httpx2.AsyncClient(
-        base_url=base, trust_env=False, limits=limits, timeout=STEP_S
-    ) as client:
-
-        async def one(n: int) -> str:
-            body = {"userId": f"guest_{n:05}", "token": "any"}
-            async with free:
-                answer = await client.post("/api/auth/login", json=body)
-            return str(answer.json()["data"]["sessionId"])
-
-        return await asyncio.gather(*(one(n) for n in range(people)))
-
-
-def spent(root: int) -> dict[str, float]:
-    """CPU seconds so far by kind of process."""
-    found: Counter[str] = Counter()
-    for each in psutil.Process(root).children(recursive=True):
-        try:
-            times, command = each.cpu_times(), " ".join(each.cmdline())
-        except psutil.Error:
-            continue
-        found[_kind(command)] += times.user + times.system
-    return dict(found)
-
-
-def _kind(command: str) -> str:
-    for kind in ("ObjectActor", "valkey", "raylet", "gcs_server", "namespace"):
-        if kind in command:
-            return "rooms" if kind == "ObjectActor" else kind
-    return "gateways" if "serve" in command or "gateway" in command else "other"
-
-
 async def measure(people: int, within_s: float, gateways: int) -> dict[str, object]:
-    with tempfile.TemporaryDirectory(prefix="cfm-crowd-") as folder:
-        path = Path(folder, "users.json")
-        await asyncio.to_thread(path.write_bytes, users(people))
-        settings = {"CFM_USERS": str(path), "CFM_GATEWAYS": str(gateways)}
-        async with up("auto", **settings) as it:
-            tokens = await sign_in(it.base, people)
-            address = it.base.replace("http://", "ws://", 1)
-            urls = [
-                f"{address}/api/ws/room/{room}?sessionId={token}"
-                for room in [a_room()]
-                for token in tokens
-            ]
-            return await _come(it.row.pid, urls, within_s)
+    async with up("auto", people, CFM_GATEWAYS=str(gateways)) as it:
+        tokens = await asyncio.to_thread(log_in, it.base, people)
+        url, room = socket_urls(it.base, tokens), a_room()
+        urls = [url(room, n) for n in range(people)]
+        return await _come(Meter([it.row.pid], our_kind), urls, within_s)
 
 
-async def _come(root: int, urls: list[str], within_s: float) -> dict[str, object]:
-    hall, before = Hall(len(urls)), spent(root)
+async def _come(meter: Meter, urls: list[str], within_s: float) -> dict[str, object]:
+    hall, before = Hall(len(urls)), meter.read()
     began = time.perf_counter()
     step = within_s / len(urls)
     coming = [
@@ -189,7 +123,7 @@ async def _come(root: int, urls: list[str], within_s: float) -> dict[str, object
     here = [each for each in hall.guests if each.in_at]
     if not here:
         raise Broken("nobody came in")
-    came = {k: round(v - before.get(k, 0.0), 1) for k, v in spent(root).items()}
+    came = {k: round(v, 1) for k, v in meter.read().spent_s(before).items()}
     await asyncio.sleep(TOLD_S)
     frames = [each.frames for each in hall.guests]
     sizes = [each.bytes / 1024 for each in hall.guests]
