@@ -39,7 +39,7 @@ class Payer(Protocol):
 class Pending:
     """An input that is not covered yet."""
 
-    __slots__ = ("at", "input", "late", "once", "shown", "waiter")
+    __slots__ = ("asked", "at", "input", "once", "shown", "waiter")
 
     def __init__(self, entry: link.Input, at: float) -> None:
         self.input = entry  # replaced by newer names and words, or by `GivenBefore`
@@ -49,7 +49,8 @@ class Pending:
         self.shown: int | None = None
         self.waiter: object = None  # the shell's, who waits for it; set at once
         self.once = False  # a notification whose content is sent once at most
-        self.late = False  # from `expire` on: the log is asked what became of it
+        # When the log was last asked what became of it; 0: never.
+        self.asked = 0.0
 
     @property
     def n(self) -> int:
@@ -203,12 +204,14 @@ class Uncovered:
             self._pending = deque(e for e in self._pending if e.n not in numbers)
         return taken
 
-    def expire(self, end: float, present: Container[str]) -> Expired:
-        """What came by `end` (the shell's seconds) was not covered in time.
+    def expire(self, now: float, after_s: float, present: Container[str]) -> Expired:
+        """What came `after_s` before `now` (the shell's seconds) is overdue.
 
-        Frames of those who are `present` (connections) are late, once; notifications
-        and the frames of others are lost. Who came and who went stays pending.
+        Frames of those who are `present` (connections) are late, and so again after as
+        long if they are pending still; notifications and the frames of others are lost.
+        Who came and who went stays pending.
         """
+        end = now - after_s
         late: list[Pending] = []
         lost: list[Pending] = []
         for pending in self._pending:
@@ -217,8 +220,8 @@ class Uncovered:
                 continue
             if type(entry) is not link.Said or entry.conn not in present:
                 lost.append(pending)
-            elif not pending.late:
-                pending.late = True
+            elif pending.asked <= end:
+                pending.asked = now
                 late.append(pending)
         if lost:
             self.take({each.n for each in lost})

@@ -46,7 +46,7 @@ class Overdue:
     def expire(self, now: float) -> None:
         """Find out what became of what was not covered in time; `now` is loop time."""
         audience = self._half.audience
-        expired = self._half.pending.expire(now - EXPIRE_AFTER_S, audience)
+        expired = self._half.pending.expire(now, EXPIRE_AFTER_S, audience)
         for pending in expired.lost:
             give_back(self._half, pending)
             if pending.waiter is not None:
@@ -66,53 +66,51 @@ class Overdue:
         STORAGE_UNAVAILABLE for the others; whether they still appear is open, once at
         most.
         """
-        behind = False
-        for pending in self._half.pending.take(self._settled_by(late, found)):
-            give_back(self._half, pending)
+        half, to_come, behind = self._half, set(), False
+        for pending in half.pending:
+            event = found.get(pending.n)
+            if event is not None and self._to_come(
+                cast(link.Said, pending.input), event
+            ):
+                to_come.add(pending.n)
+                behind |= pending.conn in half.audience.members
+        for pending in half.pending.take(set(late) - to_come):
+            give_back(half, pending)
             # The rest was covered meanwhile, or is to be.
             said = cast(link.Said, pending.input)
-            outlet = self._half.audience.get(said.conn)
+            outlet = half.audience.get(said.conn)
             if outlet is None:
                 continue
             event = found.get(said.n)
             if event is None:
                 safely(outlet, outlet.refused, said.data)
             else:
-                behind |= self._show(outlet, said, event)
+                self._show(outlet, said, event)
         if behind:
             self._life.turn_to_the_log()
 
-    def _show(self, outlet: Outlet, said: link.Said, event: Found) -> bool:
-        """What a frame has become is shown to its socket; whether only the log can do
-        it, to everybody here."""
+    def _to_come(self, said: link.Said, event: Found) -> bool:
+        """Whether its socket has still to come to that event, by the log: on its way
+        in, or because all here are behind. Until then it stays pending and is looked
+        for again, since the log may lose the event first."""
+        audience = self._half.audience
+        if event.seq <= (said.seen or 0):
+            return False  # a repeat
+        if audience.phase(said.conn) is Phase.PAGING:
+            return True
+        return said.conn in audience.members and event.seq > audience.seq
+
+    def _show(self, outlet: Outlet, said: link.Said, event: Found) -> None:
+        """What a frame has become is shown to its socket."""
         audience = self._half.audience
         if said.seen is not None and event.seq <= said.seen:
             safely(outlet, outlet.told, event.blob, False)  # a repeat
             if self._life.link is not None:
                 self._half.pending.answered(said.n, Echo(said.conn, event.seq))
-        elif said.conn in audience.members:
-            # Shown since, if it is not newer than what all here were shown.
-            return event.seq > audience.seq
-        elif event.seq > (audience.seen_by(said.conn) or 0):
+        elif said.conn not in audience.members and event.seq > (
+            audience.seen_by(said.conn) or 0
+        ):
             # Still not let in, and its history may begin after that event. Whoever
             # comes again finds it there, or says it again and has the echo.
             away = "the room cannot be reached"
             safely(outlet, outlet.end, CloseCode.TRY_AGAIN_LATER, away)
-        return False
-
-    def _settled_by(
-        self, late: Collection[int], found: Mapping[int, Found]
-    ) -> set[int]:
-        """Which of these late inputs are to be settled now.
-
-        All but those that have become events which a socket that catches up has still
-        to come to: it is shown them there.
-        """
-        half, waits = self._half, set()
-        for pending in half.pending:
-            paging = half.audience.phase(pending.conn or "") is Phase.PAGING
-            if pending.n in found and paging:
-                said = cast(link.Said, pending.input)
-                if found[pending.n].seq > (said.seen or 0):
-                    waits.add(pending.n)
-        return set(late) - waits

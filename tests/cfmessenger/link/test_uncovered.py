@@ -100,21 +100,23 @@ def test_the_charge_of_a_socket_that_is_gone_is_given_back_too() -> None:
     assert uncovered.size == 0
 
 
-def test_of_what_is_late_frames_are_asked_about_once_and_the_rest_is_lost() -> None:
+def test_of_what_is_late_frames_are_asked_about_and_the_rest_is_lost() -> None:
     uncovered = holding(
         opened(1), said(2), said(3, "g.2"), link.Notified(4, b"news"), at=1.0
     )
     uncovered.push(said(5), at=9.0)
-    expired = uncovered.expire(8.0, {"g.1"})
+    expired = uncovered.expire(9.0, 1.0, {"g.1"})
     assert [each.n for each in expired.late] == [2]
     assert [each.n for each in expired.lost] == [3, 4]  # nobody waits for 3 any more
     assert left(uncovered) == [1, 2, 5]
-    assert uncovered.expire(8.0, {"g.1"}) == ([], [])
+    assert uncovered.expire(9.5, 1.0, {"g.1"}) == ([], [])
+    again = uncovered.expire(10.5, 1.0, {"g.1"})  # what is pending still
+    assert [each.n for each in again.late] == [2, 5]
 
 
 def test_who_comes_and_who_goes_never_expires() -> None:
     uncovered = holding(opened(1), link.Closed(2, "g.1"))
-    assert uncovered.expire(9e9, set()) == ([], [])
+    assert uncovered.expire(9e9, 1.0, set()) == ([], [])
     assert left(uncovered) == [1, 2]
 
 

@@ -539,6 +539,27 @@ async def test_what_only_others_were_shown_comes_out_of_the_log(attached: bool) 
         assert one.got == [b"1", b"2"]
 
 
+async def test_what_the_log_loses_before_it_is_shown_is_said_again() -> None:
+    """It was found there, and a failover took it back before anybody could read it."""
+    async with desk() as at:
+        one = Outlet("g1.1")
+        await at.enter(one)
+        at.say(one, b"said")
+        await eventually(lambda: at.newest == 2)
+        await at.process.hears(link.Attach)
+        at.names.where = None
+        at.process.drop()
+        await eventually(lambda: at.stub.life.asleep)
+        at.expire(said=2)
+        assert one.got == [] and one.uncovered and at.paged == [at.stub]
+        at.names.where = at.process.address
+        at.stub.life.paged()  # with nothing
+        attach = await at.process.hears(link.Attach)
+        assert attach.replay == 2
+        inputs = await at.process.hears(link.Inputs)
+        assert [entry.n for entry in inputs.inputs] == [2]
+
+
 async def test_the_late_repeat_of_what_was_seen_is_answered_with_it() -> None:
     async with desk() as at:
         one, two = Outlet("g1.1"), Outlet("g1.2")
