@@ -41,7 +41,6 @@ from tests.system.sim.reading import (
     bare,
     between_gaps,
     durable,
-    given_anew,
     is_gone,
     logged,
     loses,
@@ -49,6 +48,7 @@ from tests.system.sim.reading import (
     sends_of,
     shown_to,
     told_lost,
+    unknowable,
     what_of,
     who,
 )
@@ -193,7 +193,7 @@ def _lost(history: History) -> Iterator[str]:
             kept = log.get(message["seq"])
             if message["seq"] in told and is_gone(history, socket.room, message):
                 continue
-            if given_anew(history, socket.room, message):
+            if unknowable(history, socket.room, message):
                 continue
             if kept is None:
                 yield f"{who(socket, at)} saw {what_of(message)}, which is lost"

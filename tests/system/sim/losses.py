@@ -13,11 +13,11 @@ from tests.system.sim.history import LOST, Frame, History
 from tests.system.sim.reading import (
     bare,
     durable,
-    given_anew,
     is_gone,
     logged,
     shown_to,
     told_lost,
+    unknowable,
     what_of,
     who,
 )
@@ -48,7 +48,7 @@ def numbers(history: History) -> Iterator[str]:
 
 def _excused(history: History, room: str, message: Frame) -> bool:
     told = message["seq"] in told_lost(history, room)
-    return given_anew(history, room, message) or (
+    return unknowable(history, room, message) or (
         told and is_gone(history, room, message)
     )
 

@@ -86,13 +86,36 @@ def told_lost(history: History, room: str) -> set[int]:
     }
 
 
-def given_anew(history: History, room: str, message: Frame) -> bool:
-    """Whether something is gone, and a life has given its number to something else and
-    ended. Who comes then with what it was shown is behind the log, and nobody finds out
-    (docs/semantics.md, Surprises)."""
-    return is_gone(history, room, message) and any(
-        entry.seq == message["seq"] and entry.writer in history.ended
+def unknowable(history: History, room: str, message: Frame) -> bool:
+    """Whether something is gone, and nobody finds out (docs/semantics.md, Surprises).
+
+    Either a life has given its number to something else and ended: who comes then with
+    what it was shown is behind the log. Or the word that it is lost was lost in its
+    turn, when all who had been shown it had left.
+    """
+    if not is_gone(history, room, message):
+        return False
+    seq = message["seq"]
+    return any(
+        entry.seq == seq and entry.writer in history.ended
         for entry in history.logs.get(room, [])
+    ) or any(
+        each.room == room
+        and each.message["type"] == LOST
+        and each.message["from"] <= seq <= each.message["to"]
+        and not _knows(history, room, seq, each.at)
+        for each in history.gone
+    )
+
+
+def _knows(history: History, room: str, seq: int, at: float) -> bool:
+    """Whether anybody is there who was shown this number, or a later one."""
+    return any(
+        socket.room == room
+        and socket.opened_at <= at
+        and (socket.closed_at is None or socket.closed_at >= at)
+        and any(when <= at and each["seq"] >= seq for when, each in shown_to(socket))
+        for socket in history.sockets
     )
 
 
