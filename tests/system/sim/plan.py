@@ -249,6 +249,7 @@ class Plan:
             every_s=rng.choice((1.5, 3.0)),
             lags_s=rng.choice((0.05, 0.3, 1.0)),
             awaited=1,
+            page=max(self.page, 5),  # each waits for a replica, too
         )
 
     def _with_exceptions(self, rng: Random) -> Plan:

@@ -433,7 +433,7 @@ def wait_unchecked() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-@sabotage("early", "lost", seeds=(950_005,))
+@sabotage("early", "lost", seeds=(950_014,))
 def no_wait_at_activation() -> contextlib.AbstractContextManager[Any]:
     """What an activation has loaded is shown, whether or not a replica has it."""
     timed = ValkeyLog._timed
