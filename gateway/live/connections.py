@@ -62,7 +62,7 @@ class Connections:
         self.by_id: dict[str, Connection] = {}  # each from accept to `leave`
         # The same, by the second in which they are pinged: to look at all of 2,000 each
         # second, to find those whose turn it is, was most of what they cost at rest.
-        self._turns: list[set[Connection]] = [set() for _ in range(PING_EVERY_S)]
+        self._turns: list[dict[Connection, None]] = [{} for _ in range(PING_EVERY_S)]
         self.refusing = False  # True from `refuse_new` on
         self._cut_off = readiness.cut_off  # while it is set nobody is let in
         self.reserve = readiness.reserve
@@ -132,7 +132,7 @@ class Connections:
 
     def _register(self, connection: Connection) -> None:
         self.by_id[connection.conn] = connection
-        self._turns[connection.number % PING_EVERY_S].add(connection)
+        self._turns[connection.number % PING_EVERY_S][connection] = None
         self.people.enter(connection)
         connection.login.connections.add(connection)
         kind = kind_of(connection.room.name)
@@ -158,7 +158,7 @@ class Connections:
         self._capacity.leave(connection.address, login_id)
         self._logins.forget(connection)
         self.by_id.pop(connection.conn, None)
-        self._turns[connection.number % PING_EVERY_S].discard(connection)
+        self._turns[connection.number % PING_EVERY_S].pop(connection, None)
         self.people.leave(connection)
 
     def watched(self) -> Stub | None:
