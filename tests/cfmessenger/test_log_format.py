@@ -200,7 +200,7 @@ def test_what_looks_like_a_token_is_blotted_wherever_it_stands() -> None:
         assert redact(harmless) == harmless
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_text_that_no_pattern_is_asked_about_would_match_none(seed: int) -> None:
     chance = random.Random(seed)
     pieces = (
