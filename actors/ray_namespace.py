@@ -206,6 +206,8 @@ class RayNamespace:
             return
         here = member.node.id
         nodes = [n for n, each in member.nodes.items() if each.state == "up"]
+        if nodes == [here]:
+            return
         pool = spread.uneven(here, nodes, await self._ray.where())
         if pool is None:
             return

@@ -94,11 +94,12 @@ _ROW_METHODS = ["GET", "PATCH", "DELETE"]
 def routes() -> list[BaseRoute]:
     """Every path there is. A room's id may hold anything, so that it can be refused."""
     return [
+        # First: they are looked at in this order, and most that comes is a socket.
+        WebSocketRoute("/api/ws/room/{id:room}", _Asgi(sockets.room_socket)),
+        WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
         *(Route(one.path, one.endpoint, methods=[one.method]) for one in OPERATIONS),
         Route("/api/data/{collection}", data.rows, methods=["GET", "POST"]),
         Route("/api/data/{collection}/{id}", data.row, methods=_ROW_METHODS),
-        WebSocketRoute("/api/ws/room/{id:room}", _Asgi(sockets.room_socket)),
-        WebSocketRoute("/api/ws/presence", _Asgi(sockets.presence_socket)),
         _get("/docs", pages.page),
         _get("/docs/page.css", pages.style),
         _get("/docs/page.mjs", pages.script),

@@ -7,6 +7,7 @@ count. How they are counted is `shared_rate`'s.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from cfmessenger.storage import keys
 from cfmessenger.storage.shared_rate import SharedRate
@@ -29,6 +30,8 @@ class LoginRate:
         return await self._rate.take(keys.login(subject(address)))
 
 
+# Every socket is counted twice by it, and most addresses come again.
+@lru_cache(maxsize=1024)
 def subject(address: str | None) -> str:
     """What is counted as one client: an IPv4 address, an IPv6 /64, or `local`.
 

@@ -80,6 +80,14 @@ _NODE_ENV = {
     "RAY_enable_metrics_collection": "0",
     "RAY_enable_timeline": "0",
     "RAY_task_events_report_interval_ms": "0",
+    # What a node looks at ten times a second by default, for objects, resources and
+    # autoscalers that there are not here. Of its memory it looks as often as we do.
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_kill_idle_workers_interval_ms": "1000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",
     # A room that hibernates is a dead actor; the default remembers 100,000 of them.
     "RAY_maximum_gcs_destroyed_actor_cached_count": "1000",
     # A node is declared dead after 5 s when it refuses, 20 s when it hangs; defaults

@@ -1,7 +1,8 @@
 """A WebSocket's opening handshake (RFC 6455 §4): one request, one answer.
 
-websockets' sans-I/O `ServerProtocol` reads the request and makes the 101; what it
-refuses is answered with our envelope. In between the application is asked, which is all
+What is plain (`upgrade`) is accepted by its headers; of everything else websockets'
+sans-I/O `ServerProtocol` reads the request and judges it, and what it refuses is
+answered with our envelope. Then the application is asked, which is all
 that there is of ASGI in a socket's life: it accepts, or refuses with an HTTP answer of
 its own. An open socket keeps nothing of this. Knows no endpoint.
 """
@@ -32,8 +33,10 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
+from websockets.utils import accept_key
 
 from gateway import metrics
+from gateway.server import upgrade
 from gateway.server.refusals import Timer, log, quiet, refusal
 
 CONNECTION = "cfmessenger.connection"
@@ -74,42 +77,63 @@ class Handshake:
         self._config = config
         self._server = server
         self._state = state  # the application's, of its lifespan
-        self._library = ServerProtocol(logger=quiet)
         self._deadline = Timer(asyncio.get_running_loop())  # from `begin` to the end
         self._given: list[tuple[bytes, bytes]] = []  # the request's headers
-        self._response: Response | None = None  # the 101, until it is sent
+        self._accept_key = ""  # of the 101, from `begin` on
         self._refusal: MutableMapping[str, Any] | None = None  # its start, then `body`
         self._asked = False  # the application has received that somebody connects
         self._open = False  # the 101 is sent
         self._over = asyncio.Event()  # answered, or nobody is there any more
 
-    def begin(self, data: bytes) -> None:
-        """The request as uvicorn's HTTP protocol hands it over: whole."""
+    def begin(self, data: bytes, plain: upgrade.Headers | None = None) -> None:
+        """The request, whole: as uvicorn's HTTP protocol hands it over, or with the
+        headers that count, if it is plain."""
         self.begun = True
-        library = self._library
+        key = None if plain is None else upgrade.key_of(plain)
+        if plain is None:
+            self._judge(data)
+        elif key is None:
+            self._judge(upgrade.request_of(data, plain))
+        else:
+            self._given = plain
+            self._accept_key = accept_key(key.decode())
+            self._begin(data.split(b" ", 2)[1].decode())
+
+    def _judge(self, data: bytes) -> None:
+        """Have websockets read the request and say whether it may be accepted."""
+        library = ServerProtocol(logger=quiet)
         library.receive_data(data)
         request = next(iter(library.events_received()), None)
-        if not isinstance(request, Request):
+        if isinstance(request, Request):
+            self._given = [
+                (name.lower().encode("ascii"), value.encode("latin-1"))
+                for name, value in request.headers.raw_items()
+            ]
+            response = library.accept(request)
+            if response.status_code == 101:
+                self._accept_key = response.headers["Sec-WebSocket-Accept"]
+                self._begin(request.path)
+            else:
+                self._unacceptable(response.status_code, library.handshake_exc)
+        else:
             self._unreadable(library.handshake_exc)
-            return
-        self._given = [
-            (name.lower().encode("ascii"), value.encode("latin-1"))
-            for name, value in request.headers.raw_items()
-        ]
-        response = library.accept(request)
-        if response.status_code != 101:
-            metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
-            fault = library.handshake_exc
-            wrong_version = (
-                isinstance(fault, InvalidHeaderValue)
-                and fault.name == "Sec-WebSocket-Version"
-            )
-            # RFC 6455 §4.4
-            self.refuse(426 if wrong_version else response.status_code)
-            return
-        self._response = response
+        # Its parser, a generator, holds it and the request, and it holds its parser:
+        # what only the collector would free, and not soon.
+        vars(library).clear()
+
+    def _unacceptable(self, status: int, fault: Exception | None) -> None:
+        metrics.REFUSED_CONNECTIONS.labels("handshake").inc()
+        wrong_version = (
+            isinstance(fault, InvalidHeaderValue)
+            and fault.name == "Sec-WebSocket-Version"
+        )
+        # RFC 6455 §4.4
+        self.refuse(426 if wrong_version else status)
+
+    def _begin(self, target: str) -> None:
+        """Ask the application."""
         self._deadline.set(HANDSHAKE_S, self._too_slow)
-        task = asyncio.get_running_loop().create_task(self._ask(self._scope(request)))
+        task = asyncio.get_running_loop().create_task(self._ask(self._scope(target)))
         task.add_done_callback(self._server.tasks.discard)
         self._server.tasks.add(task)
 
@@ -121,9 +145,9 @@ class Handshake:
         else:
             self.refuse(414 if isinstance(fault, RequestLineTooLong) else 400)
 
-    def _scope(self, request: Request) -> dict[str, Any]:
+    def _scope(self, target: str) -> dict[str, Any]:
         transport, root = self._socket.transport, self._config.root_path
-        raw_path, _, query = request.path.partition("?")
+        raw_path, _, query = target.partition("?")
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
@@ -138,8 +162,9 @@ class Handshake:
             "headers": self._given,
             "subprotocols": [
                 token.strip()
-                for value in request.headers.get_all("Sec-WebSocket-Protocol")
-                for token in value.split(",")
+                for name, value in self._given
+                if name == b"sec-websocket-protocol"
+                for token in value.decode("latin-1").split(",")
             ],
             "state": self._state.copy(),
             "extensions": {"websocket.http.response": {}, CONNECTION: self._socket},
@@ -193,18 +218,18 @@ class Handshake:
             raise RuntimeError(f"{kind} is no answer to a handshake")
 
     def _accept(self, message: MutableMapping[str, Any]) -> None:
-        response = self._response
-        assert response is not None
-        del response.headers["Date"]  # the server has its own
-        for name, value in (
+        headers = [
+            (b"Upgrade", b"websocket"),
+            (b"Connection", b"Upgrade"),
+            (b"Sec-WebSocket-Accept", self._accept_key.encode()),
             *self._server.default_headers,
             *message.get("headers", ()),
-        ):
-            response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        ]
         if message.get("subprotocol"):
-            response.headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
-        self._library.send_response(response)
-        self._socket.transport.write(b"".join(self._library.data_to_send()))
+            headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode()))
+        lines = (b"%b: %b\r\n" % each for each in headers)
+        head = b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % b"".join(lines)
+        self._socket.transport.write(head)
         self._open = True
         self._end()
         self._socket.opened()
@@ -255,7 +280,3 @@ class Handshake:
     def _end(self) -> None:
         self._over.set()
         self._deadline.drop()
-        self._response = None
-        # Its parser, a generator, holds it and the request, and it holds its parser:
-        # what only the collector would free, and not soon.
-        vars(self._library).clear()

@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from gateway import forwarded, metrics
 from gateway.server.door import Door
 from gateway.server.refusals import LINGER_S, Timer, log, quiet, refusal
-from gateway.server.upgrade import HOST, Headers, plain_upgrade, request_of
+from gateway.server.upgrade import HOST, Headers, plain_upgrade
 
 REQUEST_S = 10.0
 """From the connection (or a request's first byte) to the request's last byte."""
@@ -183,18 +183,17 @@ class GuardedHTTP(H11Protocol):
         """What `handle_websocket_upgrade` comes to, without h11."""
         if any(name in forwarded.NAMES for name, _ in headers):
             trusted = cast(_StrictConnection, self.conn).trusted
-            request = request_of(request, forwarded.settled(headers, trusted))
+            headers = forwarded.settled(headers, trusted)
         self._leave()
         self._reading.drop()
         self.connections.discard(self)
-        assert self.ws_protocol_class is not None
-        opened = self.ws_protocol_class(  # type: ignore[call-arg]
+        opened = cast(type[Any], self.ws_protocol_class)(
             config=self.config,
             server_state=self.server_state,
             app_state=self.app_state,
         )
         opened.connection_made(self.transport)
-        opened.data_received(request)
+        opened.upgrade(request, headers)
         self.transport.set_protocol(opened)
 
     def on_response_complete(self) -> None:

@@ -30,6 +30,7 @@ from gateway.server.frames import (
 )
 from gateway.server.handshake import CONNECTION, Handshake
 from gateway.server.refusals import LINGER_S, log
+from gateway.server.upgrade import Headers
 
 HIGH_WATER = 2**20
 """Unsent bytes after which a socket is a slow consumer (wire.md §6: 1013)."""
@@ -131,6 +132,11 @@ class WebSocket(asyncio.Protocol):
         self.transport = transport
         self.write = transport.write
         self._server.connections.add(cast(Any, self))
+
+    def upgrade(self, request: bytes, headers: Headers) -> None:
+        """Begin with a plain request (`plain_upgrade`) of which these headers count."""
+        assert self._handshake is not None
+        self._handshake.begin(request, headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(cast(Any, self))

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import random
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -197,3 +198,18 @@ def test_what_looks_like_a_token_is_blotted_wherever_it_stands() -> None:
         "/Some/LongPath/WithManyParts/AndMore/ButEachShort/x.py",
     ):
         assert redact(harmless) == harmless
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_text_that_no_pattern_is_asked_about_would_match_none(seed: int) -> None:
+    chance = random.Random(seed)
+    pieces = (
+        *("sessionId", "session_id", "SessionID", "ticket", "Token", "bearer.", "="),
+        *("Bearer ", "cf-turnstile-response", "secret", "PASSWORD", "authorization"),
+        *("apikey", "api_key", "API_KEY", '": "', "':'", "%3d", "://", "a:b@c", "aB"),
+        *("-", "_", "/api/", " ", "\n", "&", TOKEN, TOKEN[:39], "x" * 40, "user_1"),
+    )
+    for _ in range(50):
+        text = "".join(chance.choices(pieces, k=chance.randint(1, 6)))
+        # What is beyond ASCII goes to the patterns in any case.
+        assert redact(text) == redact(f"é {text}").removeprefix("é ")

@@ -1,11 +1,12 @@
 """How much memory there is: the machine's, or what a control group leaves of it."""
 
+import gc
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cfmessenger.memory import memory
+from cfmessenger.memory import memory, settled
 
 GIB = 2**30
 
@@ -38,3 +39,19 @@ def test_so_it_was_in_the_first_version(tmp_path: Path) -> None:
     (group / "memory.usage_in_bytes").write_text(f"{GIB + 4096}\n")
     (group / "memory.stat").write_text("total_inactive_file 0\n")
     assert memory(tmp_path) == (GIB, 0)
+
+
+def test_what_a_settled_process_keeps_is_not_collected_and_the_rest_less_often() -> (
+    None
+):
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    kept: list[list[int]] = [[] for _ in range(1_000)]
+    try:
+        settled()
+        assert gc.get_freeze_count() >= frozen + len(kept)
+        young, looks, _ = gc.get_threshold()
+        assert young > before[0]
+        # What a look at the older may take, which is a pause.
+        assert young * looks < 3 * before[0] * before[1]
+    finally:
+        gc.set_threshold(*before)

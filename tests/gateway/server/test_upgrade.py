@@ -4,9 +4,12 @@ import random
 
 import h11
 import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.utils import accept_key
 
 from gateway.server.http_protocol import _StrictConnection
-from gateway.server.upgrade import MOST_BYTES, plain_upgrade, request_of
+from gateway.server.upgrade import MOST_BYTES, key_of, plain_upgrade, request_of
 
 LINES = (
     b"GET /api/ws/room/r1?since=4 HTTP/1.1",
@@ -108,3 +111,61 @@ def test_what_is_taken_h11_reads_in_the_same_way() -> None:
 def test_a_request_is_made_anew_with_other_headers() -> None:
     made = request_of(request(*LINES), [(b"host", b"a"), (b"x", b"y")])
     assert made == request(LINES[0], b"host: a", b"x: y")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(without(b"sec-websocket-key"), id="no key"),
+        pytest.param((*without(b"sec-websocket-key"), LINES[5][:-4]), id="short key"),
+        pytest.param((*LINES, LINES[5]), id="two keys"),
+        pytest.param(without(b"sec-websocket-version"), id="no version"),
+        pytest.param((*LINES, LINES[4]), id="two versions"),
+        pytest.param(
+            (*without(b"sec-websocket-version"), b"Sec-WebSocket-Version: 8"),
+            id="another version",
+        ),
+        pytest.param((*LINES, b"Origin: a", b"Origin: b"), id="two origins"),
+        pytest.param((*LINES, b"Sec-WebSocket-Protocol: a b"), id="no list"),
+        pytest.param((*LINES, b"Sec-WebSocket-Protocol: "), id="an empty list"),
+        pytest.param(
+            (*without(b"connection"), b"Connection: upgrade, ("), id="no token"
+        ),
+    ],
+)
+def test_what_is_no_plain_handshake_is_left_to_websockets(
+    lines: tuple[bytes, ...],
+) -> None:
+    headers = plain_upgrade(request(*lines))
+    assert headers is not None
+    assert key_of(headers) is None
+
+
+def by_websockets(data: bytes) -> tuple[int, str | None]:
+    """What websockets makes of it."""
+    library = ServerProtocol()
+    library.receive_data(data)
+    event = next(iter(library.events_received()), None)
+    assert isinstance(event, Request)
+    response = library.accept(event)
+    return response.status_code, response.headers.get("Sec-WebSocket-Accept")
+
+
+def test_what_is_accepted_by_its_headers_websockets_accepts_too() -> None:
+    rng, accepted, left = random.Random(11), 0, 0
+    more = (b"Sec-WebSocket-Protocol: cfm.v1, bearer.x", b"Origin: http://a")
+    for _ in range(20_000):
+        lines = [*LINES, *rng.sample(more, rng.randint(0, 2))]
+        data = bytearray(request(*lines))
+        for _ in range(rng.choice((0, 1, 1, 2, 3))):
+            at = rng.randrange(len(LINES[0]), len(data))
+            new = bytes([rng.choice(b' \t:,;/=+aBwQ1309-_"()[]')]) * rng.randint(0, 2)
+            data[at : at + rng.choice((0, 1))] = new
+        headers = plain_upgrade(bytes(data))
+        key = None if headers is None else key_of(headers)
+        left += headers is not None and key is None
+        if key is not None:
+            accepted += 1
+            assert by_websockets(bytes(data)) == (101, accept_key(key.decode()))
+    assert accepted > 4_000
+    assert left > 1_000
