@@ -40,7 +40,7 @@ class RollCall:
     @property
     def crowded(self) -> bool:
         """Whether the room is a crowd now."""
-        return self._crowd.holds(self._roster.people)
+        return self._crowd.holds(len(self._roster.people))
 
     @property
     def pending(self) -> bool:
