@@ -211,10 +211,10 @@ class Onlookers(Generic[S]):
         if self._everyone and not self.crowded:
             came = [u for u, change in changes.items() if change.before is None]
             self._arrivals.take(came, self.online)
-            told = {u: each for u, each in changes.items() if not held_back(u)}
-            if told:
+            now = {u: each for u, each in changes.items() if not held_back(u)}
+            if now:
                 everyone = [each.socket for each in self._everyone]
-                writes.append(Write(everyone, self._frames(told)))
+                writes.append(Write(everyone, self._frames(now)))
         theirs: dict[Watcher[S], list[str]] = {}
         for user_id, change in changes.items():
             late = held_back(user_id)
@@ -247,19 +247,26 @@ class Onlookers(Generic[S]):
 
     def calm(self) -> list[Write[S]]:
         """A round of a storm has passed: if it is over, or has been long, all are told
-        who came. (Whoever wanted to hear of somebody hears again.)"""
+        who came, but of those whom they want, as they know of these."""
         if not self._arrivals.over():
             return []
-        held = self._arrivals.release()
+        held, circles = self._arrivals.release(), self.wanted.circles
         users, numbers = list(held), list(held.values())
-        alike: dict[int, list[S]] = {}
+        known: dict[Watcher[S], list[str]] = {}
+        for user_id in users:
+            circle = circles.get(user_id)
+            for watcher in () if circle is None else circle.watchers:
+                known.setdefault(watcher, []).append(user_id)
+        alike: dict[tuple[int, tuple[str, ...]], list[S]] = {}
         for watcher in self._everyone:
             start = bisect_right(numbers, watcher.caught)
-            alike.setdefault(start, []).append(watcher.socket)
+            told = start, tuple(known.get(watcher, ()))
+            alike.setdefault(told, []).append(watcher.socket)
         writes = []
-        for start, sockets in alike.items():
-            came = {each: Change(None, self._shown[each]) for each in users[start:]}
-            if came:
+        for (start, before), sockets in alike.items():
+            late = [each for each in users[start:] if each not in before]
+            if late:
+                came = {each: Change(None, self._shown[each]) for each in late}
                 writes.append(Write(sockets, self._frames(came)))
         return writes
 

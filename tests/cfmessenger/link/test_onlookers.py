@@ -293,6 +293,11 @@ def test_in_a_storm_whom_one_watches_or_knows_is_told_of_at_once() -> None:
     # Who comes to know one then hears of them at once, too.
     there.notify(fx.Acquainted("user_3", "user_6"))
     assert heard(there, "a.3") == ["user_6"]
+    there.calm("a")
+    there.calm("a")
+    assert heard(there, "a.1") == ["user_6"]
+    assert heard(there, "a.2") == heard(there, "a.3") == ["user_5"]
+    assert heard(there, "a.4") == ["user_5", "user_6"]
 
 
 def test_what_changes_in_a_storm_is_told_to_those_who_know() -> None:
