@@ -32,9 +32,10 @@ class Arrivals:
     """Of one gateway. `count` numbers those that were held back; it never falls, so
     that whoever was told of everybody at some time knows of those up to there."""
 
-    def __init__(self, storm: Storm = USUAL) -> None:
+    def __init__(self, storm: Storm | None = None) -> None:
+        """`storm`: only tests have another than the usual."""
         self.count = 0
-        self._storm = storm
+        self._storm = storm or USUAL
         # By user, their numbers, rising: each from `take` until `forget` or `release`.
         self._held: dict[str, int] = {}
         self._round_at = 0  # `count` as this round began

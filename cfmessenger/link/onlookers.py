@@ -20,7 +20,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from cfmessenger.chat.effects import News
-from cfmessenger.link.arrivals import USUAL, Arrivals, Storm
+from cfmessenger.link.arrivals import Arrivals, Storm
 from cfmessenger.link.audience import S
 from cfmessenger.link.wanted import Wanted, Watcher
 from cfmessenger.wire import protocol
@@ -48,12 +48,11 @@ class Onlookers(Generic[S]):
     """The presence sockets of one gateway.
 
     `called(user_id)`: the display name of somebody who is not online; None: nobody is
-    called so. `wanted` is what the registry is to hear. `storm`: only tests have
-    another.
+    called so. `wanted` is what the registry is to hear. `storm`: see `Arrivals`.
     """
 
     def __init__(
-        self, called: Callable[[str], str | None], storm: Storm = USUAL
+        self, called: Callable[[str], str | None], storm: Storm | None = None
     ) -> None:
         self.wanted: Wanted[S] = Wanted()
         self.crowded = False  # as the registry said last

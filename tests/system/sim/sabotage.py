@@ -814,6 +814,18 @@ def crowd_forgotten_in_a_crash() -> contextlib.AbstractContextManager[Any]:
     return _instead(Holders, "awaited", property(lambda self: False))
 
 
+@sabotage("scope", seeds=(980001,))
+def storm_never_told_of() -> contextlib.AbstractContextManager[Any]:
+    """Who came in a storm is told of to nobody when it is over."""
+    calm = Onlookers.calm
+
+    def silent(self: Onlookers[Any]) -> list[Any]:
+        calm(self)
+        return []
+
+    return _instead(Onlookers, "calm", silent)
+
+
 # A gateway's half.
 
 
