@@ -286,6 +286,7 @@ class Activation:
         """
         if self.state is not State.RUNNING:
             return False
+        self._flow.give_up_absent()
         if not self._at_rest(reason):
             if reason == "idle":
                 return False

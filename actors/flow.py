@@ -114,8 +114,11 @@ class Flow:
         self.faults.recovering = False
 
     def give_up_absent(self) -> None:
-        """Whoever was called and has not come: keep nothing for them any longer."""
+        """Whoever was called and has not come: keep nothing for them any longer, nor
+        wait for what they would have told."""
         self._release.call(())
+        if self.machine.absent and not self.faults.recovering:
+            self._do("giving up", self.machine.give_up)
 
     # In: from a gateway's message to steps behind the output gate.
 

@@ -8,7 +8,6 @@ not cost anywhere. Must not know who is here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sized
 from typing import Final
 
 import msgspec
@@ -31,13 +30,13 @@ class Crowd(msgspec.Struct, frozen=True, gc=False):
     vast_tick_ms: int = 5_000
     typists: int = 5
 
-    def holds(self, people: Sized) -> bool:
+    def holds(self, people: int) -> bool:
         """Whether so many are a crowd.
 
         The bound is the same both ways: who comes and goes at it costs no more than in
         a room that has as many people and is no crowd.
         """
-        return len(people) > self.above
+        return people > self.above
 
     def coalesce_ms(self, people: int) -> int:
         """From a change until it is told in a room of so many that is no crowd.

@@ -14,11 +14,17 @@ class Holders:
     def __init__(self) -> None:
         # From their attach, or remembered from a final mirror, until each is dead.
         self.gateways: set[str] = set()
-        # Those that the mirror names, from the restore on; the shell takes out the
+        # Those that the mirror names, from the restore until `give_up`; without the
         # dead.
         self.absent: set[str] = set()
         # From a clean wake until each attaches, has missed something, or is dead.
         self._dormant: set[str] = set()
+
+    @property
+    def awaited(self) -> bool:
+        """Somebody is still to say which sockets it holds here: after a crash, until
+        each of the mirror's gateways has come, is dead, or is given up."""
+        return not self.absent <= self.gateways
 
     def attach(self, gateway: str) -> bool:
         """It tells what it holds. True: it slept through, and has missed nothing."""
@@ -38,7 +44,12 @@ class Holders:
     def detach(self, gateway: str) -> None:
         """It is dead."""
         self.gateways.discard(gateway)
+        self.absent.discard(gateway)
         self._dormant.discard(gateway)
+
+    def give_up(self) -> None:
+        """Who has not come by now is not awaited any longer."""
+        self.absent.clear()
 
     def snapshot(self) -> list[str]:
         """For `restore`."""

@@ -52,7 +52,8 @@ class Machine:
 
     @property
     def absent(self) -> set[str]:
-        """Gateways that the mirror names; the shell takes out the dead."""
+        """Gateways that the mirror names, until `give_up`; the shell takes out the
+        dead."""
         return self.holders.absent
 
     @property
@@ -116,6 +117,11 @@ class Machine:
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead, and so are its sockets."""
         self.holders.detach(gateway)
+        return []
+
+    def give_up(self, now: int) -> list[Effect]:
+        """All that were `absent` have come, or are not waited for any longer."""
+        self.holders.give_up()
         return []
 
     def notify(self, now: int, notification: bytes) -> list[Effect]:

@@ -2,8 +2,12 @@
 
 Owns wire.md §3's lines "joined" and "left", which group rooms show unless they are a
 crowd, and that all sockets of a user, on whichever gateway, bring and learn the newest
-of them. Must not know what is said, nor the history.
+of them. After a crash a room does not know how many people it has before its gateways
+are back, so its lines wait for that. Must not know what is said, nor the history.
 """
+
+from collections import deque
+from typing import Final, NamedTuple
 
 from ..wire import protocol
 from .crowd import Crowd
@@ -21,6 +25,18 @@ from .rollcall import RollCall
 from .room_time import RoomTime
 from .roster import Person, Roster
 from .typing_indicator import TypingIndicator
+
+UNSAID: Final = 1000
+"""Lines that wait until it is known whether the room is a crowd; older ones go."""
+
+
+class Line(NamedTuple):
+    """Somebody came (`people` 1) with this connection, or left with it (-1)."""
+
+    people: int
+    conn: str
+    user_id: str
+    name: str
 
 
 class Members:
@@ -43,9 +59,13 @@ class Members:
         self._holders = holders
         self._typing = typing
         self._time = time
+        self._crowd = crowd
         # By connection: news of its own arrival, from `keep_for` until `caught_up` or
         # it is gone.
         self._late: dict[str, list[Send]] = {}
+        # Until no gateway is awaited: lines of which nobody knows whether they are to
+        # be told, oldest first.
+        self._unsaid: deque[Line] = deque(maxlen=UNSAID)
         # The roster was restored, so whoever is not in it joins; for this life.
         self._remembers = False
 
@@ -68,8 +88,7 @@ class Members:
         if known != attachment:
             effects.append(KeepAttachment(known))
         if arrived and announce:
-            if not self.roll_call.crowded:
-                effects += self._announce(now, person, "joined")
+            effects += self._announce(now, person, attachment.conn, 1)
             self.roll_call.arrived(now, attachment.conn)
         elif arrived:
             self.roll_call.everyone_soon(now)
@@ -83,9 +102,12 @@ class Members:
         """A socket that is still catching up is to see the news of its own arrival, and
         who is here only when it has."""
         self.roll_call.not_yet(conn)
+        self._late.setdefault(conn, [])
+        self._keep_lines(conn, entered)
+
+    def _keep_lines(self, conn: str, entered: list[Effect]) -> None:
         lines = [Send((conn,), e.frame) for e in entered if type(e) is Broadcast]
-        if lines:
-            self._late[conn] = lines
+        self._late[conn] += lines
 
     def caught_up(self, conn: str) -> list[Send]:
         """What was kept for it."""
@@ -94,15 +116,13 @@ class Members:
     def leave(self, now: int, conn: str) -> list[Effect]:
         """A socket is gone."""
         self._late.pop(conn, None)
-        crowded = self.roll_call.crowded  # as it was when whoever goes now came
         left = self._roster.leave(conn)
         if left is None:
             return []
         person, gone = left
         effects = self._typing.stop(now, person.user_id, conn)
         if gone:
-            if not crowded:
-                effects += self._announce(now, person, "left")
+            effects += self._announce(now, person, conn, -1)
             self.roll_call.everyone_soon(now)
         return effects
 
@@ -137,7 +157,10 @@ class Members:
         for conn in held:
             if conn not in still:
                 effects += self.leave(now, conn)
-        return effects + self._typing.silence(attachments)
+        if self._unsaid and not announce:
+            self._were_here({each.user_id for each in attachments})
+        effects += self._typing.silence(attachments)
+        return effects + self._settle_if_all_are_here(now)
 
     def detach(self, now: int, gateway: str) -> list[Effect]:
         """A gateway is dead: its sockets leave."""
@@ -145,7 +168,7 @@ class Members:
         effects: list[Effect] = []
         for conn in self._roster.held_by(gateway):
             effects += self.leave(now, conn)
-        return effects
+        return effects + self._settle_if_all_are_here(now)
 
     def change(self, now: int, attachment: Attachment) -> list[Effect]:
         """A gateway has newer words of somebody, or a newer status."""
@@ -163,11 +186,58 @@ class Members:
         others = [other for other in person.conns if other != conn]
         return [KeepAttachment(attachment(person, other)) for other in others]
 
-    def _announce(self, now: int, person: Person, did: str) -> list[Effect]:
+    # Lines.
+
+    def _announce(
+        self, now: int, person: Person, conn: str, people: int
+    ) -> list[Effect]:
         if self._direct:
             return []
-        line = f"{person.display_name} {did} the room."
-        return [Broadcast(self.line(now, line))]
+        line = Line(people, conn, person.user_id, person.display_name)
+        if self._holders.awaited:
+            self._unsaid.append(line)
+            return []
+        return self._told(now, line, len(self._roster.people))
+
+    def _told(self, now: int, line: Line, people: int) -> list[Effect]:
+        """A line, after which there are so many; none in a crowd, which for whoever has
+        left is the one in which they were."""
+        if self._crowd.holds(people + (line.people < 0)):
+            return []
+        did = "joined" if line.people > 0 else "left"
+        return [Broadcast(self.line(now, f"{line.name} {did} the room."))]
+
+    def _were_here(self, user_ids: set[str]) -> None:
+        """These people were here before the crash, and still are: what seemed to be
+        their coming or leaving was a tab's."""
+        kept = [line for line in self._unsaid if line.user_id not in user_ids]
+        self._unsaid = deque(kept, UNSAID)
+
+    def _settle_if_all_are_here(self, now: int) -> list[Effect]:
+        if not self._unsaid or self._holders.awaited:
+            return []
+        return self.settle(now)
+
+    def settle(self, now: int) -> list[Effect]:
+        """Nobody is awaited: what was left unsaid is told, unless it was of a crowd.
+
+        How many there were at each line follows from how many there are now, for who
+        came with an attach had been here all along.
+        """
+        people, told = len(self._roster.people), list[tuple[Line, int]]()
+        while self._unsaid:
+            line = self._unsaid.pop()
+            told.append((line, people))
+            people -= line.people
+        effects: list[Effect] = []
+        for line, there in reversed(told):
+            entered = self._told(now, line, there)
+            if line.people > 0 and line.conn in self._late:
+                self._keep_lines(line.conn, entered)
+            effects += entered
+        return effects
+
+    # The alarm, sleep and wake.
 
     def alarm(self, now: int) -> list[Effect]:
         """Tell who is here, if it is time."""

@@ -25,10 +25,13 @@ class RollCall:
         self._room_id = room_id
         self._roster = roster
         self._crowd = crowd
-        # Until the alarm, in a crowd the tick: everybody is to be told.
+        # Until the alarm, in a crowd the tick: everybody is to be told, and since when
+        # (ms).
         self._stale = False
-        # Until the alarm: these connections are to be told, whoever else is.
-        self._untold: dict[str, None] = {}
+        self._stale_at = 0
+        # Until the alarm: these connections are to be told, whoever else is. True: of
+        # somebody who has come, which is news to all.
+        self._untold: dict[str, bool] = {}
         # When everybody was told, in ms; None: not in this life, as far as it matters.
         self._told_at: int | None = None
         # Only in a crowd. Whom was told alone, and when, until the next tick of news or
@@ -40,7 +43,7 @@ class RollCall:
     @property
     def crowded(self) -> bool:
         """Whether the room is a crowd now."""
-        return self._crowd.holds(self._roster.people)
+        return self._crowd.holds(len(self._roster.people))
 
     @property
     def pending(self) -> bool:
@@ -49,12 +52,13 @@ class RollCall:
 
     def arrived(self, now: int, conn: str) -> None:
         """Somebody has come, with this connection."""
-        self._untold[conn] = None
+        self._untold[conn] = True
         self.everyone_soon(now)
 
     def everyone_soon(self, now: int) -> None:
         """The roster changed."""
-        self._stale = True
+        if not self._stale:
+            self._stale, self._stale_at = True, now
         if self.crowded:
             self._arm(now)
         else:
@@ -65,7 +69,7 @@ class RollCall:
         if conn in self._alone or conn in self._passed:
             self._passed[conn] = None
         else:
-            self._untold[conn] = None
+            self._untold[conn] = False
         self._arm(now)
 
     def again_soon(self, now: int, conn: str) -> None:
@@ -94,7 +98,15 @@ class RollCall:
 
     def _tell_room(self, now: int) -> list[Effect]:
         roster, stale = self._roster, self._stale
-        untold = self._here(self._untold | self._passed)
+        if stale and all(self._untold.values()) and not self._passed:
+            # As many as there are now may wait longer than those who were there at the
+            # change: a room that fills has one list more for each doubling or so.
+            due = self._crowd.coalesce_ms(len(roster.people))
+            due += min(self._stale_at, now)
+            if now < due:
+                self.alarm_at = due
+                return []
+        untold = self._here([*self._untold, *self._passed])
         self._forget()
         self._untold.clear()
         if not roster.conns or not (stale or untold):
@@ -142,7 +154,9 @@ class RollCall:
             return [self._roll(None, (*passing, *untold))]
         owed = self._passed
         self._passed = {conn: None for conn in passing if conn in owed}
-        conns = self._here(conn for conn in owed if conn not in self._passed)
+        just = dict.fromkeys(untold)
+        told = (c for c in owed if c not in self._passed and c not in just)
+        conns = self._here(told)
         return [self._roll(conns)] if conns else []
 
     def _forget(self) -> None:

@@ -197,6 +197,10 @@ class Room(Machine):
         """A gateway is dead: its sockets leave."""
         return self._members.detach(now, gateway)
 
+    def give_up(self, now: int) -> list[Effect]:
+        """All that were `absent` have come, or are not waited for any longer."""
+        return super().give_up(now) + self._members.settle(now)
+
     # Frames.
 
     def message(self, now: int, conn: str, data: bytes, fresh_id: str) -> list[Effect]:

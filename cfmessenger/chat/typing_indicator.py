@@ -45,7 +45,7 @@ class TypingIndicator:
     def _report(
         self, now: int, user_id: str, name: str, conn: str, is_typing: bool
     ) -> list[Effect]:
-        crowded = self._crowd.holds(self._roster.people)
+        crowded = self._crowd.holds(len(self._roster.people))
         report = self.typists.report
         return self._show(report(now, user_id, name, conn, is_typing, crowded))
 

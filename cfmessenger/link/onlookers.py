@@ -4,12 +4,14 @@ Owns wire.md §4's full syncs and changes: each socket is told of its scope alon
 sockets were told is kept, so that news of the registry cost only those who want them,
 and a registry that was away and comes back costs nobody anything but what has changed.
 A full sync is written when the registry has answered what its socket wants, so nobody
-misses a change in between. Pure: `Onlookers` returns what is to be written, in order.
-`S` is what the shell takes for a socket.
+misses a change in between. Who comes in a storm is told to whom they concern at once,
+and to all others when it is over (`arrivals`). Pure: `Onlookers` returns what is to be
+written, in order. `S` is what the shell takes for a socket.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 from typing import Generic, NamedTuple
@@ -18,6 +20,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from cfmessenger.chat.effects import News
+from cfmessenger.link.arrivals import Arrivals, Storm
 from cfmessenger.link.audience import S
 from cfmessenger.link.wanted import Wanted, Watcher
 from cfmessenger.wire import protocol
@@ -45,14 +48,17 @@ class Onlookers(Generic[S]):
     """The presence sockets of one gateway.
 
     `called(user_id)`: the display name of somebody who is not online; None: nobody is
-    called so. `wanted` is what the registry is to hear.
+    called so. `wanted` is what the registry is to hear. `storm`: see `Arrivals`.
     """
 
-    def __init__(self, called: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, called: Callable[[str], str | None], storm: Storm | None = None
+    ) -> None:
         self.wanted: Wanted[S] = Wanted()
         self.crowded = False  # as the registry said last
         self.online = 0  # likewise
         self._called = called
+        self._arrivals = Arrivals(storm)  # held back from those told of everybody
         # By socket, from `enter` until `leave`; and those of them that were told of
         # everybody last.
         self._watchers: dict[S, Watcher[S]] = {}
@@ -76,6 +82,11 @@ class Onlookers(Generic[S]):
     def stale(self) -> bool:
         """Somebody's full sync is of the former scope: `resync`."""
         return bool(self._stale)
+
+    @property
+    def holds_back(self) -> bool:
+        """Somebody came of whom not all are told yet: `calm`, each round."""
+        return bool(self._arrivals)
 
     # What sockets do.
 
@@ -132,7 +143,8 @@ class Onlookers(Generic[S]):
         if watcher is None or circle is None or not watcher.synced:
             return []
         shown = self._shown.get(user_id)
-        if shown is None or watcher.everyone or not self.wanted.knows([circle]):
+        told = watcher.everyone and self._arrivals.number(user_id) <= watcher.caught
+        if shown is None or told or not self.wanted.knows([circle]):
             return []
         return [Write([socket], _frames([Change(None, shown)]))]
 
@@ -142,6 +154,7 @@ class Onlookers(Generic[S]):
         if not self._watchers and self.wanted.circles == {} and unwanted:
             self.wanted.restart()
             self._shown, self._everybody = {}, {}
+            self._arrivals.release()
         elif self.crowded:
             for user_id in unwanted:
                 if user_id not in self._everybody:
@@ -155,6 +168,8 @@ class Onlookers(Generic[S]):
         crossed = news.crowded != self.crowded
         self.crowded = news.crowded
         self._all = None
+        if crossed:
+            self._arrivals.release()  # their full syncs will tell
         changes = self._learn(news)
         writes = self._tell(changes)
         if crossed:
@@ -190,19 +205,26 @@ class Onlookers(Generic[S]):
         if not changes:
             return []
         writes: list[Write[S]] = []
+        held_back = self._arrivals.number
         # Who was told of everybody before a crossing is told now of whom they want.
         if self._everyone and not self.crowded:
-            everyone = [each.socket for each in self._everyone]
-            writes.append(Write(everyone, self._frames(changes)))
+            came = [u for u, change in changes.items() if change.before is None]
+            self._arrivals.take(came, self.online)
+            now = {u: each for u, each in changes.items() if not held_back(u)}
+            if now:
+                everyone = [each.socket for each in self._everyone]
+                writes.append(Write(everyone, self._frames(now)))
         theirs: dict[Watcher[S], list[str]] = {}
-        for user_id in changes:
-            for watcher in self._hearing(user_id):
-                if watcher.synced and (self.crowded or not watcher.everyone):
+        for user_id, change in changes.items():
+            late = held_back(user_id)
+            for watcher in self._hearing(user_id, late if change.before else 0):
+                if watcher.synced and (self.crowded or late or not watcher.everyone):
                     # Whoever asks is told with the answer.
                     if not watcher.asked or user_id not in watcher.asked:
                         theirs.setdefault(watcher, []).append(user_id)
-            if user_id in self._everybody and user_id not in self._shown:
-                del self._everybody[user_id]
+            if user_id not in self._shown:
+                self._everybody.pop(user_id, None)
+                self._arrivals.forget(user_id)
         alike: dict[tuple[str, ...], list[S]] = {}
         for watcher, ids in theirs.items():
             alike.setdefault(tuple(ids), []).append(watcher.socket)
@@ -211,11 +233,41 @@ class Onlookers(Generic[S]):
             writes.append(Write(sockets, frames))
         return writes
 
-    def _hearing(self, user_id: str) -> Iterable[Watcher[S]]:
+    def _hearing(self, user_id: str, late: int) -> Iterable[Watcher[S]]:
+        """Who is to be told of somebody at once. `late`: the number of who is held
+        back and not new; whoever was told of everybody since knows of them, too."""
         if user_id in self._everybody:
             return self._watchers.values()
         circle = self.wanted.circles.get(user_id)
-        return () if circle is None else circle.watchers
+        wanting = {} if circle is None else circle.watchers
+        if not late:
+            return wanting
+        return wanting | {each: None for each in self._everyone if each.caught >= late}
+
+    def calm(self) -> list[Write[S]]:
+        """A round of a storm has passed: if it is over, or has been long, all are told
+        who came, but of those whom they want, as they know of these."""
+        if not self._arrivals.over():
+            return []
+        held, circles = self._arrivals.release(), self.wanted.circles
+        users, numbers = list(held), list(held.values())
+        known: dict[Watcher[S], list[str]] = {}
+        for user_id in users:
+            circle = circles.get(user_id)
+            for watcher in () if circle is None else circle.watchers:
+                known.setdefault(watcher, []).append(user_id)
+        alike: dict[tuple[int, tuple[str, ...]], list[S]] = {}
+        for watcher in self._everyone:
+            start = bisect_right(numbers, watcher.caught)
+            told = start, tuple(known.get(watcher, ()))
+            alike.setdefault(told, []).append(watcher.socket)
+        writes = []
+        for (start, before), sockets in alike.items():
+            late = [each for each in users[start:] if each not in before]
+            if late:
+                came = {each: Change(None, self._shown[each]) for each in late}
+                writes.append(Write(sockets, self._frames(came)))
+        return writes
 
     def _cross(self) -> None:
         """The scope is another one: every socket gets a full sync in its turn."""
@@ -249,6 +301,7 @@ class Onlookers(Generic[S]):
 
     def _full_sync(self, watcher: Watcher[S]) -> bytes:
         watcher.synced, watcher.everyone = True, not self.crowded
+        watcher.caught = self._arrivals.count
         if watcher.everyone:
             self._everyone[watcher] = None
             if self._all is None:

@@ -38,6 +38,7 @@ class Watcher(Generic[S]):
     __slots__ = (
         "always",
         "asked",
+        "caught",
         "everyone",
         "socket",
         "synced",
@@ -55,6 +56,7 @@ class Watcher(Generic[S]):
         self.asked: dict[str, None] | None = None
         self.synced = False  # from its first full sync on
         self.everyone = False  # whether its last full sync was of everybody
+        self.caught = 0  # the last of the gateway's `Arrivals` who is in that
 
 
 class Wanted(Generic[S]):

@@ -5,6 +5,9 @@ was certainly not done (a connection that was refused, MOVED, ASK, TRYAGAIN,
 CLUSTERDOWN; a MULTI in which one of these was said, as EXEC then does nothing) is sent
 again to the right server until the deadline. An unknown outcome is never sent again:
 only who sent it knows what that means (design.md §3.5).
+
+Longer than most: what is sent for whoever waits and for whoever cannot is the same, and
+goes astray in the same ways.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cfmessenger.background import Background
 from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.storage.resp import (
+    Answer,
+    Answered,
     Connection,
     ReplyError,
     UnknownOutcome,
@@ -64,6 +70,25 @@ def folded(replies: Sequence[Any]) -> Any:
     return last
 
 
+def together(parts: Sequence[Part]) -> tuple[bytes, int]:
+    """All that is sent at once, and how many replies come."""
+    if len(parts) == 1:
+        return parts[0].packed, parts[0].replies
+    return b"".join([part.packed for part in parts]), sum(p.replies for p in parts)
+
+
+def outcomes_of(parts: Sequence[Part], found: list[Any]) -> list[Any]:
+    """One for each part, of all replies."""
+    if len(found) == len(parts):
+        return found
+    outcomes, start = [], 0
+    for part in parts:
+        end = start + part.replies
+        outcomes.append(folded(found[start:end]))
+        start = end
+    return outcomes
+
+
 class Manner(NamedTuple):
     """How something is sent, however often that takes. `deadline` in loop time;
     `reply_s`: how long replies may take."""
@@ -81,6 +106,7 @@ class Cluster:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._shards = Shards(url, timeout_s)
+        self._again = Background()  # what was begun, and has to be sent once more
 
     # Where.
 
@@ -194,6 +220,71 @@ class Cluster:
                 if deadline - loop.time() < LEAST_S:
                     return outcomes  # it could only become an unknown outcome
 
+    def begin(
+        self,
+        parts: Sequence[Part],
+        timeout_s: float,
+        lineage: str,
+        answered: Answered,
+        *,
+        durable: bool = False,
+    ) -> bool:
+        """`send` for whoever cannot wait, if one server has all parts and nothing has
+        to be waited for but its replies; what it refuses is then sent on by a task.
+        False: something has, and nothing was sent.
+
+        `answered` is called with what `send` would return or raise; it must not raise.
+        """
+        if not self._shards.known:
+            return False
+        address = self.address_of(parts[0].key)
+        server = self._shards.server(address)
+        if durable and server.awaited:
+            return False
+        if any(self.address_of(part.key) != address for part in parts[1:]):
+            return False
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        manner = Manner(deadline, timeout_s, lineage, durable)
+
+        def heard(answer: Answer) -> None:
+            if isinstance(answer, list):
+                outcomes = outcomes_of(parts, answer)
+            else:
+                outcomes = [answer] * len(parts)
+                if isinstance(answer, UnknownOutcome):
+                    self.doubt()
+            refused = [
+                at for at in range(len(parts)) if self._heed(outcomes[at], address)
+            ]
+            if refused:
+                left = _in_order(parts, range(len(parts)), refused)
+                resent = self._resent(parts, left, outcomes, manner, answered)
+                self._again.begin(resent)
+            else:
+                answered(outcomes)
+
+        return server.begin(*together(parts), timeout_s, lineage, heard)
+
+    async def _resent(
+        self,
+        parts: Sequence[Part],
+        left: Sequence[int],
+        outcomes: list[Any],
+        manner: Manner,
+        answered: Answered,
+    ) -> None:
+        left_s = manner.deadline - asyncio.get_running_loop().time()
+        if left_s >= LEAST_S:
+            found = await self.send(
+                [parts[at] for at in left],
+                left_s,
+                manner.lineage,
+                durable=manner.durable,
+            )
+            for at, outcome in zip(left, found, strict=True):
+                outcomes[at] = outcome
+        answered(outcomes)
+
     async def _round(
         self,
         parts: Sequence[Part],
@@ -230,20 +321,26 @@ class Cluster:
         later = False
         for address, some in groups.items():
             for at in some:
-                why = _why_not(outcomes[at], address)
+                why = self._heed(outcomes[at], address)
                 if why is None:
                     continue
                 again.append(at)
-                if why.kind == "later":
-                    later = True
-                elif why.address is not None:
-                    if why.kind == "ask":
-                        asking[at] = why.address
-                    else:
-                        self._shards.moved(why.slot, why.address)
-                if why.kind != "ask":
-                    self.doubt()
+                later |= why.kind == "later"
+                if why.kind == "ask" and why.address is not None:
+                    asking[at] = why.address
         return (_in_order(parts, left, again) if again else again), later
+
+    def _heed(self, outcome: Any, address: Address) -> Redirect | None:
+        """Why a part was certainly not done at this address, if it may be sent again;
+        what that says of slots is known from then on."""
+        why = _why_not(outcome, address)
+        if why is None:
+            return None
+        if why.kind == "moved" and why.address is not None:
+            self._shards.moved(why.slot, why.address)
+        if why.kind != "ask":
+            self.doubt()
+        return why
 
     async def _elsewhere(
         self,

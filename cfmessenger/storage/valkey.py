@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from cfmessenger.addresses import is_valkey_cluster
 from cfmessenger.errors import Unavailable
-from cfmessenger.storage.cluster import Cluster, Part, folded
+from cfmessenger.storage.cluster import Cluster, Part, outcomes_of, together
 from cfmessenger.storage.resp import (
     Answer,
     Answered,
@@ -150,10 +150,10 @@ class Valkey:
         """
         if isinstance(self._servers, Cluster):
             return await self._servers.send(parts, timeout_s, lineage, durable=durable)
-        packed, replies = _together(parts)
+        packed, replies = together(parts)
         server = self.server_of(parts[0].key)
         found = await server.send(packed, replies, timeout_s, lineage, durable=durable)
-        return _outcomes(parts, found)
+        return outcomes_of(parts, found)
 
     def begin_sending(
         self,
@@ -169,16 +169,18 @@ class Valkey:
 
         `answered` is called with what `send` would return or raise; it must not raise.
         """
-        server = self.server_of(parts[0].key)
-        if self.sharded or (durable and server.awaited):
+        server = self._servers
+        if isinstance(server, Cluster):
+            return server.begin(parts, timeout_s, lineage, answered, durable=durable)
+        if durable and server.awaited:
             return False
 
         def fold(answer: Answer) -> None:
             if isinstance(answer, list):
-                answer = _outcomes(parts, answer)
+                answer = outcomes_of(parts, answer)
             answered(answer)
 
-        return server.begin(*_together(parts), timeout_s, lineage, fold)
+        return server.begin(*together(parts), timeout_s, lineage, fold)
 
     def lineage_of(self, key: str) -> str:
         """Who holds a key, as a text that changes whenever something may be lost of
@@ -390,25 +392,6 @@ def ms_of(reply: Any) -> int:
     """What TIME was answered, as ms since 1970. Raises `Refused`."""
     seconds, micros = map(int, checked(reply))
     return seconds * 1000 + micros // 1000
-
-
-def _together(parts: Sequence[Part]) -> tuple[bytes, int]:
-    """All that is sent at once, and how many replies come."""
-    if len(parts) == 1:
-        return parts[0].packed, parts[0].replies
-    return b"".join([part.packed for part in parts]), sum(p.replies for p in parts)
-
-
-def _outcomes(parts: Sequence[Part], found: list[Any]) -> list[Any]:
-    """One for each part."""
-    if len(found) == len(parts):
-        return found
-    outcomes, start = [], 0
-    for part in parts:
-        end = start + part.replies
-        outcomes.append(folded(found[start:end]))
-        start = end
-    return outcomes
 
 
 def _part(item: Command | Multi) -> Part:

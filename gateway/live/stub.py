@@ -131,7 +131,7 @@ class Stub:
     def _enough_acks(self, at: float) -> bool:
         """Whether a crowd has acknowledged so much that one more says nothing: each of
         5,000 acknowledges each message twice, and twice is all that it can rise."""
-        if not USUAL.holds(self._audience.members):
+        if not USUAL.holds(len(self._audience.members)):
             return False
         if self._acks is None:
             self._acks = SlidingLog(CROWD_ACKS, CROWD_ACKS_MS)

@@ -1,9 +1,9 @@
 """The presence sockets of a gateway: what they watch, and what they are told.
 
 The shell of `Onlookers`: it writes what that returns, gives each socket a full sync of
-the new scope when it changes, a few at a time, and lets the registry hear of it
-(design.md §3.12). Sockets are the registry stub's, too, for all that has nothing to do
-with whom they watch.
+the new scope when it changes, a few at a time, counts the time of storms, and lets the
+registry hear of it (design.md §3.12). Sockets are the registry stub's, too, for all
+that has nothing to do with whom they watch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cfmessenger.accounts.users import Directory
 from cfmessenger.chat.effects import News, Wants
 from cfmessenger.errors import ProtocolError
+from cfmessenger.link.arrivals import ROUND_S
 from cfmessenger.link.messages import text_frame
 from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.wire import protocol
@@ -42,6 +43,7 @@ class Watching:
         self._traffic = traffic
         self._crowd: Onlookers[Outlet] = Onlookers(self._called)
         self._syncing: asyncio.TimerHandle | None = None  # while any is due
+        self._storm: asyncio.TimerHandle | None = None  # until the end of its round
 
     def _called(self, user_id: str) -> str | None:
         user = self._directory.get(user_id)
@@ -99,6 +101,18 @@ class Watching:
         self._write(self._crowd.told(news))
         if self._crowd.stale and self._syncing is None:
             self._resync()
+        if self._crowd.holds_back and self._storm is None:
+            self._next_round()
+
+    def _next_round(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._storm = loop.call_later(ROUND_S, self._calm)
+
+    def _calm(self) -> None:
+        self._storm = None
+        self._write(self._crowd.calm())
+        if self._crowd.holds_back:
+            self._next_round()
 
     def _resync(self) -> None:
         self._syncing = None
@@ -125,5 +139,6 @@ class Watching:
 
     def end(self) -> None:
         """The gateway goes."""
-        if self._syncing is not None:
-            self._syncing.cancel()
+        for timer in (self._syncing, self._storm):
+            if timer is not None:
+                timer.cancel()

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from actors.activation import Activation, State
+from actors.birth import CALLS
 from actors.mirrors import LIVE_MIRROR_EVERY_S
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.errors import Unavailable
@@ -19,6 +20,7 @@ from tests import patience
 from tests.actors.scene import (
     Scene,
     Visitor,
+    attachment,
     chat,
     fresh_room,
     register,
@@ -769,6 +771,31 @@ async def test_the_gateways_of_the_mirror_are_called(
         assert await anext(heard) == (keys.gateway_channel(B), name)
     await heard.aclose()
     client.close()
+
+
+@pytest.mark.parametrize("how", ["called in vain", "asleep"])
+async def test_who_comes_after_a_crash_is_announced_once_nobody_is_waited_for(
+    scene: Scene, a: Visitor, b: Visitor, name: str, how: str
+) -> None:
+    room = await scene.live(name, a, "gA.1", "gA.2")
+    say(room, a, a.chat("gA.1", "1", "id-1"))
+    say(room, a, a.said("gA.2", b'{"type":"ack","ackId":"id-1","status":"read"}'))
+    await a.until_covered()
+    await settled(room)
+    await room.mirror_receipts(scene.loop.time() + LIVE_MIRROR_EVERY_S)
+    room.vanish()
+    woken = await scene.live(name, b, "gB.1")
+    kinds = b.kinds("gB.1")
+    assert kinds.count("system") == 1, "A may have people enough for a crowd"
+    for _ in range(CALLS):  # as its host does twice a second
+        if how == "called in vain":
+            woken.call_absent()
+    if how == "asleep":
+        assert not await woken.hibernate()
+    await settled(woken)
+    (line,) = [f["content"] for f in b.seen("gB.1")[len(kinds) :]]
+    assert line == f"{attachment('gB.1').display_name} joined the room."
+    assert await woken.hibernate()
 
 
 async def test_receipts_are_mirrored_now_and_then(

@@ -28,6 +28,7 @@ TOLD_S = 11.0
 """Two ticks of a vast crowd, and a little: by then everybody is told of the last."""
 _TYPE = len(b'{"type":"participants"')
 _LISTS = b'{"type":"participants"'
+_LINES = b'{"type":"system"'
 _CHAT = b'{"type":"chat"'
 
 
@@ -40,6 +41,7 @@ class Guest(WSListener):
         self.in_at = 0.0  # from its first `participants` on
         self.heard_at = 0.0  # from the first chat on
         self.frames = self.bytes = 0
+        self.lists, self.lines = [0, 0], [0, 0]  # of these frames, and their bytes
         self.closed = False
         self.transport: WSTransport | None = None  # from the end of its handshake
 
@@ -55,8 +57,12 @@ class Guest(WSListener):
         kind = bytes(payload[:_TYPE])
         if kind.startswith(_CHAT):
             self.heard_at = self.heard_at or time.perf_counter()
+        elif kind.startswith(_LINES):
+            self.lines[0] += 1
+            self.lines[1] += len(payload)
         elif kind == _LISTS:
-            self.hall.lists += 1
+            self.lists[0] += 1
+            self.lists[1] += len(payload)
             if not self.in_at:
                 self.in_at = time.perf_counter()
                 self.hall.came()
@@ -70,7 +76,6 @@ class Hall:
 
     def __init__(self, people: int) -> None:
         self.missing = people
-        self.lists = 0
         self.full = asyncio.Event()
         self.guests: list[Guest] = []
         self.refused: Counter[str] = Counter()
@@ -128,7 +133,8 @@ async def _come(meter: Meter, urls: list[str], within_s: float) -> dict[str, obj
     frames = [each.frames for each in hall.guests]
     sizes = [each.bytes / 1024 for each in hall.guests]
     waits = [each.in_at - each.dialled for each in here]
-    lists = hall.lists / len(urls)
+    lists = sum(each.lists[0] for each in hall.guests) / len(urls)
+    most = max(hall.guests, key=lambda each: each.bytes)
     said = time.perf_counter()
     talker = here[0].transport
     assert talker is not None
@@ -144,6 +150,7 @@ async def _come(meter: Meter, urls: list[str], within_s: float) -> dict[str, obj
         "frames": f"{statistics.mean(frames):.1f} (max {max(frames)})",
         "lists": round(lists, 2),
         "KiB": f"{statistics.mean(sizes):.0f} (max {max(sizes):.0f})",
+        "of the most": f"{_part(most.lists)} lists, {_part(most.lines)} lines",
         "heard": f"{len(heard)} in {max(heard, default=0.0):.3f} s",
         "cpu_s": came,
     }
@@ -151,6 +158,10 @@ async def _come(meter: Meter, urls: list[str], within_s: float) -> dict[str, obj
         if not each.closed and each.transport is not None:
             each.transport.disconnect()
     return figures
+
+
+def _part(of: list[int]) -> str:
+    return f"{of[1] / 1024:.0f} KiB in {of[0]}"
 
 
 def _lines(figures: dict[str, object]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import PRESENCE, connection_id
 from cfmessenger.link import messages as link
+from cfmessenger.link.arrivals import ROUND_S
 from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.wire import protocol
 
@@ -55,6 +56,7 @@ class Scene:
         self._inputs: list[link.Input] = []
         self._frames: list[bytes] = []
         self._n = 0
+        self._round_ms = 0  # since somebody is held back, or since the last round
         self._show([Seating(self._seat, (), 0)])
 
     @contextmanager
@@ -119,6 +121,10 @@ class Scene:
                     self._hear(output)
             self._frames = []
             self._write(self._crowd.resync(SYNCS_A_TICK))
+            self._round_ms = self._round_ms + TICK_MS if self._crowd.holds_back else 0
+            if self._round_ms >= ROUND_S * 1000:
+                self._round_ms = 0
+                self._write(self._crowd.calm())
 
     def _take(self, message: link.Inputs) -> None:
         effects: list[Effect] = []

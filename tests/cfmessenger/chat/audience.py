@@ -15,6 +15,7 @@ from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Machine
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
+from cfmessenger.link.arrivals import USUAL
 from cfmessenger.link.onlookers import Onlookers, Write
 from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.load.actor_room import payloads
@@ -36,6 +37,7 @@ class Audience:
         self.records: list[tuple[str, str | None]] = []
         self.deliveries = 0
         self.crowds: dict[str, Onlookers[str]] = {}  # at the registry, by gateway
+        self.storm = USUAL  # of those that come later
         self._n = 0
 
     # Events.
@@ -126,7 +128,7 @@ class Audience:
         gateway = gateway_of(conn)
         if gateway not in self.crowds:
             called = {f"user_{n}": f"User {n}" for n in range(1, 100)}.get
-            self.crowds[gateway] = Onlookers(called)
+            self.crowds[gateway] = Onlookers(called, self.storm)
         return self.crowds[gateway]
 
     def watch(self, conn: str, *user_ids: str) -> None:
@@ -144,6 +146,11 @@ class Audience:
         wants = self.crowds[gateway].wanted.leaving()
         if wants is not None:
             self.machine.want(self.now, gateway, wants)
+
+    def calm(self, gateway: str) -> None:
+        """A round of a storm is over, if there is one."""
+        if self.crowds[gateway].holds_back:
+            self._write(self.crowds[gateway].calm())
 
     def resync(self, gateway: str, most: int = 1000) -> None:
         self._write(self.crowds[gateway].resync(most))

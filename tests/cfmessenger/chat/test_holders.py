@@ -36,6 +36,21 @@ def test_after_a_crash_they_may_come_back_and_nobody_knows_what_they_missed() ->
     assert holders.gateways == {"g"}
 
 
+@pytest.mark.parametrize("how", ["attach", "detach", "give_up"])
+def test_after_a_crash_each_is_awaited_until_it_comes_is_dead_or_given_up(
+    how: str,
+) -> None:
+    assert not woken().awaited, "who is in the roster is known"
+    holders = woken(clean=False)
+    holders.attach("g")
+    assert holders.awaited
+    if how == "give_up":
+        holders.give_up()
+    else:
+        getattr(holders, how)("h")
+    assert not holders.awaited
+
+
 @pytest.mark.parametrize("how", ["missed", "told", "detach"])
 def test_who_missed_something_has_not_slept_through(how: str) -> None:
     holders = woken()

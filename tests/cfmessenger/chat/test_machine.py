@@ -19,6 +19,8 @@ def test_without_verbs_of_its_own_it_takes_everything_and_does_nothing() -> None
     assert machine.gateways == {"g", "h"}
     assert machine.close(5, "g.1") == machine.detach(6, "g") == []
     assert machine.notify(7, b"\xc1") == machine.alarm(8) == []
+    machine.absent.add("h")
+    assert machine.give_up(9) == []
     assert machine.gateways == {"h"}
     assert (machine.sockets, machine.alarm_at, machine.absent) == (0, None, set())
     assert machine.events_after(0) == []

@@ -295,7 +295,8 @@ def test_a_room_rebuilt_from_its_log_behaves_as_the_room(
         twin_room = Room.restore(room_id, RULES, snapshot, False, FIRST)
     for append in there.appended[twin_room.seq :]:
         twin_room.replay(there.now, 1, append.seq, append.event)
-    # The crash took everyone along.
+    # The crash took everyone along, and nobody is waited for.
+    assert twin_room.give_up(there.now) == []
     there.detach("a")
     there.detach("b")
     settle(there)

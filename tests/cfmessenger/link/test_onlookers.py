@@ -11,6 +11,7 @@ from cfmessenger.chat import effects as fx
 from cfmessenger.chat.machine import Life
 from cfmessenger.chat.presence import Presence
 from cfmessenger.ids import gateway_of
+from cfmessenger.link.arrivals import Storm
 from cfmessenger.link.onlookers import BURST
 from cfmessenger.wire.protocol import Participant
 from tests.cfmessenger.chat.audience import Audience, Frame
@@ -222,6 +223,119 @@ def test_bytes_of_a_mass_arrival_do_not_depend_on_how_many_come() -> None:
     assert many[0] < 20 * 1024 and abs(many[1] - few[1]) < 1024
 
 
+# Storms.
+
+SOON = Storm(above=3, burst=1, most=1, rounds=4)
+
+
+def stormy(people: int = 4) -> Audience:
+    """Few enough are online, with a socket each, that all hear of all."""
+    there = Audience(Presence(Life(1), 50))
+    there.storm = SOON
+    for n in range(1, people + 1):
+        there.enter(f"a.{n}", f"user_{n}")
+        there.rest()
+    there.forget()
+    return there
+
+
+def come(there: Audience, *numbers: int) -> None:
+    """They come within one tick."""
+    for n in numbers:
+        there.enter(f"a.{n}", f"user_{n}")
+    there.rest()
+
+
+def test_who_comes_in_a_storm_is_told_of_when_it_is_over_and_once() -> None:
+    there = stormy()
+    come(there, 5, 6)
+    everybody = {f"user_{n}": "online" for n in range(1, 7)}
+    for conn in ("a.5", "a.6"):
+        assert sync_of(there.take(conn)[1:]) == everybody, "a full sync is whole"
+    come(there, 7)
+    assert set(sync_of(there.take("a.7")[1:])) == {*everybody, "user_7"}
+    assert there.take("a.1") == []
+    there.calm("a")  # three have come in this round
+    assert there.take("a.1") == []
+    there.calm("a")
+    assert heard(there, "a.1") == ["user_5", "user_6", "user_7"]
+    assert heard(there, "a.5") == heard(there, "a.6") == ["user_7"]
+    assert there.take("a.7") == []
+    come(there, 8)  # one at a time is no storm
+    assert heard(there, "a.1") == ["user_8"]
+
+
+def test_a_storm_that_lasts_is_told_of_all_the_same() -> None:
+    there = stormy()
+    for n in range(5, 13, 2):
+        come(there, n, n + 1)
+        assert there.take("a.1") == []
+        there.calm("a")
+    assert heard(there, "a.1") == [f"user_{n}" for n in range(5, 13)]
+
+
+def test_few_are_no_storm_however_fast_they_come() -> None:
+    there = stormy(1)
+    come(there, 2, 3)
+    assert heard(there, "a.1") == ["user_2", "user_3"]
+
+
+def test_in_a_storm_whom_one_watches_or_knows_is_told_of_at_once() -> None:
+    there = stormy()
+    there.watch("a.1", "user_5")
+    there.notify(fx.Acquainted("user_2", "user_6"))
+    there.rest()
+    there.forget()
+    come(there, 5, 6)
+    assert heard(there, "a.1") == ["user_5"]
+    assert heard(there, "a.2") == ["user_6"]
+    assert there.take("a.3") == []
+    # Who comes to know one then hears of them at once, too.
+    there.notify(fx.Acquainted("user_3", "user_6"))
+    assert heard(there, "a.3") == ["user_6"]
+    there.calm("a")
+    there.calm("a")
+    assert heard(there, "a.1") == ["user_6"]
+    assert heard(there, "a.2") == heard(there, "a.3") == ["user_5"]
+    assert heard(there, "a.4") == ["user_5", "user_6"]
+
+
+def test_what_changes_in_a_storm_is_told_to_those_who_know() -> None:
+    there = stormy()
+    come(there, 5, 6)
+    come(there, 7)
+    there.forget()
+    busy(there, "a.5")
+    there.leave("a.6")
+    busy(there, "a.2")  # who has been there all along
+    there.rest()
+    assert heard(there, "a.7") == ["user_2", "user_5", "user_6"]
+    assert heard(there, "a.1") == ["user_2"]
+    there.calm("a")
+    there.calm("a")
+    told = [(f["type"], f["userId"], f.get("status")) for f in there.take("a.1")]
+    assert told == [
+        ("presence_join", "user_5", None),
+        ("presence_update", "user_5", "busy"),
+        ("presence_join", "user_7", None),
+    ]
+    assert there.take("a.7") == []
+
+
+def test_of_a_storm_that_makes_a_crowd_who_was_there_is_told_nothing_else() -> None:
+    there = Audience(Presence(Life(1), 50))
+    there.storm = SOON
+    for tick in range(10):
+        for n in range(10):
+            there.enter(f"a.{tick}{n}", f"user_{tick}{n}")
+        there.wait(50)
+    there.resync("a")
+    assert not there.crowds["a"].holds_back
+    hello, full, crossed = there.take("a.00")
+    assert set(sync_of([full])) == {f"user_0{n}" for n in range(10)}
+    assert (crossed["scope"], sync_of([crossed])) == ("watched", {"user_00": "online"})
+
+
 # Any course of things: in the end each socket shows its scope, as the registry has it.
 
 USERS = [f"user_{n}" for n in range(1, 10)]
@@ -245,6 +359,7 @@ steps_of = st.lists(
     | st.tuples(st.just("meet"), st.sampled_from(USERS), st.sampled_from(USERS))
     | st.tuples(st.just("publish"), st.booleans())
     | st.tuples(st.sampled_from(["attach", "cut", "sweep", "resync"]), gateways)
+    | st.tuples(st.just("calm"), gateways)
     | st.tuples(st.sampled_from(["sleep", "crash"])),
     min_size=10,
     max_size=60,
@@ -256,6 +371,7 @@ class Course:
 
     def __init__(self) -> None:
         self.there = Audience(registry())
+        self.there.storm = Storm(above=1, burst=0, most=1, rounds=3)
         self.epoch = 1
         self.cut: dict[str, Any] = {}  # the crowds of gateways without a link
         self.views: dict[str, dict[str, str]] = {}
@@ -324,6 +440,10 @@ class Course:
         if gateway in self.there.crowds:
             self.there.resync(gateway, 2)
 
+    def _calm(self, gateway: str) -> None:
+        if gateway in self.there.crowds:
+            self.there.calm(gateway)
+
     def _sleep(self) -> None:
         self._again(clean=True)
 
@@ -364,6 +484,7 @@ class Course:
             for gateway in self.there.crowds:
                 self.there.sweep(gateway)
                 self.there.resync(gateway)
+                self.there.calm(gateway)
         self.there.rest()
         self._catch_up()
 

@@ -5,6 +5,7 @@ is unknown is sent again.
 """
 
 import asyncio
+import math
 import random
 import re
 import uuid
@@ -67,6 +68,15 @@ async def seqs_of(log: ValkeyLog, name: str) -> list[int]:
 async def known(log: ValkeyLog) -> None:
     """The client knows who has which slot."""
     await log.ask("EXISTS", "cfm:x")
+
+
+async def begun(log: ValkeyLog, *commits: Commit) -> list[Exception | None]:
+    """As a `Committer` does it, which cannot wait."""
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    log.begin_commit(commits, told.set_result)
+    outcomes = await told
+    assert isinstance(outcomes, list), outcomes
+    return outcomes
 
 
 # What is asked.
@@ -247,7 +257,53 @@ async def test_a_copy_is_taken_of_all_shards_and_put_back_there(
         assert (await log.activate(name)).epoch == JUMP + 2
 
 
+async def test_a_commit_needs_a_task_only_if_one_server_has_not_all_of_it(
+    log: ValkeyLog, valkey_cluster: ValkeyCluster
+) -> None:
+    one, other = fresh(), fresh()
+    while valkey_cluster.owner(keys.log(one)) is valkey_cluster.owner(keys.log(other)):
+        other = fresh()
+    for name in (one, other):
+        await log.activate(name)
+        log.server_of(keys.log(name))._look_at = math.inf
+    told: list[object] = []
+    first, second = Commit(one, 1, events(1, 2)), Commit(other, 1, events(1))
+    log.begin_commit([first], told.append)
+    assert len(log._waiting) == 0
+    await eventually(lambda: told)
+    assert told == [[None]]
+    again, behind = Commit(one, 1, events(2)), Commit(one, 1, events(3))
+    (refused, none) = await begun(log, again, behind)
+    assert isinstance(refused, Refused | Fenced) and none is None
+    log.begin_commit([second, Commit(one, 1, events(4))], told.append)
+    assert len(log._waiting) == 1
+    await eventually(lambda: len(told) == 2)
+    assert told[1] == [None, None]
+    assert await seqs_of(log, one) == [1, 2, 3, 4]
+
+
 # A slot moves.
+
+
+async def test_what_was_begun_and_refused_as_its_slot_had_moved_is_sent_on(
+    log: ValkeyLog, valkey_cluster: ValkeyCluster
+) -> None:
+    name, stays = fresh(), fresh()
+    while valkey_cluster.owner(keys.log(stays)) is not valkey_cluster.owner(
+        keys.log(name)
+    ):
+        stays = fresh()
+    for each in (name, stays):
+        await log.activate(each)
+    before = log.server_of(keys.log(name))
+    before._look_at = math.inf
+    valkey_cluster.move(keys.log(name))
+    both = Commit(name, 1, events(1, 2)), Commit(stays, 1, events(1))
+    assert await begun(log, *both) == [None, None]
+    assert log.server_of(keys.log(name)) is not before, "it is known from now on"
+    assert await begun(log, Commit(name, 1, events(3))) == [None]
+    assert await seqs_of(log, name) == [1, 2, 3]
+    assert await seqs_of(log, stays) == [1]
 
 
 async def test_a_slot_that_moved_is_followed_and_what_was_refused_is_sent_anew(
@@ -370,8 +426,9 @@ def _refusals(node: Node) -> int:
     return node.stat("errorstat_TRYAGAIN", "count")
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 async def test_what_is_written_while_a_slot_moves_is_there_once_and_in_order(
-    valkey_cluster: ValkeyCluster,
+    valkey_cluster: ValkeyCluster, at_once: bool
 ) -> None:
     """Commits of one and of several, without a pause, while the slot goes round."""
     name, others = fresh(), [fresh() for _ in range(5)]
@@ -387,7 +444,11 @@ async def test_what_is_written_while_a_slot_moves_is_there_once_and_in_order(
             while not done:
                 batch = events(*range(seq + 1, seq + 1 + chance.randint(1, 4)))
                 commits = [Commit(each, 1, batch) for each in (name, *others)]
-                outcomes = await log.commit(commits)
+                if at_once:
+                    found = await asyncio.gather(*(begun(log, c) for c in commits))
+                    outcomes = [each for (each,) in found]
+                else:
+                    outcomes = await log.commit(commits)
                 failed.extend(each for each in outcomes if each is not None)
                 seq += len(batch)
 
@@ -540,14 +601,15 @@ async def test_a_killed_primary_is_one_shards_trouble_and_its_replica_goes_on(
     await asyncio.to_thread(replicated.restart, dead)
 
 
+@pytest.mark.parametrize("waits", [True, False])
 async def test_an_unknown_outcome_is_never_sent_again(
-    replicated: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+    replicated: ValkeyCluster, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
     """The server takes a write, and is killed before it answers."""
     key = f"cfm:test:{uuid.uuid4().hex}"
     owner = replicated.owner(key)
     sent: list[bytes] = []
-    send = Server.send
+    send, begin = Server.send, Server.begin
 
     async def watched(
         self: Server, packed: bytes, *more: Any, **how: Any
@@ -555,14 +617,25 @@ async def test_an_unknown_outcome_is_never_sent_again(
         sent.append(packed)
         return await send(self, packed, *more, **how)
 
+    def seen(self: Server, packed: bytes, *more: Any) -> bool:
+        sent.append(packed)
+        self._look_at = math.inf
+        return begin(self, packed, *more)
+
     monkeypatch.setattr(Server, "send", watched)
+    monkeypatch.setattr(Server, "begin", seen)
     cluster = Cluster(replicated.url, 5.0)
     await cluster.send([Part("cfm:x", pack([("GET", "cfm:x")]), 1)])
     await cluster.send([Part(key, pack([("GET", key)]), 1)])
     owner.freeze()
     word = uuid.uuid4().hex
     command = pack([("SET", key, word)])
-    writing = asyncio.create_task(cluster.send([Part(key, command, 1)]))
+    part, told = Part(key, command, 1), asyncio.get_running_loop().create_future()
+    if waits:
+        writing: Any = asyncio.create_task(cluster.send([part]))
+    else:
+        assert cluster.begin([part], 5.0, "", told.set_result)
+        writing = told
     await eventually(lambda: any(command in packed for packed in sent))
     owner.kill()
     (outcome,) = await writing

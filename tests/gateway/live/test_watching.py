@@ -6,6 +6,16 @@ A crowd is more than five people here, until four are left.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
+
+from cfmessenger.accounts.users import Directory
+from cfmessenger.chat.effects import News
+from cfmessenger.link.arrivals import USUAL
+from cfmessenger.load.actor_room import payloads
+from cfmessenger.wire.protocol import Participant
+from gateway.live.watching import Watching
+from gateway.metrics import Traffic
+from tests.gateway.live.test_stub import Outlet
 from tests.gateway.node import Frame, Node, Socket, eventually, exactly, live, new_room
 from tests.wire_rows import wire
 
@@ -204,3 +214,32 @@ async def test_whom_sockets_watch_survives_the_registry(valkey_url: str) -> None
             assert {who for _, who, _ in told(watcher)} == {"user_3"}
             whole = [f for f in watcher.of("presence_full_sync") if "partial" not in f]
             assert len(whole) == 1
+
+
+def shown(name: str, many: int) -> list[Participant]:
+    return [Participant(f"{name}_{n}", f"{name} {n}", "online") for n in range(many)]
+
+
+async def test_who_comes_in_a_storm_is_told_of_at_the_end_of_its_round() -> None:
+    watching = Watching(Directory.load(), lambda: None, Traffic())
+    one = Outlet("a.1")
+    watching.enter(one, ())
+    wants = watching.leaving()
+    assert wants is not None
+    here, alone = shown("guest", USUAL.above + 1), shown("other", 1)
+    storm = shown("more", USUAL.burst + 1)
+
+    def tell(whole: bool, people: list[Participant]) -> None:
+        online, batch = USUAL.above + len(people), wants.batch
+        watching.told(News(False, online, batch, whole, people, [], []))
+
+    tell(True, here)
+    tell(False, alone)
+    assert len(one.got) == 2
+    tell(False, storm)
+    assert len(one.got) == 2
+    await eventually(lambda: len(one.got) == 3)
+    blob, _ = one.got[-1]
+    [sync] = map(msgspec.json.decode, payloads(blob))
+    assert sync["partial"] and len(names(sync)) == len(storm)
+    watching.end()

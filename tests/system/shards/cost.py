@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 from actors.committer import Committer
+from actors.turn import Turn
 from cfmessenger.storage.log import Commit, ValkeyLog
 from tests.bench.meter import Meter
 from tests.system.chaos.report import percentile
@@ -68,7 +69,7 @@ class _Appender:
     def __init__(self, log: ValkeyLog, names: list[str], rate: float) -> None:
         self.count = 0
         self.waits: list[float] = []
-        self._committer = Committer(log)
+        self._committer = Committer(log, Turn(asyncio.get_running_loop()))
         self._seqs = dict.fromkeys(names, 0)
         self._pause_s = len(names) / rate if rate else 0.0
 

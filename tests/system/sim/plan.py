@@ -13,6 +13,7 @@ import msgspec
 
 from actors.heat import Limits
 from cfmessenger.chat.crowd import USUAL, Crowd
+from cfmessenger.link.arrivals import Storm
 from cfmessenger.placement import Placement
 
 FAULTS = (
@@ -138,6 +139,7 @@ class Plan:
     faults: dict[str, float] = field(default_factory=dict)
     lags_s: float = 0.0  # a replica of Valkey is behind by so much at most
     presence_all: int = 500  # with more people online it is a crowd
+    storm: Storm = Storm()  # so many who come at once are one
     gazes: int = 0  # so many people have a presence socket
     awaited: int = 0  # so many replicas confirm what is shown
 
@@ -197,7 +199,8 @@ class Plan:
             moves = {MOVES: rng.random() * 2} if rng.random() < 0.6 else {}
             plan = replace(plan, placement=pool, faults=plan.faults | moves)
         if seed > CROWDS:
-            return plan._with_crowds(Random(f"crowds {seed}"))
+            plan = plan._with_crowds(Random(f"crowds {seed}"))
+            return plan._with_storms(Random(f"storms {seed}"))  # likewise
         if seed > LOSES:
             return plan._with_losses(Random(f"loss {seed}"))
         if seed > CONFIRMED:
@@ -240,6 +243,12 @@ class Plan:
             leave_p=rng.choice((0.02, 0.1, 0.2)),
             rename_p=rng.choice((0.0, 0.1, 0.3)),
         )
+
+    def _with_storms(self, rng: Random) -> Plan:
+        if rng.random() < 0.4:
+            return self
+        burst, most = rng.choice((0, 0, 1)), rng.choice((0, 1))
+        return replace(self, storm=Storm(1, burst, most, rng.choice((2, 4))))
 
     def _confirmed(self, rng: Random) -> Plan:
         struck = (FAILS_OVER, *rng.sample(REPLACED, rng.choice((0, 1, 2))))

@@ -37,7 +37,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -63,6 +63,7 @@ from actors.tail import Tail
 from cfmessenger.chat.crowd import Crowd
 from cfmessenger.chat.effects import Says
 from cfmessenger.chat.history import History
+from cfmessenger.chat.holders import Holders
 from cfmessenger.chat.interests import Interest
 from cfmessenger.chat.members import Members
 from cfmessenger.chat.ratelimit import UserRates
@@ -790,8 +791,8 @@ def tick_never_sent() -> contextlib.AbstractContextManager[Any]:
 def crowd_for_ever() -> contextlib.AbstractContextManager[Any]:
     """A room that was a crowd is told of as one, however few are left."""
 
-    def holds(self: Crowd, people: Sized) -> bool:
-        return len(people) > 0 and self.above < 10
+    def holds(self: Crowd, people: int) -> bool:
+        return people > 0 and self.above < 10
 
     return _instead(Crowd, "holds", holds)
 
@@ -799,17 +800,30 @@ def crowd_for_ever() -> contextlib.AbstractContextManager[Any]:
 @sabotage("crowd", seeds=(16,))
 def crowd_told_of_each_arrival() -> contextlib.AbstractContextManager[Any]:
     """Who comes into a crowd is announced to it."""
-    enter = Members.enter
+    told = Members._told
 
-    def loud(self: Members, now: int, attachment: Any, announce: bool = True) -> Any:
-        arrived = attachment.user_id not in self._roster.people
-        effects = enter(self, now, attachment, announce)
-        if arrived and announce and self.roll_call.crowded:
-            person = self._roster.people[attachment.user_id]
-            effects += self._announce(now, person, "joined")
-        return effects
+    def loud(self: Members, now: int, line: Any, people: int) -> Any:
+        return told(self, now, line, 0)
 
-    return _instead(Members, "enter", loud)
+    return _instead(Members, "_told", loud)
+
+
+@sabotage("crowd", seeds=(20072, 20532))
+def crowd_forgotten_in_a_crash() -> contextlib.AbstractContextManager[Any]:
+    """A room that knows of nobody takes whom it hears of first for all there are."""
+    return _instead(Holders, "awaited", property(lambda self: False))
+
+
+@sabotage("scope", seeds=(980001,))
+def storm_never_told_of() -> contextlib.AbstractContextManager[Any]:
+    """Who came in a storm is told of to nobody when it is over."""
+    calm = Onlookers.calm
+
+    def silent(self: Onlookers[Any]) -> list[Any]:
+        calm(self)
+        return []
+
+    return _instead(Onlookers, "calm", silent)
 
 
 # A gateway's half.

@@ -25,6 +25,7 @@ import msgspec
 
 import actors.loading
 import cfmessenger.chat.history
+import cfmessenger.link.arrivals
 import cfmessenger.placement
 import gateway.live.paging
 from actors.activation import Activation, State
@@ -598,6 +599,7 @@ def _tuned(plan: Plan) -> Iterator[None]:
             (gateway.live.paging, "HISTORY_FRAME", plan.page),
             (actors.loading, "PAGE", plan.load_page),
             (cfmessenger.placement, "REST_MS", plan.rest_ms),
+            (cfmessenger.link.arrivals, "USUAL", plan.storm),
         ):
             stack.enter_context(mock.patch.object(where, name, value))
         yield
