@@ -81,6 +81,26 @@ class Rate(msgspec.Struct, frozen=True):
         return f"{self.count}/{self.seconds}" if self.count else "0"
 
 
+class Ports(msgspec.Struct, frozen=True):
+    """The ports from `first` to `last`, both included."""
+
+    first: Positive
+    last: Positive
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "7000-7999" or "7000"; raises ValueError on anything else."""
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+        first = int(found[1]) if found else 0
+        last = int(found[2] or first) if found else 0
+        if not 1 <= first <= last <= 65535:
+            raise ValueError("expected ports like 7000-7999")
+        return cls(first, last)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
 def cores() -> int:
     """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -249,6 +269,28 @@ class Settings(
     namespace_port: Annotated[
         Port, About("Of a node: where gateways of other machines ask; 0: any.")
     ] = 6390
+    link_ports: Annotated[
+        Ports | None,
+        About(
+            "Of a node: the ports, like 7000-7999, on one of which each actor process "
+            "waits for gateways.",
+            "any",
+        ),
+    ] = None
+    tls_ca: Annotated[
+        Path | None,
+        About(
+            "File of the authority that signs the machines of this cluster and nobody "
+            "else: links, the namespace and Ray speak TLS between machines.",
+            "clear text",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None, About("File of this machine's certificate of that authority.")
+    ] = None
+    tls_key: Annotated[Path | None, About("File of its key.", "in the same file")] = (
+        None
+    )
     placement: Annotated[
         Mode, About("`auto`; `dedicated`: a process a room; `pooled`: all share some.")
     ] = "auto"
@@ -454,6 +496,13 @@ class Settings(
             )
         if self.valkey_key and not self.valkey_cert:
             raise SettingsError("CFM_VALKEY_KEY: needs CFM_VALKEY_CERT to be set too")
+        for one, other in (("tls_ca", "tls_cert"), ("tls_cert", "tls_ca")):
+            if getattr(self, one) and not getattr(self, other):
+                raise SettingsError(
+                    f"{variable(one)}: needs {variable(other)} to be set too"
+                )
+        if self.tls_key and not self.tls_cert:
+            raise SettingsError("CFM_TLS_KEY: needs CFM_TLS_CERT to be set too")
         for field in ("valkey_ca", "valkey_cert"):
             if getattr(self, field) and not self._speaks_tls:
                 raise SettingsError(

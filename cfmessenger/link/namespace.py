@@ -28,7 +28,8 @@ class Address(msgspec.Struct, frozen=True):
     """An actor process: where its link server listens, the key, and who it is.
 
     `generation`: the number of the placement that led there; whoever knows an older one
-    asks for it.
+    asks for it. `version`: the newest of the link that it speaks; who says none, or is
+    told of by a server of the release before, is taken for one of that.
     """
 
     host: str
@@ -39,6 +40,7 @@ class Address(msgspec.Struct, frozen=True):
     actor: str = ""
     generation: int = 0
     node: str = ""  # where it lives; empty: nobody said
+    version: int = 5
 
     @property
     def pooled(self) -> bool:
