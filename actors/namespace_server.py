@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import logging
 import math
+import secrets
 import sys
 from bisect import bisect_right
 from functools import partial
@@ -21,15 +22,24 @@ import msgspec
 from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.link.calls import (
-    MAX_FRAME,
-    Answer,
-    Request,
-    frame,
-    serve_stream,
-)
+from cfmessenger.link.calls import HELLO, MAX_FRAME, Answer, Greeting, Request, frame
 from cfmessenger.link.framing import read_frame
+from cfmessenger.link.greeting import (
+    CALLER,
+    NONCE_BYTES,
+    OURS,
+    SERVER,
+    Refusal,
+    Said,
+    Versions,
+    check,
+    common,
+    proof,
+)
 from cfmessenger.link.namespace import MOVED, PAGE, Address, Described, Namespace
+from cfmessenger.link.secured import Serving, serve_stream
+from cfmessenger.seldom import Seldom
+from cfmessenger.tls import Trust
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -40,7 +50,6 @@ HELLO_S, HELLO_BYTES = 5.0, 4096
 """For the first call of a connection, which shows the key, and for its frame."""
 MOST_CALLERS = 1000
 """Open connections. Beyond gateways only people's commands make any."""
-WARN_EVERY_S = 60.0
 PAGE_BYTES = MAX_FRAME - 4096
 ROWS_KEPT_S = 10.0
 """A description whose first page was asked for; its next pages are of the same look."""
@@ -59,17 +68,19 @@ class NamespaceServer:
         url: str,
         key: str = "",
         *,
+        trust: Trust | None = None,
         hello_s: float = HELLO_S,
         most_callers: int = MOST_CALLERS,
     ) -> None:
+        self._trust = trust
         self._backend = backend
         self._url = url
         self._key = key
         self._hello_s = hello_s
         self._most_callers = most_callers
-        self._strangers = _Seldom("%d callers of the namespace had the wrong key")
-        self._refused = _Seldom("%d connections to the namespace were too many")
-        self._server: asyncio.Server | None = None  # from `start` on
+        self._refused = Seldom(logger)
+        self._met_old = False  # true once a caller of the release before has come
+        self._server: Serving | None = None  # from `start` on
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
         # By name, `moved` and `lost`: many gateways ask for one room at once.
@@ -83,7 +94,7 @@ class NamespaceServer:
         """Listen. Raises ValueError for an open TCP port without a key."""
         if not self._url.startswith("unix:") and not self._key:
             raise ValueError("a namespace server on TCP needs a key")
-        self._server = await serve_stream(self._url, self._serve)
+        self._server = await serve_stream(self._url, self._serve, self._trust)
 
     async def close(self) -> None:
         """Stop answering; calls under way are dropped."""
@@ -97,7 +108,7 @@ class NamespaceServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if len(self._callers) >= self._most_callers:
-            self._refused.happened()
+            self._refused.warn("many", "connections to the namespace are too many")
             writer.close()
             return
         room = asyncio.Semaphore(MAX_CALLS)
@@ -105,25 +116,77 @@ class NamespaceServer:
         try:
             async with asyncio.timeout(self._hello_s):
                 request = await self._request(reader, HELLO_BYTES)
-            while request is not None:
+                proved = request.verb == HELLO and bool(self._key)
+                if proved:
+                    await self._greet(request, reader, writer)
+            if proved:
+                request = await self._request(reader, MAX_FRAME)
+            while True:
+                if not proved:
+                    self._check_key(request)
                 await room.acquire()
                 task = self._answering.begin(self._answer(request, writer))
                 task.add_done_callback(lambda _: room.release())
                 request = await self._request(reader, MAX_FRAME)
+        except Refusal as refusal:
+            host = (writer.get_extra_info("peername") or ("somebody",))[0]
+            told = f"a caller of the namespace at {host} is refused: {refusal}"
+            self._refused.warn(told, told)
         except (EOFError, TimeoutError, *UNREADABLE):
             pass
         finally:
             self._callers.discard(writer)
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader, most: int) -> Request | None:
-        """The next one; None if it has the wrong key."""
+    async def _request(self, reader: asyncio.StreamReader, most: int) -> Request:
+        """The next one."""
         body = await read_frame(reader, most)
-        request = msgspec.msgpack.decode(body, type=Request)
-        if hmac.compare_digest(request.key.encode(), self._key.encode()):
-            return request
-        self._strangers.happened()
-        return None
+        return msgspec.msgpack.decode(body, type=Request)
+
+    async def _greet(
+        self,
+        request: Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Either end proves that it knows the key. Raises `Refusal`."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        try:
+            oldest, newest, theirs = (text or "" for text in request.args)
+            offered = Versions(int(oldest), int(newest))
+            nonces = bytes.fromhex(theirs), nonce
+        except ValueError:
+            raise Refusal("it greets in no form of ours") from None
+        if len(nonces[0]) != NONCE_BYTES:
+            raise Refusal("it proves no key")
+        try:
+            said = Said(offered, common(offered), "", nonces)
+        except Refusal:
+            why = f"the server speaks {OURS} of the link, this end {offered}"
+            nothing = msgspec.Raw(msgspec.msgpack.encode(None))
+            writer.write(frame(Answer(request.id, "UNAVAILABLE", why, nothing)))
+            raise
+        greeting = Greeting(said.version, nonce, proof(self._key, SERVER, said))
+        raw = msgspec.Raw(msgspec.msgpack.encode(greeting))
+        writer.write(frame(Answer(request.id, None, None, raw)))
+        shown = await self._request(reader, HELLO_BYTES)
+        try:
+            (found,) = (bytes.fromhex(text or "") for text in shown.args)
+        except ValueError:
+            raise Refusal("it proves no key") from None
+        check(found, self._key, CALLER, said)
+
+    def _check_key(self, request: Request) -> None:
+        """Of the release before, which shows it each time. Raises `Refusal`."""
+        if not self._key:
+            return  # whoever may open our Unix socket
+        if self._trust is not None:
+            raise Refusal("it sends its key, and TLS is configured")
+        if not hmac.compare_digest(request.key.encode(), self._key.encode()):
+            raise Refusal("it does not know the key")
+        if not self._met_old:
+            self._met_old = True
+            logger.warning("callers of the release before send their keys in clear")
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nothing = msgspec.Raw(msgspec.msgpack.encode(None))
@@ -185,23 +248,6 @@ class NamespaceServer:
                 break
             page.append(row)
         return page
-
-
-class _Seldom:
-    """A warning of what strangers can make happen as often as they like: it comes once
-    in `WARN_EVERY_S` at most, and says how often it would have."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._times = 0  # since it was said
-        self._said_at = -math.inf
-
-    def happened(self) -> None:
-        self._times += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._said_at >= WARN_EVERY_S:
-            logger.warning(self._text, self._times)
-            self._times, self._said_at = 0, now
 
 
 def _name(row: Described) -> str:

@@ -20,7 +20,8 @@ from cfmessenger.tls import Trust
 logger = logging.getLogger("cfmessenger.host")
 
 MAX_HELLO = 4096
-"""Bytes that may come at once before the hello is accepted."""
+"""Bytes that may come, in all, before the greeting is over; and what one read of a
+socket brings more."""
 
 
 class Served(Protocol):
@@ -107,12 +108,12 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if not self.gateway:
+            for message in self._reader.feed(data):
+                self._on_message(message)
+            if not self.gateway:  # what follows a proof may be long
                 self._unproved += len(data)
                 if self._unproved > MAX_HELLO:
                     raise link.BrokenLink("too much before hello")
-            for message in self._reader.feed(data):
-                self._on_message(message)
         except Refusal as refusal:
             self._refuse(str(refusal))
         except link.BrokenLink as error:

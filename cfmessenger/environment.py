@@ -4,9 +4,9 @@ A table is a struct whose fields are each annotated with their type and an `Abou
 is all there is to write of one. A field is the variable's name in lower case without
 `CFM_`, with no exceptions. An unknown name or a bad value is a `SettingsError` of one
 line which names the variable and never repeats a value, because values hold passwords.
-An empty value counts as not set, as compose files write it. What is secret may stand in
-a file instead, which `<variable>_FILE` names. What settings there are is `settings.py`'s
-business.
+An empty value counts as not set, as compose files write it. What is secret may stand
+in a file instead, which `<variable>_FILE` names. What settings there are is
+`settings.py`'s business.
 """
 
 import math

@@ -29,6 +29,7 @@ from cfmessenger.environment import (
 )
 from cfmessenger.memory import memory
 from cfmessenger.placement import Mode
+from cfmessenger.tls import Files
 
 ROOM_BYTES = 60 * 2**20
 """What an actor process of one awake room is taken to need."""
@@ -56,6 +57,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000_000)]
 SessionSeconds = Annotated[float, msgspec.Meta(ge=1, le=12 * 3600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Hint = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")]
+
+
+_OF_VALKEY = ("valkey_url", "valkey_replica_url", "ray_store_url", "cluster")
+"""URLs with which certificates go."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -451,8 +456,20 @@ class Settings(
 
     @property
     def _speaks_tls(self) -> bool:
-        urls = (self.valkey_url, self.valkey_replica_url, self.cluster)
+        urls = [getattr(self, field) for field in _OF_VALKEY]
         return any(urlsplit(u).scheme in addresses.TLS_SCHEMES for u in urls if u)
+
+    @property
+    def replicas(self) -> int:
+        """So many have what is shown, beside the primary."""
+        return self.durability_replicas if self.durability == "replica" else 0
+
+    @property
+    def tls(self) -> Files | None:
+        """The files by which machines trust each other; None: they speak in clear."""
+        if self.tls_ca is None or self.tls_cert is None:
+            return None
+        return Files(self.tls_ca, self.tls_cert, self.tls_key)
 
     @property
     def loopback(self) -> bool:
@@ -469,15 +486,14 @@ class Settings(
         }
         tls = {name: str(file) for name, file in files.items() if file is not None}
         urls: dict[str, str] = {}
-        for field in ("valkey_url", "valkey_replica_url", "cluster"):
+        for field in _OF_VALKEY:
             url: str | None = getattr(self, field)
             if url is not None and urlsplit(url).scheme in addresses.TLS_SCHEMES:
                 urls[field] = addresses.with_parameters(url, **tls)
         if self.valkey_url is not None:
-            count = str(self.durability_replicas)
             urls["valkey_url"] = addresses.with_parameters(
                 urls.get("valkey_url", self.valkey_url),
-                replicas=count if self.durability == "replica" else None,
+                replicas=str(self.replicas) if self.replicas else None,
             )
         return msgspec.structs.replace(self, **urls)
 

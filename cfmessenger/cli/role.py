@@ -46,9 +46,10 @@ from cfmessenger.cli.runtime import (
 from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
-from cfmessenger.environment import SettingsError
+from cfmessenger.environment import FILE, SettingsError, variable
 from cfmessenger.errors import Unavailable
-from cfmessenger.settings import Settings, cores
+from cfmessenger.settings import ABOUT, Settings, cores
+from cfmessenger.tls import Trust, why
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -147,6 +148,7 @@ class Run:
         """Start, say so, wait for SIGINT or SIGTERM, stop. Raises what `run_role`
         reports."""
         began = time.monotonic()
+        _check_files(self._settings)
         await world.check(self._settings, self._role.ray == "own")
         if left := end_leftovers(self._runtime.path):
             log.warning("ended what an earlier start left: %s", ", ".join(left))
@@ -304,8 +306,10 @@ class Run:
         return min(self._settings.drain_s, longest)
 
     def _common_env(self) -> dict[str, str]:
+        # What stood in a file is a value by now.
+        files = {variable(each) + FILE for each, told in ABOUT.items() if told.hides}
         env = {
-            **os.environ,
+            **{name: v for name, v in os.environ.items() if name not in files},
             **self._settings.to_env(),
             "CFM_DRAIN_S": str(self._drain_s),
             MARKER: str(self._runtime.path),
@@ -356,6 +360,16 @@ class Run:
         fd = listener.fileno()
         env = {**self._env, LISTEN_FD: str(fd), GATEWAY_NUMBER: str(number)}
         return Launch(_ourselves("gateway"), env, inherit=(fd,))
+
+
+def _check_files(settings: Settings) -> None:
+    """Raises `SettingsError` for certificates with which nobody could be reached."""
+    if settings.tls is None:
+        return
+    try:
+        Trust(settings.tls).calling()
+    except OSError as error:
+        raise SettingsError(f"CFM_TLS_CA, _CERT, _KEY: {why(error)}") from None
 
 
 def _ourselves(command: str) -> list[str]:

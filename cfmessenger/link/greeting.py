@@ -94,7 +94,7 @@ class Asking:
         self._nonce = nonce
         self.proves = speaks >= PROVES
         if secure and not self.proves:
-            raise Refusal("it is of a release that proves no key, and TLS is configured")
+            raise Refusal("it is of a release that proves no key; TLS asks for it")
 
     @property
     def hello(self) -> link.Hello:

@@ -330,6 +330,7 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
 AGAIN = frozenset({"reset", "fault", "damage"})
 """The object began anew: an append failed, its machine did, or storage lost some."""
 
+
 class Refused(Struct, frozen=True, gc=False, tag=4):
     """The last frame to a gateway that is not greeted: why, and what is spoken here."""
 

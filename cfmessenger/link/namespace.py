@@ -16,6 +16,7 @@ import msgspec
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
+from cfmessenger.tls import Trust
 
 RESOLVE_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = 60.0
@@ -132,9 +133,10 @@ class NamespaceClient:
         find: Find | Sequence[str],
         key: str = "",
         *,
+        trust: Trust | None = None,
         ping_every_s: float = PING_EVERY_S,
     ) -> None:
-        self._caller = Caller(_finding(find), key, ping_every_s)
+        self._caller = Caller(_finding(find), key, ping_every_s, trust)
         self._call = self._caller.call
         self.close = self._caller.close
 

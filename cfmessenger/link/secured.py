@@ -11,7 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from cfmessenger.background import Background
@@ -29,7 +29,7 @@ NO_FILES_S = 1.0
 BACKLOG = 1024
 
 Factory = Callable[[], asyncio.Protocol]
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class NoPort(OSError):
