@@ -22,20 +22,17 @@ import msgspec
 from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.link.calls import HELLO, MAX_FRAME, Answer, Greeting, Request, frame
-from cfmessenger.link.framing import read_frame
-from cfmessenger.link.greeting import (
-    CALLER,
-    NONCE_BYTES,
-    OURS,
-    SERVER,
-    Refusal,
-    Said,
-    Versions,
-    check,
-    common,
-    proof,
+from cfmessenger.link.calls import (
+    HELLO,
+    MAX_FRAME,
+    Answer,
+    Request,
+    check_proof,
+    frame,
+    greet,
 )
+from cfmessenger.link.framing import read_frame
+from cfmessenger.link.greeting import NONCE_BYTES, Refusal
 from cfmessenger.link.namespace import MOVED, PAGE, Address, Described, Namespace
 from cfmessenger.link.secured import Serving, serve_stream
 from cfmessenger.seldom import Seldom
@@ -150,31 +147,15 @@ class NamespaceServer:
         writer: asyncio.StreamWriter,
     ) -> None:
         """Either end proves that it knows the key. Raises `Refusal`."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
         try:
-            oldest, newest, theirs = (text or "" for text in request.args)
-            offered = Versions(int(oldest), int(newest))
-            nonces = bytes.fromhex(theirs), nonce
-        except ValueError:
-            raise Refusal("it greets in no form of ours") from None
-        if len(nonces[0]) != NONCE_BYTES:
-            raise Refusal("it proves no key")
-        try:
-            said = Said(offered, common(offered), "", nonces)
-        except Refusal:
-            why = f"the server speaks {OURS} of the link, this end {offered}"
+            said, welcome = greet(request, self._key, secrets.token_bytes(NONCE_BYTES))
+        except Refusal as refusal:
             nothing = msgspec.Raw(msgspec.msgpack.encode(None))
-            writer.write(frame(Answer(request.id, "UNAVAILABLE", why, nothing)))
+            told = Answer(request.id, "UNAVAILABLE", str(refusal), nothing)
+            writer.write(frame(told))
             raise
-        greeting = Greeting(said.version, nonce, proof(self._key, SERVER, said))
-        raw = msgspec.Raw(msgspec.msgpack.encode(greeting))
-        writer.write(frame(Answer(request.id, None, None, raw)))
-        shown = await self._request(reader, HELLO_BYTES)
-        try:
-            (found,) = (bytes.fromhex(text or "") for text in shown.args)
-        except ValueError:
-            raise Refusal("it proves no key") from None
-        check(found, self._key, CALLER, said)
+        writer.write(frame(welcome))
+        check_proof(await self._request(reader, HELLO_BYTES), self._key, said)
 
     def _check_key(self, request: Request) -> None:
         """Of the release before, which shows it each time. Raises `Refusal`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-import time
 
 EVERY_S = 60.0
 MOST = 1000
@@ -21,10 +21,10 @@ class Seldom:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def warn(self, kind: str, text: str) -> None:
-        """`text` is told when its kind is due."""
+        """`text` is told when its kind is due. On a running loop."""
         if kind not in self._kinds and len(self._kinds) >= MOST:
             kind = ""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         said_at, times = self._kinds.get(kind, (-math.inf, 0))
         if now - said_at < EVERY_S:
             self._kinds[kind] = said_at, times + 1

@@ -104,6 +104,8 @@ def why(error: OSError) -> str:
         return f"its certificate is not good: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         said = (error.reason or str(error)).replace("_", " ").lower()
+        if error.library != "SSL":
+            return f"a file is not good: {said}"
         alert = said.partition(" alert ")[2]
         return f"it refuses our certificate: {alert}" if alert else f"no TLS: {said}"
     if isinstance(error, ConnectionError) and error.errno is None:
@@ -113,7 +115,7 @@ def why(error: OSError) -> str:
 
 def days_left(cert: Path) -> float:
     """Until the first certificate in this file ends; negative: since then. Raises
-    OSError, or ValueError for what is no certificate."""
+    OSError."""
     decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
     ends: str = decode(str(cert))["notAfter"]
     return (ssl.cert_time_to_seconds(ends) - time.time()) / 86400

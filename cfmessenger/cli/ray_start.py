@@ -1,5 +1,5 @@
-"""Ray's own command line, as it is run here: nothing secret is in an argument of what it
-starts, and no more listens than is needed.
+"""Ray's own command line, as it is run here: nothing secret is in an argument of what
+it starts, and no more listens than is needed.
 
 Run in a process of its own, by `local_ray`; what it changes are Ray's insides of the
 version that is locked. Must not start anything by itself.

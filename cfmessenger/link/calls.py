@@ -98,6 +98,31 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True):
     proof: bytes
 
 
+def greet(request: Request, key: str, nonce: bytes) -> tuple[Said, Answer]:
+    """The server's answer to `hello`, and what either end is to prove the key by.
+    Raises `Refusal`."""
+    try:
+        oldest, newest, theirs = (text or "" for text in request.args)
+        offered, caller = Versions(int(oldest), int(newest)), bytes.fromhex(theirs)
+    except ValueError:
+        raise Refusal("it greets in no form of ours") from None
+    if len(caller) != NONCE_BYTES:
+        raise Refusal("it proves no key")
+    said = Said(offered, common(offered), "", (caller, nonce))
+    greeting = Greeting(said.version, nonce, proof(key, SERVER, said))
+    raw = msgspec.Raw(msgspec.msgpack.encode(greeting))
+    return said, Answer(request.id, None, None, raw)
+
+
+def check_proof(request: Request, key: str, said: Said) -> None:
+    """Of the caller, which is its second call. Raises `Refusal`."""
+    try:
+        (shown,) = (bytes.fromhex(text or "") for text in request.args)
+    except ValueError:
+        raise Refusal("it proves no key") from None
+    check(shown, key, CALLER, said)
+
+
 class Line:
     """One connection to one server; it ends when the server is gone or silent."""
 
@@ -151,7 +176,7 @@ class Line:
         offered = [str(OURS.oldest), str(OURS.newest), nonce.hex()]
         answer = await self.ask(HELLO, [*offered])
         if answer.error is not None:
-            raise Refusal(answer.message or "it refuses us")
+            raise Refusal(f"it refuses us: {answer.message}")
         try:
             found = msgspec.msgpack.decode(answer.result, type=Greeting)
         except msgspec.MsgspecError:

@@ -15,7 +15,8 @@ from cfmessenger.link.namespace import Address
 from cfmessenger.placement import Own, Placement
 from gateway import metrics
 from gateway.live import links
-from gateway.live.links import Link, Links
+from gateway.live.link import Link
+from gateway.live.links import Links
 from tests import patience
 from tests.gateway.edge import settings_for
 from tests.gateway.node import eventually
