@@ -49,7 +49,6 @@ from cfmessenger.cli.world import Absent
 from cfmessenger.environment import FILE, SettingsError, variable
 from cfmessenger.errors import Unavailable
 from cfmessenger.settings import ABOUT, Settings, cores
-from cfmessenger.tls import Trust, why
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -148,7 +147,6 @@ class Run:
         """Start, say so, wait for SIGINT or SIGTERM, stop. Raises what `run_role`
         reports."""
         began = time.monotonic()
-        _check_files(self._settings)
         await world.check(self._settings, self._role.ray == "own")
         if left := end_leftovers(self._runtime.path):
             log.warning("ended what an earlier start left: %s", ", ".join(left))
@@ -360,16 +358,6 @@ class Run:
         fd = listener.fileno()
         env = {**self._env, LISTEN_FD: str(fd), GATEWAY_NUMBER: str(number)}
         return Launch(_ourselves("gateway"), env, inherit=(fd,))
-
-
-def _check_files(settings: Settings) -> None:
-    """Raises `SettingsError` for certificates with which nobody could be reached."""
-    if settings.tls is None:
-        return
-    try:
-        Trust(settings.tls).calling()
-    except OSError as error:
-        raise SettingsError(f"CFM_TLS_CA, _CERT, _KEY: {why(error)}") from None
 
 
 def _ourselves(command: str) -> list[str]:
