@@ -405,7 +405,7 @@ async def test_pools_are_linked_before_anybody_asks_and_again_when_one_has_died(
             )
             one.abort()
             await eventually(lambda: successor.links == 1)
-            await eventually(lambda: live(ends) == 1)
+            await eventually(lambda: ends._linked("rooms:0") and live(ends) == 1)
             asked = names.resolved
             assert await ends.to("room:x", None) is not one
             assert names.resolved == asked
