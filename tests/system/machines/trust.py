@@ -149,6 +149,10 @@ class SecuredGround(Ground):
         return {what: each.encode() for what, each in told.items()}
 
 
+SOL_PACKET, PACKET_STATISTICS, SO_RCVBUFFORCE = 263, 6, 33
+"""Of Linux; Python has no names for them."""
+
+
 class Heard(NamedTuple):
     """What a listener found: by needle, on which ports; and of the edge alone."""
 
@@ -168,7 +172,7 @@ class Listener:
         self._sockets = []
         for number in numbers:
             each = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 64 * 2**20)
+            each.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 * 2**20)
             each.bind((network.line(number), 0))
             each.settimeout(0.2)
             self._sockets.append(each)
@@ -197,7 +201,9 @@ class Listener:
         for thread, line in zip(self._threads, self._sockets, strict=True):
             thread.join()
             # struct tpacket_stats: packets, drops.
-            missed += struct.unpack("II", line.getsockopt(263, 6, 8))[1]
+            missed += struct.unpack(
+                "II", line.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+            )[1]
             line.close()
         inside: dict[bytes, set[tuple[int, int]]] = {}
         edge: set[bytes] = set()
@@ -280,8 +286,10 @@ async def trusted() -> str:
                 await faults.term(on.victim.started["node"])
                 await on.start(on.victim, "node")
 
-            figures = await play(plan, await on.tokens(), renew)
+            tokens = await on.tokens()
+            figures = await play(plan, tokens, renew)
             needles = await on.needles(rooms)
+            needles |= {f"a session {n}": t.encode() for n, t in enumerate(tokens)}
             needles["text that people wrote"] = b'"content"'
             heard = listener.end(needles.values())
         assert heard.edge >= {b'"content"'}, "it hears nothing at all"
@@ -302,7 +310,8 @@ async def trusted() -> str:
         assert not said, said
         acked = figures.result.counts["acked"]
     return (
-        f"{heard.bytes >> 20} MiB between machines, {len(needles)} secrets, none heard; "
+        f"{heard.bytes >> 20} MiB between machines, of {len(needles)} secrets none "
+        "heard; "
         f"{acked} acknowledged, certificates renewed, 0 sockets closed"
     )
 
