@@ -29,7 +29,7 @@ from cfmessenger.cli import world
 from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import with_settings
 from cfmessenger.cli.promise import FSYNC, Replica, replicas_of
-from cfmessenger.cli.running import namespace_key, trust_of, valkey_of
+from cfmessenger.cli.running import namespace_key, valkey_of
 from cfmessenger.cli.world import Absent
 from cfmessenger.environment import SettingsError, variable
 from cfmessenger.errors import Unavailable
@@ -226,7 +226,7 @@ async def _cluster(members: Members, settings: Settings) -> list[Finding]:
     elif head is not None:
         found.append(await _listens("head", head.address))
     key = namespace_key(await members.secret())
-    trust = trust_of(settings)
+    trust = None if settings.tls is None else Trust(settings.tls)
     for each in nodes.values():
         if each.address:
             what, at = f"node {each.host}", f"{each.address}#{each.link}"

@@ -201,9 +201,8 @@ class Listener:
         for thread, line in zip(self._threads, self._sockets, strict=True):
             thread.join()
             # struct tpacket_stats: packets, drops.
-            missed += struct.unpack(
-                "II", line.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
-            )[1]
+            told = line.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+            missed += struct.unpack("II", told)[1]
             line.close()
         inside: dict[bytes, set[tuple[int, int]]] = {}
         edge: set[bytes] = set()
