@@ -20,6 +20,7 @@ from typing import NamedTuple
 from cfmessenger.addresses import with_parameters
 from cfmessenger.cli.local_ray import token_env
 from cfmessenger.cli.running import namespace_key
+from cfmessenger.link.namespace import Address
 from cfmessenger.storage.members import Members
 from cfmessenger.storage.valkey import Valkey
 from cfmessenger.tls import Files
@@ -129,16 +130,15 @@ class SecuredGround(Ground):
                 draft.write_bytes(file.read_bytes())
                 draft.rename(machine.path(f"{TLS}/{file.name}"))
 
-    async def needles(self, rooms: Iterable[str]) -> dict[str, bytes]:
-        """What nobody may hear, and what it is."""
+    async def needles(self, links: Iterable[Address]) -> dict[str, bytes]:
+        """What nobody may hear, by what it is; the keys of these links, too."""
         kv = Valkey(self.valkey_url)
         try:
             secret = await Members(kv).secret()
         finally:
             kv.close()
         token = token_env(secret)["RAY_AUTH_TOKEN"]
-        found = await self.addresses(f"room:{each}" for each in rooms)
-        keys = {at.key for at in found.values()}
+        keys = {at.key for at in links}
         told = {f"the key of a link {n}": key for n, key in enumerate(sorted(keys))}
         told |= {
             "the cluster's secret": secret,
@@ -287,7 +287,8 @@ async def trusted() -> str:
 
             tokens = await on.tokens()
             figures = await play(plan, tokens, renew)
-            needles = await on.needles(rooms)
+            links = (await on.addresses(f"room:{room}" for room in rooms)).values()
+            needles = await on.needles(links)
             needles |= {f"a session {n}": t.encode() for n, t in enumerate(tokens)}
             needles["text that people wrote"] = b'"content"'
             heard = listener.end(needles.values())
@@ -298,8 +299,7 @@ async def trusted() -> str:
         verdict = figures.judged(await on.logs(rooms))
         assert not any(verdict._replace(unseen=0)), verdict
         assert not sum(figures.closed.values()), figures.closed
-        ports = {each.port for each in (await on.addresses(["rooms:0"])).values()}
-        assert ports <= set(range(LINK_PORTS[0], LINK_PORTS[1] + 1)), ports
+        assert {LINK_PORTS[0] <= at.port <= LINK_PORTS[1] for at in links} == {True}
         kept = ray_words(on.storage.machine)
         assert b"rooms:0" in kept, "it is not what Ray keeps"
         said = {f"Ray's store: {what}" for what, n in needles.items() if n in kept}
