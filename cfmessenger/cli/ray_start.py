@@ -61,4 +61,4 @@ def main() -> None:
 
     services.start_ray_process = start_ray_process
     services.start_raylet = start_raylet
-    ray()
+    ray()  # type: ignore[no-untyped-call]
