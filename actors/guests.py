@@ -4,7 +4,7 @@ A guest is invited by the process that starts the actors, which names its module
 says what it must know; the `Invitation` travels in an actor's settings, and `arrive`
 finds the module. So nothing of the runtime imports a guest, or knows which there are.
 
-A guest's module has `arrive(told, secret)`, which returns its `Guest`.
+A guest's module has `arrive(told, secrets)`, which returns its `Guest`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from cfmessenger.chat.room import RoomRules
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """A guest's `module` and what it is `told`, in a form of its own. The `secret` goes
-    to the process of the object `home` alone."""
+    """A guest's `module` and what it is `told`, in a form of its own. `secrets` are
+    settings by their names: which of them the process of the object `home` is to read
+    where it runs, and there what they are. No other process is given any."""
 
     module: str
     told: bytes = b""
     home: str = ""
-    secret: str | None = None
+    secrets: dict[str, str | None] = {}
 
 
 class Guest:
@@ -53,7 +54,7 @@ def arrive(invitations: Sequence[Invitation]) -> list[Guest]:
     found = []
     for each in invitations:
         module = importlib.import_module(each.module)
-        guest: Guest = module.arrive(each.told, each.secret)
+        guest: Guest = module.arrive(each.told, each.secrets)
         found.append(guest)
     return found
 

@@ -35,6 +35,7 @@ from cfmessenger.storage import keys
 from cfmessenger.storage.derived import DerivedKeys
 from cfmessenger.storage.generation import NAME, Generation
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.tls import Trust
 
 logger = logging.getLogger("cfmessenger.host")
 
@@ -85,17 +86,19 @@ class Host(Surroundings):
             self._aside,
             Tails(settings.heal_s),
         )
-        self.links = LinkServer(self, settings.pace.hello_s, self.turn)
+        trust = Trust(settings.tls) if settings.tls is not None else None
+        self.links = LinkServer(self, settings.pace.hello_s, self.turn, trust)
 
     async def start(self) -> None:
         """Listen; an object's epoch is taken when it is attached to.
 
         A pool takes its marker first, by which a predecessor finds out that it is
-        superseded (design.md §4). Raises `Fenced` or `Unavailable`.
+        superseded (design.md §4). Raises `Fenced`, `Unavailable`, or OSError where
+        nothing can be listened on.
         """
         await self._ownership.take()
         self.tails.keeping = self._aside.replicated
-        await self.links.listen(self._settings.listen)
+        await self.links.listen(self._settings.listen, self._settings.link_ports)
         await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
 
@@ -119,6 +122,7 @@ class Host(Surroundings):
             os.getpid(),
             self._settings.actor or "",
             self.placement.number,
+            version=link.VERSION,
         )
 
     def describe(self, placement: str) -> list[Described]:

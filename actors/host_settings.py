@@ -1,7 +1,12 @@
-"""What an actor process must know; travels in the actor's constructor."""
+"""What an actor process must know; all of it but secrets travels in its constructor.
+
+Ray keeps what an actor was made with, and may keep it elsewhere too, so no secret is in
+it: the process that is made finds them where it runs (`cfmessenger/references.py`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 import msgspec
@@ -10,18 +15,22 @@ from msgspec.structs import replace
 from actors.guests import Invitation
 from actors.heat import Limits
 from actors.pace import USUAL, Pace
+from cfmessenger.addresses import with_parameters
 from cfmessenger.chat.crowd import USUAL as CROWD
 from cfmessenger.chat.crowd import Crowd
 from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.placement import Placement
-from cfmessenger.settings import Settings
+from cfmessenger.references import own
+from cfmessenger.settings import Ports, Settings
+from cfmessenger.tls import Files
 
 
 class HostSettings(msgspec.Struct, frozen=True):
-    """Made of the node's settings once, and narrowed for each actor."""
+    """Made of the node's settings once, narrowed for each actor, and `completed` by
+    what the actor's own machine says."""
 
-    valkey_url: str
+    valkey_url: str  # empty on the way
     log_length: int
     hibernate_after: float  # seconds
     chat_rate: tuple[int, int]  # (count, seconds), as the next
@@ -36,6 +45,11 @@ class HostSettings(msgspec.Struct, frozen=True):
     presence_all: int = USUAL_ALL  # with more people online it is a crowd
     heal_s: float = 10.0  # how long committed events are kept for a log that loses them
     crowd: Crowd = CROWD  # another one in tests
+    link_ports: Ports | None = None  # for the link server; None: any
+    replicas: int = (
+        0  # that confirm what is to outlive the server; 0: none is waited for
+    )
+    tls: Files | None = None  # of this machine; None on the way, and where all is clear
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:
@@ -51,6 +65,9 @@ class HostSettings(msgspec.Struct, frozen=True):
             guests=guests,
             presence_all=settings.presence_all,
             heal_s=settings.heal_s,
+            link_ports=settings.link_ports,
+            replicas=settings.replicas,
+            tls=settings.tls,
             limits=Limits(
                 settings.hot_share / 100,
                 settings.hot_hold / 1000,
@@ -60,12 +77,33 @@ class HostSettings(msgspec.Struct, frozen=True):
         )
 
     def for_actor(self, actor: str, placement: Placement) -> Self:
-        """These settings for one actor: secrets go where they are needed."""
+        """These settings for one actor: guests' secrets go where they are needed."""
         guests = tuple(
-            each if each.home == actor else replace(each, secret=None)
+            each if each.home == actor else replace(each, secrets={})
             for each in self.guests
         )
         return replace(self, actor=actor, placement=placement, guests=guests)
+
+    def on_the_way(self) -> Self:
+        """Without what is secret, or of one machine alone."""
+        guests = tuple(
+            replace(each, secrets=dict.fromkeys(each.secrets)) for each in self.guests
+        )
+        return replace(self, valkey_url="", tls=None, guests=guests)
+
+    def completed(self, env: Mapping[str, str]) -> Self:
+        """With what this machine says of the rest, in this environment of an actor's
+        process. Raises `SettingsError`."""
+        here = own(env)
+        guests = tuple(
+            replace(each, secrets={f: getattr(here, f) for f in each.secrets})
+            for each in self.guests
+        )
+        assert here.valkey_url is not None
+        # Whoever made this actor says what an acknowledgement means, wherever it runs.
+        count = str(self.replicas) if self.replicas else None
+        url = with_parameters(here.valkey_url, replicas=count)
+        return replace(self, valkey_url=url, tls=here.tls, guests=guests)
 
     @property
     def rules(self) -> RoomRules:

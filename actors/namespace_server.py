@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import logging
 import math
+import secrets
 import sys
 from bisect import bisect_right
 from functools import partial
@@ -22,14 +23,20 @@ from cfmessenger.background import Background
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.link.calls import (
+    HELLO,
     MAX_FRAME,
     Answer,
     Request,
+    check_proof,
     frame,
-    serve_stream,
+    greet,
 )
 from cfmessenger.link.framing import read_frame
+from cfmessenger.link.greeting import NONCE_BYTES, Refusal
 from cfmessenger.link.namespace import MOVED, PAGE, Address, Described, Namespace
+from cfmessenger.link.secured import Serving, serve_stream
+from cfmessenger.seldom import Seldom
+from cfmessenger.tls import Trust
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -40,7 +47,6 @@ HELLO_S, HELLO_BYTES = 5.0, 4096
 """For the first call of a connection, which shows the key, and for its frame."""
 MOST_CALLERS = 1000
 """Open connections. Beyond gateways only people's commands make any."""
-WARN_EVERY_S = 60.0
 PAGE_BYTES = MAX_FRAME - 4096
 ROWS_KEPT_S = 10.0
 """A description whose first page was asked for; its next pages are of the same look."""
@@ -59,17 +65,19 @@ class NamespaceServer:
         url: str,
         key: str = "",
         *,
+        trust: Trust | None = None,
         hello_s: float = HELLO_S,
         most_callers: int = MOST_CALLERS,
     ) -> None:
+        self._trust = trust
         self._backend = backend
         self._url = url
         self._key = key
         self._hello_s = hello_s
         self._most_callers = most_callers
-        self._strangers = _Seldom("%d callers of the namespace had the wrong key")
-        self._refused = _Seldom("%d connections to the namespace were too many")
-        self._server: asyncio.Server | None = None  # from `start` on
+        self._refused = Seldom(logger)
+        self._met_old = False  # true once a caller of the release before has come
+        self._server: Serving | None = None  # from `start` on
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
         # By name, `moved` and `lost`: many gateways ask for one room at once.
@@ -83,7 +91,7 @@ class NamespaceServer:
         """Listen. Raises ValueError for an open TCP port without a key."""
         if not self._url.startswith("unix:") and not self._key:
             raise ValueError("a namespace server on TCP needs a key")
-        self._server = await serve_stream(self._url, self._serve)
+        self._server = await serve_stream(self._url, self._serve, self._trust)
 
     async def close(self) -> None:
         """Stop answering; calls under way are dropped."""
@@ -97,7 +105,7 @@ class NamespaceServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if len(self._callers) >= self._most_callers:
-            self._refused.happened()
+            self._refused.warn("many", "connections to the namespace are too many")
             writer.close()
             return
         room = asyncio.Semaphore(MAX_CALLS)
@@ -105,25 +113,61 @@ class NamespaceServer:
         try:
             async with asyncio.timeout(self._hello_s):
                 request = await self._request(reader, HELLO_BYTES)
-            while request is not None:
+                proved = request.verb == HELLO and bool(self._key)
+                if proved:
+                    await self._greet(request, reader, writer)
+            if proved:
+                request = await self._request(reader, MAX_FRAME)
+            while True:
+                if not proved:
+                    self._check_key(request)
                 await room.acquire()
                 task = self._answering.begin(self._answer(request, writer))
                 task.add_done_callback(lambda _: room.release())
                 request = await self._request(reader, MAX_FRAME)
+        except Refusal as refusal:
+            host = (writer.get_extra_info("peername") or ("somebody",))[0]
+            told = f"a caller of the namespace at {host} is refused: {refusal}"
+            self._refused.warn(told, told)
         except (EOFError, TimeoutError, *UNREADABLE):
             pass
         finally:
             self._callers.discard(writer)
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader, most: int) -> Request | None:
-        """The next one; None if it has the wrong key."""
+    async def _request(self, reader: asyncio.StreamReader, most: int) -> Request:
+        """The next one."""
         body = await read_frame(reader, most)
-        request = msgspec.msgpack.decode(body, type=Request)
-        if hmac.compare_digest(request.key.encode(), self._key.encode()):
-            return request
-        self._strangers.happened()
-        return None
+        return msgspec.msgpack.decode(body, type=Request)
+
+    async def _greet(
+        self,
+        request: Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Either end proves that it knows the key. Raises `Refusal`."""
+        try:
+            said, welcome = greet(request, self._key, secrets.token_bytes(NONCE_BYTES))
+        except Refusal as refusal:
+            nothing = msgspec.Raw(msgspec.msgpack.encode(None))
+            told = Answer(request.id, "UNAVAILABLE", str(refusal), nothing)
+            writer.write(frame(told))
+            raise
+        writer.write(frame(welcome))
+        check_proof(await self._request(reader, HELLO_BYTES), self._key, said)
+
+    def _check_key(self, request: Request) -> None:
+        """Of the release before, which shows it each time. Raises `Refusal`."""
+        if not self._key:
+            return  # whoever may open our Unix socket
+        if self._trust is not None:
+            raise Refusal("it sends its key, and TLS is configured")
+        if not hmac.compare_digest(request.key.encode(), self._key.encode()):
+            raise Refusal("it does not know the key")
+        if not self._met_old:
+            self._met_old = True
+            logger.warning("callers of the release before send their keys in clear")
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nothing = msgspec.Raw(msgspec.msgpack.encode(None))
@@ -185,23 +229,6 @@ class NamespaceServer:
                 break
             page.append(row)
         return page
-
-
-class _Seldom:
-    """A warning of what strangers can make happen as often as they like: it comes once
-    in `WARN_EVERY_S` at most, and says how often it would have."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._times = 0  # since it was said
-        self._said_at = -math.inf
-
-    def happened(self) -> None:
-        self._times += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._said_at >= WARN_EVERY_S:
-            logger.warning(self._text, self._times)
-            self._times, self._said_at = 0, now
 
 
 def _name(row: Described) -> str:

@@ -53,7 +53,7 @@ class ObjectActor:
                 # Loopback where Ray is on loopback (`up`), else what gateways of
                 # other nodes can reach.
                 listen = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-                settings = msgspec.structs.replace(self._settings, listen=listen)
+                settings = msgspec.structs.replace(self._here(), listen=listen)
                 host = Host(settings, self._ended)
                 try:
                     await host.start()
@@ -71,7 +71,7 @@ class ObjectActor:
 
     async def prove(self) -> bytes:
         """As `address`, once storage is seen to take what is written from here."""
-        log = ValkeyLog(self._settings.valkey_url, 0)
+        log = ValkeyLog(self._here().valkey_url, 0)
         try:
             await log.writable()
         finally:
@@ -92,6 +92,10 @@ class ObjectActor:
     async def drain(self) -> int:
         """Put what lives here to sleep; the process then ends by itself."""
         return await self._host.drain() if self._host else 0
+
+    def _here(self) -> HostSettings:
+        """With what is secret, which no constructor says. Raises `SettingsError`."""
+        return self._settings.completed(os.environ)
 
     async def _open_door(self) -> None:
         node: Any = ray._private.worker._global_node

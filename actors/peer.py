@@ -4,7 +4,6 @@ frames in, one write out for each turn of the event loop."""
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import os
 import secrets
@@ -12,11 +11,17 @@ from typing import Protocol, cast
 
 from actors.turn import Turn
 from cfmessenger.link import messages as link
+from cfmessenger.link.greeting import NONCE_BYTES, OURS, PROVES, Answering, Refusal
+from cfmessenger.link.secured import Entrance
+from cfmessenger.seldom import Seldom
+from cfmessenger.settings import Ports
+from cfmessenger.tls import Trust
 
 logger = logging.getLogger("cfmessenger.host")
 
 MAX_HELLO = 4096
-"""Bytes that may come at once before the hello is accepted."""
+"""Bytes that may come, in all, before the greeting is over; and what one read of a
+socket brings more."""
 
 
 class Served(Protocol):
@@ -29,7 +34,9 @@ class Served(Protocol):
 class LinkServer:
     """Where gateways link to, for as long as a host lives."""
 
-    def __init__(self, served: Served, hello_s: float, turn: Turn) -> None:
+    def __init__(
+        self, served: Served, hello_s: float, turn: Turn, trust: Trust | None = None
+    ) -> None:
         self.key = secrets.token_hex(32)  # of this life: a gateway proves it knows it
         self.peers: set[Peer] = set()  # from accept to connection_lost
         self.closed = False  # true from `close` on
@@ -37,15 +44,21 @@ class LinkServer:
         self.hello_s = hello_s  # in which a link must say who it is
         self.served = served
         self.turn = turn  # in which links are written
-        self._server: asyncio.Server | None = None  # from `listen` on
+        self.secure = trust is not None
+        self.refused = Seldom(logger)
+        self._entrance = Entrance(lambda: Peer(self), trust, "links")
+        self._met_old = False  # true once a gateway of the release before has come
 
-    async def listen(self, address: str) -> None:
-        """Serve on a free port of this address."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Peer(self), address, 0, start_serving=False
-        )
-        await self._server.start_serving()
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def listen(self, address: str, ports: Ports | None = None) -> None:
+        """Serve on a free port of this address. Raises OSError."""
+        await self._entrance.open(address, ports)
+        self.port = self._entrance.port
+
+    def greeted(self, version: int) -> None:
+        """A link stands. Whose keys travel is said once."""
+        if version < PROVES and not self._met_old:
+            self._met_old = True
+            logger.warning("gateways of the release before send their keys in clear")
 
     def lost(self, peer: Peer) -> None:
         """A link is gone."""
@@ -64,23 +77,24 @@ class LinkServer:
     def close(self) -> None:
         """Listen no more, and drop all links at once."""
         self.closed = True
-        if self._server is not None:
-            self._server.close()
+        self._entrance.close()
         for peer in tuple(self.peers):
             peer.abort()
 
 
 class Peer(asyncio.Protocol):
-    """One gateway's link: cuts frames, checks the hello, batches what goes out."""
+    """One gateway's link: cuts frames, greets, batches what goes out."""
 
     def __init__(self, server: LinkServer) -> None:
-        self.gateway = ""  # its name, from an accepted hello on
+        self.gateway = ""  # its name, from an accepted greeting on
         self._server = server
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        self._greeting = Answering(server.key, nonce, os.getpid(), server.secure)
         self._reader = link.actor_reader()
         self._transport: asyncio.Transport | None = None  # once it is connected
         self._outgoing: list[bytes] = []  # frames, until the `flush` of this turn
         self._finished = False  # from `finish` on: nothing more is sent
-        self._deadline: asyncio.TimerHandle | None = None  # for the hello
+        self._deadline: asyncio.TimerHandle | None = None  # for the greeting
         self._unproved = 0  # bytes that came before it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,37 +108,48 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if not self.gateway:
+            for message in self._reader.feed(data):
+                self._on_message(message)
+            if not self.gateway:  # what follows a proof may be long
                 self._unproved += len(data)
                 if self._unproved > MAX_HELLO:
                     raise link.BrokenLink("too much before hello")
-            for message in self._reader.feed(data):
-                self._on_message(message)
+        except Refusal as refusal:
+            self._refuse(str(refusal))
         except link.BrokenLink as error:
             logger.warning("link of %s broken: %s", self.gateway or "?", error)
             self.abort()
+
+    def _refuse(self, why: str) -> None:
+        """With a last word, so that the other end need not guess."""
+        assert self._transport is not None
+        host = (self._transport.get_extra_info("peername") or ("a gateway",))[0]
+        self._server.refused.warn(f"{host} {why}", f"link of {host} is refused: {why}")
+        self._transport.write(link.frame(link.Refused(*OURS, why)))
+        self._transport.close()
 
     def _on_message(self, message: object) -> None:
         if isinstance(message, link.Ping):
             self.send(link.Pong(message.n))
         elif isinstance(message, link.Hello):
-            self._greet(message)
+            self.send(self._greeting.on_hello(message))
+            self._greeted()
+        elif isinstance(message, link.Proof):
+            self._greeting.on_proof(message)
+            self._greeted()
         elif not self.gateway:
             raise link.BrokenLink("no hello")
         else:
             assert isinstance(message, link.Attach | link.Inputs)
             self._server.served.deliver(self, message)
 
-    def _greet(self, hello: link.Hello) -> None:
-        good = hmac.compare_digest(hello.key.encode(), self._server.key.encode())
-        if hello.version != link.VERSION or not good or not hello.gateway:
-            raise link.BrokenLink("wrong version or key")
-        if self.gateway:
-            raise link.BrokenLink("hello twice")
-        assert self._deadline is not None
-        self._deadline.cancel()
-        self.gateway = hello.gateway
-        self.send(link.Welcome(link.VERSION, os.getpid()))
+    def _greeted(self) -> None:
+        """Whoever still owes a proof has no name yet."""
+        if self._greeting.gateway:
+            assert self._deadline is not None
+            self._deadline.cancel()
+            self.gateway = self._greeting.gateway
+            self._server.greeted(self._greeting.version)
 
     def send(self, message: link.ToGateway) -> None:
         """Queue a message; all of one turn leave in one write."""
@@ -149,8 +174,13 @@ class Peer(asyncio.Protocol):
         """Say no more, but read to the end, so that the last words arrive."""
         self.flush()
         self._finished = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS has no half-closed stream, but its close reads to the end, too
+            transport.close()
 
     def abort(self) -> None:
         """Drop the link at once."""

@@ -43,6 +43,7 @@ from cfmessenger.placement import Mode, Placement
 from cfmessenger.settings import ROOM_BYTES
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.tls import Trust
 
 logger = logging.getLogger("cfmessenger.namespace")
 
@@ -124,6 +125,7 @@ class RayNamespace:
             settings.valkey_url,
             front,
             lambda: (self._settings_of(""), log_level),
+            None if settings.tls is None else Trust(settings.tls),
         )
         self._proof = WakeProof(trial.look, trial.wake)
         found = None
@@ -245,6 +247,7 @@ class RayNamespace:
                 logger.info("%s: no answer", name)
                 await self._give_up_nowhere(name, hint)
             except RayError as error:
+                logger.warning("%s does not start: %s", name, _last_line(error))
                 self._proof.failed()
                 raise Unavailable(message=f"{name} does not start.") from error
             if loop.time() + pause > end:
@@ -293,7 +296,8 @@ class RayNamespace:
 
     def _settings_of(self, actor: str) -> bytes:
         placement = self._following.known or Placement()
-        return msgspec.msgpack.encode(self._settings.for_actor(actor, placement))
+        settings = self._settings.for_actor(actor, placement)
+        return msgspec.msgpack.encode(settings.on_the_way())
 
     def _check_capacity(self, name: str, nodes: list[Node], names: list[str]) -> None:
         """Raises `Unavailable` AT_CAPACITY. Only rooms with actors of their own count,
@@ -400,6 +404,11 @@ class RayNamespace:
             await outcomes(calls.values(), timeout_s)
             return 0
         return await leave(self._raylet, timeout_s)
+
+
+def _last_line(error: RayError) -> str:
+    """What was raised there; above it is a traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _room(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from actors.ray_driver import RayDriver, future, outcomes
 from actors.warm_pool import WarmPool
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
-from cfmessenger.link.calls import open_stream
+from cfmessenger.link.greeting import NONCE_BYTES, Asking, Refusal
 from cfmessenger.link.namespace import Address
+from cfmessenger.link.secured import open_stream
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.tls import Trust
 
 FILL_S = 3.0
 SOCKET_TIMEOUT_S = 1.0
@@ -35,7 +38,9 @@ class WakeTrial:
         valkey_url: str,
         front: str,
         arguments: Callable[[], tuple[bytes, str]],
+        trust: Trust | None = None,
     ) -> None:
+        self._trust = trust
         self._driver = driver
         self._warm = warm
         self._valkey_url = valkey_url
@@ -75,7 +80,8 @@ class WakeTrial:
             try:
                 async with asyncio.timeout(WAKE_TIMEOUT_S):
                     raw = await future(actor.prove.remote())
-                    await greet(msgspec.msgpack.decode(raw, type=Address))
+                    at = msgspec.msgpack.decode(raw, type=Address)
+                    await greet(at, self._trust)
             except (RayError, TimeoutError) as error:
                 await self._driver.end_nameless(actor)
                 raise Unavailable(message="A new actor does not start.") from error
@@ -83,19 +89,30 @@ class WakeTrial:
             await outcomes([future(actor.drain.remote())], END_TIMEOUT_S)
 
 
-async def greet(at: Address) -> None:
+async def greet(at: Address, trust: Trust | None = None) -> None:
     """Link to an actor process as a gateway does. Raises `Unavailable`."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    url = (
+        f"tcp://[{at.host}]:{at.port}"
+        if ":" in at.host
+        else f"tcp://{at.host}:{at.port}"
+    )
     try:
+        greeting = Asking(at.key, "probe", nonce, at.version, trust is not None)
         async with asyncio.timeout(GREET_TIMEOUT_S):
-            stream, writer = await asyncio.open_connection(at.host, at.port)
+            stream, writer = await open_stream(url, trust)
             try:
-                writer.write(link.frame(link.Hello(link.VERSION, at.key, "probe")))
+                writer.write(link.frame(greeting.hello))
                 messages = link.gateway_reader()
                 while data := await stream.read(4096):
-                    if any(isinstance(m, link.Welcome) for m in messages.feed(data)):
-                        return
+                    for message in messages.feed(data):
+                        if isinstance(message, link.Welcome):
+                            greeting.welcomed(message)
+                            return
             finally:
                 writer.close()
     except (OSError, TimeoutError, link.BrokenLink) as error:
         raise Unavailable(message="A new actor cannot be reached.") from error
+    except Refusal as refusal:
+        raise Unavailable(message=f"A new actor is not greeted: {refusal}.") from None
     raise Unavailable(message="A new actor does not greet.")

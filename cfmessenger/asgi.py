@@ -3,7 +3,8 @@ cfmessenger.asgi:app`.
 
 The composition root of a gateway process: settings from the environment, the namespace
 server's address from `CFMX_NAMESPACE` (`unix:<path>`, or `tcp://host:port` or `cluster`
-with their key in `CFMX_NAMESPACE_KEY`). `cfmessenger up` sets both and runs it hardened
+with their key in `CFMX_NAMESPACE_KEY`, or in the file that `CFMX_NAMESPACE_KEY_FILE`
+names). `cfmessenger up` sets both and runs it hardened
 (gateway.server.configuration); under a bare uvicorn the application is the same and the
 edge is uvicorn's own, but for sockets: they need
 `--ws gateway.server.websocket_protocol:WebSocket`.
@@ -19,12 +20,13 @@ from starlette.applications import Starlette
 from cfmessenger.accounts.users import Directory
 from cfmessenger.data.names import Names
 from cfmessenger.data.store import Store
-from cfmessenger.environment import SettingsError, variable
+from cfmessenger.environment import SettingsError, variable, with_secrets
 from cfmessenger.link.namespace import Namespace, NamespaceClient
 from cfmessenger.settings import Settings
 from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.members import Finder, Members
 from cfmessenger.storage.valkey import Valkey
+from cfmessenger.tls import Trust
 from gateway.api.hub import Data
 from gateway.app import create_app
 from gateway.live.sockets import Sockets
@@ -40,24 +42,23 @@ def app() -> Starlette:
     settings = Settings.load(os.environ)
     if settings.valkey_url is None:
         raise SettingsError("CFM_VALKEY_URL: a gateway by itself needs it")
-    return build(settings, namespace_from(os.environ))
+    return build(settings, namespace_from(os.environ, settings))
 
 
-def namespace_from(env: Mapping[str, str]) -> NamespaceClient:
+def namespace_from(env: Mapping[str, str], settings: Settings) -> NamespaceClient:
     """The namespace servers that the environment names, or with `cluster` those that
     Valkey does. Raises `SettingsError`."""
     url = env.get(NAMESPACE)
     if not url:
         raise SettingsError(f"{NAMESPACE}: a gateway by itself needs it")
-    key = env.get(NAMESPACE_KEY, "")
+    key = with_secrets(env, [NAMESPACE_KEY]).get(NAMESPACE_KEY, "")
+    trust = None if settings.tls is None else Trust(settings.tls)
     if url != CLUSTER:
-        return NamespaceClient(url, key)
-    valkey = env.get(variable("valkey_url"))
-    if not valkey:
+        return NamespaceClient(url, key, trust=trust)
+    if settings.valkey_url is None:
         raise SettingsError(f"{variable('valkey_url')}: a gateway by itself needs it")
-    return NamespaceClient(
-        Finder(Members(Valkey(valkey)), env.get(NODE_ADDRESS, "")).find, key
-    )
+    finder = Finder(Members(Valkey(settings.valkey_url)), env.get(NODE_ADDRESS, ""))
+    return NamespaceClient(finder.find, key, trust=trust)
 
 
 def build(settings: Settings, namespace: Namespace) -> Starlette:

@@ -4,7 +4,8 @@ A table is a struct whose fields are each annotated with their type and an `Abou
 is all there is to write of one. A field is the variable's name in lower case without
 `CFM_`, with no exceptions. An unknown name or a bad value is a `SettingsError` of one
 line which names the variable and never repeats a value, because values hold passwords.
-An empty value counts as not set, as compose files write it. What settings there are is
+An empty value counts as not set, as compose files write it. What is secret may stand
+in a file instead, which `<variable>_FILE` names. What settings there are is
 `settings.py`'s business.
 """
 
@@ -26,6 +27,10 @@ from typing import (
 import msgspec
 
 PREFIX = "CFM_"
+FILE = "_FILE"
+"""Behind the name of a secret's variable: the file that has it, without line ends."""
+MOST_SECRET = 64 * 1024
+"""Bytes of such a file."""
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -75,6 +80,8 @@ def read(env: Mapping[str, str], table: type[msgspec.Struct]) -> dict[str, Any]:
     """The values of the `CFM_*` names in `env`, by field; others are ignored."""
     values: dict[str, Any] = {}
     readers = _readers(table)
+    secrets = [each for each, told in about(table).items() if told.hides]
+    env = with_secrets(env, map(variable, secrets))
     for name, text in sorted(env.items()):
         if not name.startswith(PREFIX):
             continue
@@ -87,6 +94,36 @@ def read(env: Mapping[str, str], table: type[msgspec.Struct]) -> dict[str, Any]:
             except ValueError as error:
                 raise SettingsError(f"{name}: {error}") from None
     return values
+
+
+def with_secrets(env: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The environment with what stands in files in the variables of these names, and
+    without the names of those files. Raises `SettingsError`: such a file cannot be
+    read, is empty, or the variable is set as well."""
+    found = dict(env)
+    for name in names:
+        file = found.pop(name + FILE, "").strip()
+        if not file:
+            continue
+        if found.get(name, "").strip():
+            raise SettingsError(f"{name}{FILE}: {name} is set too; leave one out")
+        found[name] = _secret_in(name + FILE, path(file))
+    return found
+
+
+def _secret_in(name: str, file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MOST_SECRET + 1).decode()
+    except OSError as error:
+        raise SettingsError(f"{name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}: expected a file of text") from None
+    if len(text) > MOST_SECRET:
+        raise SettingsError(f"{name}: expected a file of {MOST_SECRET} bytes at most")
+    if not text.strip():
+        raise SettingsError(f"{name}: the file is empty")
+    return text.strip()
 
 
 def _unknown(name: str, fields: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from cfmessenger.environment import (
 )
 from cfmessenger.memory import memory
 from cfmessenger.placement import Mode
+from cfmessenger.tls import Files
 
 ROOM_BYTES = 60 * 2**20
 """What an actor process of one awake room is taken to need."""
@@ -58,6 +59,10 @@ DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Hint = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")]
 
 
+_OF_VALKEY = ("valkey_url", "valkey_replica_url", "ray_store_url", "cluster")
+"""URLs with which certificates go."""
+
+
 class Rate(msgspec.Struct, frozen=True):
     """`count` accepted events in any window of `seconds`; count 0 is unlimited."""
 
@@ -79,6 +84,26 @@ class Rate(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.count}/{self.seconds}" if self.count else "0"
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """The ports from `first` to `last`, both included."""
+
+    first: Positive
+    last: Positive
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "7000-7999" or "7000"; raises ValueError on anything else."""
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+        first = int(found[1]) if found else 0
+        last = int(found[2] or first) if found else 0
+        if not 1 <= first <= last <= 65535:
+            raise ValueError("expected ports like 7000-7999")
+        return cls(first, last)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
 
 
 def cores() -> int:
@@ -249,6 +274,28 @@ class Settings(
     namespace_port: Annotated[
         Port, About("Of a node: where gateways of other machines ask; 0: any.")
     ] = 6390
+    link_ports: Annotated[
+        Ports | None,
+        About(
+            "Of a node: the ports, like 7000-7999, on one of which each actor process "
+            "waits for gateways.",
+            "any",
+        ),
+    ] = None
+    tls_ca: Annotated[
+        Path | None,
+        About(
+            "File of the authority that signs the machines of this cluster and nobody "
+            "else: links, the namespace and Ray speak TLS between machines.",
+            "clear text",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None, About("File of this machine's certificate of that authority.")
+    ] = None
+    tls_key: Annotated[Path | None, About("File of its key.", "in the same file")] = (
+        None
+    )
     placement: Annotated[
         Mode, About("`auto`; `dedicated`: a process a room; `pooled`: all share some.")
     ] = "auto"
@@ -409,8 +456,20 @@ class Settings(
 
     @property
     def _speaks_tls(self) -> bool:
-        urls = (self.valkey_url, self.valkey_replica_url, self.cluster)
+        urls = [getattr(self, field) for field in _OF_VALKEY]
         return any(urlsplit(u).scheme in addresses.TLS_SCHEMES for u in urls if u)
+
+    @property
+    def replicas(self) -> int:
+        """So many have what is shown, beside the primary."""
+        return self.durability_replicas if self.durability == "replica" else 0
+
+    @property
+    def tls(self) -> Files | None:
+        """The files by which machines trust each other; None: they speak in clear."""
+        if self.tls_ca is None or self.tls_cert is None:
+            return None
+        return Files(self.tls_ca, self.tls_cert, self.tls_key)
 
     @property
     def loopback(self) -> bool:
@@ -427,15 +486,14 @@ class Settings(
         }
         tls = {name: str(file) for name, file in files.items() if file is not None}
         urls: dict[str, str] = {}
-        for field in ("valkey_url", "valkey_replica_url", "cluster"):
+        for field in _OF_VALKEY:
             url: str | None = getattr(self, field)
             if url is not None and urlsplit(url).scheme in addresses.TLS_SCHEMES:
                 urls[field] = addresses.with_parameters(url, **tls)
         if self.valkey_url is not None:
-            count = str(self.durability_replicas)
             urls["valkey_url"] = addresses.with_parameters(
                 urls.get("valkey_url", self.valkey_url),
-                replicas=count if self.durability == "replica" else None,
+                replicas=str(self.replicas) if self.replicas else None,
             )
         return msgspec.structs.replace(self, **urls)
 
@@ -454,6 +512,13 @@ class Settings(
             )
         if self.valkey_key and not self.valkey_cert:
             raise SettingsError("CFM_VALKEY_KEY: needs CFM_VALKEY_CERT to be set too")
+        for one, other in (("tls_ca", "tls_cert"), ("tls_cert", "tls_ca")):
+            if getattr(self, one) and not getattr(self, other):
+                raise SettingsError(
+                    f"{variable(one)}: needs {variable(other)} to be set too"
+                )
+        if self.tls_key and not self.tls_cert:
+            raise SettingsError("CFM_TLS_KEY: needs CFM_TLS_CERT to be set too")
         for field in ("valkey_ca", "valkey_cert"):
             if getattr(self, field) and not self._speaks_tls:
                 raise SettingsError(

@@ -42,7 +42,8 @@ class RayCluster:
         self._folder.__enter__()
         self._runtime.open()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CFM")}
-        ray = LocalRay(self._folder, self._runtime.path, 2, inherited)
+        told = inherited | {"CFM_VALKEY_URL": self.valkey_url}
+        ray = LocalRay(self._folder, self._runtime.path, 2, told)
         launch = ray.service.launch()
         self._spawn(list(launch.command), dict(launch.env), launch.output)
         address = self._runtime.path / "ray" / "ray_current_cluster"

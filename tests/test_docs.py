@@ -15,9 +15,9 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from cfmessenger.environment import variable
+from cfmessenger.environment import FILE, variable
 from cfmessenger.errors import ERRORS, CloseCode, Where, codes
-from cfmessenger.settings import Settings
+from cfmessenger.settings import ABOUT, Settings
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import Event
 from gateway.api.operations import OPERATIONS
@@ -256,6 +256,7 @@ def test_the_design_has_every_valkey_key() -> None:
 
 def test_a_setting_that_a_document_names_is_one() -> None:
     known = {variable(field) for field in Settings.__struct_fields__}
+    known |= {variable(field) + FILE for field, told in ABOUT.items() if told.hides}
     for path in DOCUMENTS:
         named = set(re.findall(r"\bCFM_[A-Z_]+[A-Z]\b", path.read_text()))
         assert named <= known, path.name

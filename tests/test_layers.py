@@ -52,7 +52,7 @@ MAY_IMPORT = {
 
 GROUND = (
     "addresses backoff background clock environment errors flights ids log_format "
-    "memory placement settings"
+    "memory placement references seldom settings tls"
 ).split()
 """Modules directly in `cfmessenger`: any folder may use them; they use no folder."""
 

@@ -6,7 +6,7 @@ from tests.structure import PACKAGES, ROOT, arrows, circles, graph, rooms
 
 TESTED_BY = {
     "actors/test_activation": "actors/birth actors/flow",
-    "actors/test_host": "actors/host_settings actors/pace actors/peer",
+    "actors/test_host": "actors/pace actors/peer",
     "actors/bots/test_guest": "actors/attending",
     "cfmessenger/accounts/test_sessions": (
         "cfmessenger/accounts/session_names cfmessenger/accounts/session_record "
@@ -91,6 +91,7 @@ TESTED_BY = {
         "gateway/api/hub gateway/api/rooms gateway/api/rotation"
     ),
     "gateway/live/test_bots": "cfmessenger/bots/figures",
+    "gateway/live/test_links": "gateway/live/link",
     "gateway/live/test_sockets": (
         "gateway/live/connections gateway/live/paging gateway/live/stubs"
     ),

@@ -6,6 +6,7 @@ Rules of who answers belong in `cfmessenger.bots`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -22,10 +23,14 @@ from cfmessenger.bots.director import Budget, Director, Persona
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.settings import Settings
 
+logger = logging.getLogger("cfmessenger.bots")
+
+SECRETS = ("ai_base_url", "ai_key")
+
 
 def invite(settings: Settings) -> tuple[Invitation, ...]:
-    """The bots of this node; none if there are none. The key of the AI server goes to
-    the director's process alone."""
+    """The bots of this node; none if there are none. Where the AI server is, and its
+    key, the director's process alone reads where it runs."""
     personas = Directory.load(settings.users).bots if settings.bots_active else ()
     if not personas:
         return ()
@@ -35,17 +40,19 @@ def invite(settings: Settings) -> tuple[Invitation, ...]:
         quota_day=settings.bot_quota_day,
         quota_user=settings.bot_quota_user,
         quota_room=settings.bot_quota_room,
-        ai_base_url=settings.ai_base_url,
-        ai_model=settings.ai_model,
+        ai_model=settings.ai_model if settings.ai_base_url else None,
     )
     told = msgspec.msgpack.encode(bots)
-    return (Invitation(__name__, told, DIRECTOR, settings.ai_key),)
+    secrets = {name: getattr(settings, name) for name in SECRETS}
+    return (Invitation(__name__, told, DIRECTOR, secrets),)
 
 
-def arrive(told: bytes, secret: str | None) -> Guest:
+def arrive(told: bytes, secrets: Mapping[str, str | None]) -> Guest:
     """The bots, in an actor process."""
-    bots = msgspec.msgpack.decode(told, type=Bots)
-    return BotsGuest(Mind(replace(bots, ai_key=secret)))
+    bots = replace(msgspec.msgpack.decode(told, type=Bots), **secrets)
+    if secrets and bots.ai_model and not bots.ai_base_url:
+        logger.warning("the bots answer by script: CFM_AI_BASE_URL is not set here")
+    return BotsGuest(Mind(bots))
 
 
 class BotsGuest(Guest):

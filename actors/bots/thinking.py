@@ -51,8 +51,8 @@ REFRESHES = 4
 
 
 class Bots(msgspec.Struct, frozen=True):
-    """What an actor process must know of the bots; travels in its settings, all but the
-    key of the AI server, which the director's process alone gets."""
+    """What an actor process must know of the bots; travels in its settings, all but
+    where the AI server is and its key: these two the director's process alone reads."""
 
     personas: tuple[Profile, ...]
     active: int = 4

@@ -7,9 +7,10 @@ gateway that answers. A list of people is compared by what is in it.
 from __future__ import annotations
 
 import hashlib
+from urllib.parse import urlsplit
 
 from cfmessenger.environment import variable
-from cfmessenger.settings import Settings
+from cfmessenger.settings import ABOUT, Settings
 
 FIELDS = (
     *("placement", "log_length", "hibernate_after", "location_strict"),
@@ -28,9 +29,22 @@ def agreed(settings: Settings) -> dict[str, str]:
     cannot be read."""
     env = settings.to_env()
     found = {variable(field): env.get(variable(field), "") for field in FIELDS}
+    for field in FIELDS:
+        if ABOUT[field].hides:
+            found[variable(field)] = _told(found[variable(field)])
     if settings.users is not None:
         digest = hashlib.sha256(settings.users.read_bytes()).hexdigest()
         found[variable("users")] = f"people {digest[:12]}"
     else:
         found[variable("users")] = "the seeded list"
     return found
+
+
+def _told(url: str) -> str:
+    """A URL that may have a password, which others are told by its digest alone."""
+    parts = urlsplit(url)
+    who, at, where = parts.netloc.rpartition("@")
+    if not at and not parts.query:
+        return url
+    digest = hashlib.sha256(f"{who}?{parts.query}".encode()).hexdigest()
+    return f"{parts._replace(netloc=where, query='').geturl()} ({digest[:12]})"

@@ -13,29 +13,38 @@ import sys
 import time
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 import msgspec
 
-from cfmessenger.addresses import server_url, with_parameters
+from cfmessenger.addresses import (
+    TLS_SCHEMES,
+    each_of,
+    is_loopback,
+    server_url,
+    with_parameters,
+)
 from cfmessenger.cli import world
 from cfmessenger.cli.agreed import agreed
 from cfmessenger.cli.flags import with_settings
 from cfmessenger.cli.promise import FSYNC, Replica, replicas_of
 from cfmessenger.cli.running import namespace_key, valkey_of
 from cfmessenger.cli.world import Absent
-from cfmessenger.environment import SettingsError
+from cfmessenger.environment import SettingsError, variable
 from cfmessenger.errors import Unavailable
+from cfmessenger.link.greeting import OURS, PROVES
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.settings import Settings
-from cfmessenger.storage.members import Holder, Members, differences
+from cfmessenger.storage.members import Holder, Members, Node, differences
 from cfmessenger.storage.reserve import ALERT, FULL, evicts, share_of
 from cfmessenger.storage.valkey import Valkey
+from cfmessenger.tls import Trust, days_left, why
 
 FILES = 65_536
 """Sockets of a gateway and links of a host are files."""
 CLOCK_MS = 1000
+RENEW_DAYS = 14
 UNLIMITED = (
     "when the machine has no memory left the system ends it, and everybody waits; set "
     "maxmemory to what it may have"
@@ -72,7 +81,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    found = [*_machine(), *await _database(settings)]
+    found = [*_machine(), *_open(settings), *await _database(settings)]
     try:
         url = valkey_of(settings)
     except Unavailable as problem:
@@ -217,19 +226,77 @@ async def _cluster(members: Members, settings: Settings) -> list[Finding]:
     elif head is not None:
         found.append(await _listens("head", head.address))
     key = namespace_key(await members.secret())
+    trust = None if settings.tls is None else Trust(settings.tls)
     for each in nodes.values():
         if each.address:
-            found.append(await _answers(f"node {each.host}", each.address, key))
+            what, at = f"node {each.host}", f"{each.address}#{each.link}"
+            found.append(await _answers(what, at, key, trust))
+        if (told := _release(each)) is not None:
+            found.append(told)
     if not nodes:
         found.append(Finding("bad", "nodes", "none: start one, `cfmessenger node`"))
-    found.append(
-        Finding(
-            "note",
-            "between machines",
-            "everything travels in clear text: keep it on a network of its own",
-        )
-    )
     return found
+
+
+def _release(node: Node) -> Finding | None:
+    """Whether it speaks another version of the link than is spoken here."""
+    what = f"node {node.host}"
+    if OURS.oldest <= node.link <= OURS.newest + 1:
+        if node.link >= PROVES:
+            return None
+        told = "is of the release before, to which keys are sent: renew it"
+        return Finding("note", what, told)
+    told = f"speaks version {node.link} of the link, {OURS} are spoken here"
+    return Finding("bad", what, told)
+
+
+def _open(settings: Settings) -> list[Finding]:
+    """What goes over a network, and whether it can be read there."""
+    found = [_between_machines(settings)]
+    for field in ("valkey_url", "valkey_replica_url", "ray_store_url"):
+        url = getattr(settings, field)
+        if url is not None and _leaves(url) and urlsplit(url).scheme not in TLS_SCHEMES:
+            told = f"{world.place(url)} is reached in clear text: valkeys:// is not"
+            found.append(Finding("note", variable(field), told))
+    database = settings.database_url
+    if database is not None and database.startswith("postgres") and _leaves(database):
+        mode = dict(parse_qsl(urlsplit(database).query)).get("sslmode", "prefer")
+        if mode not in ("require", "verify-ca", "verify-full"):
+            told = f"sslmode={mode} may be clear text: sslmode=verify-full is not"
+            found.append(Finding("note", "CFM_DATABASE_URL", told))
+    ai = settings.ai_base_url
+    if ai is not None and _leaves(ai) and urlsplit(ai).scheme == "http":
+        told = "what people say to bots is sent in clear text: https:// is not"
+        found.append(Finding("note", "CFM_AI_BASE_URL", told))
+    return found
+
+
+def _leaves(url: str) -> bool:
+    """Whether one of its hosts is not this machine."""
+    if url.startswith(("unix:", "none")):
+        return False
+    hosts = (urlsplit(each).hostname or "127.0.0.1" for each in each_of(url))
+    return not all(map(is_loopback, hosts))
+
+
+def _between_machines(settings: Settings) -> Finding:
+    what = "between machines"
+    files = settings.tls
+    if files is None:
+        told = (
+            "links, the namespace and Ray speak clear text: set CFM_TLS_CA and "
+            "CFM_TLS_CERT, or keep them on a network of their own"
+        )
+        return Finding("note", what, told)
+    try:
+        Trust(files).calling()
+        days = days_left(files.cert)
+    except OSError as error:
+        return Finding("bad", what, f"CFM_TLS_CA, _CERT, _KEY: {why(error)}")
+    if days < 0:
+        return Finding("bad", what, f"{files.cert} has ended: renew it")
+    told = f"TLS; {files.cert} is good for {days:.0f} days"
+    return Finding("note" if days < RENEW_DAYS else "ok", what, told)
 
 
 async def _listens(what: str, address: str) -> Finding:
@@ -244,8 +311,8 @@ async def _listens(what: str, address: str) -> Finding:
     return Finding("ok", what, f"{address} is reached from here")
 
 
-async def _answers(what: str, address: str, key: str) -> Finding:
-    client = NamespaceClient(address, key)
+async def _answers(what: str, at: str, key: str, trust: Trust | None) -> Finding:
+    client, address = NamespaceClient(at, key, trust=trust), at.partition("#")[0]
     try:
         async with asyncio.timeout(world.CONNECT_S):
             await client.ping()

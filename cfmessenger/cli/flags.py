@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from cfmessenger.cli.settings_help import default_of
-from cfmessenger.environment import SettingsError, variable
+from cfmessenger.environment import FILE, SettingsError, variable
 from cfmessenger.settings import ABOUT, Settings
 
 EXIT_SETTINGS = 3
@@ -95,6 +95,7 @@ def settings_or_exit(flags: dict[str, object] | None = None) -> Settings:
         for field, value in (flags or {}).items():
             if value is not None:
                 env[variable(field)] = _harmless(field, str(value))
+                env.pop(variable(field) + FILE, None)
         return Settings.load(env)
     except SettingsError as error:
         click.echo(f"cfmessenger: {error}", err=True)

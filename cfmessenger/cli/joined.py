@@ -81,7 +81,12 @@ class Joined:
             log.warning("what Ray knows ends with this head: %s", _NOT_IN_A_CLUSTER)
         elif kept is None:
             log.warning("what Ray knows ends with this head: %s", _NO_STORE)
-        self.place = Place(self._address, self._secret, port=port, store=kept)
+        self.place = Place(
+            *(self._address, self._secret),
+            port=port,
+            store=kept,
+            tls=self._settings.tls,
+        )
 
     async def be_node(self, patience_s: float = HEAD_S) -> None:
         """Raises `Refused` if there is no head."""
@@ -100,7 +105,11 @@ class Joined:
         self._lease, self._head = lease, found
         raise_file_limit()  # the relay's connections are of all actors here
         await self._relay.open(found.address)
-        self.place = Place(self._address, self._secret, head=self._relay.address)
+        self.place = Place(
+            *(self._address, self._secret),
+            head=self._relay.address,
+            tls=self._settings.tls,
+        )
 
     async def keep(self) -> None:
         """For as long as the machine runs. Raises `Refused`: another head took over."""

@@ -18,7 +18,13 @@ from typing import Any
 import click
 
 from cfmessenger.cli.flags import settings_or_exit
-from cfmessenger.cli.running import namespace_at, ray_of, server_url, valkey_of
+from cfmessenger.cli.running import (
+    namespace_at,
+    ray_of,
+    server_url,
+    shown_key,
+    valkey_of,
+)
 from cfmessenger.errors import Unavailable
 from cfmessenger.load.local_workers import LocalLauncher
 from cfmessenger.load.plan import Plan, PlanError, Scenario, check_reach, plan
@@ -190,16 +196,19 @@ def wishes_of(
     """What workers need not know. Raises `click.UsageError`."""
     try:
         re.compile(procs or "")
+        key = shown_key()
         valkey_url = _valkey_url() if made.target == "actors" else ""
     except re.error as error:
         raise click.UsageError(f"--procs: {error}") from None
     except PlanError as error:
         raise click.UsageError(str(error)) from None
+    except Unavailable as problem:
+        raise click.UsageError(problem.message) from None
     return Wishes(
         users=[user.strip() for user in (users or "").split(",") if user.strip()],
         sessions=sessions.read().split() if sessions else [],
         procs=procs,
-        namespace_key=os.environ.get(_NAMESPACE_KEY, ""),
+        namespace_key=key,
         valkey_url=valkey_url,
     )
 
@@ -210,7 +219,7 @@ def launcher_of(ray: str | None, cluster: str | None) -> Launcher:
         raise click.UsageError("--ray and --cluster: one says where workers are")
     if cluster is not None:
         try:
-            ray, env = asyncio.run(ray_of(cluster))
+            ray, env = asyncio.run(ray_of(cluster, settings_or_exit().tls))
         except Unavailable as problem:
             raise Failure(f"--cluster: {problem.message}") from None
         os.environ.update(env)  # Ray looks there

@@ -18,15 +18,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
-from cfmessenger.cli.runtime import DataFolder, open_log, private_folder, told
+from cfmessenger.addresses import valkey_parameters
+from cfmessenger.cli.ray_start import MORE
+from cfmessenger.cli.runtime import (
+    DataFolder,
+    open_log,
+    private_folder,
+    told,
+    write_private,
+)
 from cfmessenger.cli.service import Launch, Service
 from cfmessenger.environment import PREFIX
+from cfmessenger.references import SECRETS, kept_for_actors
+from cfmessenger.storage.resp import endpoint_of
+from cfmessenger.tls import Files
 
 log = logging.getLogger("cfmessenger.up")
 
 NAME = "ray"
+SECRETS_FILE = "secrets.json"
 
 # The least Ray accepts. No object of ours is large enough to go there.
 OBJECT_STORE_BYTES = 75 * 1024 * 1024
@@ -56,17 +67,7 @@ def without_ray(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith(_RAY)}
 
 
-_MORE = "CFMX_RAY_ARGUMENTS"
-
-# Where grpc can be imported, `ray start` also starts the Ray Client's server, on a
-# fixed port, and has no switch against it. Ray itself does without that package.
-# And further arguments, which hold a password, are put there where `ps` does not see
-# them.
-_COMMAND = (
-    "import os, sys; sys.modules['grpc'] = None; "
-    f"sys.argv += filter(None, os.environ.pop('{_MORE}', '').split(chr(10))); "
-    "from ray.scripts.scripts import main; main()"
-)
+_COMMAND = "from cfmessenger.cli.ray_start import main; main()"
 
 _NODE_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -111,7 +112,7 @@ class Place(NamedTuple):
 
     `address`: under which the others reach it. `head`: host:port of the control store;
     None: here, on `port`, and what it knows is kept at `store` (a Valkey's URL; None:
-    nowhere). `secret`: what all machines share.
+    nowhere). `secret`: what all machines share. `tls`: Ray's processes speak it.
     """
 
     address: str
@@ -119,6 +120,7 @@ class Place(NamedTuple):
     head: str | None = None
     port: int = 0
     store: str | None = None
+    tls: Files | None = None
 
 
 class LocalRay:
@@ -151,7 +153,7 @@ class LocalRay:
         env = {"RAY_USAGE_STATS_ENABLED": "0"}
         if self._place is not None:
             env["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(HEADLESS_S)
-            return env | token_env(self._place.secret)
+            return env | token_env(self._place.secret) | tls_env(self._place.tls)
         return env | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
@@ -223,12 +225,15 @@ class LocalRay:
             log.warning("no link to the logs of Ray: %s", told(error))
         startup = max(self._warm_workers, os.cpu_count() or 1)
         # No setting either: actors get what they need from whoever creates them, and
-        # our secrets have no business in a worker's environment.
+        # what is secret from a file: an environment is passed on to all that starts.
         env = {
             name: value
             for name, value in without_ray(self._env).items()
             if not name.startswith(PREFIX)
         }
+        kept = kept_for_actors(self._env).decode()
+        write_private(self._runtime / SECRETS_FILE, kept)
+        env[SECRETS] = str(self._runtime / SECRETS_FILE)
         env |= _NODE_ENV | self.driver_env
         if self._place is not None and self._place.store is not None:
             env |= _kept_at(self._place.store)
@@ -315,19 +320,35 @@ def token_env(secret: str) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": made}
 
 
+def tls_env(files: Files | None) -> dict[str, str]:
+    """By which Ray's processes speak TLS with each other. They check names, too: a
+    certificate must be for its machine's address and for 127.0.0.1."""
+    if files is None:
+        return {}
+    return {
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_CA_CERT": str(files.ca),
+        "RAY_TLS_SERVER_CERT": str(files.cert),
+        "RAY_TLS_SERVER_KEY": str(files.key or files.cert),
+    }
+
+
 def _kept_at(url: str) -> dict[str, str]:
     """What makes a control store keep in a Valkey what it knows."""
-    parts = urlsplit(url)
-    scheme = "rediss://" if parts.scheme in ("valkeys", "rediss") else ""
+    at, said = endpoint_of(url), valkey_parameters(url)
+    certificate = said.get("ssl_certfile")
+    files = {
+        "RAY_REDIS_CA_CERT": said.get("ssl_ca_certs"),
+        "RAY_REDIS_CLIENT_CERT": certificate,
+        "RAY_REDIS_CLIENT_KEY": said.get("ssl_keyfile", certificate),
+    }
     return {
-        "RAY_REDIS_ADDRESS": f"{scheme}{parts.hostname}:{parts.port or 6379}",
+        "RAY_REDIS_ADDRESS": f"{'rediss://' if at.tls else ''}{at.host}:{at.port}",
         "RAY_external_storage_namespace": "cfm",
-        _MORE: "\n".join(
-            f"--redis-{name}={unquote(value)}"
-            for name, value in (
-                ("username", parts.username),
-                ("password", parts.password),
-            )
+        **{name: file for name, file in files.items() if file},
+        MORE: "\n".join(
+            f"--redis-{name}={value}"
+            for name, value in (("username", at.username), ("password", at.password))
             if value
         ),
     }

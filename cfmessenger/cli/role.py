@@ -46,9 +46,9 @@ from cfmessenger.cli.runtime import (
 from cfmessenger.cli.service import Launch, Service
 from cfmessenger.cli.supervisor import StartFailed, Supervisor
 from cfmessenger.cli.world import Absent
-from cfmessenger.environment import SettingsError
+from cfmessenger.environment import FILE, SettingsError, variable
 from cfmessenger.errors import Unavailable
-from cfmessenger.settings import Settings, cores
+from cfmessenger.settings import ABOUT, Settings, cores
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -304,8 +304,10 @@ class Run:
         return min(self._settings.drain_s, longest)
 
     def _common_env(self) -> dict[str, str]:
+        # What stood in a file is a value by now.
+        files = {variable(each) + FILE for each, told in ABOUT.items() if told.hides}
         env = {
-            **os.environ,
+            **{name: v for name, v in os.environ.items() if name not in files},
             **self._settings.to_env(),
             "CFM_DRAIN_S": str(self._drain_s),
             MARKER: str(self._runtime.path),

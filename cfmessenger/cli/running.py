@@ -14,11 +14,13 @@ from pathlib import Path
 from cfmessenger.cli import local_ray, process
 from cfmessenger.cli.flags import settings_or_exit
 from cfmessenger.cli.runtime import RuntimeFolder
+from cfmessenger.environment import SettingsError, with_secrets
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.namespace import NamespaceClient
 from cfmessenger.settings import Settings
 from cfmessenger.storage.members import Finder, Holder, Members
 from cfmessenger.storage.valkey import Valkey
+from cfmessenger.tls import Files, Trust, why
 
 SERVER_FILE = "server.url"
 VALKEY_FILE = "valkey.url"
@@ -35,10 +37,10 @@ async def namespace_of(settings: Settings) -> NamespaceClient:
     `CFM_VALKEY_URL`. Raises `Unavailable` if there is none."""
     url = settings.cluster
     if url is not None and url.startswith("tcp://"):
-        key = os.environ.get(NAMESPACE_KEY, "")
+        key = shown_key()
         if not key:
             raise Unavailable(message=f"{NAMESPACE_KEY}: a server by TCP needs its key")
-        return NamespaceClient(url, key)
+        return NamespaceClient(url, key, trust=trust_of(settings))
     if url is None:
         with contextlib.suppress(Unavailable):
             return NamespaceClient(namespace_at(settings))
@@ -47,10 +49,34 @@ async def namespace_of(settings: Settings) -> NamespaceClient:
         raise _nothing(settings)
     members = Members(Valkey(url))
     secret = await members.secret()
-    return NamespaceClient(Finder(members).find, namespace_key(secret))
+    return NamespaceClient(
+        Finder(members).find, namespace_key(secret), trust=trust_of(settings)
+    )
 
 
-async def ray_of(url: str) -> tuple[str, dict[str, str]]:
+def shown_key() -> str:
+    """The namespace's, where the environment or a file has it; else empty. Raises
+    `Unavailable` for a file that cannot be used."""
+    try:
+        return with_secrets(os.environ, [NAMESPACE_KEY]).get(NAMESPACE_KEY, "")
+    except SettingsError as error:
+        raise Unavailable(message=str(error)) from None
+
+
+def trust_of(settings: Settings) -> Trust | None:
+    """By which other machines are reached. Raises `Unavailable` for files that cannot
+    be used."""
+    if settings.tls is None:
+        return None
+    trust = Trust(settings.tls)
+    try:
+        trust.calling()
+    except OSError as error:
+        raise Unavailable(message=f"CFM_TLS_*: {why(error)}") from None
+    return trust
+
+
+async def ray_of(url: str, tls: Files | None = None) -> tuple[str, dict[str, str]]:
     """Where the Ray of the cluster on this Valkey is, and what a driver needs in its
     environment. Raises `Unavailable` if there is no head."""
     kv = Valkey(url)
@@ -62,7 +88,7 @@ async def ray_of(url: str) -> tuple[str, dict[str, str]]:
         kv.close()
     if head is None:
         raise Unavailable(message="the cluster has no head")
-    return head.address, local_ray.token_env(secret)
+    return head.address, local_ray.token_env(secret) | local_ray.tls_env(tls)
 
 
 def namespace_at(settings: Settings) -> str:

@@ -31,12 +31,14 @@ from cfmessenger.cli.flags import EXIT_SETTINGS, settings_or_exit
 from cfmessenger.cli.runtime import told
 from cfmessenger.cli.service import EXIT_DRAINED, EXIT_LOST, EXIT_TAKEN
 from cfmessenger.cli.voice import Voice
-from cfmessenger.environment import SettingsError
+from cfmessenger.environment import SettingsError, with_secrets
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
+from cfmessenger.link.messages import VERSION
 from cfmessenger.settings import Settings, cores
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import TooOld, Valkey
+from cfmessenger.tls import Trust
 from gateway.api.rooms import PUBLIC_ROOMS
 from gateway.live.sockets import Sockets
 from gateway.server.configuration import server_config
@@ -128,7 +130,7 @@ def _explained(app: Starlette, settings: Settings, voice: Voice) -> None:
 
 
 async def _serve_gateway(settings: Settings, voice: Voice) -> None:
-    namespace = asgi.namespace_from(os.environ)
+    namespace = asgi.namespace_from(os.environ, settings)
     app = asgi.build(settings, namespace)
     _explained(app, settings, voice)
     sockets = app.state.services.hub
@@ -225,6 +227,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         Node(
             *(here.node, socket.gethostname(), public),
             cores=cores(),
+            link=VERSION,
         ),
         agreed(settings),
     )
@@ -254,11 +257,12 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         raylet=raylet,
         grows=bool(public) and not os.environ.get(POOL_SIZE),
     )
-    key = os.environ.get(asgi.NAMESPACE_KEY, "")
+    key = with_secrets(os.environ, [asgi.NAMESPACE_KEY]).get(asgi.NAMESPACE_KEY, "")
     # Whoever may open the Unix socket needs no key.
     servers = [NamespaceServer(backend, url, "" if public else key)]
     if public:
-        servers.append(NamespaceServer(backend, public, key))
+        trust = None if settings.tls is None else Trust(settings.tls)
+        servers.append(NamespaceServer(backend, public, key, trust=trust))
     if url.startswith("unix:"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))

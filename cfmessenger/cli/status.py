@@ -23,6 +23,7 @@ from cfmessenger.cli.tables import age, show
 from cfmessenger.environment import variable
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import is_room
+from cfmessenger.link.greeting import OURS
 from cfmessenger.link.namespace import Described
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
@@ -202,6 +203,12 @@ def _problems(
     storage: dict[str, str],
 ) -> list[str]:
     found = [f"gateway {name}: {why}" for name, why in gateways.items() if why]
+    found += [
+        f"node {each.host} speaks version {each.link} of the link, {OURS} are spoken "
+        "here"
+        for each in nodes.values()
+        if not OURS.oldest <= each.link <= OURS.newest + 1
+    ]
     if not any(each.state == "up" for each in nodes.values()):
         found.append("no node takes rooms")
     if head is None and any(each.address for each in nodes.values()):

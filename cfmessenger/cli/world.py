@@ -38,6 +38,7 @@ from cfmessenger.storage.valkey import (
     checked,
     pairs,
 )
+from cfmessenger.tls import Trust, why
 
 log = logging.getLogger("cfmessenger.up")
 
@@ -62,6 +63,13 @@ async def check(settings: Settings, whole: bool = True) -> None:
         _loopback()
     for field in ("valkey_ca", "valkey_cert", "valkey_key"):
         _readable(variable(field), getattr(settings, field))
+    for field in ("tls_ca", "tls_cert", "tls_key"):
+        _readable(variable(field), getattr(settings, field))
+    if settings.tls is not None:
+        try:
+            Trust(settings.tls).calling()
+        except OSError as error:
+            raise Absent(f"CFM_TLS_CA, _CERT, _KEY: {why(error)}") from None
     if settings.valkey_url is not None:
         await _valkey("CFM_VALKEY_URL", settings.valkey_url, writes=True)
     if settings.valkey_replica_url is not None:

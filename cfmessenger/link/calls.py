@@ -11,9 +11,9 @@ import asyncio
 import itertools
 import logging
 import random
+import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,6 +21,22 @@ from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.link.framing import framed, read_frame
+from cfmessenger.link.greeting import (
+    CALLER,
+    NONCE_BYTES,
+    OURS,
+    PROVES,
+    SERVER,
+    Refusal,
+    Said,
+    Versions,
+    check,
+    common,
+    proof,
+)
+from cfmessenger.link.secured import open_stream
+from cfmessenger.seldom import Seldom
+from cfmessenger.tls import Trust, why
 from cfmessenger.wire.complaint import UNREADABLE
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -30,6 +46,9 @@ MAX_FRAME = 2**20
 ALIVE = "alive"
 """The verb that a server answers at once, whatever it waits for. One that is too old to
 know it says so, which is an answer too."""
+HELLO, PROVE = "hello", "prove"
+"""The first two verbs by TCP: `hello` with what is spoken and bytes of chance, in hex;
+then `prove`, which nobody waits for. In all that follows there is no key."""
 PING_EVERY_S, MOST_UNANSWERED = 1.0, 2
 CONNECT_TIMEOUT_S = 1.0
 REST_FIRST_S, REST_MOST_S = 0.05, 0.5
@@ -41,11 +60,12 @@ TRIES = 3
 """Of one call, when connections break under it."""
 
 Find = Callable[[], Awaitable[Sequence[str]]]
-"""Where namespace servers are now, nearest first: `tcp://host:port`, `unix:<path>`."""
+"""Where namespace servers are now, nearest first: `tcp://host:port`, `unix:<path>`.
+With `#5` behind it the newest version that is spoken there is 5."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """One call: `id` comes back in the answer."""
+    """One call: `id` comes back in the answer; `key`: of a caller that proves none."""
 
     id: int
     verb: str
@@ -70,6 +90,39 @@ def frame(message: Request | Answer) -> bytes:
     return framed(encode(message), MAX_FRAME)
 
 
+class Greeting(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to `hello`."""
+
+    version: int
+    nonce: bytes
+    proof: bytes
+
+
+def greet(request: Request, key: str, nonce: bytes) -> tuple[Said, Answer]:
+    """The server's answer to `hello`, and what either end is to prove the key by.
+    Raises `Refusal`."""
+    try:
+        oldest, newest, theirs = (text or "" for text in request.args)
+        offered, caller = Versions(int(oldest), int(newest)), bytes.fromhex(theirs)
+    except ValueError:
+        raise Refusal("it greets in no form of ours") from None
+    if len(caller) != NONCE_BYTES:
+        raise Refusal("it proves no key")
+    said = Said(offered, common(offered), "", (caller, nonce))
+    greeting = Greeting(said.version, nonce, proof(key, SERVER, said))
+    raw = msgspec.Raw(msgspec.msgpack.encode(greeting))
+    return said, Answer(request.id, None, None, raw)
+
+
+def check_proof(request: Request, key: str, said: Said) -> None:
+    """Of the caller, which is its second call. Raises `Refusal`."""
+    try:
+        (shown,) = (bytes.fromhex(text or "") for text in request.args)
+    except ValueError:
+        raise Refusal("it proves no key") from None
+    check(shown, key, CALLER, said)
+
+
 class Line:
     """One connection to one server; it ends when the server is gone or silent."""
 
@@ -92,18 +145,47 @@ class Line:
         self._working = [asyncio.create_task(each) for each in work]
 
     @classmethod
-    async def open(cls, url: str, key: str, ping_every_s: float) -> Line:
-        """Connect and hear a sign of life. Raises OSError, or TimeoutError."""
+    async def open(
+        cls, url: str, key: str, ping_every_s: float, trust: Trust | None = None
+    ) -> Line:
+        """Connect and hear a sign of life. Raises OSError, TimeoutError, or
+        `Refusal`."""
         line: Line | None = None
+        at, _, newest = url.partition("#")
+        old = bool(newest) and int(newest) < PROVES
+        if old and trust is not None:
+            raise Refusal("it is of a release without TLS")
+        proves = bool(key) and not old
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                line = cls(*await open_stream(url), key, ping_every_s)
-                await line.ask(ALIVE, [])
+                stream = await open_stream(at, trust)
+                line = cls(*stream, "" if proves else key, ping_every_s)
+                if proves:
+                    await line._greet(key)
+                else:
+                    await line.ask(ALIVE, [])
         except BaseException:
             if line is not None:
                 line.close()
             raise
         return line
+
+    async def _greet(self, key: str) -> None:
+        """Either end proves that it knows the key. Raises `Refusal`."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        offered = [str(OURS.oldest), str(OURS.newest), nonce.hex()]
+        answer = await self.ask(HELLO, [*offered])
+        if answer.error is not None:
+            raise Refusal(f"it refuses us: {answer.message}")
+        try:
+            found = msgspec.msgpack.decode(answer.result, type=Greeting)
+        except msgspec.MsgspecError:
+            raise Refusal("it proves no key") from None
+        common(Versions(found.version, found.version))
+        said = Said(OURS, found.version, "", (nonce, found.nonce))
+        check(found.proof, key, SERVER, said)
+        shown = proof(key, CALLER, said).hex()
+        self._writer.write(frame(Request(0, PROVE, [shown], "")))
 
     async def ask(self, verb: str, args: list[str | None]) -> Answer:
         """Raises ConnectionResetError if the line is lost before the answer comes."""
@@ -157,7 +239,11 @@ class Line:
 class Caller:
     """Calls over one `Line` at a time, to whichever server answers."""
 
-    def __init__(self, find: Find, key: str, ping_every_s: float) -> None:
+    def __init__(
+        self, find: Find, key: str, ping_every_s: float, trust: Trust | None
+    ) -> None:
+        self._trust = trust
+        self._refusals = Seldom(logger)
         self._find = find
         self._key = key
         self._ping_every_s = ping_every_s
@@ -226,7 +312,12 @@ class Caller:
         problem: Exception = ConnectionRefusedError("no namespace server is known")
         for url in sorted(await self._addresses(), key=lambda url: url == self._at):
             try:
-                line = await Line.open(url, self._key, self._ping_every_s)
+                line = await Line.open(url, self._key, self._ping_every_s, self._trust)
+            except (Refusal, ssl.SSLError) as error:
+                told = why(error) if isinstance(error, OSError) else str(error)
+                self._refusals.warn(f"{url} {told}", f"no calls to {url}: {told}")
+                problem = ConnectionRefusedError(told)
+                continue
             except (OSError, TimeoutError) as error:
                 logger.debug("no answer at %s: %r", url, error)
                 problem = error
@@ -254,23 +345,3 @@ class Caller:
         await self._dialling.cancel()
         if self._line is not None:
             self._line.close()
-
-
-async def open_stream(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to `unix:<path>` or `tcp://host:port`. Raises OSError."""
-    if url.startswith("unix:"):
-        return await asyncio.open_unix_connection(url.removeprefix("unix:"))
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
-
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def serve_stream(url: str, handler: Handler) -> asyncio.Server:
-    """Listen on `unix:<path>` or `tcp://host:port`. Raises OSError."""
-    if url.startswith("unix:"):
-        path: Any = url.removeprefix("unix:")
-        return await asyncio.start_unix_server(handler, path)
-    parts = urlsplit(url)
-    return await asyncio.start_server(handler, parts.hostname, parts.port)

@@ -22,7 +22,10 @@ from cfmessenger.chat.effects import Attachment, News, Wants
 from cfmessenger.link import framing
 from cfmessenger.wire.complaint import UNREADABLE
 
-VERSION = 5
+VERSION = 6
+"""What follows the greeting is the same in 5 and 6, so nothing is withheld from who
+speaks 5."""
+
 MAX_FRAME = 32 * 2**20
 """Bytes of one frame; a longer one is a broken or hostile peer."""
 
@@ -92,11 +95,17 @@ Input = Said | Opened | Closed | Notified | Changed | GivenBefore
 
 
 class Hello(Struct, frozen=True, gc=False, tag=0):
-    """First frame of a gateway; a wrong version or key ends the link."""
+    """First frame of a gateway (`greeting`).
+
+    `version`: the newest that it speaks. `oldest`: of those that it speaks; 0: no other
+    (version 5 and before). `key`: of who proves none (likewise); `nonce`: of who does.
+    """
 
     version: int
     key: str
     gateway: str
+    oldest: int = 0
+    nonce: bytes = b""
 
 
 class Attach(Struct, frozen=True, gc=False, tag=1):
@@ -152,7 +161,13 @@ class Ping(Struct, frozen=True, gc=False, tag=3):
     n: int
 
 
-ToActor = Hello | Attach | Inputs | Ping
+class Proof(Struct, frozen=True, gc=False, tag=4):
+    """A gateway's second frame, since version 6: that it knows the key, too."""
+
+    proof: bytes
+
+
+ToActor = Hello | Attach | Inputs | Ping | Proof
 
 
 # What an actor wants done at the gateway. Blobs are finished WebSocket frames.
@@ -264,10 +279,13 @@ Item = (
 
 
 class Welcome(Struct, frozen=True, gc=False, tag=0):
-    """Answer to a good `Hello`."""
+    """Answer to a good `Hello`: the version that both speak; since 6 with what proves
+    that the actor knows the key."""
 
     version: int
     pid: int
+    nonce: bytes = b""
+    proof: bytes = b""
 
 
 class Output(Struct, frozen=True, gc=False, tag=1):
@@ -312,7 +330,16 @@ class Goodbye(Struct, frozen=True, gc=False, tag=3):
 AGAIN = frozenset({"reset", "fault", "damage"})
 """The object began anew: an append failed, its machine did, or storage lost some."""
 
-ToGateway = Welcome | Output | Pong | Goodbye
+
+class Refused(Struct, frozen=True, gc=False, tag=4):
+    """The last frame to a gateway that is not greeted: why, and what is spoken here."""
+
+    oldest: int
+    newest: int
+    why: str
+
+
+ToGateway = Welcome | Output | Pong | Goodbye | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _to_actor: msgspec.msgpack.Decoder[ToActor] = msgspec.msgpack.Decoder(

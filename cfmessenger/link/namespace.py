@@ -16,6 +16,7 @@ import msgspec
 from cfmessenger.errors import Unavailable
 from cfmessenger.link.calls import PING_EVERY_S, Caller, Find
 from cfmessenger.placement import Mode, Placement, is_pool
+from cfmessenger.tls import Trust
 
 RESOLVE_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = 60.0
@@ -28,7 +29,8 @@ class Address(msgspec.Struct, frozen=True):
     """An actor process: where its link server listens, the key, and who it is.
 
     `generation`: the number of the placement that led there; whoever knows an older one
-    asks for it.
+    asks for it. `version`: the newest of the link that it speaks; who says none, or is
+    told of by a server of the release before, is taken for one of that.
     """
 
     host: str
@@ -39,6 +41,7 @@ class Address(msgspec.Struct, frozen=True):
     actor: str = ""
     generation: int = 0
     node: str = ""  # where it lives; empty: nobody said
+    version: int = 5
 
     @property
     def pooled(self) -> bool:
@@ -130,9 +133,10 @@ class NamespaceClient:
         find: Find | Sequence[str],
         key: str = "",
         *,
+        trust: Trust | None = None,
         ping_every_s: float = PING_EVERY_S,
     ) -> None:
-        self._caller = Caller(_finding(find), key, ping_every_s)
+        self._caller = Caller(_finding(find), key, ping_every_s, trust)
         self._call = self._caller.call
         self.close = self._caller.close
 

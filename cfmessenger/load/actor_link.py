@@ -7,13 +7,17 @@ What a message means is `actor_room`'s business.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Protocol, cast
 
 from cfmessenger.client.errors import Unreachable
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
 from cfmessenger.link import messages as link
+from cfmessenger.link import secured
+from cfmessenger.link.greeting import NONCE_BYTES, Asking, Refusal
 from cfmessenger.link.namespace import Address, NamespaceClient
+from cfmessenger.tls import Trust
 
 CONNECT_TIMEOUT_S = 5.0
 PING_EVERY_S = 1.0
@@ -34,12 +38,13 @@ class Rider(Protocol):
 class Link(asyncio.Protocol):
     """One stream to one actor process; `riders` by the name of their object."""
 
-    def __init__(self, key: str, gateway: str) -> None:
+    def __init__(self, address: Address, gateway: str, secure: bool) -> None:
         loop = asyncio.get_running_loop()
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        self._greeting = Asking(address.key, gateway, nonce, address.version, secure)
         self.riders: dict[str, Rider] = {}
         self.welcomed: asyncio.Future[None] = loop.create_future()
         self.lost = False
-        self._hello = link.Hello(link.VERSION, key, gateway)
         self._reader = link.gateway_reader()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
@@ -47,13 +52,13 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(link.frame(self._hello))
+        self._transport.write(link.frame(self._greeting.hello))
 
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._reader.feed(data):
                 self._on_message(message)
-        except link.BrokenLink:
+        except (Refusal, link.BrokenLink):
             self.abort()
 
     def _on_message(self, message: object) -> None:
@@ -64,6 +69,9 @@ class Link(asyncio.Protocol):
             if (rider := self.riders.get(message.object)) is not None:
                 rider.on_goodbye(message)
         elif isinstance(message, link.Welcome) and not self.welcomed.done():
+            proof = self._greeting.welcomed(message)
+            if proof is not None and self._transport is not None:
+                self._transport.write(link.frame(proof))
             self.welcomed.set_result(None)
 
     def send(self, message: link.ToActor) -> None:
@@ -108,7 +116,10 @@ class Link(asyncio.Protocol):
 class Links:
     """All links of a worker, which calls itself `gateway`."""
 
-    def __init__(self, gateway: str, namespace: NamespaceClient) -> None:
+    def __init__(
+        self, gateway: str, namespace: NamespaceClient, trust: Trust | None = None
+    ) -> None:
+        self._trust = trust
         self.gateway = gateway
         self._namespace = namespace
         self._links: dict[str, Link] = {}
@@ -126,11 +137,14 @@ class Links:
         return await self._opening.join(address.key, lambda: self._open(address))
 
     async def _open(self, address: Address) -> Link:
-        loop = asyncio.get_running_loop()
-        opened = Link(address.key, self.gateway)
+        try:
+            opened = Link(address, self.gateway, self._trust is not None)
+        except Refusal as refusal:
+            raise Unreachable(f"the actor {address.pid}: {refusal}") from None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.create_connection(lambda: opened, address.host, address.port)
+                at = address.host, address.port
+                await secured.connect(opened, *at, self._trust)
                 await opened.welcomed
         except (OSError, TimeoutError) as error:
             opened.abort()

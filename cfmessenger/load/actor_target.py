@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from cfmessenger.client.errors import Unreachable
 from cfmessenger.errors import Unavailable
 from cfmessenger.ids import connection_id, room_name
 from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.references import trust
 from cfmessenger.storage import keys
 from cfmessenger.storage.valkey import Valkey
 
@@ -54,8 +56,9 @@ class ActorCarrier:
         self, gateway: str, namespace: str, namespace_key: str, valkey_url: str
     ) -> None:
         self._gateway = gateway
-        self._namespace = NamespaceClient(namespace, namespace_key)
-        self._links = Links(gateway, self._namespace)
+        trusted = trust(os.environ)
+        self._namespace = NamespaceClient(namespace, namespace_key, trust=trusted)
+        self._links = Links(gateway, self._namespace, trusted)
         self._valkey = Valkey(valkey_url)
         self._rooms: dict[str, ActorRoom] = {}
         self._numbers, self._turns = numbering(), numbering()

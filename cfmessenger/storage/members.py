@@ -41,7 +41,8 @@ class Holder(msgspec.Struct, frozen=True):
 class Node(msgspec.Struct, frozen=True):
     """A machine on which objects may live. `id` is Ray's; `address` its namespace
     server's, for gateways of other machines ("": none listens); `since`: when it
-    joined, in ms of Valkey's clock."""
+    joined, in ms of Valkey's clock. `link`: the newest version of the link that is
+    spoken there; a node of the release before says none."""
 
     id: str
     host: str
@@ -49,6 +50,7 @@ class Node(msgspec.Struct, frozen=True):
     state: State = "up"
     cores: int = 1
     since: int = 0
+    link: int = 5
 
 
 _encode = msgspec.json.Encoder().encode
@@ -172,7 +174,8 @@ class Finder:
         self._known: list[str] = []  # as last found
 
     async def find(self) -> list[str]:
-        """Their addresses: this machine's first, then the others', at the end those of
+        """Their addresses, each with `#` and the newest version of the link that is
+        spoken there: this machine's first, then the others', at the end those of
         nodes that leave. As last known while Valkey is away. Raises `Unavailable` if
         none was ever known."""
         try:
@@ -183,7 +186,8 @@ class Finder:
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
         nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
-        self._known = [each.address for each in nodes if each.address] or self._known
+        found = [f"{each.address}#{each.link}" for each in nodes if each.address]
+        self._known = found or self._known
         return self._known
 
     def _near(self, node: Node) -> bool:

@@ -17,7 +17,8 @@ from cfmessenger.backoff import doubled
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link.half import Half
-from gateway.live.links import Link, Links, Rider
+from gateway.live.link import Link, Rider
+from gateway.live.links import Links
 from gateway.live.outlet import Outlet
 
 logger = logging.getLogger("cfmessenger.stub")

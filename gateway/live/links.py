@@ -12,170 +12,30 @@ import contextlib
 import itertools
 import logging
 import random
-from typing import Protocol, cast
 
 from cfmessenger.background import Background
 from cfmessenger.backoff import Backoff
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address, Namespace
 from cfmessenger.placement import Placement
+from cfmessenger.tls import Trust
 from gateway import metrics
+from gateway.live.link import Dialling, Link, Lost
 
 logger = logging.getLogger("cfmessenger.links")
 
-CONNECT_TIMEOUT_S = 1.0
 PING_EVERY_S = 1.0
-HUNG_AFTER_PINGS = 3
 TRIES, FIRST_PAUSE_S = 4, 0.05
 MOST_MOVED = 10_000
-
-
-class _Lost(Unavailable):
-    """Nobody answers where that very actor is to be."""
-
-
-class Rider(Protocol):
-    """An object's stub, as a link sees it."""
-
-    name: str
-
-    def leaving(self) -> link.Inputs | None: ...
-    def on_output(self, output: link.Output) -> None: ...
-    def on_goodbye(self, goodbye: link.Goodbye) -> None: ...
-    def on_lost(self, lost: Link) -> None: ...
-
-
-class Link(asyncio.Protocol):
-    """One stream to one actor process. `riders`: the attached stubs, by object.
-
-    Stubs enter and leave by themselves; all are told when it is lost.
-    """
-
-    def __init__(self, address: Address, gateway: str) -> None:
-        self.address = address
-        self.riders: dict[str, Rider] = {}
-        # Done with the Welcome; fails with `Unavailable` if it is lost before.
-        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.lost = False  # True from the end of the stream on
-        self.unanswered = 0  # pings since anything was heard
-        self.gateway = gateway  # the name it said hello with
-        self._reader = link.gateway_reader()
-        self._transport: asyncio.Transport | None = None  # None: not connected yet
-        self._outgoing: list[bytes] = []  # until the `_flush` of this iteration
-        self._laden: dict[str, Rider] = {}  # who have something for it: likewise
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        hello = link.Hello(link.VERSION, self.address.key, self.gateway)
-        self._transport.write(link.frame(hello))
-
-    def data_received(self, data: bytes) -> None:
-        self.unanswered = 0
-        try:
-            for message in self._reader.feed(data):
-                self._on_message(message)
-        except link.BrokenLink as error:
-            logger.warning("link to pid %d broken: %s", self.address.pid, error)
-            self.abort()
-
-    def _on_message(self, message: object) -> None:
-        if isinstance(message, link.Output | link.Goodbye):
-            rider = self.riders.get(message.object)
-            if rider is not None:
-                self._hand_to(rider, message)
-        elif isinstance(message, link.Welcome):
-            if not self.welcomed.done():
-                self.welcomed.set_result(None)
-
-    def _hand_to(self, rider: Rider, message: link.Output | link.Goodbye) -> None:
-        try:
-            if isinstance(message, link.Output):
-                rider.on_output(message)
-            else:
-                metrics.GOODBYES.labels(message.reason).inc()
-                rider.on_goodbye(message)
-        except Exception:
-            self._failed(rider)
-
-    def _failed(self, rider: Rider) -> None:
-        """Our bug in one object's stub. Raised further it would end the link, and with
-        it every other object's: this one comes back, and they never notice."""
-        logger.exception("%s failed", rider.name)
-        self.riders.pop(rider.name, None)
-        rider.on_lost(self)
-
-    def send(self, message: link.ToActor) -> None:
-        """Queue a message; all of one iteration of the loop leave in one write.
-
-        On a lost link it goes nowhere. A link whose peer leaves more than
-        `link.HIGH_WATER` bytes unread is ended.
-        """
-        self._flush_soon()
-        self._outgoing.append(link.frame(message))
-
-    def take_from(self, rider: Rider) -> None:
-        """What is `leaving` there when this iteration ends is in the same write, after
-        all that is sent until then."""
-        self._flush_soon()
-        self._laden[rider.name] = rider
-
-    def _flush_soon(self) -> None:
-        if not self._outgoing and not self._laden:
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _load(self) -> None:
-        laden, self._laden = self._laden, {}
-        for rider in laden.values():
-            if self.riders.get(rider.name) is not rider:
-                continue  # its next attach brings everything
-            try:
-                inputs = rider.leaving()
-                if inputs is not None:
-                    self._outgoing.append(link.frame(inputs))
-            except Exception:
-                self._failed(rider)
-
-    def _flush(self) -> None:
-        self._load()
-        transport, out = self._transport, self._outgoing
-        self._outgoing = []
-        if transport is None or transport.is_closing() or not out:
-            return
-        if transport.get_write_buffer_size() > link.HIGH_WATER:
-            logger.warning("link to pid %d dropped: it does not read", self.address.pid)
-            transport.abort()
-            return
-        transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def ping(self) -> bool:
-        """Ask for a sign of life; False if three in a row went unanswered."""
-        if self.unanswered >= HUNG_AFTER_PINGS:
-            return False
-        self.unanswered += 1
-        self.send(link.Ping(0))
-        return True
-
-    def abort(self) -> None:
-        """Drop the link at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        if not self.welcomed.done():
-            self.welcomed.set_exception(Unavailable(message="The actor is gone."))
-            self.welcomed.exception()  # looked at: nobody may be waiting any more
-        riders, self.riders = self.riders, {}
-        for rider in riders.values():
-            rider.on_lost(self)
 
 
 class Links:
     """All links of this gateway, opened on demand, watched until closed."""
 
-    def __init__(self, gateway: str, namespace: Namespace) -> None:
+    def __init__(
+        self, gateway: str, namespace: Namespace, trust: Trust | None = None
+    ) -> None:
         self._gateway = gateway  # until `rename`
         self._namespace = namespace
         # By the address's key: from its Welcome until `_watch` finds it lost.
@@ -187,8 +47,7 @@ class Links:
         self._moved: set[str] = set()  # from a host's `moved` until resolved anew
         # By actor: the id of one whose link went silent, until its actor is linked.
         self._silent: dict[str, str] = {}
-        # By the address's key: from the dial until the Welcome, or a failure.
-        self._opening = Flights[Link]()
+        self._dialling = Dialling(trust)
         self._working: list[asyncio.Task[None]] = []  # from `start` to `close`
         self.ahead = asyncio.Event()  # set once all pools were linked, for good
         self._closed = False  # True from `close` on
@@ -233,7 +92,7 @@ class Links:
             except Unavailable as problem:
                 if attempt == TRIES - 1:
                     raise
-                if isinstance(problem, _Lost):
+                if isinstance(problem, Lost):
                     lost = address.actor_id
             if attempt or not lost:
                 await asyncio.sleep(backoff.delay())
@@ -245,28 +104,18 @@ class Links:
             return found
         if self._closed:
             raise Unavailable(message="The gateway closes.")
-        return await self._opening.join(address.key, lambda: self._open(address))
+        return await self._dialling.open(address, self._gateway, self._keep)
 
-    async def _open(self, address: Address) -> Link:
-        loop = asyncio.get_running_loop()
-        opened = Link(address, self._gateway)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.create_connection(lambda: opened, address.host, address.port)
-                await opened.welcomed
-        except (OSError, TimeoutError) as error:
-            opened.abort()
-            raise _Lost(message="The actor cannot be reached.") from error
-        except asyncio.CancelledError:
-            opened.abort()  # nobody else knows it yet
-            if self._closed:
-                raise Unavailable(message="The gateway closes.") from None
-            raise
+    def _keep(self, opened: Link) -> None:
         if opened.gateway != self._gateway:  # renamed meanwhile
             opened.abort()
             raise Unavailable(message="The gateway has a new name.")
-        self._links[address.key] = opened
-        return opened
+        self._links[opened.address.key] = opened
+
+    @property
+    def refused(self) -> str:
+        """Why an actor was not linked to lately, though it is there; empty: none."""
+        return self._dialling.refused
 
     async def _follow(self) -> None:
         """Learn the newest placement; whoever wants it meanwhile shares the question.
@@ -305,7 +154,7 @@ class Links:
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
-        await self._opening.cancel()
+        await self._dialling.cancel()
         await self._following.cancel()
         self._drop()
 

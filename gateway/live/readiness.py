@@ -38,8 +38,9 @@ SQL_EVERY = OTHERS_EVERY = 5  # checks, while nothing is lacking
 SAID_FOR_S = 5  # what we lack, each time it is said
 
 ACCEPTING, RAY, SQL, VALKEY, WAKE = "accepting", "ray", "sql", "valkey", "wake"
+LINKS = "links"  # no actor refuses ours, nor we its
 MEMORY = "memory"  # nearly full: no part that is there or not, but all are hit alike
-_NEEDED_TO_WAKE = frozenset({RAY, VALKEY, WAKE})
+_NEEDED_TO_WAKE = frozenset({LINKS, RAY, VALKEY, WAKE})
 
 Others = Mapping[str, frozenset[str] | None]
 """What each other gateway lacks; None: it lives, but has not been able to say so."""
@@ -90,7 +91,8 @@ class Readiness:
         self._namespace = namespace
         self._sql = sql  # raises `Unavailable`; None: there are no collections
         # By name, as last found. Nothing is there until it was found once.
-        self._parts = dict.fromkeys((RAY, VALKEY, WAKE), False)
+        self._parts = dict.fromkeys((LINKS, RAY, VALKEY, WAKE), False)
+        self._refused = ""  # why a link is, as last found
         if sql is not None:
             self._parts[SQL] = False
         self._others: Others | None = None  # if read in the last check: see _compare
@@ -114,12 +116,15 @@ class Readiness:
         lacking = tuple(sorted(name for name, up in self._parts.items() if not up))
         return structs.replace(found, cut_off=lacking) if cut_off else found
 
-    async def check(self, gateway: str) -> None:
+    async def check(self, gateway: str, refused: str = "") -> None:
         """Look at every part; if one is lacking tell the others, and ask them.
+        `refused`: why an actor that is there was not linked to; empty: none.
 
         Never raises `Unavailable`: that is what it finds.
         """
+        self._refused = refused
         asked: dict[str, Awaitable[Any]] = {
+            LINKS: _linked(refused),
             RAY: self._namespace.ping(),
             VALKEY: self._log.writable(),
             WAKE: self._namespace.wakes(),
@@ -198,6 +203,8 @@ class Readiness:
         lacking = " ".join(name for name, there in self._parts.items() if not there)
         if lacking:
             self._said = True
+            if self._refused:  # for people: `_ask` takes what is before it
+                lacking += f"; {self._refused}"
             field = ("EX", SAID_FOR_S, "FIELDS", 1, gateway, lacking)
             await self._kv.ask("HSETEX", keys.LACKING, *field)
         elif self._said:
@@ -229,11 +236,16 @@ class Readiness:
         names, scores = places[::2], places[1::2]
         said = await self._kv.ask("HMGET", keys.LACKING, *names)
         return {
-            name.decode(): frozenset((lacking or b"").decode().split())
+            name.decode(): frozenset((lacking or b"").decode().split(";")[0].split())
             if float(renewed) >= fresh
             else None
             for name, renewed, lacking in zip(names, scores, said, strict=True)
         }
+
+
+async def _linked(refused: str) -> None:
+    if refused:
+        raise Unavailable(message=f"No link: {refused}.")
 
 
 async def _why_not(asked: Awaitable[Any]) -> str | None:

@@ -23,6 +23,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.ids import PRESENCE, gateway_id
 from cfmessenger.link.namespace import Namespace
 from cfmessenger.storage.log import ValkeyLog
+from cfmessenger.tls import Trust
 from cfmessenger.wire.protocol import Status
 from gateway.api.admission import Admission, authorise_upgrade
 from gateway.api.hub import Services
@@ -79,7 +80,9 @@ class Sockets:
         """
         services = self._services
         # The parts that need the loop are there from here on.
-        self.links = Links(self.gateway, self._namespace)
+        tls = services.settings.tls
+        trust = None if tls is None else Trust(tls)
+        self.links = Links(self.gateway, self._namespace, trust)
         self.stubs = Stubs(self.links, self.log, self._background, services.directory)
         self.people = People(services, self.log, self.stubs)
         self.connections = Connections(
@@ -139,7 +142,7 @@ class Sockets:
     async def _check_ready(self) -> None:
         proven = self._readiness.proven
         while True:
-            await self._readiness.check(self.gateway)
+            await self._readiness.check(self.gateway, self.links.refused)
             await asyncio.sleep(CHECK_EVERY_S if proven.is_set() else FIRST_CHECK_S)
 
     async def _leave_when_cut_off(self) -> None:

@@ -24,7 +24,8 @@ from cfmessenger.link.roll import PersonalRoll
 from cfmessenger.link.uncovered import Echo, Pending
 from gateway.live.late import Late
 from gateway.live.life import Life
-from gateway.live.links import Link, Links
+from gateway.live.link import Link
+from gateway.live.links import Links
 from gateway.live.outlet import Outlet, answer, give_back, safely
 from gateway.live.overdue import Overdue
 

@@ -1,10 +1,14 @@
 """A gateway's link over TCP, played by the test on a `Visitor`."""
 
 import asyncio
+import secrets
 from typing import Self, cast
 
 from cfmessenger.link import messages as link
+from cfmessenger.link.greeting import NONCE_BYTES, Asking, Refusal
 from cfmessenger.link.namespace import Address
+from cfmessenger.link.secured import connect
+from cfmessenger.tls import Trust
 from tests import patience
 from tests.actors.scene import PATIENCE_S, Visitor
 
@@ -18,24 +22,40 @@ class Caller(asyncio.Protocol):
         self.pongs: list[int] = []
         self.ended = asyncio.Event()
         self.last: list[object] = []
+        self.refused = ""  # why, by either end
         self.transport: asyncio.Transport
         self._reader = link.gateway_reader()
+        self._greeting: Asking | None = None  # from `open` on
 
     @classmethod
-    async def open(cls, at: Address, gateway: str = "gA", *, key: str = "") -> Self:
-        """Connected, and welcomed if the key is right."""
-        caller = await cls.silent(at, gateway)
-        caller.say(link.Hello(link.VERSION, key or at.key, gateway))
+    async def open(
+        cls,
+        at: Address,
+        gateway: str = "gA",
+        *,
+        key: str = "",
+        trust: Trust | None = None,
+        speaks: int = link.VERSION,
+    ) -> Self:
+        """Connected, and welcomed if the key is right. `speaks`: what it takes the
+        actor to speak at most."""
+        caller = await cls.silent(at, gateway, trust)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        secure = trust is not None
+        caller._greeting = Asking(key or at.key, gateway, nonce, speaks, secure)
+        caller.say(caller._greeting.hello)
         await caller.visitor.until(
             lambda: caller.welcome is not None or caller.ended.is_set()
         )
         return caller
 
     @classmethod
-    async def silent(cls, at: Address, gateway: str = "gA") -> Self:
+    async def silent(
+        cls, at: Address, gateway: str = "gA", trust: Trust | None = None
+    ) -> Self:
         """Connected, and nothing said."""
-        loop = asyncio.get_running_loop()
-        _, caller = await loop.create_connection(lambda: cls(gateway), at.host, at.port)
+        caller = cls(gateway)
+        await connect(caller, at.host, at.port, trust)
         return caller
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,12 +65,26 @@ class Caller(asyncio.Protocol):
         for message in self._reader.feed(data):
             self.last.append(message)
             if isinstance(message, link.Welcome):
-                self.welcome = message
+                self._on_welcome(message)
+            elif isinstance(message, link.Refused):
+                self.refused = message.why
             elif isinstance(message, link.Pong):
                 self.pongs.append(message.n)
             else:
                 self.visitor.send(cast(link.Output | link.Goodbye, message))
             self.visitor.news.set()
+
+    def _on_welcome(self, welcome: link.Welcome) -> None:
+        assert self._greeting is not None
+        try:
+            proof = self._greeting.welcomed(welcome)
+        except Refusal as refusal:
+            self.refused = str(refusal)
+            self.close()
+            return
+        self.welcome = welcome
+        if proof is not None:
+            self.say(proof)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set()

@@ -1,6 +1,7 @@
 """The actor process over real links: who may speak, who is told, and how it ends."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from actors.pace import Pace
 from cfmessenger.chat.effects import Attachment
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
+from cfmessenger.link.greeting import NONCE_BYTES
 from cfmessenger.link.namespace import Address
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
@@ -27,6 +29,7 @@ from gateway.metrics import Traffic
 from tests import patience
 from tests.actors.caller import Caller
 from tests.actors.scene import attachment, chat, frames, fresh_room, register, until
+from tests.gateway.node import eventually
 from tests.valkey_proxy import Proxy, proxied
 
 Launch = Callable[..., Awaitable[Host]]
@@ -69,13 +72,27 @@ async def log(valkey_url: str) -> AsyncIterator[ValkeyLog]:
 # Who may speak.
 
 
-async def test_a_good_hello_is_welcomed(launch: Launch) -> None:
+async def test_a_gateway_that_proves_the_key_is_welcomed(launch: Launch) -> None:
     host = await launch()
     caller = await Caller.open(host.address("x"))
     assert caller.welcome is not None
-    assert caller.welcome.version == link.VERSION
-    assert len(host.links.peers) == 1
+    assert caller.welcome.version == host.address("x").version == link.VERSION
+    await eventually(lambda: {e.gateway for e in host.links.peers} == {"gA"})
     caller.close()
+
+
+async def test_a_gateway_of_the_release_before_is_welcomed_and_told_of_once(
+    launch: Launch, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, name = await launch(), fresh_room()
+    old = msgspec.structs.replace(host.address("x"), version=5)
+    for gateway in ("gA", "gB"):
+        caller = await Caller.open(old, gateway, speaks=5)
+        assert caller.welcome == link.Welcome(5, os.getpid())
+        caller.enter(name, f"{gateway}.1")
+        await caller.visitor.until_covered()
+        caller.close()
+    assert caplog.text.count("gateways of the release before send their keys") == 1
 
 
 async def test_every_host_has_a_key_of_its_own(launch: Launch) -> None:
@@ -84,13 +101,14 @@ async def test_every_host_has_a_key_of_its_own(launch: Launch) -> None:
     assert len(one.links.key) == 64
     caller = await Caller.open(one.address("x"), key=two.links.key)
     await caller.until_ended()
-    assert caller.last == []
+    assert caller.welcome is None
+    assert caller.refused == "it does not know the key"
 
 
 async def test_one_link_is_one_gateway_for_good(launch: Launch) -> None:
     host = await launch()
     caller = await Caller.open(host.address("x"))
-    caller.say(link.Hello(link.VERSION, host.links.key, "gB"))
+    caller.say(link.Hello(5, host.links.key, "gB"))
     await caller.until_ended()
     assert not [each for each in host.links.peers if each.gateway == "gB"]
 
@@ -110,21 +128,33 @@ async def test_before_the_hello_little_is_read_in_however_small_pieces(
     assert len(caller.pongs) * len(link.frame(link.Ping(0))) <= peer_module.MAX_HELLO
 
 
+NONCE = b"n" * NONCE_BYTES
+
+
 @pytest.mark.parametrize(
-    "hello",
+    ("hello", "why"),
     [
-        link.Hello(link.VERSION, "wrong", "gA"),
-        link.Hello(link.VERSION, "", "gA"),
-        link.Hello(link.VERSION, "€", "gA"),
-        link.Hello(link.VERSION + 1, "KEY", "gA"),
-        link.Hello(0, "KEY", "gA"),
-        link.Hello(link.VERSION, "KEY", ""),
-        link.Attach("room:x", 0, None, 0, 0, []),
-        link.Inputs("room:x", []),
+        (link.Hello(5, "wrong", "gA"), "it does not know the key"),
+        (link.Hello(5, "", "gA"), "it does not know the key"),
+        (link.Hello(5, "€", "gA"), "it does not know the key"),
+        (link.Hello(5, "KEY", ""), "it has no name"),
+        (link.Hello(link.VERSION, "KEY", "gA"), "it proves no key"),
+        (link.Hello(link.VERSION, "KEY", "gA", 5, NONCE[1:]), "it proves no key"),
+        (
+            link.Hello(8, "", "gA", 7, NONCE),
+            "it speaks versions 7 to 8 of the link, this end versions 5 to 6",
+        ),
+        (
+            link.Hello(4, "KEY", "gA"),
+            "it speaks version 4 of the link, this end versions 5 to 6",
+        ),
+        (link.Proof(b""), "it owes no proof"),
+        (link.Attach("room:x", 0, None, 0, 0, []), ""),
+        (link.Inputs("room:x", []), ""),
     ],
 )
-async def test_whoever_says_no_good_hello_is_not_listened_to(
-    launch: Launch, hello: link.ToActor
+async def test_whoever_is_not_greeted_is_told_why_and_not_listened_to(
+    launch: Launch, hello: link.ToActor, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = await launch()
     if isinstance(hello, link.Hello) and hello.key == "KEY":
@@ -132,9 +162,28 @@ async def test_whoever_says_no_good_hello_is_not_listened_to(
     caller = await Caller.silent(host.address("x"))
     caller.say(hello, link.Attach("room:after", 0, None, 0, 0, []))
     await caller.until_ended()
-    assert caller.last == []
+    assert caller.refused == why
+    assert [each for each in caller.last if not isinstance(each, link.Refused)] == []
     assert host.objects == {}
-    assert host.links.peers == set()
+    await eventually(lambda: host.links.peers == set())
+    said = [each for each in caplog.messages if "refused" in each]
+    assert said == ([f"link of 127.0.0.1 is refused: {why}"] if why else [])
+    assert host.links.key not in caplog.text
+
+
+async def test_a_gateway_that_asks_and_proves_nothing_is_no_gateway(
+    launch: Launch,
+) -> None:
+    host = await launch()
+    caller = await Caller.silent(host.address("x"))
+    caller.say(
+        link.Hello(link.VERSION, "", "gA", 5, NONCE),
+        link.Proof(b"\0" * 32),
+        link.Attach("room:after", 0, None, 0, 0, []),
+    )
+    await caller.until_ended()
+    assert caller.refused == "it does not know the key"
+    assert host.objects == {}
 
 
 async def test_silence_is_cut_off(launch: Launch) -> None:

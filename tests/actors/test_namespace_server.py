@@ -10,16 +10,20 @@ import pytest
 
 from actors import namespace_server as module
 from actors.namespace_server import NamespaceServer
+from cfmessenger import seldom
 from cfmessenger.errors import Unavailable
-from cfmessenger.link.calls import Request, encode, frame, open_stream
+from cfmessenger.link.calls import MAX_FRAME, Answer, Request, encode, frame
+from cfmessenger.link.framing import read_frame
 from cfmessenger.link.namespace import (
     PAGE,
     Address,
     Described,
     NamespaceClient,
 )
+from cfmessenger.link.secured import open_stream, serve_stream
 from cfmessenger.placement import Mode, Placement
 from tests import patience
+from tests.cfmessenger.link.scripted_server import scripted
 from tests.gateway.node import eventually
 
 
@@ -301,7 +305,7 @@ async def limited(backend: Backend) -> AsyncIterator[Limited]:
         await server.start()
         started.append(server)
         assert server._server is not None
-        return f"tcp://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
+        return f"tcp://127.0.0.1:{server._server.port}"
 
     yield start
     for server in started:
@@ -375,10 +379,141 @@ async def test_wrong_keys_are_not_logged_as_often_as_strangers_like(
 
     for _ in range(5):
         await knock()
-    assert caplog.text.count("wrong key") == 1
-    patience.skip(module.WARN_EVERY_S)
+    said = "a caller of the namespace at 127.0.0.1 is refused: it does not know the key"
+    assert caplog.messages == [said]
+    patience.skip(seldom.EVERY_S)
     await knock()
-    assert "5 callers of the namespace had the wrong key" in caplog.text
+    assert caplog.messages[1:] == [f"{said} (5 times)"]
+    assert "guessed" not in caplog.text
+
+
+@asynccontextmanager
+async def heard_by(url: str, heard: list[bytes]) -> AsyncIterator[str]:
+    """A relay to the server, and what passes through it: where it listens."""
+
+    async def pass_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(65536):
+            heard.append(data)
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, out = await open_stream(url)
+        with suppress(ConnectionError):
+            await asyncio.gather(pass_on(reader, out), pass_on(there, writer))
+
+    relay = await serve_stream("tcp://127.0.0.1:0", serve)
+    try:
+        yield f"tcp://127.0.0.1:{relay.port}"
+    finally:
+        relay.close()
+
+
+async def test_the_key_is_proved_by_both_ends_and_never_sent(
+    limited: Limited, backend: Backend
+) -> None:
+    heard: list[bytes] = []
+    async with heard_by(await limited(), heard) as url, closing_client(url) as client:
+        assert (await client.resolve("room:a")).actor_id == "room:a"
+    assert b"room:a" in b"".join(heard)
+    assert b"secret" not in b"".join(heard)
+
+
+async def test_a_server_that_does_not_know_the_key_is_asked_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scripted() as (script, url):
+        script.key = "guessed"
+        async with closing_client(url) as client:
+            with pytest.raises(Unavailable):
+                await client.resolve("room:a")
+        assert script.requests.empty()
+    assert f"no calls to {url}: it does not know the key" in caplog.messages
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_caller_of_the_release_before_shows_its_key_and_is_told_of_once(
+    limited: Limited,
+    backend: Backend,
+    knows: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = await limited()
+    for _ in range(2):
+        reader, writer = await open_stream(url)
+        key = "secret" if knows else "guessed"
+        writer.write(frame(Request(1, "alive", [], key)))
+        writer.write(frame(Request(2, "resolve", ["room:a", None], key)))
+        if knows:
+            for _ in range(2):
+                answer = await patience.wait_for(read_frame(reader, MAX_FRAME), 5)
+                assert msgspec.msgpack.decode(answer, type=Answer).error is None
+        else:
+            await hung_up(reader)
+        writer.close()
+    assert len(backend.asked) == 2 * knows
+    old = "callers of the release before send their keys in clear"
+    assert caplog.messages.count(old) == knows
+
+
+async def test_a_server_of_the_release_before_is_shown_the_key_and_no_other(
+    limited: Limited,
+) -> None:
+    heard: list[bytes] = []
+    async with heard_by(await limited(), heard) as url:
+        async with closing_client(f"{url}#5") as client:
+            assert await client.ping()
+        assert b"secret" in b"".join(heard)
+        heard.clear()
+        async with closing_client(f"{url}#6") as client:
+            assert await client.ping()
+        assert b"secret" not in b"".join(heard)
+
+
+async def test_who_speaks_no_version_of_ours_is_told_both_and_so_is_the_log(
+    limited: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await open_stream(await limited())
+    writer.write(frame(Request(1, "hello", ["8", "9", "00" * 32], "")))
+    answer = msgspec.msgpack.decode(await read_frame(reader, MAX_FRAME), type=Answer)
+    both = "it speaks versions 8 to 9 of the link, this end versions 5 to 6"
+    assert (answer.error, answer.message) == ("UNAVAILABLE", both)
+    await hung_up(reader)
+    writer.close()
+    assert [each for each in caplog.messages if both in each] == [
+        f"a caller of the namespace at 127.0.0.1 is refused: {both}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Request(1, "hello", [], "")],
+        [Request(1, "hello", ["5", "6", "zz"], "")],
+        [Request(1, "hello", ["5", "6", "00"], "")],
+        [Request(1, "hello", ["5", "6", "00" * 32], ""), Request(2, "prove", [], "")],
+        [
+            Request(1, "hello", ["5", "6", "00" * 32], ""),
+            Request(2, "prove", ["00" * 32], ""),
+        ],
+        [
+            Request(1, "hello", ["5", "6", "00" * 32], ""),
+            Request(2, "resolve", ["room:a", None], ""),
+        ],
+    ],
+)
+async def test_who_greets_and_proves_nothing_is_asked_nothing(
+    limited: Limited, backend: Backend, said: list[Request]
+) -> None:
+    reader, writer = await open_stream(await limited())
+    writer.write(b"".join(map(frame, said)))
+    writer.write(frame(Request(3, "resolve", ["room:a", None], "")))
+    with suppress(ConnectionResetError):
+        await patience.wait_for(reader.read(), 5)
+    writer.close()
+    assert backend.asked == []
 
 
 @asynccontextmanager
@@ -474,8 +609,8 @@ async def test_an_open_tcp_port_needs_a_key(backend: Backend) -> None:
     server = NamespaceServer(backend, "tcp://127.0.0.1:0", "secret")
     await server.start()
     assert server._server is not None
-    port = server._server.sockets[0].getsockname()[1]
-    client = NamespaceClient(f"tcp://127.0.0.1:{port}", "secret")
+    url = f"tcp://127.0.0.1:{server._server.port}"
+    client = NamespaceClient(url, "secret")
     assert await client.ping()
     await client.close()
     await server.close()

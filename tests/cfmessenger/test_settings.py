@@ -8,7 +8,7 @@ import pytest
 from cfmessenger import addresses
 from cfmessenger.addresses import is_loopback
 from cfmessenger.environment import SettingsError
-from cfmessenger.settings import Rate, Settings
+from cfmessenger.settings import ABOUT, Rate, Settings
 
 EVERYTHING = {
     "CFM_HOST": "0.0.0.0",
@@ -30,6 +30,10 @@ EVERYTHING = {
     "CFM_CLUSTER": "tcp://node.example:6390",
     "CFM_NODE_ADDRESS": "10.0.0.7",
     "CFM_NAMESPACE_PORT": "0",
+    "CFM_LINK_PORTS": "7000-7999",
+    "CFM_TLS_CA": "/etc/cfm/tls/ca.pem",
+    "CFM_TLS_CERT": "/etc/cfm/tls/cert.pem",
+    "CFM_TLS_KEY": "/etc/cfm/tls/key.pem",
     "CFM_PLACEMENT": "pooled",
     "CFM_POOL_SIZE": "7",
     "CFM_OWN_ROOMS": "0",
@@ -152,6 +156,51 @@ def test_a_child_of_a_default_start_loads_the_equal_settings() -> None:
     assert Settings.load(settings.to_env()) == settings
 
 
+SECRETS = {
+    name: value
+    for name, value in EVERYTHING.items()
+    if ABOUT[name.removeprefix("CFM_").lower()].hides
+}
+
+
+def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    assert sum("hush" in value for value in EVERYTHING.values()) == 6
+    assert {name for name, value in EVERYTHING.items() if "hush" in value} <= set(
+        SECRETS
+    )
+    env = dict(EVERYTHING)
+    for name in SECRETS:
+        file = tmp_path / name
+        file.write_text(f"{env.pop(name)}\n")
+        env[f"{name}_FILE"] = str(file)
+    assert Settings.load(env) == Settings.load(EVERYTHING)
+
+
+def test_what_is_wrong_with_a_secrets_file_is_said_without_what_is_in_it(
+    tmp_path: Path,
+) -> None:
+    good, empty, binary = tmp_path / "good", tmp_path / "empty", tmp_path / "binary"
+    good.write_text("hush")
+    empty.write_text(" \n")
+    binary.write_bytes(b"hush\xff")
+    long = tmp_path / "long"
+    long.write_text("hush" * 20_000)
+    for file, more, says in (
+        (good, {"AI_KEY": "hush"}, "CFM_AI_KEY is set too; leave one out"),
+        (tmp_path / "none", {}, "cannot be read: No such file or directory"),
+        (tmp_path, {}, "cannot be read: Is a directory"),
+        (empty, {}, "the file is empty"),
+        (binary, {}, "expected a file of text"),
+        (long, {}, "expected a file of 65536 bytes at most"),
+    ):
+        message = refusal(AI_KEY_FILE=str(file), **more)
+        assert message == f"CFM_AI_KEY_FILE: {says}"
+    assert refusal(PORT_FILE=str(good)).startswith("CFM_PORT_FILE: expected one of our")
+    good.write_text("localhost:6379 hush")
+    assert "hush" not in refusal(VALKEY_URL_FILE=str(good))
+    assert Settings.load({"CFM_AI_KEY_FILE": " ", "CFM_AI_KEY": "hush"}).ai_key
+
+
 def test_an_empty_value_counts_as_not_set() -> None:
     empty = dict.fromkeys(EVERYTHING, " ")
     assert Settings.load(empty) == Settings.load({})
@@ -187,6 +236,12 @@ def test_sockets_are_not_limited_by_default_on_loopback(
             "valkey-sentinel://h:26379",
             "expected the service behind the Sentinels' /",
         ),
+        ("TLS_CA", "/ca.pem", "needs CFM_TLS_CERT to be set too"),
+        ("TLS_CERT", "/cert.pem", "needs CFM_TLS_CA to be set too"),
+        ("TLS_KEY", "/key.pem", "needs CFM_TLS_CERT to be set too"),
+        ("LINK_PORTS", "7000-", "expected ports like 7000-7999"),
+        ("LINK_PORTS", "7999-7000", "expected ports like 7000-7999"),
+        ("LINK_PORTS", "0-65536", "expected ports like 7000-7999"),
         ("PLACEMENT", "spread", "expected auto or dedicated or pooled"),
         ("OWN_ROOMS", "-1", "expected `int` >= 0"),
         ("HOT_SHARE", "101", "expected `int` <= 100"),

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
+from cfmessenger.link.greeting import NONCE_BYTES, Answering, Refusal
 from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Placement
 from tests import patience
@@ -40,7 +41,8 @@ class ScriptedActor:
     def address(self) -> Address:
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
-        return Address("127.0.0.1", port, self.key, self.actor_id, 1, "room:x")
+        at = ("127.0.0.1", port, self.key, self.actor_id, 1, "room:x")
+        return Address(*at, version=link.VERSION)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -48,22 +50,23 @@ class ScriptedActor:
         self._writers.append(writer)
         self.links += 1
         frames = link.actor_reader()
+        greeting = Answering(self.key, b"n" * NONCE_BYTES, 1, secure=False)
         try:
             while data := await reader.read(65536):
                 for message in frames.feed(data):
-                    self._on_message(message, writer)
-        except ConnectionResetError:
+                    if isinstance(message, link.Hello):
+                        writer.write(link.frame(greeting.on_hello(message)))
+                    elif isinstance(message, link.Proof):
+                        greeting.on_proof(message)
+                    else:
+                        self._on_message(message, writer)
+        except (ConnectionResetError, Refusal):
             pass
         finally:
             writer.close()
 
     def _on_message(self, message: object, writer: asyncio.StreamWriter) -> None:
-        if isinstance(message, link.Hello):
-            if message.key != self.key:
-                writer.close()
-                return
-            writer.write(link.frame(link.Welcome(link.VERSION, 1)))
-        elif isinstance(message, link.Ping):
+        if isinstance(message, link.Ping):
             if self.answers_pings:
                 writer.write(link.frame(link.Pong(message.n)))
         else:

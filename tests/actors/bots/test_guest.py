@@ -66,14 +66,32 @@ def test_a_registry_without_bots_sends_those_of_the_past_away(clean: bool) -> No
         assert (BOT.id in {who.id for who in told.news.people}) == there
 
 
-def test_the_key_of_the_ai_server_goes_to_the_directors_process_alone() -> None:
-    node = settings(
-        CFM_AI_BASE_URL="https://ai.example", CFM_AI_MODEL="m", CFM_AI_KEY="sesame"
-    )
+AI = {
+    "CFM_AI_BASE_URL": "https://u:sesame1@ai.example",
+    "CFM_AI_MODEL": "m",
+    "CFM_AI_KEY": "sesame2",
+}
+
+
+def test_the_director_reads_where_the_ai_server_is_where_it_runs_and_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = settings(**AI)
     whole = HostSettings.of(node, invite(node))
+    here = {"CFM_VALKEY_URL": "valkey://u:sesame3@v"}
     for actor in (DIRECTOR, PRESENCE, "room:general", "rooms:0"):
-        told = msgspec.msgpack.encode(whole.for_actor(actor, Placement()))
-        assert (b"sesame" in told) == (actor == DIRECTOR)
-        (guest,) = arrive(msgspec.msgpack.decode(told, type=HostSettings).guests)
-        key = guest._mind.bots.ai_key  # type: ignore[attr-defined]
-        assert key == ("sesame" if actor == DIRECTOR else None)
+        sent = whole.for_actor(actor, Placement()).on_the_way()
+        told = msgspec.msgpack.encode(sent)
+        assert b"sesame" not in told
+        there = msgspec.msgpack.decode(told, type=HostSettings).completed(here | AI)
+        (guest,) = arrive(there.guests)
+        bots = guest._mind.bots  # type: ignore[attr-defined]
+        said = bots.ai_base_url, bots.ai_key
+        mine = (AI["CFM_AI_BASE_URL"], AI["CFM_AI_KEY"])
+        assert said == (mine if actor == DIRECTOR else (None, None))
+    assert not caplog.messages
+    there = whole.for_actor(DIRECTOR, Placement()).on_the_way().completed(here)
+    arrive(there.guests)
+    assert caplog.messages == [
+        "the bots answer by script: CFM_AI_BASE_URL is not set here"
+    ]

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cfmessenger.settings import Settings
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.server import Server
 from cfmessenger.storage.valkey import ReplyError, Valkey
+from tests.authority import MISSING, Authority
 from tests.valkey_cluster import ValkeyCluster
 
 
@@ -107,6 +109,73 @@ async def test_what_a_cluster_lacks_is_said_with_what_to_do(
     assert (
         f"{nobody} is not reached from here: " in bad(await found(empty_valkey))["head"]
     )
+
+
+async def test_a_node_of_another_release_is_named(
+    kv: Valkey, empty_valkey: str, nobody: str
+) -> None:
+    members = Members(kv)
+    await members.owner(Holder("1", "blue")).hold()
+    for link, verdict, says in (
+        (5, "note", "is of the release before, to which keys are sent: renew it"),
+        (4, "bad", "speaks version 4 of the link, versions 5 to 6 are spoken here"),
+        (8, "bad", "speaks version 8 of the link, versions 5 to 6 are spoken here"),
+    ):
+        await members.say(Node("n1", "one", link=link))
+        findings = await module._examine(
+            Settings.load({"CFM_VALKEY_URL": empty_valkey})
+        )
+        assert Finding(verdict, "node one", says) in findings
+
+
+def test_what_travels_in_clear_text_is_named() -> None:
+    def named(**env: str) -> set[str]:
+        found = module._open(Settings.load(env))
+        assert "hush" not in str(found)
+        return {each.what for each in found if each.verdict == "note"}
+
+    assert named() == {"between machines"}
+    here = {"CFM_VALKEY_URL": "valkey://u:hush@127.0.0.1", "CFM_AI_MODEL": "m"}
+    here["CFM_AI_BASE_URL"] = "http://127.0.0.1:11434/v1"
+    assert named(**here) == {"between machines"}
+    there = {
+        "CFM_VALKEY_URL": "valkey://u:hush@v",
+        "CFM_RAY_STORE_URL": "valkey://u:hush@v",
+        "CFM_DATABASE_URL": "postgresql://u:hush@d/x",
+        "CFM_AI_BASE_URL": "http://u:hush@ai/v1",
+        "CFM_AI_MODEL": "m",
+    }
+    assert named(**there) == {"between machines", *there} - {"CFM_AI_MODEL"}
+    closed = {
+        "CFM_VALKEY_URL": "valkeys-sentinel://u:hush@v/s",
+        "CFM_RAY_STORE_URL": "valkeys://u:hush@v",
+        "CFM_DATABASE_URL": "postgresql://u:hush@d/x?sslmode=verify-full",
+        "CFM_AI_BASE_URL": "https://u:hush@ai/v1",
+        "CFM_AI_MODEL": "m",
+    }
+    assert named(**closed) == {"between machines"}
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING or "-")
+def test_how_long_the_certificate_is_good_is_told(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+
+    def told(days: int) -> Finding:
+        files = ours.sign("machine", days=days)
+        env = {"CFM_TLS_CA": str(files.ca), "CFM_TLS_CERT": str(files.cert)}
+        (found,) = module._open(Settings.load(env | {"CFM_TLS_KEY": str(files.key)}))
+        return found
+
+    cert = tmp_path / "machine.pem"
+    assert told(90) == Finding(
+        "ok", "between machines", f"TLS; {cert} is good for 90 days"
+    )
+    assert told(5).verdict == "note"
+    assert told(-1) == Finding("bad", "between machines", f"{cert} has ended: renew it")
+    cert.write_text("nonsense")
+    env = {"CFM_TLS_CA": str(ours.pem), "CFM_TLS_CERT": str(cert)}
+    (found,) = module._open(Settings.load(env))
+    assert found.verdict == "bad" and "\n" not in found.found
 
 
 class Told:

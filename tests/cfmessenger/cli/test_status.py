@@ -14,6 +14,7 @@ from actors.namespace_server import NamespaceServer
 from cfmessenger.cli import status as module
 from cfmessenger.cli.running import namespace_key
 from cfmessenger.cli.status import Now
+from cfmessenger.link.messages import VERSION
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
@@ -72,10 +73,10 @@ async def test_rooms_are_counted_by_node_and_gateways_are_named(
         server = NamespaceServer(node.namespace, "tcp://127.0.0.1:0", key)
         await server.start()
         assert server._server is not None
-        port = server._server.sockets[0].getsockname()[1]
+        port = server._server.port
         since = await members.now() - 5000
         at = f"tcp://127.0.0.1:{port}"
-        await members.say(Node("", "one", at, cores=2, since=since))
+        await members.say(Node("", "one", at, cores=2, since=since, link=VERSION))
         await members.say(Node("n2", "two", NOBODY, "draining", since=since))
         await members.owner(Holder("1", "blue")).hold()
         await members.head(Holder("1", "headed", "10.0.0.1:1")).hold()
@@ -116,6 +117,18 @@ async def test_what_is_wrong_is_said_and_the_rest_is_shown(
         "no node takes rooms",
         "no head: no room can get an actor of its own, nor a node join",
     ]
+
+
+async def test_a_node_of_no_release_that_is_spoken_here_is_named() -> None:
+    storage = {"append_only": "yes", "used": "1%"}
+    for link, well in ((4, False), (5, True), (VERSION, True), (VERSION + 2, False)):
+        nodes = {"n1": Node("n1", "one", link=link)}
+        told = (
+            f"node one speaks version {link} of the link, versions 5 to {VERSION} are "
+            "spoken here"
+        )
+        problems = module._problems(nodes, None, {}, storage)
+        assert problems == ([] if well else [told])
 
 
 async def test_a_messenger_on_one_machine_needs_no_head() -> None:

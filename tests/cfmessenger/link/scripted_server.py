@@ -8,13 +8,17 @@ import msgspec
 
 from cfmessenger.link.calls import (
     ALIVE,
+    HELLO,
     MAX_FRAME,
     Answer,
     Request,
+    check_proof,
     frame,
-    serve_stream,
+    greet,
 )
 from cfmessenger.link.framing import read_frame
+from cfmessenger.link.greeting import NONCE_BYTES
+from cfmessenger.link.secured import Serving, serve_stream
 
 Asked = tuple[Request, asyncio.StreamWriter]
 
@@ -31,7 +35,8 @@ class Script:
         self.old = False  # it knows no such verb
         self.calls = 0  # so far, signs of life aside
         self.signs = 0  # of life, that it was asked for
-        self._server: asyncio.Server | None = None
+        self.key = "secret"  # of who proves one
+        self._server: Serving | None = None
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -41,6 +46,17 @@ class Script:
             while True:
                 body = await read_frame(reader, MAX_FRAME)
                 request = msgspec.msgpack.decode(body, type=Request)
+                if request.verb == HELLO and not self.alive:
+                    continue
+                if request.verb == HELLO:
+                    self.signs += 1
+                    said, welcome = greet(request, self.key, b"n" * NONCE_BYTES)
+                    writer.write(frame(welcome))
+                    proof = msgspec.msgpack.decode(
+                        await read_frame(reader, MAX_FRAME), type=Request
+                    )
+                    check_proof(proof, self.key, said)
+                    continue
                 self.signs += request.verb == ALIVE
                 if request.verb != ALIVE:
                     self.calls += 1
@@ -58,7 +74,7 @@ class Script:
         """Listen; the URL to reach it."""
         self._server = await serve_stream(url, self.serve)
         if url.startswith("tcp"):
-            return f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+            return f"tcp://127.0.0.1:{self._server.port}"
         return url
 
     def stop(self) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from cfmessenger.errors import Unavailable
 from cfmessenger.link import calls
-from cfmessenger.link.calls import Find, open_stream
+from cfmessenger.link.calls import Find
 from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.link.secured import open_stream
 from tests import patience
 from tests.cfmessenger.link.scripted_server import Asked, Script, answer, scripted
 from tests.gateway.node import eventually

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,10 +14,14 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.link import messages as link
 from cfmessenger.link.namespace import Address
 from cfmessenger.placement import Own, Placement
+from cfmessenger.tls import Files, Trust
 from gateway import metrics
+from gateway.live import link as link_module
 from gateway.live import links
-from gateway.live.links import Link, Links
+from gateway.live.link import REFUSED_FOR_S, Link
+from gateway.live.links import Links
 from tests import patience
+from tests.authority import MISSING, Authority
 from tests.gateway.edge import settings_for
 from tests.gateway.node import eventually
 from tests.gateway.scripted_actor import Names, actor
@@ -238,7 +243,7 @@ async def test_who_hangs_up_is_there_and_not_lost() -> None:
 async def test_a_process_that_does_not_say_welcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(links, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_S", 0.1)
     names = Names()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -400,7 +405,7 @@ async def test_pools_are_linked_before_anybody_asks_and_again_when_one_has_died(
             )
             one.abort()
             await eventually(lambda: successor.links == 1)
-            await eventually(lambda: live(ends) == 1)
+            await eventually(lambda: ends._linked("rooms:0") and live(ends) == 1)
             asked = names.resolved
             assert await ends.to("room:x", None) is not one
             assert names.resolved == asked
@@ -440,3 +445,118 @@ async def test_a_pool_that_has_no_part_any_more_is_not_asked_for_again(
         await eventually(lambda: live(ends) == 0)
         await eventually(lambda: ends._placement.number == 2)
         assert names.resolved == asked, "or its process would be made once more"
+
+
+# Who is not greeted.
+
+
+@asynccontextmanager
+async def stranger(*says: link.ToGateway) -> AsyncIterator[Address]:
+    """A process that answers a hello with this, and waits for what comes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"".join(map(link.frame, says)))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Address("127.0.0.1", port, "hush", "a1", 1, "room:x", version=6)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (
+            link.Refused(7, 8, "it speaks version 6 of the link, this end 7 to 8"),
+            "it speaks versions 7 to 8 of the link, this end versions 5 to 6",
+        ),
+        (
+            link.Refused(5, 6, "it does not know the key"),
+            "it refuses us: it does not know the key",
+        ),
+        (link.Welcome(6, 1, b"n" * 32, b"guessed"), "it does not know the key"),
+        (link.Welcome(5, 1), "it proves no key"),
+    ],
+)
+async def test_who_refuses_us_or_whom_we_refuse_is_one_line_and_told_of_for_a_while(
+    says: link.ToGateway, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = Names()
+    async with stranger(says) as names.where, gateway(names) as ends:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="No link to the actor"):
+                await ends.to("room:x", None)
+        assert ends.refused == told
+        at = f"127.0.0.1:{names.where.port}"
+        assert caplog.messages == [f"no link to {at}: {told}"]
+        assert names.killed == [] and set(names.lost) == {""}, "it is there"
+        patience.skip(REFUSED_FOR_S)
+        assert ends.refused == ""
+
+
+async def test_an_actor_of_the_release_before_is_linked_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = Names()
+    async with actor() as one, actor("2") as two, gateway(names) as ends:
+        for process in (one, two):
+            names.where = msgspec.structs.replace(process.address, version=5)
+            found = await ends.to("room:x", None)
+            assert not found.proved
+            found.send(link.Attach("room:x", 0, None, 0, 0, []))
+            await process.hears(link.Attach)
+    assert caplog.messages == [
+        "actors of the release before are sent their keys in clear"
+    ]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING or "-")
+async def test_with_tls_links_are_of_one_authority_and_outlive_its_certificates(
+    tmp_path: Path, valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    ours, theirs = Authority(tmp_path), Authority(tmp_path / "theirs")
+    files, names = ours.sign("machine"), Names()
+    foreign = theirs.sign("machine")
+    settings = HostSettings(valkey_url, 10_000, 3600.0, (0, 1), (0, 1), tls=files)
+    host = Host(settings)
+    await host.start()
+    names.where = host.address("a1")
+    ends = Links("g1", names, Trust(files))
+    try:
+        first = await ends.to("room:x", None)
+        assert first.proved
+        # A certificate of another authority, and no TLS at all: there is a host, so it
+        # is not evidence that it was lost.
+        for trust in (Trust(Files(files.ca, foreign.cert, foreign.key)), None):
+            other = Links("g2", names, trust)
+            with pytest.raises(Unavailable):
+                await other.to("room:x", None)
+            await other.close()
+        await eventually(lambda: "links: 127.0.0.1 is refused" in caplog.text)
+        assert [each.gateway for each in host.links.peers] == ["g1"]
+        # The actor of the release before has no TLS.
+        old = msgspec.structs.replace(names.where, version=5, key="old")
+        names.where, known = old, names.where
+        with pytest.raises(Unavailable, match="proves no key"):
+            await ends.to("room:x", None)
+        names.where = known
+        # All is signed anew, by another authority: who is linked stays so.
+        Authority(tmp_path).sign("machine")
+        third = Links("g3", names, Trust(files))
+        assert not (await third.to("room:x", None)).lost
+        assert await ends.to("room:x", None) is first and not first.lost
+        rider = first.riders["room:x"] = Rider()
+        first.send(link.Attach("room:x", 0, None, 0, 0, []))
+        await eventually(lambda: host.objects)
+        await host.drain()
+        await eventually(lambda: rider.goodbyes)
+        await third.close()
+    finally:
+        await ends.close()
+        await host.close()

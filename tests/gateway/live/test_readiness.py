@@ -19,7 +19,7 @@ from tests.gateway.node import eventually, own_valkey
 from tests.postgresql import PostgreSQL
 from tests.wire_rows import wire
 
-ALL = ("accepting", "ray", "sql", "valkey", "wake")
+ALL = ("accepting", "links", "ray", "sql", "valkey", "wake")
 PATIENCE_S = 30.0  # it takes 1 s; a busy machine may take longer
 
 
@@ -109,6 +109,9 @@ LACK = frozenset
         # The only one there is.
         ("wake", {}, False, ""),
         ("ray wake", {}, False, ""),
+        ("links", {}, False, ""),
+        ("links", {"b": LACK()}, False, ""),
+        ("links", {"b": LACK({"links"})}, True, "links"),
         ("valkey", {}, False, ""),
         ("sql", {}, True, "sql"),
         ("sql wake", {}, False, ""),
@@ -262,7 +265,31 @@ async def test_who_lacks_nothing_leaves_nothing_and_what_is_said_runs_out(
         assert 0 < left <= 5000
         node.why_not = ""
         await answers(one, 200)
-        assert not await kv.ask("EXISTS", "cfm:gateways:lacking")
+
+        async def taken_back() -> bool:
+            return not await kv.ask("EXISTS", "cfm:gateways:lacking")
+
+        await eventually(taken_back)
+
+
+async def test_who_refuses_links_is_told_to_people_and_not_taken_for_a_part(
+    empty_valkey: str,
+) -> None:
+    async with gateways(empty_valkey, "") as [(one, node)]:
+        kv, log, name = one.services.kv, one.hub.log, one.hub.gateway
+        found = Readiness(kv, log, node, None)
+        why = "it speaks versions 7 to 8 of the link, this end versions 5 to 6"
+        await found.check(name, why)
+        assert not found.ready(True).ok
+        assert not found.ready(True).parts["links"]
+        [said] = await kv.ask("HMGET", "cfm:gateways:lacking", name)
+        assert said.decode() == f"links; {why}"
+        assert await found._ask() == {name: frozenset({"links"})}
+        await found.check(name)
+        assert found.ready(True) == Ready(True, dict.fromkeys(PARTS, True))
+
+
+PARTS = ("links", "ray", "valkey", "wake", "accepting")
 
 
 async def test_the_answer_is_the_same_while_it_is_found_out_again(

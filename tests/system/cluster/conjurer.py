@@ -24,15 +24,29 @@ from actors.ray_driver import RAY_NAMESPACE, RayDriver
 from actors.ray_namespace import RayNamespace
 from cfmessenger import log_format
 from cfmessenger.link.namespace import Address, Described
+from cfmessenger.placement import Placement
 from cfmessenger.settings import Settings
 
 
 class Blockable(ObjectActor):
-    """The product's actor, with a handler that does what no handler may do."""
+    """The product's actor, with a handler that does what no handler may do, and at the
+    Valkey that it was told of, if it was."""
+
+    def _here(self) -> HostSettings:
+        found = super()._here()
+        url = self._settings.valkey_url or found.valkey_url
+        return msgspec.structs.replace(found, valkey_url=url)
 
     def block(self, seconds: float) -> None:
         """Ray runs a plain method of an async actor on its loop."""
         time.sleep(seconds)
+
+
+class Telling(RayNamespace):
+    """Tells an actor all, a Valkey of its own too."""
+
+    def _settings_of(self, actor: str) -> bytes:
+        return msgspec.msgpack.encode(self._settings.for_actor(actor, Placement()))
 
 
 class Conjurer:
@@ -49,7 +63,7 @@ class Conjurer:
             actor = await asyncio.to_thread(ray.get_actor, name, RAY_NAMESPACE)
             actor.block.remote(orders["block"])
         settings = msgspec.structs.replace(self._settings, **orders.get("settings", {}))
-        namespace = RayNamespace(settings, "info", actor_class=Blockable)
+        namespace = Telling(settings, "info", actor_class=Blockable)
         return await namespace.resolve(name)
 
     async def kill(self, name: str, actor_id: str) -> bool:

@@ -115,7 +115,10 @@ class Nodes:
         flags += ["--dashboard-agent-listen-port=0", "--object-store-memory=78643200"]
         log = self._folder / f"{region}-{len(self.nodes)}-{time.monotonic_ns()}.log"
         node = Child(
-            ["ray.scripts.scripts", "start", *flags], self._env | NODE_ENV | env, log
+            ["ray.scripts.scripts", "start", *flags],
+            # As whoever runs a Ray of their own sets it for its workers.
+            self._env | NODE_ENV | {"CFM_VALKEY_URL": self._valkey_url} | env,
+            log,
         )
         self.nodes[region] = node
         eventually(lambda: "Ray runtime started" in log.read_text(), START_S)

@@ -197,15 +197,20 @@ async def test_the_key_that_it_hands_out_is_needed(world: World) -> None:
     name = fresh_room()
     address = await world.namespace.resolve(name)
     for hello in (
-        link.Hello(link.VERSION, "0" * 64, "gA"),
-        link.Hello(link.VERSION + 1, address.key, "gA"),
+        link.Hello(5, "0" * 64, "gA"),
+        link.Hello(link.VERSION, address.key, "gA"),
+        link.Hello(link.VERSION + 2, "", "gA", link.VERSION + 1, b"n" * 32),
     ):
         caller = await Caller.silent(address)
         caller.say(hello, caller.visitor.attach(name))
         await caller.until_ended()
-        assert caller.last == []
+        assert all(isinstance(each, link.Refused) for each in caller.last)
+    wrong = await Caller.open(address, "gA", key="0" * 64)
+    assert wrong.welcome is None
     good = await world.caller(address)
-    assert good.welcome == link.Welcome(link.VERSION, address.pid)
+    assert good.welcome is not None
+    assert (good.welcome.version, good.welcome.pid) == (link.VERSION, address.pid)
+    assert address.version == link.VERSION
 
 
 async def test_what_is_said_is_shown_and_covered(world: World) -> None:

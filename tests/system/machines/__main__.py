@@ -21,6 +21,7 @@ from tests.system.machines.ground import ground
 from tests.system.machines.letter import letter
 from tests.system.machines.network import unavailable
 from tests.system.machines.rows import ROWS, Played, load_ray, row, spread
+from tests.system.machines.trust import trusted
 
 HEAD = (
     f"{'fault':24}{'pause':>8}{'stayed':>8}{'theirs':>8}{'half':>7}{'acked':>8}"
@@ -124,6 +125,7 @@ OTHERS: dict[str, Callable[[], Awaitable[str]]] = {
     "rest": rest,
     "letter": followed,
     "load_ray": load_ray,
+    "trust": trusted,
 }
 """Rows that are no fault under load: what each has to say."""
 

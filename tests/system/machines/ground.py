@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import psutil
@@ -24,10 +25,11 @@ from cfmessenger.accounts.users import Directory
 from cfmessenger.cli.running import namespace_key, ray_of
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
-from cfmessenger.link.namespace import NamespaceClient
+from cfmessenger.link.namespace import Address, NamespaceClient
 from cfmessenger.storage import keys
 from cfmessenger.storage.members import Finder, Members
 from cfmessenger.storage.valkey import Valkey
+from cfmessenger.tls import Files, Trust
 from tests import patience
 from tests.system.machines.balancer import Balancer
 from tests.system.machines.machine import Machine, Started
@@ -64,13 +66,32 @@ class Ground:
         """Returns when every gateway is ready."""
         await self.storage.machine.open()
         await self.storage.start()
-        self.topology = Topology(self.storage, self.balancer.url)
+        self.topology = self.planned()
+        await self.dress(self.storage.machine)
         for each in self.nodes:
             await each.open()
+            await self.dress(each)
         starts = [self.start(each, "node", "gateway") for each in self.nodes]
         await gather(self.start_head(self.head), *starts)
         await self.evened_out()
         await self.balancer.start()
+
+    def planned(self) -> Topology:
+        """What runs in machines, once storage serves."""
+        return Topology(self.storage, self.balancer.url)
+
+    async def dress(self, machine: Machine) -> None:
+        """What a machine that was opened needs before a role starts in it."""
+
+    @property
+    def valkey_url(self) -> str:
+        """For who asks from outside."""
+        return self.storage.valkey_url
+
+    @property
+    def tls(self) -> Files | None:
+        """Likewise: by which machines are trusted; None: they speak clear text."""
+        return None
 
     async def evened_out(self, within: float = 60.0) -> Counter[str]:
         """Until each node has its share of the pools; how many each has."""
@@ -88,6 +109,7 @@ class Ground:
         """A head in this machine, which need not be up."""
         if not machine.up:
             await machine.open()
+            await self.dress(machine)
         role = self.topology.head(machine)
         await machine.start(role.name, role.command, role.env).ready(role.ready)
 
@@ -116,7 +138,7 @@ class Ground:
 
     async def tokens(self) -> list[str]:
         """A session of each seeded person, as a login would have made it."""
-        kv = Valkey(self.storage.valkey_url)
+        kv = Valkey(self.valkey_url)
         sessions = Sessions(kv, ttl_s=1200, replica=kv, clock=Clock().now)
         try:
             people = [each for each in Directory.load() if not each.is_ai_bot]
@@ -131,7 +153,7 @@ class Ground:
 
     async def ray_node(self, machine: Machine) -> str:
         """The id of the node of Ray's that this machine is."""
-        kv = Valkey(self.storage.valkey_url)
+        kv = Valkey(self.valkey_url)
         try:
             found = (await Members(kv).nodes()).values()
         finally:
@@ -140,21 +162,26 @@ class Ground:
 
     async def ray_env(self) -> dict[str, str]:
         """What a process needs to speak to the cluster's Ray."""
-        _, env = await ray_of(self.storage.valkey_url)
+        _, env = await ray_of(self.valkey_url, self.tls)
         return dict(os.environ) | env
 
     async def _where(self, actors: Iterable[str]) -> dict[str, str]:
         names = {each.address: each.name for each in self.nodes}
-        kv = Valkey(self.storage.valkey_url)
+        found = await self.addresses(actors)
+        return {each: names.get(at.host, at.host) for each, at in found.items()}
+
+    async def addresses(self, actors: Iterable[str]) -> dict[str, Address]:
+        """Of these actors, or of the objects with these names; wakes them."""
+        kv = Valkey(self.valkey_url)
         members = Members(kv)
         key = namespace_key(await members.secret())
-        client = NamespaceClient(Finder(members).find, key)
+        trust = None if self.tls is None else Trust(self.tls)
+        client = NamespaceClient(Finder(members).find, key, trust=trust)
         try:
-            found = {each: await client.resolve(each) for each in actors}
+            return {each: await client.resolve(each) for each in actors}
         finally:
             await client.close()
             kv.close()
-        return {each: names.get(at.host, at.host) for each, at in found.items()}
 
     def choose(self, spots: Mapping[str, str]) -> None:
         """The fullest is to be the victim."""
@@ -163,7 +190,7 @@ class Ground:
 
     async def logs(self, rooms: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
         """What storage holds of these rooms: seq and id, in the log's order."""
-        kv = Valkey(self.storage.valkey_url)
+        kv = Valkey(self.valkey_url)
         try:
             found = {
                 room: await kv.ask("XRANGE", keys.log(f"room:{room}"), "-", "+")
@@ -193,13 +220,19 @@ class Ground:
         return total
 
 
+G = TypeVar("G", bound=Ground)
+
+
 @asynccontextmanager
-async def ground(keep: bool = False) -> AsyncIterator[Ground]:
+async def ground(
+    keep: bool = False,
+    kind: type[G] = Ground,  # type: ignore[assignment]
+) -> AsyncIterator[G]:
     """Ready; gone at the end. The logs stay if it failed, which then says where, or if
     they are to be kept."""
     sweep()
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
-    made = Ground(folder)
+    made = kind(folder)
     failed = True
     try:
         await made.open()

@@ -508,9 +508,18 @@ LABELS: dict[str, Label] = {
             *_in("system/cluster/test_nodes", "nobody_drives_ray_without_the_token"),
             *_in("actors/test_namespace_server", "an_open_tcp_port_needs_a_key"),
             *_in("gateway/live/test_links", "a_real_host_refuses_a_wrong_key"),
-            *_in("actors/test_host", "whoever_says_no_good_hello_is_not_listened_to"),
+            *_in(
+                "actors/test_host",
+                "whoever_is_not_greeted_is_told_why_and_not_listened_to",
+                "a_gateway_that_asks_and_proves_nothing_is_no_gateway",
+            ),
+            *_in(
+                "actors/test_namespace_server",
+                "the_key_is_proved_by_both_ends_and_never_sent",
+                "who_greets_and_proves_nothing_is_asked_nothing",
+            ),
         ),
-        "A token is no encryption: between machines the network must be private.",
+        "Without certificates it is no encryption: the network must be private.",
     ),
     "R-3": Label(
         "`up` listens on loopback alone.",
@@ -542,6 +551,25 @@ LABELS: dict[str, Label] = {
         _in("system/cluster/test_up", "one_life"),
         "Which user they run as is whoever's who starts them.",
     ),
+    "R-8": Label(
+        "Between machines TLS, with certificates of both ends.",
+        (
+            *_in(
+                "cfmessenger/test_tls",
+                "who_has_no_good_certificate_is_refused",
+                "who_the_replaced_authority_signed_is_refused_from_the_next_connection"
+                "_on",
+            ),
+            *_in(
+                "cfmessenger/link/test_secured",
+                "who_is_not_of_this_authority_is_one_line_and_hears_nothing",
+            ),
+            *_in(
+                "gateway/live/test_links",
+                "with_tls_links_are_of_one_authority_and_outlive_its_certificates",
+            ),
+        ),
+    ),
     # Secrets.
     "K-1": Label(
         "From the environment or a file; in no argument, repr or answer.",
@@ -550,6 +578,19 @@ LABELS: dict[str, Label] = {
             *_in(_SETTINGS, "secrets_are_neither_in_repr_nor_in_a_refusal"),
             *_in("cfmessenger/cli/test_cli", "secrets_have_no_flag_and_all_else_has"),
             *_in(_OWN_VALKEY, "nothing_secret_is_readable_or_in_arguments"),
+            *_in(
+                _SETTINGS,
+                "every_secret_may_stand_in_a_file",
+                "what_is_wrong_with_a_secrets_file_is_said_without_what_is_in_it",
+            ),
+            *_in(
+                "actors/test_host_settings",
+                "nothing_secret_and_nothing_of_one_machine_travels",
+            ),
+            *_in(
+                "cfmessenger/cli/test_ray_start",
+                "secret_flags_go_into_the_environment",
+            ),
         ),
     ),
     "K-2": Label(

@@ -62,5 +62,5 @@ class ParrotGuest(Guest):
         return replace(rules, ears=(*rules.ears, hear))
 
 
-def arrive(told: bytes, secret: str | None) -> Guest:
+def arrive(told: bytes, secrets: object) -> Guest:
     return ParrotGuest()

@@ -102,6 +102,9 @@ class SimTransport(asyncio.Transport):
         for piece in self._network.pieces(bytes(data)):
             self.out.push(piece)
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         if not self._closing and self.process.alive:
             self.out.push(_EOF)

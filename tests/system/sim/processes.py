@@ -156,6 +156,7 @@ class GatewayProcess:
                 max_sockets_per_address=0,
                 max_sockets_per_session=0,
                 bots_active=0,
+                tls=None,
                 cut_off_s=0.0,  # the one namespace of the world is there for all
             ),
             sessions=_Sessions(),
