@@ -36,6 +36,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     presence_all: int = USUAL_ALL  # with more people online it is a crowd
     heal_s: float = 10.0  # how long committed events are kept for a log that loses them
     crowd: Crowd = CROWD  # another one in tests
+    cluster: str = ""  # the id of the Ray cluster it is a part of; "": of any
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:

@@ -20,6 +20,7 @@ import msgspec
 
 from ..chat.effects import Append, Effect, Notify, Says, encode_notification
 from ..chat.machine import BLANK, Life, Machine
+from ..chat.mirror import Snapshots
 from ..ids import room_name
 from .effects import Active, Count, Spent, Think
 from .floor import Floor
@@ -101,7 +102,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+_snapshots = Snapshots(_Snapshot)
+is_later = _snapshots.is_later
 
 
 class Director(Machine):
@@ -306,9 +308,8 @@ class Director(Machine):
         snapshot of another version gives a director that remembers nothing.
         """
         director = cls(personas, budget, life)
-        try:
-            saved = _decode(snapshot)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        saved = _snapshots.decode(snapshot)
+        if saved is None:
             return director
         director.seq = saved.seq
         director._rotation.restore(saved.rotation)

@@ -143,6 +143,10 @@ class Machine:
         it. None: nobody here is told."""
         return None
 
+    def recollect(self, snapshot: bytes) -> None:
+        """What a snapshot knew that is older than the one of which this was made: it
+        had been put aside, for who ran in between could not read it."""
+
     def snapshot(self) -> bytes:
         """All that the next life is to know, at rest."""
         return b""

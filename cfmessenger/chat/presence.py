@@ -37,6 +37,7 @@ from .effects import (
 )
 from .interests import USUAL_ALL, Interests
 from .machine import BLANK, Life, Machine
+from .mirror import Snapshots
 from .publications import Publications
 from .roster import Person, Roster, participant
 from .watchers import Watchers
@@ -55,7 +56,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=2):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+_snapshots = Snapshots(_Snapshot, first=2)
+is_later = _snapshots.is_later
 
 
 class Presence(Machine):
@@ -324,9 +326,8 @@ class Presence(Machine):
         gives a registry that remembers nobody.
         """
         presence = cls(life, most)
-        try:
-            saved = _decode(snapshot)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        saved = _snapshots.decode(snapshot)
+        if saved is None:
             return presence
         presence._choices.restore(saved.chosen, saved.choices)
         presence._publications.restore(saved.published, sources)

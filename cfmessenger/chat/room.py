@@ -361,6 +361,14 @@ class Room(Machine):
             room._members.restore(saved.roster, saved.stale, saved.timestamp)
         return room
 
+    def recollect(self, snapshot: bytes) -> None:
+        """The statuses in it; they only rise."""
+        saved, history = mirror.decode(snapshot), self._history
+        for row in saved.messages if saved is not None else ():
+            kept = history.find(row.sender_id, row.id)
+            if row.status and kept is not None and kept.seq == row.seq:
+                self.receipts_changed |= history.upgrade(kept, row.status)
+
     def lost(self, now: int, first: int, last: int) -> bytes | None:
         """See `Machine`."""
         seq = self.seq + 1

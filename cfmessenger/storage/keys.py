@@ -13,6 +13,9 @@ BOTS_LINE = "cfm:bots:line"
 BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
 LACKING = "cfm:gateways:lacking"
+RELEASES = "cfm:gateways:releases"
+"""What each gateway's code is able to; a field ends 5 s after it was last said."""
+
 PLACEMENT = "cfm:placement"
 """Where the generation of placement was before it had a log: read, never written."""
 
@@ -55,6 +58,11 @@ def mirror(name: str) -> str:
     return f"cfm:{{{name}}}:mirror"
 
 
+def aside(name: str) -> str:
+    """A mirror of a later release, which the one that runs now cannot read."""
+    return f"cfm:{{{name}}}:aside"
+
+
 def reads(name: str) -> str:
     """The sorted set of an object's users by the seq they have read up to."""
     return f"cfm:{{{name}}}:reads"
@@ -72,7 +80,7 @@ def hint(name: str) -> str:
 
 def of_object(name: str) -> list[str]:
     """All keys of an object, the log first: they are copied together."""
-    return [log(name), mirror(name), reads(name), hint(name)]
+    return [log(name), mirror(name), aside(name), reads(name), hint(name)]
 
 
 def object_of(key: str) -> str | None:

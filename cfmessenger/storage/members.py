@@ -8,10 +8,10 @@ makes that safe.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 from collections.abc import Mapping
-from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,8 +26,6 @@ LEASE_MS = 10_000
 NODE_S = 4
 """A node, likewise."""
 
-State = Literal["up", "draining"]
-
 
 class Holder(msgspec.Struct, frozen=True):
     """Who has a lease. `id` is the same for all that may hold it together; `name` is
@@ -40,15 +38,20 @@ class Holder(msgspec.Struct, frozen=True):
 
 class Node(msgspec.Struct, frozen=True):
     """A machine on which objects may live. `id` is Ray's; `address` its namespace
-    server's, for gateways of other machines ("": none listens); `since`: when it
-    joined, in ms of Valkey's clock."""
+    server's, for gateways of other machines ("": none listens); `state`: `up`,
+    `draining`, or what a later release calls it; `since`: when it joined, in ms of
+    Valkey's clock; `cluster`: the id of the Ray cluster that it is a node of; `release`
+    and `knows`: of its code (capabilities.py), empty where that is too old to say."""
 
     id: str
     host: str
     address: str = ""
-    state: State = "up"
+    state: str = "up"
     cores: int = 1
     since: int = 0
+    cluster: str = ""
+    release: str = ""
+    knows: tuple[str, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -126,10 +129,14 @@ class Members:
         await self._kv.ask("HDEL", keys.NODES, node_id)
 
     async def nodes(self) -> dict[str, Node]:
-        """Those that are there, by id."""
+        """Those that are there, by id. One that cannot be read is none of ours."""
         flat = await self._kv.ask("HGETALL", keys.NODES)
-        found = [_node(value) for value in flat[1::2]]
-        return {each.id: each for each in found}
+        found: dict[str, Node] = {}
+        for value in flat[1::2]:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                node = _node(value)
+                found[node.id] = node
+        return found
 
     async def agree(self, mine: Mapping[str, str], keep: bool) -> dict[str, str]:
         """The settings that all machines must have, those of the first; `keep` says
@@ -173,16 +180,20 @@ class Finder:
 
     async def find(self) -> list[str]:
         """Their addresses: this machine's first, then the others', at the end those of
-        nodes that leave. As last known while Valkey is away. Raises `Unavailable` if
-        none was ever known."""
+        nodes that leave, or whose cluster is not the owner any more. As last known
+        while Valkey is away. Raises `Unavailable` if none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
+            owner = await self._members.owner(Holder("", "")).read()
         except Unavailable:
             if not self._known:
                 raise
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
-        nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
+        whose = ("", owner.id if owner is not None else "")
+        nodes.sort(
+            key=lambda e: (e.cluster not in whose, e.state != "up", not self._near(e))
+        )
         self._known = [each.address for each in nodes if each.address] or self._known
         return self._known
 

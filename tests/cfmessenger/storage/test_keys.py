@@ -8,6 +8,7 @@ from cfmessenger.storage.generation import NAME
 NAMES = {
     keys.log("room:general"): "cfm:{room:general}:log",
     keys.mirror("presence:global"): "cfm:{presence:global}:mirror",
+    keys.aside("room:general"): "cfm:{room:general}:aside",
     keys.reads("room:dm_a__b"): "cfm:{room:dm_a__b}:reads",
     keys.barrier("room:general"): "cfm:{room:general}:barrier",
     keys.hint("room:general"): "cfm:{room:general}:hint",
@@ -30,6 +31,7 @@ NAMES = {
     keys.new_rooms("user_1"): "cfm:new_rooms:user_1",
     keys.GATEWAYS: "cfm:gateways",
     keys.LACKING: "cfm:gateways:lacking",
+    keys.RELEASES: "cfm:gateways:releases",
     keys.PLACEMENT: "cfm:placement",
     keys.OWN_LOADS: "cfm:{placement}:loads",
     keys.DAMAGE: "cfm:damage",
