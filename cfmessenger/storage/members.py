@@ -107,6 +107,11 @@ class Members:
         """The lease of this Valkey: one cluster at a time may have it."""
         return Lease(self._kv, keys.OWNER, mine)
 
+    async def owned_by(self) -> str:
+        """The id of the cluster that has it; "": none."""
+        holder = await self.owner(Holder("", "")).read()
+        return holder.id if holder is not None else ""
+
     def head(self, mine: Holder) -> Lease:
         """The lease of the machine with Ray's control store."""
         return Lease(self._kv, keys.HEAD, mine)
@@ -184,13 +189,13 @@ class Finder:
         while Valkey is away. Raises `Unavailable` if none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
-            owner = await self._members.owner(Holder("", "")).read()
+            owner = await self._members.owned_by()
         except Unavailable:
             if not self._known:
                 raise
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
-        whose = ("", owner.id if owner is not None else "")
+        whose = ("", owner)
         nodes.sort(
             key=lambda e: (e.cluster not in whose, e.state != "up", not self._near(e))
         )
