@@ -103,7 +103,7 @@ class Place(NamedTuple):
 
     `address`: under which the others reach it. `head`: host:port of the control store;
     None: here, on `port`, and what it knows is kept at `store` (a Valkey's URL; None:
-    nowhere). `secret`: what all machines share.
+    nowhere) under the `name` of this Ray. `secret`: what all machines share.
     """
 
     address: str
@@ -111,6 +111,7 @@ class Place(NamedTuple):
     head: str | None = None
     port: int = 0
     store: str | None = None
+    name: str = ""
 
 
 class LocalRay:
@@ -223,7 +224,7 @@ class LocalRay:
         }
         env |= _NODE_ENV | self.driver_env
         if self._place is not None and self._place.store is not None:
-            env |= _kept_at(self._place.store)
+            env |= _kept_at(self._place.store, self._place.name)
         env["RAY_preload_python_modules"] = PRELOADED
         # As many workers at once as are kept warm, not as many as there are cores.
         env["RAY_worker_maximum_startup_concurrency"] = str(startup)
@@ -307,13 +308,13 @@ def token_env(secret: str) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": made}
 
 
-def _kept_at(url: str) -> dict[str, str]:
+def _kept_at(url: str, name: str) -> dict[str, str]:
     """What makes a control store keep in a Valkey what it knows."""
     parts = urlsplit(url)
     scheme = "rediss://" if parts.scheme in ("valkeys", "rediss") else ""
     return {
         "RAY_REDIS_ADDRESS": f"{scheme}{parts.hostname}:{parts.port or 6379}",
-        "RAY_external_storage_namespace": "cfm",
+        "RAY_external_storage_namespace": f"cfm-{name}" if name else "cfm",
         _MORE: "\n".join(
             f"--redis-{name}={unquote(value)}"
             for name, value in (

@@ -29,9 +29,6 @@ DAMAGE = "cfm:damage"
 OWNER = "cfm:{cluster}:owner"
 """The lease of the cluster that uses this Valkey."""
 
-HEAD = "cfm:{cluster}:head"
-"""The lease of the machine with Ray's control store, and its address."""
-
 NODES = "cfm:{cluster}:nodes"
 """The nodes that are there, in fields that expire."""
 
@@ -51,6 +48,11 @@ USERS_CHANNEL = "cfm:users"
 def log(name: str) -> str:
     """The object's stream of durable events, ids `<epoch>-<seq>`."""
     return f"cfm:{{{name}}}:log"
+
+
+def head(ray_name: str = "") -> str:
+    """The lease of the machine with the control store of this Ray, and its address."""
+    return "cfm:{cluster}:head" + (f":{ray_name}" if ray_name else "")
 
 
 def mirror(name: str) -> str:

@@ -112,9 +112,9 @@ class Members:
         holder = await self.owner(Holder("", "")).read()
         return holder.id if holder is not None else ""
 
-    def head(self, mine: Holder) -> Lease:
-        """The lease of the machine with Ray's control store."""
-        return Lease(self._kv, keys.HEAD, mine)
+    def head(self, mine: Holder, ray_name: str = "") -> Lease:
+        """The lease of the machine with the control store of this Ray."""
+        return Lease(self._kv, keys.head(ray_name), mine)
 
     async def secret(self) -> str:
         """What every machine of the cluster knows and nobody else: whoever may read

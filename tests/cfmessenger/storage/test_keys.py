@@ -36,7 +36,8 @@ NAMES = {
     keys.OWN_LOADS: "cfm:{placement}:loads",
     keys.DAMAGE: "cfm:damage",
     keys.OWNER: "cfm:{cluster}:owner",
-    keys.HEAD: "cfm:{cluster}:head",
+    keys.head(): "cfm:{cluster}:head",
+    keys.head("green"): "cfm:{cluster}:head:green",
     keys.NODES: "cfm:{cluster}:nodes",
     keys.AGREED: "cfm:{cluster}:settings",
     keys.CLUSTER_SECRET: "cfm:{cluster}:secret",
@@ -68,5 +69,5 @@ def test_every_key_of_an_object_is_copied_with_its_log() -> None:
 def test_no_name_was_left_out_here() -> None:
     several = {"of_object", "object_of"}
     public = {name for name in vars(keys) if not name.startswith("_")} - several
-    # bots_quota is there twice, with and without a user.
-    assert len(public) == len(NAMES) - 1
+    # bots_quota is there twice, with and without a user, and head with a name too.
+    assert len(public) == len(NAMES) - 2
