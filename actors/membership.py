@@ -70,21 +70,20 @@ class Membership:
     async def take_over(
         self,
         running: Callable[[], Awaitable[Running]],
-        prepare: Callable[[], Awaitable[object]],
-        hand_over: Callable[[], Awaitable[object]],
+        prepare: Callable[[str], Awaitable[object]],
         alone: bool = False,
         patience_s: float = VOID_S,
-    ) -> None:
-        """Take the lease from whoever has it, before `join`. Where everybody who is
-        there knows how, rooms go one by one: `prepare` is called before that and
-        `hand_over` behind it. Else they all go at once, and this waits until the nodes
-        of the other cluster are gone.
+    ) -> bool:
+        """Take the lease from whoever has it, before `join`. True: everybody who is
+        there knows how to hand over rooms one by one, which is to be begun once this
+        node serves; `prepare` was called before, with the id of the other cluster.
+        Else they all go at once, and this waits until its nodes are gone.
 
         Raises `Disagreement` (unless `alone`), or `Unavailable`.
         """
         holder = await self._lease.read()
         if holder is None or holder.id == self._lease.mine.id:
-            return
+            return False
         if not alone:
             await self._agree(keep=False)
         if lacking := (await running()).lacking(HANDOVER):
@@ -94,12 +93,12 @@ class Membership:
             )
             await self._lease.take()
             await self._outlast(patience_s)
-            return
+            return False
         self.nodes = {self.node.id: self.node}
-        await prepare()
+        await prepare(holder.id)
         logger.info("takes over from %s, room by room", holder.name)
         await self._lease.take()
-        await hand_over()
+        return True
 
     async def _outlast(self, patience_s: float) -> None:
         """Until no node of another cluster is there: it puts its rooms to sleep."""

@@ -77,8 +77,9 @@ class Ownership:
         cluster: str = "",
     ) -> None:
         self._cluster = cluster  # "": whichever it is
-        self.lived_here = False  # from the first generation on that says so
         self.placement = placement  # the newest generation that is known here
+        # From the first generation on that says so: that of who made this host, mostly.
+        self.lived_here = self.here
         self.moving: set[str] = set()  # names placed elsewhere now, until they left
         self.pool = actor if actor is not None and is_pool(actor) else None
         self._actor = actor  # None: any object may live here
@@ -104,7 +105,6 @@ class Ownership:
             self.follow(found, ())
         if self.pool is not None and self.here:
             await self._mark(self.pool)
-        self.lived_here = self.here
         now = _now()
         self._lineage = self._lineage_of(self.pool or NAME)
         self._read_at = self._placed_at = now

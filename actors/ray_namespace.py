@@ -160,12 +160,13 @@ class RayNamespace:
 
     # Another Ray cluster takes this Valkey over, or this one does (design.md §13).
 
-    async def prepare(self) -> None:
-        """Have the actors ready in which objects will live that are still another
-        cluster's. They own nothing until `take_over`. Raises `Unavailable`."""
-        found = await self._generation.read()
-        if found is None:
-            return
+    async def prepare(self, owner: str) -> None:
+        """Have the actors ready in which objects will live that are still those of the
+        cluster of this id. They own nothing until `take_over`. Raises `Unavailable`."""
+        if await self._generation.read() is None:
+            return  # nothing lives there
+        # Where nobody has said whose it is, whoever hosts something believes it is his.
+        found = await self._generation.hand_to(owner)
         self._following.stand_by(found)
         alive = await self._generation.loads(found.own)
         own = sorted(alive, key=alive.__getitem__, reverse=True)[:MOST_PREPARED]

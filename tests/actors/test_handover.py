@@ -159,3 +159,16 @@ async def test_it_goes_back_the_same_way(launch: Launch, log: ValkeyLog) -> None
     there = await entered(again, "gA", name)
     assert {each.epoch for each in there.visitor.outputs} == {2}
     there.close()
+
+
+async def test_a_host_that_is_made_too_late_ends(
+    launch: Launch,  # noqa: F811
+    log: ValkeyLog,  # noqa: F811
+    ends: Ends,  # noqa: F811
+) -> None:
+    """By a namespace that did not know yet; one that waits was made by who did."""
+    await generation_is(log, GREEN)
+    marker = await log.epoch("rooms:0")
+    await launch("rooms:0", BLUE, cluster="blue")
+    await ends.until("moved")
+    assert await log.epoch("rooms:0") == marker

@@ -113,14 +113,11 @@ class HandOver:
         self.asked.append("running")
         return Running({n: Release("0", k) for n, k in self._knows.items()}, {})
 
-    async def prepare(self) -> None:
-        self.asked.append("prepare")
+    async def prepare(self, owner: str) -> None:
+        self.asked.append(f"prepare for {owner}'s")
 
-    async def hand_over(self) -> None:
-        self.asked.append("hand over")
-
-    async def begin(self, node: Membership, **more: object) -> None:
-        await node.take_over(self.running, self.prepare, self.hand_over, **more)  # type: ignore[arg-type]
+    async def begin(self, node: Membership, alone: bool = False) -> bool:
+        return await node.take_over(self.running, self.prepare, alone)
 
 
 async def test_rooms_go_one_by_one_where_everybody_knows_how(
@@ -128,8 +125,8 @@ async def test_rooms_go_one_by_one_where_everybody_knows_how(
 ) -> None:
     blue, green, over = made(), made("n2", GREEN), HandOver()
     await blue.join()
-    await over.begin(green)
-    assert over.asked == ["running", "prepare", "hand over"]
+    assert await over.begin(green)
+    assert over.asked == ["running", "prepare for 1's"]
     await green.join(patience_s=0.0)
     assert set(admin_valkey.hkeys(keys.NODES)) == {b"n1", b"n2"}
 
@@ -147,7 +144,7 @@ async def test_rooms_go_at_once_where_somebody_does_not_and_the_other_ends_first
     await patience.wait_for(ended, 5)
     assert not taking.done(), "its rooms are still going to sleep"
     await blue.gone(alone=False)
-    await patience.wait_for(taking, 5)
+    assert not await patience.wait_for(taking, 5)
     assert over.asked == ["running"]
     assert "blue's rooms come all at once: node n0 (0) cannot hand" in caplog.text
     assert blue.owner == "green"
@@ -168,9 +165,9 @@ async def test_nothing_is_taken_by_whoever_does_not_agree_with_those_who_are_the
 
 async def test_there_is_nothing_to_take_over_where_nobody_is(made: Made) -> None:
     green, over = made("n2", GREEN), HandOver()
-    await over.begin(green)
+    assert not await over.begin(green)
     await green.join(patience_s=0.0)
-    await over.begin(green)  # what is its own already
+    assert not await over.begin(green)  # what is its own already
     assert over.asked == []
 
 

@@ -7,7 +7,9 @@ what is replaced by what (test_versions.py).
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +32,8 @@ from tests.postgresql import PostgreSQL
 from tests.replicated import Relay
 from tests.system.cluster.roles import Machine, Roles, free_port
 from tests.system.machines.load import Figures, Verdict, play
+
+logger = logging.getLogger("tests.versions")
 
 ROOMS, SOCKETS, RATE = 6, 18, 30.0
 WARM_S, LAG_MS = 2.0, 20_000.0
@@ -121,9 +125,9 @@ class Stage:
         return dict(json.loads(done.stdout))
 
     async def talk(
-        self, seconds: float, fault: Callable[[], Awaitable[None]]
+        self, what: str, seconds: float, fault: Callable[[], Awaitable[None]]
     ) -> Talked:
-        """People talk for so long, and meanwhile that is done."""
+        """People talk for so long, and meanwhile that is done: `what`, in words."""
         made = plan(
             "churn",  # nobody is dropped by it; but it waits for whoever was
             secrets.token_hex(3),
@@ -146,7 +150,9 @@ class Stage:
 
         figures = await play(made, await self._tokens(), done)
         after = await self._epochs(rooms)
-        return await self._told(figures, rooms, epochs, after)
+        told = await self._told(figures, rooms, epochs, after)
+        logger.info("%s: %s", what, told)
+        return told
 
     async def _told(
         self, figures: Figures, rooms: list[str], before: list[int], after: list[int]
@@ -216,9 +222,7 @@ class Stage:
             while frame["type"] != "history":
                 frame = msgspec.json.decode(await socket.recv())
         rows = [(m["id"], m["seq"], m.get("status")) for m in frame["messages"]]
-        asked = Request(f"{self.front.url}/api/rooms", headers=headers)
-        with urlopen(asked, timeout=20) as answer:
-            found = json.load(answer)["data"]
+        found = await asyncio.to_thread(_data, f"{self.front.url}/api/rooms", headers)
         (unread,) = [each["unreadCount"] for each in found if each["id"] == room]
         return rows, unread
 
@@ -229,6 +233,11 @@ class Stage:
             return (await sessions.create(user, "uk"))[0]
         finally:
             kv.close()
+
+
+def _data(url: str, headers: dict[str, str]) -> Any:
+    with urlopen(Request(url, headers=headers), timeout=20) as answer:
+        return json.load(answer)["data"]
 
 
 @asynccontextmanager

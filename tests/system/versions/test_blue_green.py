@@ -14,7 +14,7 @@ from tests.patience import within
 from tests.postgresql import PostgreSQL
 from tests.system.cluster.roles import Machine
 from tests.system.versions.before import fetched
-from tests.system.versions.stage import Stage, Talked, staged
+from tests.system.versions.stage import Stage, Talked, logger, staged
 
 pytestmark = [long_only, pytest.mark.cluster]
 
@@ -39,10 +39,10 @@ async def taken_over(
         took = asyncio.get_running_loop().time() - began
         said = from_.errors.read_text()
         assert said.endswith("another cluster uses this Valkey now\n"), said
-        print(f"taken over by {name or 'the first'}, {took:.1f} s in all")
+        logger.info("taken over after %.1f s", took)
 
-    told = await stage.talk(TAKES_S, take_over)
-    print(told)
+    what = f"taken over by {name or 'the first'}"
+    told = await stage.talk(what, TAKES_S, take_over)
     return made[0], told
 
 

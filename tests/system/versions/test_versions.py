@@ -35,9 +35,7 @@ async def replaced(stage: Stage, old: Machine) -> Talked:
     async def end() -> None:
         assert await asyncio.to_thread(old.end) == 0
 
-    told = await stage.talk(CALM_S, end)
-    print(f"{old.data.name} ends: {told}")
-    return told
+    return await stage.talk(f"{old.data.name} ends", CALM_S, end)
 
 
 def faultless(told: Talked) -> None:
