@@ -72,10 +72,11 @@ async def test_old_and_new_run_beside_each_other_forth_and_back(
             node = successor
             assert await stage.shown("user_2", DIRECT) == was
         # Both gateways become the other, one after the other, on a node of each.
+        serving = [old, new]
         for gone, release in ((old, "this"), (new, "before")):
-            successor = stage.gateway(release).wait_ready()
-            others = [each for each in (old, new) if each is not gone]
-            stage.serve(*others, successor)
+            serving.remove(gone)
+            serving.append(stage.gateway(release).wait_ready())
+            stage.serve(*serving)
             faultless(await replaced(stage, gone))
             assert await stage.shown("user_2", DIRECT) == was
 
