@@ -165,7 +165,7 @@ def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Ma
         return kind.restore(life, data, clean)
     except Exception:
         logger.exception("the mirror of %s cannot be restored", name)
-        return kind.fresh(life)
+        return kind.fresh(life.unremembered)
 
 
 def _pass_over(machine: Machine, seq: int) -> list[tuple[int, int]]:

@@ -307,10 +307,10 @@ class Director(Machine):
         `clean`: the snapshot is a final mirror, so its gateways are still seated. A
         snapshot of another version gives a director that remembers nothing.
         """
-        director = cls(personas, budget, life)
         saved = _snapshots.decode(snapshot)
         if saved is None:
-            return director
+            return cls(personas, budget, life.unremembered)
+        director = cls(personas, budget, life)
         director.seq = saved.seq
         director._rotation.restore(saved.rotation)
         ledger, kept = director._ledger, saved.ledger

@@ -325,10 +325,10 @@ class Presence(Machine):
         Of whom gateways want to hear they say themselves. A snapshot of another version
         gives a registry that remembers nobody.
         """
-        presence = cls(life, most)
         saved = _snapshots.decode(snapshot)
         if saved is None:
-            return presence
+            return cls(life.unremembered, most)
+        presence = cls(life, most)
         presence._choices.restore(saved.chosen, saved.choices)
         presence._publications.restore(saved.published, sources)
         known = presence._publications.ids

@@ -347,10 +347,10 @@ class Room(Machine):
         `clean` is false if the room has lived since: then its roster is not to be
         believed. A snapshot of another version gives a room that remembers nothing.
         """
-        room = cls(room_id, rules, life)
         saved = mirror.decode(snapshot)
         if saved is None:
-            return room
+            return cls(room_id, rules, life.unremembered)
+        room = cls(room_id, rules, life)
         room.seq, room._time.latest = saved.seq, saved.timestamp
         room._receipts.restore(saved.read_marks)
         room._history.restore(saved.messages)

@@ -250,7 +250,7 @@ async def test_a_mirror_nobody_can_read_is_left_aside(log: ValkeyLog) -> None:
     await write(log, name, 1, range(1, 6), NOW)
     await log.save(name, 1, b"\x81of another version", final=True)
     machine = await loaded(name, log)
-    assert (machine.seq, machine.sockets) == (5, 0)
+    assert (machine.seq, machine.sockets, machine.crashed) == (5, 0, True)
     assert repeated(machine, "m1")
 
 
