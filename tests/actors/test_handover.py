@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from actors import ownership
 from actors.host import Host
+from actors.pace import Pace
 from cfmessenger.storage.generation import Generation
 from cfmessenger.storage.log import Top, ValkeyLog
 from tests.actors.caller import Caller
@@ -172,3 +173,23 @@ async def test_a_host_that_is_made_too_late_ends(
     await launch("rooms:0", BLUE, cluster="blue")
     await ends.until("moved")
     assert await log.epoch("rooms:0") == marker
+
+
+async def test_a_room_that_waits_for_its_turn_is_given_up_once_the_other_has_it(
+    launch: Launch,  # noqa: F811
+    log: ValkeyLog,  # noqa: F811
+) -> None:
+    """However long it takes to let go of thousands: each one's own epoch counts."""
+    await generation_is(log, BLUE)
+    slow = Pace(tick_s=0.01, at_once=1)
+    blue = await launch("rooms:0", BLUE, cluster="blue", pace=slow)
+    names = [room_of(POOL, "rooms:0") for _ in range(40)]
+    caller = await entered(blue, "gA", *names)
+    await generation_is(log, GREEN)
+    await caller.visitor.until(lambda: bool(caller.visitor.goodbyes))
+    last = list(blue.objects)[-1]
+    await log.activate(last)
+    await caller.visitor.until(lambda: len(caller.visitor.goodbyes) == len(names))
+    reasons = {each.object: each.reason for each in caller.visitor.goodbyes}
+    assert reasons.pop(last) == "duplicate_activation"
+    assert set(reasons.values()) == {"moved"}
