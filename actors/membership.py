@@ -71,19 +71,21 @@ class Membership:
         self,
         running: Callable[[], Awaitable[Running]],
         prepare: Callable[[str], Awaitable[object]],
+        hand_over: Callable[[], Awaitable[object]],
         alone: bool = False,
         patience_s: float = VOID_S,
-    ) -> bool:
-        """Take the lease from whoever has it, before `join`. True: everybody who is
-        there knows how to hand over rooms one by one, which is to be begun once this
-        node serves; `prepare` was called before, with the id of the other cluster.
-        Else they all go at once, and this waits until its nodes are gone.
+    ) -> None:
+        """Take the lease from whoever has it, before `join`. Where everybody who is
+        there knows how, rooms go one by one: `prepare` is called first, with the id of
+        the other cluster, and this node serves when it returns; `hand_over` at once
+        behind the lease, or the other cluster would not know what to do. Else they all
+        go at once, and this waits until its nodes are gone.
 
         Raises `Disagreement` (unless `alone`), or `Unavailable`.
         """
         holder = await self._lease.read()
         if holder is None or holder.id == self._lease.mine.id:
-            return False
+            return
         if not alone:
             await self._agree(keep=False)
         if lacking := (await running()).lacking(HANDOVER):
@@ -93,12 +95,13 @@ class Membership:
             )
             await self._lease.take()
             await self._outlast(patience_s)
-            return False
+            return
         self.nodes = {self.node.id: self.node}
         await prepare(holder.id)
         logger.info("takes over from %s, room by room", holder.name)
+        await self._members.say(self.node)  # gateways look for it from then on
         await self._lease.take()
-        return True
+        await hand_over()
 
     async def _outlast(self, patience_s: float) -> None:
         """Until no node of another cluster is there: it puts its rooms to sleep."""

@@ -80,7 +80,10 @@ class NamespaceServer:
         self._described_at = -math.inf  # when it was asked for
 
     async def start(self) -> None:
-        """Listen. Raises ValueError for an open TCP port without a key."""
+        """Listen, unless it does. Raises ValueError for an open TCP port without a
+        key."""
+        if self._server is not None:
+            return
         if not self._url.startswith("unix:") and not self._key:
             raise ValueError("a namespace server on TCP needs a key")
         self._server = await serve_stream(self._url, self._serve)

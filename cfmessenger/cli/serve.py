@@ -286,11 +286,16 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
         servers.append(NamespaceServer(backend, public, key))
     # Whoever owns the data folder has ended who had it before.
     alone = bool(os.environ.get("CFMX_OWNER"))
-    one_by_one = False
+
+    async def prepare(owner: str) -> None:
+        await backend.prepare(owner)
+        for each in servers[1:]:  # by which gateways come for what the others let go
+            await each.start()
+
     try:
         if os.environ.get("CFMX_TAKE_OVER"):
-            one_by_one = await membership.take_over(
-                lambda: running(kv), backend.prepare, alone
+            await membership.take_over(
+                lambda: running(kv), prepare, backend.take_over, alone
             )
         await membership.join(alone=alone)
     except (Owned, Disagreement) as error:
@@ -300,8 +305,6 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             os.unlink(url.removeprefix("unix:"))
     for server in servers:
         await server.start()
-    if one_by_one:  # from here on gateways come here for what the others let go
-        await backend.take_over()
     taken = asyncio.create_task(membership.run())
     handed = asyncio.create_task(backend.handed())
     waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
