@@ -69,7 +69,7 @@ class NamespaceServer:
         self._most_callers = most_callers
         self._strangers = _Seldom("%d callers of the namespace had the wrong key")
         self._refused = _Seldom("%d connections to the namespace were too many")
-        self._server: asyncio.Server | None = None  # from `start` on
+        self._server: asyncio.Server | None = None  # from `start` to `close`
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
         # By name, `moved` and `lost`: many gateways ask for one room at once.
@@ -92,6 +92,7 @@ class NamespaceServer:
         """Stop answering; calls under way are dropped."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         for caller in tuple(self._callers):
             caller.close()
         self._answering.cancel()

@@ -24,7 +24,6 @@ from cfmessenger.accounts.users import Directory
 from cfmessenger.clock import Clock
 from cfmessenger.load.plan import plan
 from cfmessenger.storage import keys
-from cfmessenger.storage.log import ValkeyLog
 from cfmessenger.storage.valkey import Valkey
 from tests.gateway.node import dial
 from tests.patience import within
@@ -145,45 +144,37 @@ class Stage:
         epochs: list[int] = []
 
         async def done() -> None:
-            epochs.extend(await self._epochs(rooms))
+            epochs.extend(await asyncio.to_thread(self._epochs, rooms))
             await fault()
 
         figures = await play(made, await self._tokens(), done)
-        after = await self._epochs(rooms)
-        told = await self._told(figures, rooms, epochs, after)
+        after = await asyncio.to_thread(self._epochs, rooms)
+        told = await asyncio.to_thread(self._told, figures, rooms, epochs, after)
         logger.info("%s: %s", what, told)
         return told
 
-    async def _told(
+    def _told(
         self, figures: Figures, rooms: list[str], before: list[int], after: list[int]
     ) -> Talked:
         return Talked(
-            figures.judged(await self._logs(rooms)),
+            figures.judged(self._logs(rooms)),
             figures.result.counts["acked"],
             max(now - was for was, now in zip(before, after, strict=True)),
             figures.pauses(rooms)[-1],
             figures.result.oracle.examples,
         )
 
-    async def _epochs(self, rooms: list[str]) -> list[int]:
-        log = ValkeyLog(self.roles.url, 0)
-        try:
-            return await log.epochs([f"room:{each}" for each in rooms])
-        finally:
-            log.close()
+    def _epochs(self, rooms: list[str]) -> list[int]:
+        with self.roles.admin() as admin:
+            tops = [admin.xinfo_stream(keys.log(f"room:{each}")) for each in rooms]
+        return [int(top["last-generated-id"].partition(b"-")[0]) for top in tops]
 
-    async def _logs(self, rooms: list[str]) -> Mapping[str, list[tuple[int, str]]]:
-        kv = Valkey(self.roles.url)
-        try:
-            found = {
-                room: await kv.ask("XRANGE", keys.log(f"room:{room}"), "-", "+")
-                for room in rooms
-            }
-        finally:
-            kv.close()
+    def _logs(self, rooms: list[str]) -> Mapping[str, list[tuple[int, str]]]:
+        with self.roles.admin() as admin:
+            found = {each: admin.xrange(keys.log(f"room:{each}")) for each in rooms}
         return {
             room: [
-                (int(entry.partition(b"-")[2]), msgspec.json.decode(fields[1])["id"])
+                (int(entry.partition(b"-")[2]), msgspec.json.decode(fields[b"e"])["id"])
                 for entry, fields in rows
             ]
             for room, rows in found.items()
