@@ -34,6 +34,7 @@ from tests.system.machines.load import Figures, Verdict, play
 
 logger = logging.getLogger("tests.versions")
 
+DIRECT = "dm_user_1__user_2"
 ROOMS, SOCKETS, RATE = 6, 18, 30.0
 WARM_S, LAG_MS = 2.0, 20_000.0
 SETTINGS = {
@@ -190,6 +191,20 @@ class Stage:
             kv.close()
 
     # What is to be as it was, whoever tells it.
+
+    async def begun(self) -> tuple[list[Any], int]:
+        """A direct room with three messages, of which the first was read and the second
+        delivered: what is shown of it to who is to read the others."""
+        ids = ("m1", "m2", "m3")
+        said = [{"type": "chat", "content": each, "id": each} for each in ids]
+        await self.say("user_1", DIRECT, *said)
+        read = {"type": "ack", "ackId": "m1", "status": "read"}
+        delivered = read | {"ackId": "m2", "status": "delivered"}
+        await self.say("user_2", DIRECT, read, delivered)
+        shown = await self.shown("user_2", DIRECT)
+        statuses = [("m1", 1, "read"), ("m2", 2, "delivered"), ("m3", 3, None)]
+        assert shown == (statuses, 2)
+        return shown
 
     async def say(self, user: str, room: str, *frames: dict[str, Any]) -> None:
         """Send these, each once the one before is known."""

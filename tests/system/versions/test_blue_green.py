@@ -14,7 +14,7 @@ from tests.patience import within
 from tests.postgresql import PostgreSQL
 from tests.system.cluster.roles import Machine
 from tests.system.versions.before import fetched
-from tests.system.versions.stage import Stage, Talked, logger, staged
+from tests.system.versions.stage import DIRECT, Stage, Talked, logger, staged
 
 pytestmark = [long_only, pytest.mark.cluster]
 
@@ -57,9 +57,11 @@ async def test_blue_to_green_and_back_under_load(
             each.wait_ready()
         stage.serve(*gateways)
         stage.head(CFM_RAY_NAME="green").wait_ready()
+        was = await stage.begun()
         green, forth = await taken_over(stage, blue, "green")
-        assert stage.status()["owner"]
+        assert await stage.shown("user_2", DIRECT) == was
         _, back = await taken_over(stage, green, "")
+        assert await stage.shown("user_2", DIRECT) == was
         for told in (forth, back):
             assert told.acked > 300
             assert not any(told.verdict), told.examples
@@ -78,7 +80,9 @@ async def test_a_release_that_cannot_hand_over_puts_its_rooms_to_sleep_first(
             each.wait_ready()
         stage.serve(*gateways)
         stage.head(CFM_RAY_NAME="green").wait_ready()
+        was = await stage.begun()
         green, told = await taken_over(stage, blue, "green")
+        assert await stage.shown("user_2", DIRECT) == was
         assert not any(told.verdict), told.examples
         assert told.activations == 1
         assert "rooms come all at once" in green.errors.read_text()
