@@ -69,6 +69,7 @@ class Birth:
         around.derived.damaged("healed", healed.again)
         lost_for_good = sum(high - low + 1 for low, high in loaded.lost)
         around.derived.damaged("lost", lost_for_good)
+        around.derived.damaged("aside", loaded.aside)
         self.tail.lives(found.epoch, healed.found.seq, loaded.known)
         for row in loaded.lost:
             self.tail.told(*row)

@@ -24,12 +24,14 @@ FOLLOW_EVERY_S = 0.5
 
 class Seed(NamedTuple):
     """What the generation is made of where there is none. `start`: names one start of a
-    node that is the whole system; `public`: rooms with actors of their own."""
+    node that is the whole system; `public`: rooms with actors of their own; `cluster`:
+    the Ray cluster that asks, which owns this Valkey."""
 
     mode: Mode = "dedicated"
     size: int = 1
     start: str = ""
     public: tuple[str, ...] = ()
+    cluster: str = ""
 
 
 class Following:
@@ -75,6 +77,10 @@ class Following:
             return known
         found = await generation.read() if number > known.number else None
         return self._adopt(found or await generation.restore(known))
+
+    def stand_by(self, found: Placement) -> None:
+        """Know a generation that is still another cluster's."""
+        self.known = found
 
     def _adopt(self, found: Placement) -> Placement:
         before = self.known

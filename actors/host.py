@@ -76,7 +76,9 @@ class Host(Surroundings):
         self._exceptions = OwnRooms(
             actor, settings.limits, generation, memory, settings.pace
         )
-        self._ownership = Ownership(actor, settings.placement, self._aside, generation)
+        self._ownership = Ownership(
+            actor, settings.placement, self._aside, generation, settings.cluster
+        )
         self._guests = arrive(settings.guests)
         super().__init__(
             self._log,
@@ -99,7 +101,8 @@ class Host(Surroundings):
         await self._ownership.take()
         self.tails.keeping = self._aside.replicated
         await self.links.listen(self._settings.listen, self._settings.link_ports)
-        await self._exceptions.start(self.placement)
+        if self._ownership.here:
+            await self._exceptions.start(self.placement)
         self._ticker = asyncio.create_task(self._tick())
 
     @property
@@ -267,6 +270,8 @@ class Host(Surroundings):
                 logger.exception("tick failed")
             if self.objects or self._keeps_tails(now):
                 empty_since = now
+            elif self._ownership.lived_here and not self._ownership.here:
+                self._leave("moved")
             elif (pool := self._ownership.pool) is not None:
                 if not self.placement.has(pool):
                     self._leave("moved")
@@ -290,10 +295,11 @@ class Host(Surroundings):
         await self._check_ownership()
         await self.reserve.look(self._aside)
         await self._bury_dead()
-        seen = Look(self.placement, self.objects.values(), now, self.clock.now())
-        made = await self._exceptions.look(seen)
-        if made is not None:
-            self.place(made)
+        if self._ownership.here:
+            seen = Look(self.placement, self.objects.values(), now, self.clock.now())
+            made = await self._exceptions.look(seen)
+            if made is not None:
+                self.place(made)
         await self._put_to_sleep(now)
 
     def place(self, placement: Placement) -> None:
@@ -306,12 +312,13 @@ class Host(Surroundings):
 
     async def _put_to_sleep(self, now: float) -> None:
         due: list[Awaitable[object]] = []
-        owned = self._ownership
-        moving, made = await self._exceptions.ready(
-            self.placement, owned.moving, self.clock.now()
-        )
-        if made is not None:
-            self.place(made)
+        owned, moving = self._ownership, set(self._ownership.moving)
+        if owned.here:  # else whoever took over has made ready before
+            moving, made = await self._exceptions.ready(
+                self.placement, moving, self.clock.now()
+            )
+            if made is not None:
+                self.place(made)
         for activation in list(self.objects.values()):
             if activation.name in moving & owned.moving:
                 due.append(activation.hibernate("moved"))

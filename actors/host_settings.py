@@ -50,6 +50,7 @@ class HostSettings(msgspec.Struct, frozen=True):
         0  # that confirm what is to outlive the server; 0: none is waited for
     )
     tls: Files | None = None  # of this machine; None on the way, and where all is clear
+    cluster: str = ""  # the id of the Ray cluster it is a part of; "": of any
 
     @classmethod
     def of(cls, settings: Settings, guests: tuple[Invitation, ...] = ()) -> Self:

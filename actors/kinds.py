@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from cfmessenger.chat import mirror, presence
 from cfmessenger.chat.effects import Effect, GuestEffect
 from cfmessenger.chat.interests import USUAL_ALL
 from cfmessenger.chat.machine import Life, Machine
@@ -60,12 +61,14 @@ class Kind(NamedTuple):
     `fresh(life)` makes it from nothing, `restore(life, snapshot, clean)` from a
     snapshot: not clean means that the object has lived since, so its roster is not to
     be believed.
+    `is_later`: whether a snapshot is of a version that only a later release can read.
     `derived`: what is written, best effort, for an effect of the machine's own; such
     an effect that is not here goes to the `attendant`.
     """
 
     fresh: Callable[[Life], Machine]
     restore: Callable[[Life, bytes, bool], Machine]
+    is_later: Callable[[bytes], bool] = lambda snapshot: False
     attendant: Callable[[Shell], Attendant] | None = None
     derived: Mapping[type[GuestEffect], Callable[[Any], Sequence[Command]]] = (
         MappingProxyType({})
@@ -103,6 +106,7 @@ def at_home(
         return Kind(
             lambda life: Room(room_id, rules, life),
             lambda life, data, clean: Room.restore(room_id, rules, data, clean, life),
+            mirror.is_later,
         )
 
     def registry(name: str) -> Kind:
@@ -111,6 +115,7 @@ def at_home(
             lambda life, data, clean: Presence.restore(
                 data, clean, sources, life, presence_all
             ),
+            presence.is_later,
         )
 
     return {room_name(""): room, PRESENCE: registry}

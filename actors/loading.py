@@ -58,11 +58,13 @@ def beside(healed: Healed, beyond: SeenBeyond) -> Healed:
 
 class Loaded(NamedTuple):
     """A machine, and the rows of numbers that were told to be lost by this load. All up
-    to `known` that was ever shown is in the log, or told to be lost."""
+    to `known` that was ever shown is in the log, or told to be lost. `aside`: there was
+    a mirror of a later release, and it is kept for that."""
 
     machine: Machine
     lost: list[tuple[int, int]]
     known: int
+    aside: bool = False
 
 
 class _Stamp(msgspec.Struct):
@@ -97,11 +99,19 @@ async def load(
     What is missing of the log for good is said in it by durable events, logged as an
     error and never numbered again: holes, what was mirrored, numbered, shown or read
     above the log's top. Events that nobody can read are passed over.
+    A mirror of a later release is put aside before anything replaces it. Then this is
+    like a crash: what the log and the gateways know is there, and its statuses are
+    `recollect`ed when that release loads it again.
     Raises `Fenced` or `Unavailable`.
     """
     found, torn, shown, _ = healed if isinstance(healed, Healed) else Healed(healed)
     now = clock.now()  # which has heard from storage what time it is
     mirror, previous = found.mirror, found.previous_epoch
+    aside = mirror is not None and kind.is_later(mirror.data)
+    if mirror is not None and aside:
+        await log.put_aside(name, mirror, found.lineage)
+        logger.error("the mirror of %s is a later release's: put aside", name)
+        mirror = None
     clean = mirror is not None and mirror.final and mirror.epoch == previous
     life = Life(found.epoch, previous, crashed=previous > 0 and not clean)
     if mirror is None or torn:
@@ -133,12 +143,21 @@ async def load(
     if machine.crashed and found.previous_epoch:
         numbered = max(numbered, await log.read_up_to(name))
     lost += _pass_over(machine, max(numbered, shown))
+    if found.aside is not None and not kind.is_later(found.aside):
+        _recollect(name, machine, found.aside)
     known, untold = machine.seq, _untold(lost, entries)
     for first, last in untold:
         # First, for whoever is overtaken while it loads may miss what is not lost.
         await _tell(name, log, machine, now, found, first, last)
         logger.error("%s lost events %d to %d", name, first, last)
-    return Loaded(machine, untold, known)
+    return Loaded(machine, untold, known, aside)
+
+
+def _recollect(name: str, machine: Machine, data: bytes) -> None:
+    try:
+        machine.recollect(data)
+    except Exception:
+        logger.exception("what was put aside of %s cannot be read", name)
 
 
 def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Machine:
@@ -146,7 +165,7 @@ def _restored(name: str, kind: Kind, life: Life, data: bytes, clean: bool) -> Ma
         return kind.restore(life, data, clean)
     except Exception:
         logger.exception("the mirror of %s cannot be restored", name)
-        return kind.fresh(life)
+        return kind.fresh(life.unremembered)
 
 
 def _pass_over(machine: Machine, seq: int) -> list[tuple[int, int]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
 from cfmessenger.errors import Unavailable
+from cfmessenger.storage.capabilities import HANDOVER, Running
 from cfmessenger.storage.members import (
     LEASE_MS,
     Holder,
@@ -56,7 +57,8 @@ class Membership:
         self, members: Members, owner: Holder, node: Node, agreed: Mapping[str, str]
     ) -> None:
         self.node = node  # as it says it is; `leave` makes it draining
-        self.nodes: dict[str, Node] = {}  # by id, as last read, this one included
+        # Of this Ray cluster, by id, as last read; this one included.
+        self.nodes: dict[str, Node] = {}
         self.owner = ""  # the name of who holds the lease, as last seen
         self._members = members
         self._lease = members.owner(owner)
@@ -65,9 +67,59 @@ class Membership:
         self._now = 0  # ms, of Valkey's clock when this node last said it was there
         self._steady_at = float("inf")  # loop time from which it may take over a pool
 
+    async def take_over(
+        self,
+        running: Callable[[], Awaitable[Running]],
+        prepare: Callable[[str], Awaitable[object]],
+        hand_over: Callable[[], Awaitable[object]],
+        alone: bool = False,
+        patience_s: float = VOID_S,
+    ) -> None:
+        """Take the lease from whoever has it, before `join`. Where everybody who is
+        there knows how, rooms go one by one: `prepare` is called first, with the id of
+        the other cluster, and this node serves when it returns; `hand_over` at once
+        behind the lease, or the other cluster would not know what to do. Else they all
+        go at once, and this waits until its nodes are gone.
+
+        Raises `Disagreement` (unless `alone`), or `Unavailable`.
+        """
+        holder = await self._lease.read()
+        if holder is None or holder.id == self._lease.mine.id:
+            return
+        if not alone:
+            await self._agree(keep=False)
+        if lacking := (await running()).lacking(HANDOVER):
+            logger.warning(
+                "%s's rooms come all at once: %s cannot hand them over one by one",
+                *(holder.name, ", ".join(lacking)),
+            )
+            await self._lease.take()
+            await self._outlast(patience_s)
+            return
+        self.nodes = {self.node.id: self.node}
+        await prepare(holder.id)
+        logger.info("takes over from %s, room by room", holder.name)
+        await self._members.say(self.node)  # gateways look for it from then on
+        await self._lease.take()
+        await hand_over()
+
+    async def _outlast(self, patience_s: float) -> None:
+        """Until no node of another cluster is there: it puts its rooms to sleep."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience_s
+        while loop.time() < end:
+            await self._lease.hold()
+            if not {n for n in await self._members.nodes() if n != self.node.id}:
+                return
+            await asyncio.sleep(SAY_EVERY_S / 2)
+
+    async def _agree(self, keep: bool) -> None:
+        agreed = await self._members.agree(self._agreed, keep=keep)
+        if wrong := differences(self._agreed, agreed):
+            raise Disagreement("; ".join(wrong))
+
     async def join(
         self,
-        take_over: bool = False,
         patience_s: float = VOID_S,
         alone: bool = False,
     ) -> None:
@@ -76,14 +128,10 @@ class Membership:
 
         Raises `Owned`, `Disagreement` or `Unavailable`.
         """
-        if take_over:
-            await self._lease.take()
         await self._claim(patience_s)
         if alone:
             await self._members.insist(self._agreed)
-        agreed = await self._members.agree(self._agreed, keep=True)
-        if wrong := differences(self._agreed, agreed):
-            raise Disagreement("; ".join(wrong))
+        await self._agree(keep=True)
         self.node = replace(self.node, since=await self._members.now())
         await self._say()
         self.moved()
@@ -136,7 +184,7 @@ class Membership:
 
     async def _say(self) -> None:
         await self._members.say(self.node)
-        self.nodes = await self._members.nodes()
+        await self.look()
         self._now = await self._members.now()
 
     def moved(self) -> None:
@@ -162,7 +210,9 @@ class Membership:
 
     async def look(self) -> None:
         """Read anew who is there. Raises `Unavailable`."""
-        self.nodes = await self._members.nodes()
+        found = await self._members.nodes()
+        ours = ("", self.node.cluster)  # an older release does not say whose it is
+        self.nodes = {n: each for n, each in found.items() if each.cluster in ours}
 
     def suspect(self, node: str) -> None:
         """Nothing is made there for a while."""

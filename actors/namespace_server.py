@@ -77,7 +77,7 @@ class NamespaceServer:
         self._most_callers = most_callers
         self._refused = Seldom(logger)
         self._met_old = False  # true once a caller of the release before has come
-        self._server: Serving | None = None  # from `start` on
+        self._server: Serving | None = None  # from `start` to `close`
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
         # By name, `moved` and `lost`: many gateways ask for one room at once.
@@ -88,7 +88,10 @@ class NamespaceServer:
         self._described_at = -math.inf  # when it was asked for
 
     async def start(self) -> None:
-        """Listen. Raises ValueError for an open TCP port without a key."""
+        """Listen, unless it does. Raises ValueError for an open TCP port without a
+        key."""
+        if self._server is not None:
+            return
         if not self._url.startswith("unix:") and not self._key:
             raise ValueError("a namespace server on TCP needs a key")
         self._server = await serve_stream(self._url, self._serve, self._trust)
@@ -97,6 +100,7 @@ class NamespaceServer:
         """Stop answering; calls under way are dropped."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         for caller in tuple(self._callers):
             caller.close()
         self._answering.cancel()

@@ -4,9 +4,13 @@ Placed by the generation, which may move an object elsewhere; taken over when th
 higher epoch than ours. A dedicated host has one object, and looks at its epoch. A pool
 has too many to look at each: it shares the fate of its own marker, an epoch that it
 takes at its start, and only what a generation moves may live elsewhere too, for as long
-as that generation spreads. So the marker and the generation's number are read in one
-round trip. A host that reads a number it does not know is not trusted before it has
-followed that generation and looked at what it changed (design.md §3, §4).
+as that generation spreads. When a generation says that all objects live in another Ray
+cluster, the host lets them go one by one, and whatever that cluster's hosts have taken
+meanwhile is not this one's any more: then each object's own epoch counts, and the
+marker, which is the other's by then, says nothing. So the marker and the generation's
+number are read in one round trip. A host that reads a number it does not know is not
+trusted before it has followed that generation and looked at what it changed (design.md
+§3, §4).
 """
 
 from __future__ import annotations
@@ -70,15 +74,18 @@ class Ownership:
         placement: Placement,
         storage: ValkeyLog,
         generation: Generation,
+        cluster: str = "",
     ) -> None:
+        self._cluster = cluster  # "": whichever it is
         self.placement = placement  # the newest generation that is known here
+        # From the first generation on that says so: that of who made this host, mostly.
+        self.lived_here = self.here
         self.moving: set[str] = set()  # names placed elsewhere now, until they left
         self.pool = actor if actor is not None and is_pool(actor) else None
         self._actor = actor  # None: any object may live here
         self._storage = storage
         self._generation = generation
-        self._loop = asyncio.get_running_loop()
-        self._epoch = 0  # a pool's marker, from `take` on
+        self._epoch = 0  # a pool's marker, from `take` on, or from when it lives here
         self._marked = False  # that it is of `_lineage`; until that is another
         self._lineage = ""  # where that was taken or looked at last, from `take` on
         # Names that may live elsewhere too: until what moved them has spread, or until
@@ -94,11 +101,11 @@ class Ownership:
 
         Raises `Fenced` or `Unavailable`.
         """
-        if self.pool is not None:
-            await self._mark(self.pool)
         if (found := await self._generation.read()) is not None:
             self.follow(found, ())
-        now = self._loop.time()
+        if self.pool is not None and self.here:
+            await self._mark(self.pool)
+        now = _now()
         self._lineage = self._lineage_of(self.pool or NAME)
         self._read_at = self._placed_at = now
         self._all_until = now + SPREADING_S
@@ -111,14 +118,21 @@ class Ownership:
     def _lineage_of(self, name: str) -> str:
         return self._storage.lineage_of(keys.log(name))
 
+    @property
+    def here(self) -> bool:
+        """Whether objects live in this host's cluster, as far as is known. A host whose
+        cluster is about to take over waits for that; the one before lets go."""
+        return self.placement.lives_in(self._cluster)
+
     def owns(self, name: str) -> bool:
         """Whether an object lives here, under the generation that is known."""
-        return self._actor is None or self.placement.actor_of(name) == self._actor
+        mine = self._actor is None or self.placement.actor_of(name) == self._actor
+        return mine and self.here
 
     @property
     def unread_s(self) -> float:
         """Seconds since the last look that confirmed ownership."""
-        return self._loop.time() - self._read_at
+        return _now() - self._read_at
 
     def trusted(self, each: Lived) -> bool:
         """Storage was read so lately that nobody can have taken this object over: by a
@@ -126,7 +140,7 @@ class Ownership:
         if self.unread_s > TRUST_S or each.lineage != self._lineage_of(each.name):
             return False
         looked_at = each.taken_at < self._read_at
-        return looked_at or self._loop.time() - each.asked_at <= TRUST_S
+        return looked_at or _now() - each.asked_at <= TRUST_S
 
     def follow(self, placement: Placement, names: Iterable[str]) -> None:
         """Adopt a newer generation; an older one changes nothing.
@@ -136,9 +150,13 @@ class Ownership:
         former = self.placement
         if placement.number <= former.number:
             return
-        now = self._loop.time()
+        now = _now()
         self.placement, self._placed_at = placement, now
-        if (placement.mode, placement.size) != (former.mode, former.size):
+        self.lived_here = self.lived_here or self.here
+        was, now_is = (
+            (each.mode, each.size, each.cluster) for each in (former, placement)
+        )
+        if was != now_is:
             self._all_until = now + SPREADING_S
         # An exception that came and went unseen had its own process in between. And
         # what comes here only now may be taken by a host that does not know that yet.
@@ -152,12 +170,12 @@ class Ownership:
         something: then everything is looked at before anything more is shown, a pool's
         marker first. Raises `Unavailable`; what is not confirmed is soon not trusted.
         """
-        now = self._loop.time()
+        now = _now()
         if now - self._read_at > TRUST_S:
             self._all_until = now + SPREADING_S  # who knows what was missed
         if now - self._placed_at > SPREADING_S:
             self._changed &= self.moving
-        everything = self.pool is None or now < self._all_until
+        everything = self.pool is None or now < self._all_until or not self.here
         mine = {
             name: (each.epoch, each.lineage, each.tail.top)
             for name, each in objects.items()
@@ -180,13 +198,16 @@ class Ownership:
             self.follow(found, objects)
         if self.placement is not known:
             return await self.look(objects)  # what moves now was not compared
-        if pool and tops.pop(0).epoch > self._epoch:
+        marker = tops.pop(0).epoch if pool else 0
+        if self._epoch and marker > self._epoch and self.here:
+            if await self._generation.number() > number.epoch:
+                return await self.look(objects)  # it may be another cluster's by now
             return Lost(list(objects), all=True)
         another = lineage != self._lineage
         if another:
             self._lineage = lineage  # from here on nothing is shown that is of another
             self._marked = False
-        if self.pool is not None and not self._marked:
+        if self.pool is not None and not self._marked and self.here:
             # It may be of another pool that took the same, after ours was lost.
             try:
                 await self._mark(self.pool)
@@ -214,3 +235,7 @@ class Ownership:
             elif strange:
                 each.proved(asked[name])
         return Lost(lost, behind=behind)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -37,7 +37,7 @@ from actors.warm_pool import WarmPool
 from cfmessenger.clock import Clock
 from cfmessenger.errors import Unavailable
 from cfmessenger.flights import Flights
-from cfmessenger.ids import is_room
+from cfmessenger.ids import PRESENCE, is_room
 from cfmessenger.link.namespace import Address, Described
 from cfmessenger.placement import Mode, Placement
 from cfmessenger.settings import ROOM_BYTES
@@ -58,6 +58,10 @@ ANSWER_S = 1.0
 DRAINING_EVERY_S = 1.0
 DRAIN_S = 30.0
 MAX_POOL = 1000
+LET_GO_EVERY_S = 0.2
+MOST_PREPARED = 50
+"""Actors of single rooms, the busiest first, that are made before a cluster takes over;
+others when somebody needs them."""
 
 ROOMS_PER_CORE = 101
 """Dedicated rooms: beyond some 200 on two cores the next starts too slowly."""
@@ -116,8 +120,10 @@ class RayNamespace:
         clock = Clock()
         self._log = ValkeyLog(settings.valkey_url, 0, clock)
         self._generation = Generation(self._log)
-        self._upkeep = Upkeep(self, self._generation, clock)
-        self._following = Following(self._generation, self._seed, self._upkeep.news.set)
+        self._cluster = self._seed.cluster
+        self._upkeep = Upkeep(self, self._generation, clock, cluster=self._cluster)
+        self._following = Following(self._generation, self._seed, self._adopted)
+        self._handed = asyncio.Event()  # once objects live in another cluster, for good
         self._flights = Flights[Address]()  # `_resolve`, by actor
         trial = WakeTrial(
             self._ray,
@@ -147,6 +153,50 @@ class RayNamespace:
         finally:
             for each in working:
                 each.cancel()
+
+    def _adopted(self) -> None:
+        known = self._following.known
+        if known is not None and not known.lives_in(self._cluster):
+            self._handed.set()
+        self._upkeep.news.set()
+
+    # Another Ray cluster takes this Valkey over, or this one does (design.md §13).
+
+    async def prepare(self, owner: str) -> None:
+        """Have the actors ready in which objects will live that are still those of the
+        cluster of this id. They own nothing until `take_over`. Raises `Unavailable`."""
+        if await self._generation.read() is None:
+            return  # nothing lives there
+        # Where nobody has said whose it is, whoever hosts something believes it is his.
+        found = await self._generation.hand_to(owner)
+        self._following.stand_by(found)
+        alive = await self._generation.loads(found.own)
+        own = sorted(alive, key=alive.__getitem__, reverse=True)[:MOST_PREPARED]
+        for pool in found.pools:
+            await self._reach(pool)
+        for actor in (PRESENCE, *own):
+            with contextlib.suppress(Unavailable):  # whoever needs it asks for it
+                await self._reach(actor)
+
+    async def take_over(self) -> None:
+        """All objects live here from now on; the other cluster's hosts let them go.
+        Raises `Unavailable`."""
+        await self._tell(self._generation.hand_to(self._cluster))
+
+    async def handed(self) -> None:
+        """Returns once objects live in another cluster."""
+        await self._handed.wait()
+
+    async def let_go(self, timeout_s: float) -> int:
+        """Wait until all objects of this node have left for the other cluster; how many
+        actors are left."""
+        if self._raylet is None:
+            return 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._raylet.actors():  # noqa: ASYNC110 - other processes
+                    await asyncio.sleep(LET_GO_EVERY_S)
+        return len(self._raylet.actors())
 
     async def warmed(self) -> None:
         """Returns when the warm workers are there, or after a while."""
@@ -179,6 +229,8 @@ class RayNamespace:
     ) -> Address:
         """Get or create by name; one flight an actor, however many live there."""
         placement = await (self._following.newest() if moved else self.placement())
+        if not placement.lives_in(self._cluster):
+            raise Unavailable(message="Another cluster has the rooms now.")
         if lost:
             await self.kill(placement.actor_of(name), lost)
         try:

@@ -49,7 +49,8 @@ class Actors(Protocol):
 
 
 class Upkeep:
-    """Looks every `look_every_s`, and when `news` is set: a new generation."""
+    """Looks every `look_every_s`, and when `news` is set: a new generation. `cluster`:
+    the Ray cluster of these actors."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Upkeep:
         look_every_s: float = LOOK_EVERY_S,
         give_back_every_s: float = GIVE_BACK_EVERY_S,
         new_ms: int = NEW_MS,
+        cluster: str = "",
     ) -> None:
         self.news = asyncio.Event()  # from a new generation until the next look
         self._memory = memory
@@ -71,6 +73,7 @@ class Upkeep:
         self._look_every_s = look_every_s
         self._give_back_every_s = give_back_every_s
         self._new_ms = new_ms
+        self._cluster = cluster
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -92,6 +95,8 @@ class Upkeep:
 
     async def _look(self, ahead: list[str]) -> None:
         placement = await self._actors.placement()
+        if not placement.lives_in(self._cluster):
+            return  # another one's
         there = await self._actors.actors()
         missing = [a for a in [*placement.pools, *ahead] if a not in there]
         await asyncio.gather(*map(self._actors.start, missing))

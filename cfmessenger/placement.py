@@ -44,7 +44,7 @@ class Own(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An exception: why a room has an actor of its own, since when (ms since 1970), and
     the number of the generation that it began with."""
 
-    why: Why
+    why: str  # a `Why`, or one of a later release, which stays as long as it wants
     since: int
     number: int
 
@@ -52,13 +52,19 @@ class Own(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Placement(msgspec.Struct, frozen=True, gc=False):
     """One generation. `number` rises with every change; `own`: the exceptions by object
     name, which count in `auto` alone; `ended`: those of the last minute, as (ms, number
-    of the generation that ended them)."""
+    of the generation that ended them); `cluster`: the id of the Ray cluster in which
+    all of it lives, "" where nobody has said so."""
 
     mode: Mode = "dedicated"
     size: int = 1
     number: int = 0
     own: dict[str, Own] = {}
     ended: dict[str, tuple[int, int]] = {}
+    cluster: str = ""
+
+    def lives_in(self, cluster: str) -> bool:
+        """Whether objects live in this Ray cluster; "": in any."""
+        return not cluster or self.cluster in ("", cluster)
 
     def actor_of(self, name: str) -> str:
         """The named actor that hosts this object."""
@@ -81,7 +87,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         count = 0 if self.mode == "dedicated" else self.size
         return [f"{POOL}{n}" for n in range(count)]
 
-    def why(self, name: str) -> Why | None:
+    def why(self, name: str) -> str | None:
         """Why this object is an exception; None: it is none."""
         own = self.own.get(name) if self.mode == "auto" else None
         return own.why if own is not None else None
@@ -171,6 +177,10 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         gone = [name for name in self.own if name not in kept]
         return replace(self._next(kept, gone, now), mode=mode, size=size)
 
+    def handed_to(self, cluster: str) -> Self:
+        """The same, in another Ray cluster."""
+        return replace(self, number=self.number + 1, cluster=cluster)
+
     def _without(self, gone: list[str], now: int) -> Self | None:
         left = {name: own for name, own in self.own.items() if name not in gone}
         return self._next(left, gone, now) if gone else None
@@ -187,8 +197,9 @@ def is_pool(actor: str) -> bool:
     return actor.startswith(POOL)
 
 
-def _rank(why: Why) -> int:
-    return ("lived", "hot", "pinned", "public").index(why)
+def _rank(why: str) -> int:
+    ranks = ("lived", "hot", "pinned", "public")
+    return ranks.index(why) if why in ranks else len(ranks)
 
 
 def _weight(n: int, name: str) -> bytes:

@@ -57,6 +57,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000_000)]
 SessionSeconds = Annotated[float, msgspec.Meta(ge=1, le=12 * 3600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Hint = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")]
+RayName = Annotated[str, msgspec.Meta(pattern="^([a-z0-9][a-z0-9-]{0,19})?$")]
 
 
 _OF_VALKEY = ("valkey_url", "valkey_replica_url", "ray_store_url", "cluster")
@@ -244,6 +245,13 @@ class Settings(
     ray_port: Annotated[
         Port, About("Of the head: where Ray's control store listens.")
     ] = 6380
+    ray_name: Annotated[
+        RayName,
+        About(
+            "Of head and nodes: which Ray this is, if another one takes over from it.",
+            "none",
+        ),
+    ] = ""
     ray_store_url: Annotated[
         str | None,
         About(

@@ -258,7 +258,7 @@ class DamageFigures:
         self._counts: Mapping[str, int] | None = None
 
     def show(self, counts: Mapping[str, int] | None) -> None:
-        """Events by what became of them, `healed` or `lost`; None: nobody knows."""
+        """By what became of them: `healed`, `lost`, `aside`; None: nobody knows."""
         self._counts = counts
 
     def describe(self) -> Iterable[Metric]:
@@ -266,15 +266,16 @@ class DamageFigures:
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Two counters, which begin at 0: what rises from nothing rises unseen."""
+        """Three counters, which begin at 0: what rises from nothing rises unseen."""
         if self._counts is None:
             return
         for what, text in (
-            ("lost", "Events that storage has lost for good, as rooms were told."),
-            ("healed", "Events that storage had lost, and rooms have given back."),
+            ("events_lost", "Events that storage has lost for good, as rooms tell."),
+            ("events_healed", "Events that storage had lost, and rooms gave back."),
+            ("mirrors_aside", "Mirrors of a later release, which were put aside."),
         ):
-            count = self._counts.get(what, 0)
-            yield CounterMetricFamily(f"cfm_events_{what}", text, count)
+            count = self._counts.get(what.partition("_")[2], 0)
+            yield CounterMetricFamily(f"cfm_{what}", text, count)
 
 
 DAMAGE = DamageFigures()

@@ -43,7 +43,8 @@ CHAINS = {
         "system/cluster/test_ray_namespace system/cluster/test_readme "
         "system/cluster/test_roles "
         "system/cluster/test_survival system/cluster/test_up "
-        "system/cluster/test_warm_pool system/contract/ system/security/test_exp"
+        "system/cluster/test_warm_pool system/contract/ system/security/test_exp "
+        "system/versions/test_blue system/versions/test_versions"
     ),
 }
 """What starts a Ray, in two processes: those that share one, and those that start their

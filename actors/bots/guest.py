@@ -19,7 +19,7 @@ from cfmessenger.accounts.users import Directory
 from cfmessenger.bots import DIRECTOR, NAME
 from cfmessenger.bots.asking import ear_for
 from cfmessenger.bots.derived import DERIVED
-from cfmessenger.bots.director import Budget, Director, Persona
+from cfmessenger.bots.director import Budget, Director, Persona, is_later
 from cfmessenger.chat.room import RoomRules
 from cfmessenger.settings import Settings
 
@@ -76,6 +76,7 @@ class BotsGuest(Guest):
             lambda life, data, clean: Director.restore(
                 personas, budget, data, clean, life
             ),
+            is_later,
             attendant=lambda shell: Thinking(self._mind, shell),
             derived=DERIVED,
         )

@@ -32,10 +32,11 @@ class Session(msgspec.Struct, frozen=True, gc=False):
 
 
 def read(hashed: str, record: Record) -> Session | None:
-    """The session of this `token_hash`; None if there is none, or not all of it."""
-    if len(record) < len(_FIELDS):
+    """The session of this `token_hash`; None if there is none, or not all of it. What a
+    later release keeps there too stays as it is."""
+    if not all(name.encode() in record for name in _FIELDS):
         return None
-    text = {name.decode(): value.decode() for name, value in record.items()}
+    text = {name: record[name.encode()].decode() for name in _FIELDS}
     return Session(
         user_id=text["userId"],
         login_id=text["loginId"],

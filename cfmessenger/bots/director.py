@@ -20,6 +20,7 @@ import msgspec
 
 from ..chat.effects import Append, Effect, Notify, Says, encode_notification
 from ..chat.machine import BLANK, Life, Machine
+from ..chat.mirror import Snapshots
 from ..ids import room_name
 from .effects import Active, Count, Spent, Think
 from .floor import Floor
@@ -101,7 +102,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=1):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+_snapshots = Snapshots(_Snapshot)
+is_later = _snapshots.is_later
 
 
 class Director(Machine):
@@ -305,11 +307,10 @@ class Director(Machine):
         `clean`: the snapshot is a final mirror, so its gateways are still seated. A
         snapshot of another version gives a director that remembers nothing.
         """
+        saved = _snapshots.decode(snapshot)
+        if saved is None:
+            return cls(personas, budget, life.unremembered)
         director = cls(personas, budget, life)
-        try:
-            saved = _decode(snapshot)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return director
         director.seq = saved.seq
         director._rotation.restore(saved.rotation)
         ledger, kept = director._ledger, saved.ledger

@@ -5,9 +5,10 @@ default for each: an object in which nobody has a socket, and which logs nothing
 would need again, says only what it does beyond this. Must not know any kind of object.
 """
 
-from typing import Final
+from typing import Final, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from ..ids import gateway_of
 from .effects import Attachment, Effect, Wants
@@ -24,6 +25,12 @@ class Life(msgspec.Struct, frozen=True, gc=False):
     epoch: int = 0
     previous_epoch: int = 0
     crashed: bool = False
+
+    @property
+    def unremembered(self) -> Self:
+        """The same where nobody can read what the life before has left: as after a
+        crash, for who held sockets then is not known."""
+        return replace(self, crashed=self.previous_epoch > 0)
 
 
 BLANK = Life()
@@ -148,6 +155,10 @@ class Machine:
         to `last`: its number is the next, and it is given to `replay` once the log has
         it. None: nobody here is told."""
         return None
+
+    def recollect(self, snapshot: bytes) -> None:
+        """What a snapshot knew that is older than the one of which this was made: it
+        had been put aside, for who ran in between could not read it."""
 
     def snapshot(self) -> bytes:
         """All that the next life is to know, at rest."""

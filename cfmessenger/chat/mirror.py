@@ -2,7 +2,8 @@
 
 Owns the format and its version, nothing of its meaning: `room` fills it and reads it
 back. A snapshot of an older version is upgraded, the statuses in it included; one of a
-later version is worth nothing, because the log is the truth.
+later version says nothing here, but is not to be lost (`is_later`), and what can be
+known without it is in the log.
 """
 
 from collections.abc import Callable
@@ -42,12 +43,18 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 class Snapshots(Generic[_S]):
-    """Reads snapshots: `kind` is a struct whose tag is its version, which is one more
-    than there are `upgrades`: from the fields of each version to those of the next."""
+    """Reads snapshots: `kind` is a struct whose tag is its version, to which `upgrades`
+    lead from the `first` that can be read: each from the fields of one version to those
+    of the next."""
 
-    def __init__(self, kind: type[_S], upgrades: tuple[Upgrade, ...]) -> None:
+    def __init__(
+        self, kind: type[_S], upgrades: tuple[Upgrade, ...] = (), first: int = 1
+    ) -> None:
         self._kind = kind
         self._upgrades = upgrades
+        self._first = first
+        self._now = first + len(upgrades)
+        assert kind.__struct_config__.tag == self._now
         self._decode = msgspec.msgpack.Decoder(kind).decode
 
     def decode(self, data: bytes) -> _S | None:
@@ -57,15 +64,22 @@ class Snapshots(Generic[_S]):
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._older(data)
 
+    def is_later(self, data: bytes) -> bool:
+        """Whether a later release has written it, in a version of its own."""
+        try:
+            return _version(data).type > self._now
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+
     def _older(self, data: bytes) -> _S | None:
         try:
             version: int = _version(data).type
-            if not 1 <= version <= len(self._upgrades):
+            if not self._first <= version < self._now:
                 return None
             fields = msgspec.msgpack.decode(data)
-            for upgrade in self._upgrades[version - 1 :]:
+            for upgrade in self._upgrades[version - self._first :]:
                 fields = upgrade(fields)
-            fields["type"] = len(self._upgrades) + 1
+            fields["type"] = self._now
             return msgspec.convert(fields, self._kind)
         except (msgspec.DecodeError, UnicodeDecodeError, LookupError):
             return None
@@ -76,7 +90,8 @@ class _Version(msgspec.Struct):
 
 
 _version = msgspec.msgpack.Decoder(_Version).decode
-decode = Snapshots(RoomSnapshot, _UPGRADES).decode
+_snapshots = Snapshots(RoomSnapshot, _UPGRADES)
+decode, is_later = _snapshots.decode, _snapshots.is_later
 
 
 class _Marks(msgspec.Struct):

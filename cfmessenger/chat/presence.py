@@ -37,6 +37,7 @@ from .effects import (
 )
 from .interests import USUAL_ALL, Interests
 from .machine import BLANK, Life, Machine
+from .mirror import Snapshots
 from .publications import Publications
 from .roster import Person, Roster, participant
 from .watchers import Watchers
@@ -55,7 +56,8 @@ class _Snapshot(msgspec.Struct, frozen=True, gc=False, tag=2):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+_snapshots = Snapshots(_Snapshot, first=2)
+is_later = _snapshots.is_later
 
 
 class Presence(Machine):
@@ -323,11 +325,10 @@ class Presence(Machine):
         Of whom gateways want to hear they say themselves. A snapshot of another version
         gives a registry that remembers nobody.
         """
+        saved = _snapshots.decode(snapshot)
+        if saved is None:
+            return cls(life.unremembered, most)
         presence = cls(life, most)
-        try:
-            saved = _decode(snapshot)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return presence
         presence._choices.restore(saved.chosen, saved.choices)
         presence._publications.restore(saved.published, sources)
         known = presence._publications.ids

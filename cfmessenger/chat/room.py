@@ -351,10 +351,10 @@ class Room(Machine):
         `clean` is false if the room has lived since: then its roster is not to be
         believed. A snapshot of another version gives a room that remembers nothing.
         """
-        room = cls(room_id, rules, life)
         saved = mirror.decode(snapshot)
         if saved is None:
-            return room
+            return cls(room_id, rules, life.unremembered)
+        room = cls(room_id, rules, life)
         room.seq, room._time.latest = saved.seq, saved.timestamp
         room._receipts.restore(saved.read_marks)
         room._history.restore(saved.messages)
@@ -364,6 +364,14 @@ class Room(Machine):
         if clean:
             room._members.restore(saved.roster, saved.stale, saved.timestamp)
         return room
+
+    def recollect(self, snapshot: bytes) -> None:
+        """The statuses in it; they only rise."""
+        saved, history = mirror.decode(snapshot), self._history
+        for row in saved.messages if saved is not None else ():
+            kept = history.find(row.sender_id, row.id)
+            if row.status and kept is not None and kept.seq == row.seq:
+                self.receipts_changed |= history.upgrade(kept, row.status)
 
     def lost(self, now: int, first: int, last: int) -> bytes | None:
         """See `Machine`."""

@@ -219,7 +219,7 @@ async def _cluster(members: Members, settings: Settings) -> list[Finding]:
         found += [Finding("bad", "settings", each) for each in wrong]
     else:
         found.append(Finding("ok", "settings", "as all machines have them"))
-    head = await members.head(Holder("", "")).read()
+    head = await members.head(Holder("", ""), settings.ray_name).read()
     nodes = await members.nodes()
     if head is None and any(each.address for each in nodes.values()):
         found.append(Finding("bad", "head", "none: start one, `cfmessenger head`"))

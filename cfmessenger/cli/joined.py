@@ -62,7 +62,7 @@ class Joined:
         port = self._settings.ray_port
         at = f"{_bracketed(self._address)}:{port}"
         mine = Holder(secrets.token_hex(8), socket.gethostname(), at)
-        self._lease = self._members.head(mine)
+        self._lease = self._members.head(mine, self._settings.ray_name)
         loop = asyncio.get_running_loop()
         end, told = loop.time() + patience_s, False
         while (holder := await self._lease.hold()).id != mine.id:
@@ -85,6 +85,7 @@ class Joined:
             *(self._address, self._secret),
             port=port,
             store=kept,
+            name=self._settings.ray_name,
             tls=self._settings.tls,
         )
 
@@ -94,7 +95,7 @@ class Joined:
             return
         loop = asyncio.get_running_loop()
         end, told = loop.time() + patience_s, False
-        lease = self._members.head(Holder("", ""))
+        lease = self._members.head(Holder("", ""), self._settings.ray_name)
         while (found := await lease.read()) is None:
             if loop.time() > end:
                 raise Refused("the cluster has no head: start one, `cfmessenger head`")

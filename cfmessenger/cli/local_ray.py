@@ -112,7 +112,8 @@ class Place(NamedTuple):
 
     `address`: under which the others reach it. `head`: host:port of the control store;
     None: here, on `port`, and what it knows is kept at `store` (a Valkey's URL; None:
-    nowhere). `secret`: what all machines share. `tls`: Ray's processes speak it.
+    nowhere) under the `name` of this Ray. `secret`: what all machines share. `tls`:
+    Ray's processes speak it.
     """
 
     address: str
@@ -121,6 +122,7 @@ class Place(NamedTuple):
     port: int = 0
     store: str | None = None
     tls: Files | None = None
+    name: str = ""
 
 
 class LocalRay:
@@ -236,7 +238,7 @@ class LocalRay:
         env[SECRETS] = str(self._runtime / SECRETS_FILE)
         env |= _NODE_ENV | self.driver_env
         if self._place is not None and self._place.store is not None:
-            env |= _kept_at(self._place.store)
+            env |= _kept_at(self._place.store, self._place.name)
         env["RAY_preload_python_modules"] = PRELOADED
         # As many workers at once as are kept warm, not as many as there are cores.
         env["RAY_worker_maximum_startup_concurrency"] = str(startup)
@@ -333,7 +335,7 @@ def tls_env(files: Files | None) -> dict[str, str]:
     }
 
 
-def _kept_at(url: str) -> dict[str, str]:
+def _kept_at(url: str, name: str) -> dict[str, str]:
     """What makes a control store keep in a Valkey what it knows."""
     at, said = endpoint_of(url), valkey_parameters(url)
     certificate = said.get("ssl_certfile")
@@ -344,7 +346,7 @@ def _kept_at(url: str) -> dict[str, str]:
     }
     return {
         "RAY_REDIS_ADDRESS": f"{'rediss://' if at.tls else ''}{at.host}:{at.port}",
-        "RAY_external_storage_namespace": "cfm",
+        "RAY_external_storage_namespace": f"cfm-{name}" if name else "cfm",
         **{name: file for name, file in files.items() if file},
         MORE: "\n".join(
             f"--redis-{name}={value}"

@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import uvicorn
 import uvloop
+from msgspec.structs import replace
 from starlette.applications import Starlette
 
 from cfmessenger import asgi, log_format, memory
@@ -36,6 +37,7 @@ from cfmessenger.errors import Unavailable
 from cfmessenger.ids import room_name
 from cfmessenger.link.messages import VERSION
 from cfmessenger.settings import Settings, cores
+from cfmessenger.storage.capabilities import OURS, running
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import TooOld, Valkey
 from cfmessenger.tls import Trust
@@ -45,6 +47,8 @@ from gateway.server.configuration import server_config
 from gateway.server.door import raise_file_limit
 
 if TYPE_CHECKING:
+    from actors.membership import Membership
+    from actors.namespace_server import NamespaceServer
     from actors.ray_namespace import RayNamespace
 
 logger = logging.getLogger("cfmessenger.namespace")
@@ -56,6 +60,10 @@ SILENT = "Ray does not answer"
 UNREADY_S, UNREADY_FROM_S = 3.0, 10.0
 """Unready for so long before anybody is turned away: a balancer that asks each second
 or two sends nobody any more by then. Not where there is little time, as with `up`."""
+HANDED_S = 3.0
+"""From when another cluster has the lease until it says that rooms go one by one."""
+LET_GO_S = 60.0
+"""For all rooms to leave one by one; those that are left then go at once."""
 ROOMS_SHARE = 0.45
 """Of `CFM_DRAIN_S`, for a node's rooms to go to sleep."""
 DRAIN_SHARE = 0.6
@@ -204,6 +212,25 @@ async def _leave_when_told(backend: RayNamespace, told: asyncio.Event) -> None:
         await backend.drain()
 
 
+async def _let_go(
+    backend: RayNamespace,
+    membership: Membership,
+    reached_from_afar: Sequence[NamespaceServer],
+    handed: asyncio.Task[None],
+) -> None:
+    """Another cluster has taken over: its hosts have a room once ours let it go, and
+    gateways ask its servers. Returns when all have left, or at once if they are not to
+    go one by one."""
+    await asyncio.wait((handed,), timeout=HANDED_S)
+    if not handed.done():
+        return
+    await membership.leave()
+    for server in reached_from_afar:
+        await server.close()
+    left = await backend.let_go(LET_GO_S)
+    logger.warning("all rooms are another cluster's now; %d actors did not leave", left)
+
+
 async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     from actors.bots.guest import invite
     from actors.following import Seed
@@ -221,26 +248,23 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     here = await RayDriver.here()
     raylet = Raylet(here.raylet)
     public = os.environ.get("CFMX_NAMESPACE_TCP", "")
+    kv = Valkey(settings.valkey_url or "")
+    cluster = os.environ.get("CFMX_OWNER") or here.cluster
     membership = Membership(
-        Members(Valkey(settings.valkey_url or "")),
-        Holder(os.environ.get("CFMX_OWNER") or here.cluster, socket.gethostname()),
+        Members(kv),
+        Holder(cluster, socket.gethostname()),
         Node(
             *(here.node, socket.gethostname(), public),
             cores=cores(),
             link=VERSION,
+            cluster=cluster,
+            release=OURS.release,
+            knows=OURS.knows,
         ),
         agreed(settings),
     )
-    try:
-        await membership.join(
-            bool(os.environ.get("CFMX_TAKE_OVER")),
-            # Whoever owns the data folder has ended who had it before.
-            alone=bool(os.environ.get("CFMX_OWNER")),
-        )
-    except (Owned, Disagreement) as error:
-        _give_up(voice, str(error), EXIT_SETTINGS)
     backend = RayNamespace(
-        HostSettings.of(settings, invite(settings)),
+        replace(HostSettings.of(settings, invite(settings)), cluster=cluster),
         settings.log_level,
         warm_workers=settings.warm_workers,
         max_rooms=settings.max_active_rooms,
@@ -251,6 +275,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
             settings.pool_size,
             os.environ.get("CFMX_PLACEMENT_SEED", ""),
             tuple(map(room_name, PUBLIC_ROOMS)),
+            cluster,
         ),
         front=url,
         membership=membership,
@@ -263,14 +288,31 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     if public:
         trust = None if settings.tls is None else Trust(settings.tls)
         servers.append(NamespaceServer(backend, public, key, trust=trust))
+    # Whoever owns the data folder has ended who had it before.
+    alone = bool(os.environ.get("CFMX_OWNER"))
+
+    async def prepare(owner: str) -> None:
+        await backend.prepare(owner)
+        for each in servers[1:]:  # by which gateways come for what the others let go
+            await each.start()
+
+    try:
+        if os.environ.get("CFMX_TAKE_OVER"):
+            await membership.take_over(
+                lambda: running(kv), prepare, backend.take_over, alone
+            )
+        await membership.join(alone=alone)
+    except (Owned, Disagreement) as error:
+        _give_up(voice, str(error), EXIT_SETTINGS)
     if url.startswith("unix:"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(url.removeprefix("unix:"))
     for server in servers:
         await server.start()
     taken = asyncio.create_task(membership.run())
+    handed = asyncio.create_task(backend.handed())
     waits = (asked.wait(), backend.lost(whole=not public), raylet.ended())
-    ends = [taken, *(asyncio.create_task(each) for each in waits)]
+    ends = [taken, handed, *(asyncio.create_task(each) for each in waits)]
     if public:
         # Whoever restarts nodes one after another waits for that.
         await backend.warmed()
@@ -284,7 +326,14 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
     drained = ours and told.is_set()
-    if not asked.is_set() and not taken.done() and not drained:
+    replaced = taken.done() or handed.done()
+    if replaced:
+        going = _let_go(backend, membership, servers[1:], handed)
+        letting_go = asyncio.create_task(going)
+        others = [each for each in ends if each not in (taken, handed, leaving)]
+        await asyncio.wait((letting_go, *others), return_when=asyncio.FIRST_COMPLETED)
+        letting_go.cancel()
+    if not asked.is_set() and not replaced and not drained:
         # The rooms may well be alive; whoever starts us again finds them, unless the
         # Ray is ours to replace: then the supervisor does that.
         await membership.gone(alone=False)
@@ -294,7 +343,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     for server in servers:
         await server.close()
     await membership.gone(alone=len(membership.nodes) <= 1)
-    if taken.done():
+    if replaced:
         os._exit(EXIT_TAKEN)
     living.cancel()
     if drained and not asked.is_set():

@@ -27,6 +27,7 @@ from cfmessenger.link.greeting import OURS
 from cfmessenger.link.namespace import Described
 from cfmessenger.settings import Settings
 from cfmessenger.storage import keys
+from cfmessenger.storage.capabilities import KNOWN, running
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.reserve import ALERT, FULL, share_of
 from cfmessenger.storage.valkey import Valkey
@@ -36,7 +37,8 @@ SILENT_MS = 3000
 
 
 class NodeNow(msgspec.Struct, frozen=True):
-    """A node: a row of the table. `for_ms`: since it joined."""
+    """A node: a row of the table. `for_ms`: since it joined; `release`: "" where it is
+    too old to say."""
 
     id: str
     host: str
@@ -46,11 +48,13 @@ class NodeNow(msgspec.Struct, frozen=True):
     actors: int
     cores: int
     for_ms: int
+    release: str = ""
 
 
 class Now(msgspec.Struct, frozen=True):
     """All of `--json`. `head` and `owner`: a name, empty where there is none;
-    `problems`: what is not as it should be, a sentence each."""
+    `problems`: what is not as it should be, a sentence each; `capabilities`: of each
+    who does not know it yet: it is on once nobody is left."""
 
     owner: str
     head: str
@@ -60,6 +64,7 @@ class Now(msgspec.Struct, frozen=True):
     rooms: int
     storage: dict[str, str]
     problems: list[str]
+    capabilities: dict[str, list[str]] = {}
 
 
 @click.command()
@@ -89,10 +94,11 @@ async def _now(settings: Settings) -> Now:
         at = await members.now()
         nodes = await members.nodes()
         owner = await members.owner(Holder("", "")).read()
-        head = await members.head(Holder("", "")).read()
+        head = await members.head(Holder("", ""), settings.ray_name).read()
         problems: list[str] = []
         awake, placement = await _rooms(settings, problems)
         gateways = await _gateways(kv, await kv.time(keys.GATEWAYS))
+        there = await running(kv)
         storage = await _storage(kv)
         level = await members.agree(agreed(settings), keep=False)
         kept = await _promised(kv, level)
@@ -108,6 +114,7 @@ async def _now(settings: Settings) -> Now:
         NodeNow(
             *(each.id, each.host, each.address, each.state),
             *(by_node[each.id], actors[each.id], each.cores, at - each.since),
+            each.release,
         )
         for each in sorted(nodes.values(), key=lambda n: (n.host, n.id))
     ]
@@ -120,6 +127,7 @@ async def _now(settings: Settings) -> Now:
         rooms=sum(by_node.values()),
         storage=storage,
         problems=problems,
+        capabilities={each: there.lacking(each) for each in KNOWN},
     )
 
 
@@ -231,11 +239,14 @@ def _show(now: Now) -> None:
     click.echo(f"storage    {', '.join(f'{n} {v}' for n, v in told.items())}")
     click.echo(f"promise    {now.storage.get('promise', 'unknown')}")
     click.echo(f"rooms      {now.rooms} awake\n")
-    columns = ("node", "host", "address", "state", "for", "cores", "actors", "rooms")
+    columns = (
+        *("node", "host", "address", "state", "for", "cores", "actors", "rooms"),
+        "release",
+    )
     rows = [
         (
             *(e.id[:8], e.host, e.address or "–", e.state, age(e.for_ms)),
-            *(e.cores, e.actors, e.rooms),
+            *(e.cores, e.actors, e.rooms, e.release or "older"),
         )
         for e in now.nodes
     ]
@@ -243,5 +254,8 @@ def _show(now: Now) -> None:
         show(columns, rows, whole=("address", "state", "for"))
     for name, why in now.gateways.items():
         click.echo(f"gateway {name}  {why or 'up'}")
+    for name, lacking in now.capabilities.items():
+        off = f"off: {', '.join(lacking)} must be replaced first"
+        click.echo(f"capability {name}  {off if lacking else 'on'}")
     for each in now.problems:
         click.echo(f"! {each}")

@@ -17,10 +17,13 @@ _TOLD = (
     *("placement", "hibernate_after", "open_rooms", "users", "bots_active"),
     *("ai_base_url", "ai_model", "log_format", "log_level"),
 )
-_HEAD = ("valkey_url", "node_address", "ray_port", "ray_store_url", "data_dir")
+_HEAD = (
+    *("valkey_url", "node_address", "ray_port", "ray_name", "ray_store_url"),
+    "data_dir",
+)
 _NODE = (
-    *("valkey_url", "node_address", "namespace_port", "ray_address", "placement"),
-    *("pool_size", "hibernate_after", "data_dir"),
+    *("valkey_url", "node_address", "namespace_port", "ray_address", "ray_name"),
+    *("placement", "pool_size", "hibernate_after", "data_dir"),
 )
 _GATEWAY = ("valkey_url", "database_url", "host", "port", "gateways", "data_dir")
 

@@ -98,8 +98,16 @@ def _locked(lock: int) -> bool:
 
 
 def migrate(connection: Connection) -> None:
-    """Run the versions that are missing, in the connection's transaction."""
-    if _version(connection) == HEAD:
+    """Run the versions that are missing, in the connection's transaction.
+
+    One of a later release is left as it is: for as long as releases run beside each
+    other a version only adds to the one before.
+    """
+    found = _version(connection)
+    if found == HEAD:
+        return
+    if found is not None and found.isdigit() and found > HEAD:
+        logger.warning("the database is a later release's: %s, here %s", found, HEAD)
         return
     from alembic import command  # half a second that most starts can save
 

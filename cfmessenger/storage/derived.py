@@ -35,8 +35,9 @@ ROOMS_KEPT = 1000
 """Direct rooms in a user's list, the latest ones."""
 
 
-Damage = Literal["healed", "lost"]
-"""What is counted of events that a log has lost: given back, or gone for good."""
+Damage = Literal["healed", "lost", "aside"]
+"""What is counted: of events that a log has lost those that were given back, and those
+that are gone for good; and mirrors that only a later release can read."""
 
 
 class DerivedKeys:
@@ -103,7 +104,7 @@ class DerivedKeys:
         self._start()
 
     def damaged(self, what: Damage, events: int) -> None:
-        """Count these events, at least once: where storage does not say that it has,
+        """Count so many more, at least once: where storage does not say that it has,
         they are counted again with the next write."""
         if events:
             self._damage[what] = self._damage.get(what, 0) + events

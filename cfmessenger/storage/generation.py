@@ -4,6 +4,9 @@ Its entry's id is `<number>-0`, and Valkey takes no id that is not above the las
 is the compare-and-set. Two who change it at once make two generations, and no number
 ever has two meanings. The number is read like an object's epoch, together with others
 in one round trip (design.md §4). Settings only seed it.
+
+What a later release has put into it stays there when this one changes it; a `mode` that
+this one does not know is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class _Stored(Placement, frozen=True, gc=False):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Stored).decode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_Unknown = dict[str, msgspec.Raw]  # the fields that only a later release knows
 _Change = Callable[[_Stored], _Stored | None]
 
 
@@ -54,13 +59,19 @@ class Generation:
 
     async def read(self) -> Placement | None:
         """The present generation; None: nobody has seeded it yet."""
-        found = await self._read()
+        found, _ = await self._read()
         return _plain(found) if found is not None else None
 
     async def seed(
-        self, mode: Mode, size: int, seed: str = "", public: Iterable[str] = ()
+        self,
+        mode: Mode,
+        size: int,
+        seed: str = "",
+        public: Iterable[str] = (),
+        cluster: str = "",
     ) -> Placement:
-        """The present generation, made from settings if there is none.
+        """The present generation, made from settings if there is none. `cluster`: who
+        asks owns this Valkey, so if it is said to live elsewhere, that is over.
 
         `seed` names one start of a node that is the whole system ("" elsewhere): each
         start follows its settings once, and changes made after that are kept.
@@ -68,10 +79,11 @@ class Generation:
         public, now = tuple(public), await self._now()
 
         def change(found: _Stored) -> _Stored | None:
+            here = found.lives_in(cluster)
             if found.number and seed in ("", found.seed):
-                return None
-            made = _begun(found, mode, size, public, now)
-            return replace(made or found, seed=seed)
+                return None if here else found.handed_to(cluster)
+            made = _begun(found, mode, size, public, now) or found
+            return replace(made, seed=seed, cluster=found.cluster if here else cluster)
 
         return await self._change(change)
 
@@ -93,6 +105,12 @@ class Generation:
         """Begin a new generation; rooms that live elsewhere under it move."""
         public, now = tuple(public), await self._now()
         return await self._change(lambda f: _begun(f, mode, size, public, now))
+
+    async def hand_to(self, cluster: str) -> Placement:
+        """All objects are to live in this Ray cluster from now on."""
+        return await self._change(
+            lambda f: None if f.cluster == cluster else f.handed_to(cluster)
+        )
 
     async def promote(
         self, name: str, why: Why, now: int, instead: str | None = None
@@ -148,7 +166,7 @@ class Generation:
 
     async def _change(self, change: _Change) -> Placement:
         for _ in range(TRIES):
-            stored = await self._read()
+            stored, unknown = await self._read()
             found = stored or await self._former()
             made = change(found)
             if made is None:
@@ -157,22 +175,26 @@ class Generation:
                 made = found  # to where everybody looks
             if made.number == found.number:  # its seed or its place alone
                 made = replace(made, number=found.number + 1)
-            if await self._store(made):
+            if await self._store(made, unknown):
                 return _plain(made)
         raise Unavailable(message="The placement changes all the time.")
 
-    async def _read(self) -> _Stored | None:
+    async def _read(self) -> tuple[_Stored | None, _Unknown]:
         found = await self._log.newest(NAME, 1, None)
-        return _decode(found[0].event) if found else None
+        if not found:
+            return None, {}
+        return _known(found[0].event), _unknown(found[0].event)
 
     async def _former(self) -> _Stored:
         """What was in a plain key before there was a log: numbers go on above it."""
         raw = await self._log.ask("GET", keys.PLACEMENT)
-        return replace(_decode(raw), seed="") if raw is not None else _Stored()
+        return replace(_known(raw), seed="") if raw is not None else _Stored()
 
-    async def _store(self, made: _Stored) -> bool:
-        key, entry = keys.log(NAME), f"{made.number}-0"
-        command = ("XADD", key, "MAXLEN", "=", "1", entry, "e", _encode(made))
+    async def _store(self, made: _Stored, unknown: _Unknown) -> bool:
+        key, entry, event = keys.log(NAME), f"{made.number}-0", _encode(made)
+        if unknown:
+            event = _encode(_fields(event) | unknown)
+        command = ("XADD", key, "MAXLEN", "=", "1", entry, "e", event)
         (reply,) = await self._log.execute([command])
         if is_stale(reply):
             return False  # somebody else was faster
@@ -181,6 +203,18 @@ class Generation:
 
     async def _now(self) -> int:
         return await self._log.time(keys.log(NAME))
+
+
+def _known(event: bytes) -> _Stored:
+    try:
+        return _decode(event)
+    except msgspec.DecodeError as error:
+        raise Unavailable(message=f"The placement cannot be read: {error}.") from None
+
+
+def _unknown(event: bytes) -> _Unknown:
+    ours = _Stored.__struct_fields__
+    return {name: raw for name, raw in _fields(event).items() if name not in ours}
 
 
 def _begun(

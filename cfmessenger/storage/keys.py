@@ -13,6 +13,9 @@ BOTS_LINE = "cfm:bots:line"
 BOT_ENABLED = "cfm:config:bot_enabled"
 GATEWAYS = "cfm:gateways"
 LACKING = "cfm:gateways:lacking"
+RELEASES = "cfm:gateways:releases"
+"""What each gateway's code is able to; a field ends 5 s after it was last said."""
+
 PLACEMENT = "cfm:placement"
 """Where the generation of placement was before it had a log: read, never written."""
 
@@ -25,9 +28,6 @@ DAMAGE = "cfm:damage"
 
 OWNER = "cfm:{cluster}:owner"
 """The lease of the cluster that uses this Valkey."""
-
-HEAD = "cfm:{cluster}:head"
-"""The lease of the machine with Ray's control store, and its address."""
 
 NODES = "cfm:{cluster}:nodes"
 """The nodes that are there, in fields that expire."""
@@ -50,9 +50,19 @@ def log(name: str) -> str:
     return f"cfm:{{{name}}}:log"
 
 
+def head(ray_name: str = "") -> str:
+    """The lease of the machine with the control store of this Ray, and its address."""
+    return "cfm:{cluster}:head" + (f":{ray_name}" if ray_name else "")
+
+
 def mirror(name: str) -> str:
     """The object's stream of length one that holds its latest snapshot."""
     return f"cfm:{{{name}}}:mirror"
+
+
+def aside(name: str) -> str:
+    """A mirror of a later release, which the one that runs now cannot read."""
+    return f"cfm:{{{name}}}:aside"
 
 
 def reads(name: str) -> str:
@@ -72,7 +82,7 @@ def hint(name: str) -> str:
 
 def of_object(name: str) -> list[str]:
     """All keys of an object, the log first: they are copied together."""
-    return [log(name), mirror(name), reads(name), hint(name)]
+    return [log(name), mirror(name), aside(name), reads(name), hint(name)]
 
 
 def object_of(key: str) -> str | None:

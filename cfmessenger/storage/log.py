@@ -42,6 +42,8 @@ COMMIT_TIMEOUT_S = 5.0  # wire.md §5: STORAGE_UNAVAILABLE "at the latest after 
 LOOK_AT = 500
 EMPTY_FOR_S = 3600
 """How long the mirror of an object that holds nothing is kept."""
+ASIDE_FOR_S = 30 * 86_400
+"""How long a mirror is kept that a later release has written, for when that is back."""
 
 _FIELD = b"e"
 _XADD = b"*8\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$6\r\nMAXLEN\r\n$1\r\n~\r\n$%d\r\n%b\r\n"
@@ -92,6 +94,7 @@ class Activated(NamedTuple):
     numbered: int = 0  # the last seq of the newest epoch, whether it is still there
     last: Entry | None = None  # in the log
     lineage: str = ""  # who answered, as `Valkey.lineage_of` says it
+    aside: bytes | None = None  # a snapshot that was `put_aside`
 
 
 class Commit(NamedTuple):
@@ -146,6 +149,10 @@ class Log(Protocol):
         mirror is made where there was none, and one that is there expires after
         `EMPTY_FOR_S`.
         """
+
+    async def put_aside(self, name: str, mirror: Mirror, lineage: str) -> None:
+        """Keep a mirror that only a later release can read: it is about to be replaced.
+        One of a higher epoch that is there already stays."""
 
     async def newest(self, name: str, count: int, before: int | None) -> list[Entry]:
         """At most `count` entries below seq `before` (None: the top), oldest first."""
@@ -261,6 +268,7 @@ class ValkeyLog(Valkey):
                 Multi(log, marked),
                 ("XREVRANGE", log, "+", "-", "COUNT", "1"),
                 ("XREVRANGE", mirror, "+", "-", "COUNT", "1"),
+                ("XREVRANGE", keys.aside(name), "+", "-", "COUNT", "1"),
             ],
             lineage,
             # All that is read from now on came before the marker. If a failover could
@@ -269,7 +277,7 @@ class ValkeyLog(Valkey):
         )
         if problem := _problem(taken):
             raise problem
-        newest, saved = map(checked, found)
+        newest, saved, aside = map(checked, found)
         last = _entries(newest)
         return Activated(
             epoch=epoch,
@@ -279,6 +287,7 @@ class ValkeyLog(Valkey):
             numbered=numbered,
             last=last[0] if last else None,
             lineage=lineage,
+            aside=self._mirror(aside[0]).data if aside else None,
         )
 
     @staticmethod
@@ -382,6 +391,15 @@ class ValkeyLog(Valkey):
             )
         if problem := _problem(reply):
             raise problem
+
+    async def put_aside(self, name: str, mirror: Mirror, lineage: str) -> None:
+        key, kind = keys.aside(name), _FINAL if mirror.final else _LIVE
+        entry = ("MAXLEN", "=", "1", f"{mirror.epoch}-*", kind, mirror.data)
+        commands = [("XADD", key, *entry), ("EXPIRE", key, ASIDE_FOR_S)]
+        replies = await self.execute(commands, COMMIT_TIMEOUT_S, lineage, durable=True)
+        for problem in map(_problem, replies):
+            if problem is not None and not isinstance(problem, Fenced):
+                raise problem
 
     async def mirror(self, name: str) -> bytes | None:
         """The last snapshot, whoever wrote it: for readers that wake nobody."""

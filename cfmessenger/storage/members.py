@@ -8,10 +8,10 @@ makes that safe.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 from collections.abc import Mapping
-from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,8 +26,6 @@ LEASE_MS = 10_000
 NODE_S = 4
 """A node, likewise."""
 
-State = Literal["up", "draining"]
-
 
 class Holder(msgspec.Struct, frozen=True):
     """Who has a lease. `id` is the same for all that may hold it together; `name` is
@@ -40,17 +38,23 @@ class Holder(msgspec.Struct, frozen=True):
 
 class Node(msgspec.Struct, frozen=True):
     """A machine on which objects may live. `id` is Ray's; `address` its namespace
-    server's, for gateways of other machines ("": none listens); `since`: when it
-    joined, in ms of Valkey's clock. `link`: the newest version of the link that is
-    spoken there; a node of the release before says none."""
+    server's, for gateways of other machines ("": none listens); `state`: `up`,
+    `draining`, or what a later release calls it; `since`: when it joined, in ms of
+    Valkey's clock. `link`: the newest version of the link that is spoken there; a node
+    of the release before says none. `cluster`: the id of the Ray cluster that it is a
+    node of; `release` and `knows`: of its code (capabilities.py), empty where that is
+    too old to say."""
 
     id: str
     host: str
     address: str = ""
-    state: State = "up"
+    state: str = "up"
     cores: int = 1
     since: int = 0
     link: int = 5
+    cluster: str = ""
+    release: str = ""
+    knows: tuple[str, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -106,9 +110,14 @@ class Members:
         """The lease of this Valkey: one cluster at a time may have it."""
         return Lease(self._kv, keys.OWNER, mine)
 
-    def head(self, mine: Holder) -> Lease:
-        """The lease of the machine with Ray's control store."""
-        return Lease(self._kv, keys.HEAD, mine)
+    async def owned_by(self) -> str:
+        """The id of the cluster that has it; "": none."""
+        holder = await self.owner(Holder("", "")).read()
+        return holder.id if holder is not None else ""
+
+    def head(self, mine: Holder, ray_name: str = "") -> Lease:
+        """The lease of the machine with the control store of this Ray."""
+        return Lease(self._kv, keys.head(ray_name), mine)
 
     async def secret(self) -> str:
         """What every machine of the cluster knows and nobody else: whoever may read
@@ -128,10 +137,14 @@ class Members:
         await self._kv.ask("HDEL", keys.NODES, node_id)
 
     async def nodes(self) -> dict[str, Node]:
-        """Those that are there, by id."""
+        """Those that are there, by id. One that cannot be read is none of ours."""
         flat = await self._kv.ask("HGETALL", keys.NODES)
-        found = [_node(value) for value in flat[1::2]]
-        return {each.id: each for each in found}
+        found: dict[str, Node] = {}
+        for value in flat[1::2]:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                node = _node(value)
+                found[node.id] = node
+        return found
 
     async def agree(self, mine: Mapping[str, str], keep: bool) -> dict[str, str]:
         """The settings that all machines must have, those of the first; `keep` says
@@ -175,17 +188,21 @@ class Finder:
 
     async def find(self) -> list[str]:
         """Their addresses, each with `#` and the newest version of the link that is
-        spoken there: this machine's first, then the others', at the end those of
-        nodes that leave. As last known while Valkey is away. Raises `Unavailable` if
-        none was ever known."""
+        spoken there: this machine's first, then the others', at the end those of nodes
+        that leave, or whose cluster is not the owner any more. As last known while
+        Valkey is away. Raises `Unavailable` if none was ever known."""
         try:
             nodes = list((await self._members.nodes()).values())
+            owner = await self._members.owned_by()
         except Unavailable:
             if not self._known:
                 raise
             return self._known
         random.shuffle(nodes)  # not all gateways to the same one
-        nodes.sort(key=lambda each: (each.state != "up", not self._near(each)))
+        whose = ("", owner)
+        nodes.sort(
+            key=lambda e: (e.cluster not in whose, e.state != "up", not self._near(e))
+        )
         found = [f"{each.address}#{each.link}" for each in nodes if each.address]
         self._known = found or self._known
         return self._known

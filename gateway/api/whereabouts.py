@@ -45,7 +45,7 @@ class Whereabouts:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._read()
-        except (Unavailable, TimeoutError):
+        except (Unavailable, TimeoutError, msgspec.DecodeError):  # or a later release's
             metrics.PLACEMENT.show(None)
             metrics.DAMAGE.show(None)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from cfmessenger.clock import Clock
 from cfmessenger.ids import process_of
 from cfmessenger.storage import keys
+from cfmessenger.storage.capabilities import said_by
 from cfmessenger.storage.derived import HEARTBEAT_TTL_S
 from cfmessenger.storage.valkey import Command, Valkey
 
@@ -63,7 +64,9 @@ class Heartbeat:
     async def register(self) -> None:
         """Take our place; before the first socket. Raises `Unavailable`."""
         now = await self._now()
-        await self._kv.ask("ZADD", keys.GATEWAYS, now, self._gateway)
+        place = ("ZADD", keys.GATEWAYS, now, self._gateway)
+        # What it is able to first: without it, it would count as an older one.
+        await self._kv.ask_all(said_by(self._gateway), place)
         self._beaten_at = self._steady_since = now
 
     async def _now(self) -> int:
@@ -91,7 +94,8 @@ class Heartbeat:
 
     async def _renew(self, now: int) -> None:
         command = ("ZADD", keys.GATEWAYS, "XX", "CH", now, self._gateway)
-        if not await self._kv.ask(*command):
+        _, there = await self._kv.ask_all(said_by(self._gateway), command)
+        if not there:
             # Given up while we were away; our sockets have left under that name. The
             # new one must be known before anybody is seated under it.
             self._gateway = self._sockets.next_name()

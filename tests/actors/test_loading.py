@@ -13,8 +13,16 @@ from cfmessenger.chat.effects import Effect, Send
 from cfmessenger.chat.machine import Machine
 from cfmessenger.chat.room import Room, RoomRules
 from cfmessenger.clock import Clock
+from cfmessenger.errors import Unavailable
 from cfmessenger.storage import keys
-from cfmessenger.storage.log import Activated, Commit, Fenced, ValkeyLog
+from cfmessenger.storage.log import (
+    ASIDE_FOR_S,
+    Activated,
+    Commit,
+    Fenced,
+    Mirror,
+    ValkeyLog,
+)
 from cfmessenger.wire import protocol
 from cfmessenger.wire.events import ChatMessage
 from tests.actors.scene import UNLIMITED, attachment, chat, fresh_room, kind_of
@@ -242,8 +250,100 @@ async def test_a_mirror_nobody_can_read_is_left_aside(log: ValkeyLog) -> None:
     await write(log, name, 1, range(1, 6), NOW)
     await log.save(name, 1, b"\x81of another version", final=True)
     machine = await loaded(name, log)
-    assert (machine.seq, machine.sockets) == (5, 0)
+    assert (machine.seq, machine.sockets, machine.crashed) == (5, 0, True)
     assert repeated(machine, "m1")
+
+
+def of_the_version_after(snapshot: bytes) -> bytes:
+    """The same, as if a later release had written it in a form of its own."""
+    fields = msgspec.msgpack.decode(snapshot)
+    return msgspec.msgpack.encode({**fields, "type": fields["type"] + 1, "moods": [1]})
+
+
+async def test_a_mirror_of_the_version_after_is_put_aside_and_the_log_is_the_truth(
+    log: ValkeyLog, admin_valkey: valkey.Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = fresh_room()
+    await log.activate(name)
+    await write(log, name, 1, range(1, 6), NOW)
+    later = of_the_version_after(room_at(name, 5).snapshot())
+    await log.save(name, 1, later, final=True)
+    found = await take(name, log)
+    done = await load(name, kind_of(name, UNLIMITED), log, Still(), found)
+    machine = done.machine
+    assert done.aside and (machine.seq, machine.sockets) == (5, 0)
+    assert machine.events_after(0) == [event(name, n, NOW) for n in range(1, 6)]
+    assert repeated(machine, "m1"), "ids, and so rates, come from the log"
+    assert machine.crashed, "nobody knows who held sockets: all gateways are called"
+    assert [each.message for each in caplog.records] == [
+        f"the mirror of {name} is a later release's: put aside"
+    ]
+    await log.save(name, 2, machine.snapshot(), final=True)
+    ((_, kept),) = admin_valkey.xrange(keys.aside(name))
+    assert kept == {b"final": later}
+    assert 0 < admin_valkey.ttl(keys.aside(name)) <= ASIDE_FOR_S
+    again = await take(name, log)
+    assert again.aside == later
+    third = await load(name, kind_of(name, UNLIMITED), log, Still(), again)
+    assert not third.aside and not third.machine.crashed
+
+
+async def test_nothing_is_loaded_while_a_later_mirror_cannot_be_put_aside(
+    log: ValkeyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else the next sleep would replace it."""
+
+    async def refused(self: ValkeyLog, *_: object) -> None:
+        raise Unavailable
+
+    name = fresh_room()
+    await log.activate(name)
+    await log.save(
+        name, 1, of_the_version_after(room_at(name, 1).snapshot()), final=True
+    )
+    monkeypatch.setattr(ValkeyLog, "put_aside", refused)
+    with pytest.raises(Unavailable):
+        await loaded(name, log)
+
+
+async def test_of_two_mirrors_put_aside_the_newer_stays(log: ValkeyLog) -> None:
+    name = fresh_room()
+    lineage = (await log.activate(name)).lineage
+    for epoch, data in ((3, b"three"), (2, b"two")):
+        await log.put_aside(name, Mirror(epoch, False, data), lineage)
+    assert (await log.activate(name)).aside == b"three"
+
+
+async def test_statuses_that_were_put_aside_are_there_again_with_their_release(
+    log: ValkeyLog,
+) -> None:
+    """They only rise: what was acknowledged meanwhile stays, and so do others' ids."""
+    name = fresh_room()
+    before = room_at(name, 3)
+    before.connect(NOW, attachment("g1.2", "user_2"), None)
+    ack(before, "m1", "read"), ack(before, "m2", "delivered")
+    lineage = (await log.activate(name)).lineage
+    await write(log, name, 1, range(1, 4), NOW)
+    await log.put_aside(name, Mirror(1, True, before.snapshot()), lineage)
+    between = room_at(name, 3)
+    between.connect(NOW, attachment("g1.2", "user_2"), None)
+    ack(between, "m2", "read")
+    await log.save(name, 1, between.snapshot(), final=True)
+    machine = await loaded(name, log)
+    assert statuses(machine) == ["read", "read", None]
+    assert machine.receipts_changed, "they are in the next mirror"
+
+
+def ack(room: Room, id: str, status: str) -> None:  # noqa: A002
+    told = {"type": "ack", "ackId": id, "status": status}
+    assert room.message(NOW, "g1.2", msgspec.json.encode(told), "fresh")
+
+
+def statuses(machine: Machine) -> list[str | None]:
+    told = machine.connect(NOW, attachment("g8.8", "user_2"), None)
+    frames = [msgspec.json.decode(e.frame) for e in told if type(e) is Send]
+    (history,) = [frame for frame in frames if frame["type"] == "history"]
+    return [message.get("status") for message in history["messages"]]
 
 
 async def test_a_mirror_above_the_log_is_believed_and_the_loss_is_told(

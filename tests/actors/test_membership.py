@@ -18,6 +18,7 @@ from actors.membership import (
     Owned,
 )
 from cfmessenger.storage import keys
+from cfmessenger.storage.capabilities import KNOWN, Release, Running
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
 from tests import patience
@@ -101,13 +102,105 @@ async def test_a_cluster_that_is_there_is_not_joined_by_another_and_is_named(
     assert set(admin_valkey.hkeys(keys.NODES)) == {b"n1"}
 
 
+class HandOver:
+    """What a cluster is asked for that takes over."""
+
+    def __init__(self, *lacking: str) -> None:
+        self.asked: list[str] = []
+        self._knows = {name: () for name in lacking} | {"n1": KNOWN}
+
+    async def running(self) -> Running:
+        self.asked.append("running")
+        return Running({n: Release("0", k) for n, k in self._knows.items()}, {})
+
+    async def prepare(self, owner: str) -> None:
+        self.asked.append(f"prepare for {owner}'s")
+
+    async def hand_over(self) -> None:
+        self.asked.append("hand over")
+
+    async def begin(self, node: Membership, alone: bool = False) -> None:
+        await node.take_over(self.running, self.prepare, self.hand_over, alone)
+
+
+async def test_rooms_go_one_by_one_where_everybody_knows_how(
+    made: Made, admin_valkey: valkey.Valkey
+) -> None:
+    blue, green, over = made(), made("n2", GREEN), HandOver()
+    await blue.join()
+    await over.begin(green)
+    assert over.asked == ["running", "prepare for 1's", "hand over"]
+    assert b"n2" in admin_valkey.hkeys(keys.NODES), "gateways find it before it joins"
+    await green.join(patience_s=0.0)
+    assert set(admin_valkey.hkeys(keys.NODES)) == {b"n1", b"n2"}
+
+
+async def test_rooms_go_at_once_where_somebody_does_not_and_the_other_ends_first(
+    made: Made,
+    running: Run,
+    admin_valkey: valkey.Valkey,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    blue, green, over = made(), made("n2", GREEN), HandOver("n0")
+    await blue.join()
+    ended = running(blue)
+    taking = asyncio.create_task(over.begin(green))
+    await patience.wait_for(ended, 5)
+    assert not taking.done(), "its rooms are still going to sleep"
+    await blue.gone(alone=False)
+    await patience.wait_for(taking, 5)
+    assert over.asked == ["running"]
+    assert "blue's rooms come all at once: node n0 (0) cannot hand" in caplog.text
+    assert blue.owner == "green"
+
+
+async def test_nothing_is_taken_by_whoever_does_not_agree_with_those_who_are_there(
+    made: Made,
+) -> None:
+    blue, over = made(), HandOver()
+    await blue.join()
+    other = {"CFM_LOG_LENGTH": "5"}
+    with pytest.raises(Disagreement):
+        await over.begin(made("n2", GREEN, other))
+    assert over.asked == [] and await blue._lease.hold() == BLUE
+    await over.begin(made("n2", GREEN, other), alone=True)
+    assert await blue._lease.hold() == GREEN
+
+
+async def test_there_is_nothing_to_take_over_where_nobody_is(made: Made) -> None:
+    green, over = made("n2", GREEN), HandOver()
+    await over.begin(green)
+    await green.join(patience_s=0.0)
+    await over.begin(green)  # what is its own already
+    assert over.asked == []
+
+
+async def test_a_node_of_a_cluster_that_it_took_over_is_none_of_its_own(
+    made: Made,
+) -> None:
+    blue, green = made(), made("n2", GREEN)
+    blue.node, green.node = (
+        replace(each.node, cluster=owner.id)
+        for each, owner in ((blue, BLUE), (green, GREEN))
+    )
+    await blue.join()
+    await HandOver().begin(green)
+    await green.join()
+    assert set(green.nodes) == {"n2"}
+    unsaid = made("n3", GREEN)  # of an older release
+    await unsaid.join()
+    await green.look()
+    assert set(green.nodes) == {"n2", "n3"}
+
+
 async def test_who_takes_over_has_it_and_the_other_ends(
     made: Made, running: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     blue, green = made(), made("n2", GREEN)
     await blue.join()
     ended = running(blue)
-    await green.join(take_over=True, patience_s=0.0)
+    await HandOver().begin(green)
+    await green.join(patience_s=0.0)
     await patience.wait_for(ended, 5)
     assert blue.owner == green.owner == "green"
     assert "this Valkey was taken over by green" in caplog.text

@@ -41,12 +41,16 @@ class Ray:
         self.full = False  # nothing more can start
         self.evened = 0  # how often it was asked to
         self.grown: list[Placement] = []  # what it was asked about
+        self.placements = 0  # how often it has read one of another cluster
+        self.asked = asyncio.Event()
         self._generation = generation
         self._changed = asyncio.Condition()
 
     async def placement(self) -> Placement:
         found = await self._generation.read()
         assert found is not None
+        self.placements += not found.lives_in("blue")
+        self.asked.set()
         return found
 
     async def start(self, actor: str) -> None:
@@ -90,6 +94,7 @@ async def ray(generation: Generation, give_back_every_s: float) -> AsyncIterator
         lambda: ray.memory,
         look_every_s=0.01,
         give_back_every_s=give_back_every_s,
+        cluster="blue",
     )
     running = asyncio.create_task(upkeep.run())
     yield ray
@@ -162,3 +167,23 @@ async def test_still_short_the_next_goes_and_never_a_pinned_one(
     ray.memory = SHORT
     await ray.looked(6)
     assert set((await ray.placement()).own) == {pinned}
+
+
+async def test_what_another_cluster_has_is_not_kept_ready_here(
+    ray: Ray, generation: Generation
+) -> None:
+    """Its pools have these names, too."""
+    await ray.looked(2)
+    await generation.hand_to("green")
+    ray.names.clear()
+    evened = ray.evened
+    here = await generation.pin(fresh_room())
+    async with patience.within(10.0):
+        while ray.placements < 2:  # it has looked at what it is now
+            await ray.asked.wait()
+            ray.asked.clear()
+    assert not here.lives_in("blue")
+    assert ray.names == set() and ray.evened == evened
+    await generation.hand_to("blue")
+    await ray.looked(2)
+    assert ray.names >= {"rooms:0", "rooms:1"}

@@ -26,6 +26,7 @@ EVERYTHING = {
     "CFM_DATABASE_URL": "postgresql://cfm:hush3@db.example/cfm",
     "CFM_RAY_ADDRESS": "head.example:6379",
     "CFM_RAY_PORT": "6381",
+    "CFM_RAY_NAME": "green-2",
     "CFM_RAY_STORE_URL": "none",
     "CFM_CLUSTER": "tcp://node.example:6390",
     "CFM_NODE_ADDRESS": "10.0.0.7",

@@ -65,6 +65,21 @@ def test_an_older_snapshot_is_upgraded_with_its_statuses() -> None:
     assert mirror.decode(mirror.encode(found)) is None
 
 
+def test_a_later_snapshot_is_told_from_one_that_is_damaged() -> None:
+    later = mirror.encode(Later(1, [], {}, "uk"))
+    assert mirror.is_later(later)
+    assert not mirror.Snapshots(Later, (_limits, _place)).is_later(later)
+    for data in (b"", b"\xc1", later[:-1][:3], b"\xa1\xff", mirror.encode(SNAPSHOT)):
+        assert not mirror.is_later(data)
+
+
+def test_snapshots_may_begin_with_a_version_of_which_there_is_no_path() -> None:
+    later = mirror.Snapshots(Later, (_place,), first=2)
+    second = {"type": 2, "seq": 1, "messages": [], "limits": {}}
+    assert later.decode(msgspec.msgpack.encode(second)) == Later(1, [], {}, "uk")
+    assert later.decode(msgspec.msgpack.encode({**second, "type": 1})) is None
+
+
 def test_an_older_snapshot_that_is_damaged_is_worth_nothing() -> None:
     later = mirror.Snapshots(Later, (_limits, _place))
     assert later.decode(msgspec.msgpack.encode({"type": 1, "seq": 1})) is None

@@ -96,10 +96,10 @@ USED = {
     "rooms": "data_dir cluster",
     "placement": "data_dir cluster pool_size",
     "bots": "data_dir cluster valkey_url users bots_active bot_quota_day",
-    "head": "valkey_url node_address ray_port ray_store_url data_dir",
+    "head": "valkey_url node_address ray_port ray_name ray_store_url data_dir",
     "node": (
-        "valkey_url node_address namespace_port ray_address placement pool_size "
-        "hibernate_after data_dir"
+        "valkey_url node_address namespace_port ray_address ray_name placement "
+        "pool_size hibernate_after data_dir"
     ),
     "gateway": "valkey_url database_url host port gateways data_dir",
     "drain": "data_dir",

@@ -133,15 +133,15 @@ async def test_a_head_says_where_it_is_for_as_long_as_it_runs_and_no_longer(
     head = machine("fd00::1")
     await head.be_head()
     keeping = asyncio.create_task(head.keep())
-    admin_valkey.delete(keys.HEAD)
-    await eventually(lambda: bool(admin_valkey.exists(keys.HEAD)))
+    admin_valkey.delete(keys.head())
+    await eventually(lambda: bool(admin_valkey.exists(keys.head())))
     found = await members.head(Holder("", "")).read()
     assert found is not None and found.address == "[fd00::1]:6380"
     await members.head(Holder("2", "other", "10.0.0.9:1")).take()
     with pytest.raises(Refused, match="other at 10.0.0.9:1 is the head now"):
         await patience.wait_for(keeping, 5)
     await head.leave()
-    assert admin_valkey.exists(keys.HEAD), "it is another's"
+    assert admin_valkey.exists(keys.head()), "it is another's"
 
 
 @pytest.mark.parametrize(

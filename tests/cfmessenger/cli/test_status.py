@@ -16,6 +16,7 @@ from cfmessenger.cli.running import namespace_key
 from cfmessenger.cli.status import Now
 from cfmessenger.link.messages import VERSION
 from cfmessenger.storage import keys
+from cfmessenger.storage.capabilities import HANDOVER, OURS
 from cfmessenger.storage.members import Holder, Members, Node
 from cfmessenger.storage.valkey import Valkey
 from tests import patience
@@ -93,6 +94,10 @@ async def test_rooms_are_counted_by_node_and_gateways_are_named(
     assert one.for_ms >= 5000
     assert found.rooms == 2
     assert list(found.gateways.values()) == [""]
+    assert found.capabilities == {
+        HANDOVER: ["node  (an older release)", "node n2 (an older release)"]
+    }
+    assert [each.release for each in found.nodes] == ["", ""]
     assert found.storage["role"] == "master"
     assert found.storage["append_only"] == "yes"
 
@@ -129,6 +134,23 @@ async def test_a_node_of_no_release_that_is_spoken_here_is_named() -> None:
         )
         problems = module._problems(nodes, None, {}, storage)
         assert problems == ([] if well else [told])
+
+
+async def test_a_capability_is_on_once_all_know_it(
+    kv: Valkey, empty_valkey: str, tmp_path: Path
+) -> None:
+    """That somebody does not yet is no fault: releases run beside each other."""
+    members, ours = Members(kv), Node("n1", "one", release="9.9", knows=OURS.knows)
+    await members.say(ours)
+    await members.say(Node("n2", "two"))
+    async with live(empty_valkey, alone=True):
+        found = await now(empty_valkey, tmp_path)
+        assert found.capabilities == {HANDOVER: ["node n2 (an older release)"]}
+        assert not any(HANDOVER in each for each in found.problems)
+        await members.withdraw("n2")
+        found = await now(empty_valkey, tmp_path)
+    assert found.capabilities == {HANDOVER: []}
+    assert [each.release for each in found.nodes] == ["9.9"]
 
 
 async def test_a_messenger_on_one_machine_needs_no_head() -> None:

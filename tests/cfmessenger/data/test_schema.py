@@ -156,6 +156,30 @@ async def test_what_was_kept_before_it_was_counted_is_counted(
     await store.aclose()
 
 
+async def test_a_database_of_the_release_after_serves_and_stays_as_it_is(
+    new_database: NewDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Releases run beside each other, and the later one came first."""
+    url = new_database()
+    await schema.prepare(url, [person("ada")])
+
+    def later(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("ALTER TABLE users ADD COLUMN mood VARCHAR(9)"))
+        connection.execute(text("UPDATE users SET mood = 'glad'"))
+
+    await on(url, later)
+    await schema.prepare(
+        url, [person("ada", personal_message="changed"), person("bob")]
+    )
+    assert "the database is a later release's: 9999" in caplog.text
+    assert (await shown(url))["ada"] == ("Ada", "changed")
+    moods = await on(url, lambda c: c.scalars(text("SELECT mood FROM users")).all())
+    assert sorted(moods, key=str) == [None, "glad"]
+    versions = text("SELECT version_num FROM alembic_version")
+    assert await on(url, lambda c: c.scalar(versions)) == "9999"
+
+
 async def test_a_start_that_fails_has_done_nothing(new_database: NewDatabase) -> None:
     url = new_database()
     with pytest.raises(AttributeError):

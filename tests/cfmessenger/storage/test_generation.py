@@ -189,3 +189,60 @@ async def test_the_size_of_a_pool_means_nothing_to_dedicated_rooms(
     first = await generation.change("dedicated", 1)
     assert await generation.change("dedicated", 7) == first
     assert (await generation.change("pooled", 7)).number == first.number + 1
+
+
+# Other releases, and another cluster.
+
+
+async def test_what_a_later_release_has_put_there_stays_when_this_one_changes_it(
+    opened: Open, admin_valkey: valkey.Valkey
+) -> None:
+    later = {
+        "mode": "auto",
+        "size": 2,
+        "number": 7,
+        "own": {"room:vip": ["sponsored", 5, 6]},
+        "ended": {},
+        "seed": "",
+        "zones": {"room:a": ["eu", 1]},
+    }
+    admin_valkey.xadd(keys.log(NAME), {"e": msgspec.json.encode(later)}, id="7-0")
+    one = opened()
+    for made in (await one.pin("room:a"), await one.demote(["room:vip"], now=9)):
+        assert made.own["room:vip"].why == "sponsored"
+    ((entry, fields),) = admin_valkey.xrange(keys.log(NAME))
+    kept = msgspec.json.decode(fields[b"e"])
+    assert (entry, kept["zones"]) == (b"8-0", later["zones"])
+    assert kept["own"]["room:vip"] == ["sponsored", 5, 6]
+    assert kept["own"]["room:a"][0] == "pinned"
+    assert (await one.pin("room:vip")).number == 8, "its reason is not for us to change"
+    assert (await one.change("auto", 3)).own.keys() == {"room:vip", "room:a"}
+
+
+async def test_a_kind_of_placement_that_is_unknown_is_refused_and_named(
+    opened: Open, admin_valkey: valkey.Valkey
+) -> None:
+    entry = {"e": b'{"mode":"scattered","size":2,"number":3}'}
+    admin_valkey.xadd(keys.log(NAME), entry, id="3-0")
+    for asked in (opened().read(), opened().pin("room:a"), opened().seed("auto", 1)):
+        with pytest.raises(Unavailable, match="'scattered' - at `\\$.mode`"):
+            await asked
+    assert admin_valkey.xrange(keys.log(NAME))[0][1][b"e"] == entry["e"]
+
+
+async def test_another_cluster_has_it_until_it_is_told_or_owns_the_valkey(
+    opened: Open,
+) -> None:
+    one = opened()
+    first = await one.seed("pooled", 2, cluster="blue")
+    assert first.cluster == "" and first.lives_in("blue") and first.lives_in("green")
+    taken = await one.hand_to("green")
+    assert (taken.number, taken.cluster) == (2, "green")
+    assert not taken.lives_in("blue") and taken.lives_in("green") and taken.lives_in("")
+    assert await one.hand_to("green") == taken
+    assert await one.seed("pooled", 2, cluster="green") == taken
+    assert await one.seed("pooled", 2) == taken
+    assert (await one.pin("room:a")).cluster == "green"
+    back = await one.seed("pooled", 2, cluster="blue")
+    assert (back.number, back.cluster, back.why("room:a")) == (4, "blue", None)
+    assert (await one.seed("auto", 1, "start-1", cluster="green")).cluster == "green"

@@ -8,6 +8,7 @@ from cfmessenger.storage.generation import NAME
 NAMES = {
     keys.log("room:general"): "cfm:{room:general}:log",
     keys.mirror("presence:global"): "cfm:{presence:global}:mirror",
+    keys.aside("room:general"): "cfm:{room:general}:aside",
     keys.reads("room:dm_a__b"): "cfm:{room:dm_a__b}:reads",
     keys.barrier("room:general"): "cfm:{room:general}:barrier",
     keys.hint("room:general"): "cfm:{room:general}:hint",
@@ -30,11 +31,13 @@ NAMES = {
     keys.new_rooms("user_1"): "cfm:new_rooms:user_1",
     keys.GATEWAYS: "cfm:gateways",
     keys.LACKING: "cfm:gateways:lacking",
+    keys.RELEASES: "cfm:gateways:releases",
     keys.PLACEMENT: "cfm:placement",
     keys.OWN_LOADS: "cfm:{placement}:loads",
     keys.DAMAGE: "cfm:damage",
     keys.OWNER: "cfm:{cluster}:owner",
-    keys.HEAD: "cfm:{cluster}:head",
+    keys.head(): "cfm:{cluster}:head",
+    keys.head("green"): "cfm:{cluster}:head:green",
     keys.NODES: "cfm:{cluster}:nodes",
     keys.AGREED: "cfm:{cluster}:settings",
     keys.CLUSTER_SECRET: "cfm:{cluster}:secret",
@@ -66,5 +69,5 @@ def test_every_key_of_an_object_is_copied_with_its_log() -> None:
 def test_no_name_was_left_out_here() -> None:
     several = {"of_object", "object_of"}
     public = {name for name in vars(keys) if not name.startswith("_")} - several
-    # bots_quota is there twice, with and without a user.
-    assert len(public) == len(NAMES) - 1
+    # bots_quota is there twice, with and without a user, and head with a name too.
+    assert len(public) == len(NAMES) - 2

@@ -203,14 +203,34 @@ async def test_a_valkey_that_is_away_is_said_to_be() -> None:
     kv.close()
 
 
+async def test_nodes_of_another_release_hide_nobody(
+    members: Members, admin_valkey: valkey.Valkey
+) -> None:
+    """What one says that is unknown here is passed over, and whoever cannot be read."""
+    await members.say(Node("n1", "one"))
+    for node, said in {
+        "n2": b'{"id":"n2","host":"two","state":"resting","zone":{"a":1}}',
+        "n3": b'{"id":3}',
+        "n4": b"\xff",
+    }.items():
+        admin_valkey.hset(keys.NODES, node, said)
+    found = await members.nodes()
+    assert set(found) == {"n1", "n2"}
+    assert (found["n2"].state, found["n2"].knows) == ("resting", ())
+
+
 # Who looks for a namespace server.
 
 
 class Told(Members):
     """What Valkey says, as the test does; None: it is away."""
 
-    def __init__(self, nodes: list[Node] | None) -> None:
+    def __init__(self, nodes: list[Node] | None, owner: str = "") -> None:
         self.found = nodes
+        self.owner_id = owner
+
+    async def owned_by(self) -> str:
+        return self.owner_id
 
     async def nodes(self) -> dict[str, Node]:
         if self.found is None:
@@ -219,7 +239,7 @@ class Told(Members):
 
 
 def at(host: str, state: str = "up") -> Node:
-    return Node(host, host, f"tcp://{host}:6390", state)  # type: ignore[arg-type]
+    return Node(host, host, f"tcp://{host}:6390", state)
 
 
 async def test_this_machines_server_is_asked_first_and_those_that_leave_last() -> None:
@@ -234,6 +254,17 @@ async def test_this_machines_server_is_asked_first_and_those_that_leave_last() -
     )
     # And not all gateways ask the same one of the others.
     assert orders == {(near, far, other, leaves), (near, other, far, leaves)}
+
+
+async def test_those_of_the_owner_are_asked_before_a_cluster_that_it_took_over() -> (
+    None
+):
+    blue = replace(at("blue"), cluster="1")
+    green = replace(at("green"), cluster="2")
+    unsaid = at("unsaid", "draining")  # by an older release
+    for owner, first, last in (("1", "blue", "green"), ("2", "green", "blue")):
+        found = await Finder(Told([green, blue, unsaid], owner), "blue").find()
+        assert found == [f"tcp://{each}:6390" for each in (first, "unsaid", last)]
 
 
 async def test_what_was_known_is_asked_while_valkey_is_away_or_knows_nobody() -> None:

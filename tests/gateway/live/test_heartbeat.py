@@ -6,6 +6,7 @@ import pytest
 import valkey.asyncio
 
 from cfmessenger.storage import keys
+from cfmessenger.storage.capabilities import OURS, running
 from tests.gateway.node import Node, eventually, live, new_room, own_valkey
 from tests.wire_rows import wire
 
@@ -35,6 +36,21 @@ async def test_a_gateway_renews_its_place_and_gives_it_up(valkey_url: str) -> No
     async with valkey.asyncio.Valkey.from_url(valkey_url) as client:
         for name in names:
             assert await client.zscore(keys.GATEWAYS, name) is None
+
+
+async def test_a_gateway_says_what_its_code_is_able_to_for_as_long_as_it_lives(
+    valkey_url: str, admin_valkey: valkey.Valkey
+) -> None:
+    async with live(valkey_url) as node:
+        kv, name = node.gateways[0].services.kv, node.hub().gateway
+        assert (await running(kv)).gateways[name] == OURS
+        admin_valkey.hdel(keys.RELEASES, name)
+
+        async def said_again() -> bool:
+            return (await running(kv)).gateways[name] == OURS
+
+        await eventually(said_again, within=3)
+    assert admin_valkey.zscore(keys.GATEWAYS, name) is None
 
 
 @wire("1 users", "4 online")

@@ -37,9 +37,18 @@ def free_port() -> int:
 
 
 class Machine:
-    """One `cfmessenger <role>`, with a data folder of its own."""
+    """One `cfmessenger <role>`, with a data folder of its own. `code`: where its code
+    is, of another release; None: here."""
 
-    def __init__(self, folder: Path, env: dict[str, str], *command: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        env: dict[str, str],
+        *command: str,
+        code: Path | None = None,
+    ) -> None:
+        if code is not None:
+            env = env | {"PYTHONPATH": str(code)}
         self.data = folder
         self.errors = folder.with_suffix(".err")
         with self.errors.open("ab") as errors:
@@ -49,6 +58,7 @@ class Machine:
                 stderr=errors,
                 text=True,
                 env=env | {"CFM_DATA_DIR": str(folder)},
+                cwd=code,
             )
         self.says = ""  # its line on stdout, once it is ready
         self._valkey_url = env["CFM_VALKEY_URL"]
@@ -136,9 +146,13 @@ class Roles:
     def admin(self) -> valkey.Valkey:
         return valkey.Valkey.from_url(self.url.replace("valkey://", "redis://"))
 
-    def start(self, name: str, *command: str, **env: str) -> Machine:
+    def start(
+        self, name: str, *command: str, code: Path | None = None, **env: str
+    ) -> Machine:
         """Begin a machine; `command`: its role and flags, its name if there is none."""
-        made = Machine(self.folder / name, self.env | env, *(command or (name,)))
+        made = Machine(
+            self.folder / name, self.env | env, *(command or (name,)), code=code
+        )
         self.machines[name] = made
         return made
 

@@ -1,0 +1,1 @@
+"""The release before beside this one, and one Ray cluster after another."""
