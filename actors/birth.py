@@ -55,7 +55,7 @@ class Birth:
         loads = self._around.loads
         found = await take(self._name, loads, self.beyond, self.tail.epoch)
         self.taken_at, self.lineage = loop.time(), found.lineage
-        self.tail.took(found.epoch, found.last)
+        self.tail.took(found.epoch, found.last, found.previous_epoch)
         self._around.follow(self._name, found.lineage)
         return found
 

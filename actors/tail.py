@@ -61,7 +61,7 @@ class Tail:
     def __init__(self) -> None:
         self.epoch = 0  # the newest that the object took here; never falls
         self.size = 0  # bytes of the events that are kept
-        # Of the first load here, if nobody else has spoken since (`overtaken`): its
+        # Of the first load here, if nobody else has lived since (`took`): its
         # epoch, 0 until then; where the log ended, once it was healed; and up to where
         # all that was ever shown was there, or is told to be lost by now.
         self.first_epoch = self.began = self.settled = 0
@@ -99,11 +99,12 @@ class Tail:
             return last.epoch, last.seq
         return self.epoch, 0
 
-    def took(self, epoch: int, last: Entry | None = None) -> None:
-        """The object has taken this epoch, and the log ends with that entry."""
+    def took(self, epoch: int, last: Entry | None = None, previous: int = 0) -> None:
+        """The object has taken this epoch, which follows upon `previous`, and the log
+        ends with that entry."""
+        if previous > self.epoch or (last is not None and not self._has(last)):
+            self.first_epoch = 0  # somebody else has lived, or has spoken
         self.epoch = max(self.epoch, epoch)
-        if last is not None and not self._has(last):
-            self.first_epoch = 0  # somebody else has spoken
 
     def lives(self, epoch: int, ended: int, known: int) -> None:
         """It is loaded in this epoch: the log ended there, once it was healed, and all

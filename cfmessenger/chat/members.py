@@ -219,11 +219,14 @@ class Members:
         return self.settle(now)
 
     def settle(self, now: int) -> list[Effect]:
-        """Nobody is awaited: what was left unsaid is told, unless it was of a crowd.
+        """Nobody is awaited: what was left unsaid is told, unless it was of a crowd or
+        would be told in one.
 
         How many there were at each line follows from how many there are now, for who
         came with an attach had been here all along.
         """
+        if self.roll_call.crowded:
+            self._unsaid.clear()
         people, told = len(self._roster.people), list[tuple[Line, int]]()
         while self._unsaid:
             line = self._unsaid.pop()

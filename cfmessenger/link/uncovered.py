@@ -39,7 +39,7 @@ class Payer(Protocol):
 class Pending:
     """An input that is not covered yet."""
 
-    __slots__ = ("asked", "at", "input", "once", "shown", "waiter")
+    __slots__ = ("asked", "at", "input", "logged", "once", "shown", "waiter")
 
     def __init__(self, entry: link.Input, at: float) -> None:
         self.input = entry  # replaced by newer names and words, or by `GivenBefore`
@@ -51,6 +51,7 @@ class Pending:
         self.once = False  # a notification whose content is sent once at most
         # When the log was last asked what became of it; 0: never.
         self.asked = 0.0
+        self.logged = False  # it had become an event then that is still to be shown
 
     @property
     def n(self) -> int:

@@ -58,7 +58,9 @@ class Settling(Protocol):
 
     name: str
 
-    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None: ...
+    def settle(
+        self, late: Collection[int], found: Mapping[int, Found] | None
+    ) -> None: ...
 
 
 class Looks:
@@ -69,8 +71,9 @@ class Looks:
         self._at_once = asyncio.Semaphore(LOOKS)
 
     async def look(self, stub: Settling, late: Sequence[Late]) -> None:
-        """Tell the stub which of them are in the log, by their numbers."""
-        found: Mapping[int, Found] = {}
+        """Tell the stub which of them are in the log, by their numbers; None: the log
+        does not say."""
+        found: Mapping[int, Found] | None = None
         try:
             async with asyncio.timeout(LOOK_S), self._at_once:
                 found = await self._find(stub.name, late)

@@ -60,28 +60,30 @@ class Overdue:
         if late:
             self._look(self, late)
 
-    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None:
+    def settle(self, late: Collection[int], found: Mapping[int, Found] | None) -> None:
         """Answer late inputs, by number; those `found` have become events.
 
         STORAGE_UNAVAILABLE for the others; whether they still appear is open, once at
-        most.
+        most. None: the log does not say; what it had before is still to come.
         """
-        half, to_come, behind = self._half, set(), False
+        half, settled, behind = self._half, set(late), False
         for pending in half.pending:
-            event = found.get(pending.n)
-            if event is not None and self._to_come(
-                cast(link.Said, pending.input), event
-            ):
-                to_come.add(pending.n)
-                behind |= pending.conn in half.audience.members
-        for pending in half.pending.take(set(late) - to_come):
+            if pending.n not in settled:
+                continue  # not asked about
+            if found is not None:
+                said, event = cast(link.Said, pending.input), found.get(pending.n)
+                pending.logged = event is not None and self._to_come(said, event)
+                behind |= pending.logged and said.conn in half.audience.members
+            if pending.logged:
+                settled.discard(pending.n)
+        for pending in half.pending.take(settled):
             give_back(half, pending)
             # The rest was covered meanwhile, or is to be.
             said = cast(link.Said, pending.input)
             outlet = half.audience.get(said.conn)
             if outlet is None:
                 continue
-            event = found.get(said.n)
+            event = found.get(said.n) if found is not None else None
             if event is None:
                 safely(outlet, outlet.refused, said.data)
             else:

@@ -136,6 +136,20 @@ def test_it_holds_no_more_bytes_than_it_may(sizes: list[int], most: int) -> None
     assert tail.last == Entry(1, len(sizes), said(len(sizes), sizes[-1]))
 
 
+def test_a_first_life_counts_until_somebody_else_has_lived() -> None:
+    """Also without a word: what gateways were shown elsewhere may be of that life."""
+    tail = Tail()
+    tail.took(2)
+    tail.lives(2, 2, 2)
+    tail.committed(0.0, 2, events(3, 9))
+    tail.took(3, Entry(2, 9, said(9)), previous=2)
+    assert tail.first_epoch == 2, "a reset of its own"
+    tail.took(5, Entry(2, 9, said(9)), previous=4)
+    assert tail.first_epoch == 0
+    tail.lives(5, 9, 9)
+    assert (tail.first_epoch, tail.began) == (5, 9)
+
+
 # A look.
 
 

@@ -242,6 +242,20 @@ def test_of_lines_that_waited_those_of_the_crowd_stay_unsaid() -> None:
     assert lines(there, "b.3") == ["User 0 left the room.", "User 9 joined the room."]
 
 
+def test_lines_that_waited_are_not_told_to_what_has_become_a_crowd_meanwhile() -> None:
+    there = crashed(2, 1)
+    there.reattach("a")
+    for n in range(6, 10):
+        there.enter(f"a.{n}", f"user_{n}")  # two of them before it was one
+    there._see(there.machine.give_up(there.now))
+    assert lines(there, "a.0") == []
+    there.leave("a.9")
+    there.leave("a.8")
+    assert lines(there, "a.0") == []
+    there.leave("a.7")
+    assert lines(there, "a.0") == ["User 7 left the room."]
+
+
 def test_who_was_here_all_along_has_neither_come_nor_gone() -> None:
     there = crashed(1, 1)
     there.reattach("a")

@@ -27,11 +27,11 @@ class Waiting:
     def __init__(self, name: str) -> None:
         self.name = name
         self.settled: list[int] = []
-        self.found: dict[int, Found] = {}
+        self.found: Mapping[int, Found] | None = {}
 
-    def settle(self, late: Collection[int], found: Mapping[int, Found]) -> None:
+    def settle(self, late: Collection[int], found: Mapping[int, Found] | None) -> None:
         self.settled += late
-        self.found |= found
+        self.found = found
 
 
 class Desk:
@@ -52,14 +52,19 @@ class Desk:
         made = Commit(self.stub.name, taken.epoch, [(seq, self.events[-1])])
         assert await self.log.commit([made]) == [None]
 
-    async def ask(self, *frames: bytes, seen: int | None = None) -> dict[int, int]:
-        """By the frame's number, the event that it is found to be."""
+    async def ask(
+        self, *frames: bytes, seen: int | None = None
+    ) -> dict[int, int] | None:
+        """By the frame's number, the event that it is found to be; None: the log does
+        not say."""
         late = [
             Late(Said(n, CONN, data, seen), "tom", seen)
             for n, data in enumerate(frames, 1)
         ]
         await Looks(self.log).look(self.stub, late)
         assert self.stub.settled == [each.said.n for each in late]
+        if self.stub.found is None:
+            return None
         for event in self.stub.found.values():
             assert event.blob == text_frame(self.events[event.seq - 1])
         return {n: event.seq for n, event in self.stub.found.items()}
@@ -134,7 +139,7 @@ async def test_what_is_in_no_log_is_not_asked_for(
         assert await at.ask(b'{"type":"typing","isTyping":true}', b"nonsense") == {}
 
 
-async def test_a_log_that_does_not_answer_finds_nothing_in_time(
+async def test_a_log_that_does_not_answer_says_nothing_in_time(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lates, "LOOK_S", 0.05)
@@ -142,10 +147,10 @@ async def test_a_log_that_does_not_answer_finds_nothing_in_time(
         await at.says(Chat("hello"), "a", by="tom")
         proxy.stall()
         frame = b'{"type":"chat","content":"hello","id":"a"}'
-        assert await at.ask(frame) == {}
+        assert await at.ask(frame) is None
         proxy.cut()
         at.stub.settled.clear()
-        assert await at.ask(frame) == {}
+        assert await at.ask(frame) is None
 
 
 async def test_so_many_are_looked_for_at_once(

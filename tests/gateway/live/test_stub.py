@@ -552,6 +552,8 @@ async def test_what_the_log_loses_before_it_is_shown_is_said_again() -> None:
         await eventually(lambda: at.stub.life.asleep)
         at.expire(said=2)
         assert one.got == [] and one.uncovered and at.paged == [at.stub]
+        at.stub.overdue.settle([2], None)  # who is asked again does not say
+        assert one.got == [] and one.uncovered
         at.names.where = at.process.address
         at.stub.life.paged()  # with nothing
         attach = await at.process.hears(link.Attach)
