@@ -335,7 +335,7 @@ def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextM
     return _instead(ValkeyLog, "begin_commit", anywhere)
 
 
-@sabotage("lost", "hole", "writer", "numbers", seeds=(970_010,))
+@sabotage("lost", "hole", "writer", "numbers", seeds=(970_127,))
 def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
     """What is missing is appended under the epoch that the object has anyway, if the
     log takes it; nobody who went on there is kept from it."""
