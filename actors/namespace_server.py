@@ -76,7 +76,6 @@ class NamespaceServer:
         self._hello_s = hello_s
         self._most_callers = most_callers
         self._refused = Seldom(logger)
-        self._met_old = False  # true once a caller of the release before has come
         self._server: Serving | None = None  # from `start` to `close`
         self._answering = Background()  # calls under way
         self._callers: set[asyncio.StreamWriter] = set()  # open connections
@@ -132,7 +131,7 @@ class NamespaceServer:
         except Refusal as refusal:
             host = (writer.get_extra_info("peername") or ("somebody",))[0]
             told = f"a caller of the namespace at {host} is refused: {refusal}"
-            self._refused.warn(told, told)
+            self._refused.warn(f"{host} {refusal.kind}", told)
         except (EOFError, TimeoutError, *UNREADABLE):
             pass
         finally:
@@ -169,9 +168,8 @@ class NamespaceServer:
             raise Refusal("it sends its key, and TLS is configured")
         if not hmac.compare_digest(request.key.encode(), self._key.encode()):
             raise Refusal("it does not know the key")
-        if not self._met_old:
-            self._met_old = True
-            logger.warning("callers of the release before send their keys in clear")
+        told = "callers of the release before send their keys in clear"
+        self._refused.once("old", told)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nothing = msgspec.Raw(msgspec.msgpack.encode(None))

@@ -47,7 +47,6 @@ class LinkServer:
         self.secure = trust is not None
         self.refused = Seldom(logger)
         self._entrance = Entrance(lambda: Peer(self), trust, "links")
-        self._met_old = False  # true once a gateway of the release before has come
 
     async def listen(self, address: str, ports: Ports | None = None) -> None:
         """Serve on a free port of this address. Raises OSError."""
@@ -56,9 +55,9 @@ class LinkServer:
 
     def greeted(self, version: int) -> None:
         """A link stands. Whose keys travel is said once."""
-        if version < PROVES and not self._met_old:
-            self._met_old = True
-            logger.warning("gateways of the release before send their keys in clear")
+        if version < PROVES:
+            told = "gateways of the release before send their keys in clear"
+            self.refused.once("old", told)
 
     def lost(self, peer: Peer) -> None:
         """A link is gone."""
@@ -115,17 +114,18 @@ class Peer(asyncio.Protocol):
                 if self._unproved > MAX_HELLO:
                     raise link.BrokenLink("too much before hello")
         except Refusal as refusal:
-            self._refuse(str(refusal))
+            self._refuse(refusal)
         except link.BrokenLink as error:
             logger.warning("link of %s broken: %s", self.gateway or "?", error)
             self.abort()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """With a last word, so that the other end need not guess."""
         assert self._transport is not None
         host = (self._transport.get_extra_info("peername") or ("a gateway",))[0]
-        self._server.refused.warn(f"{host} {why}", f"link of {host} is refused: {why}")
-        self._transport.write(link.frame(link.Refused(*OURS, why)))
+        told = f"link of {host} is refused: {refusal}"
+        self._server.refused.warn(f"{host} {refusal.kind}", told)
+        self._transport.write(link.frame(link.Refused(*OURS, str(refusal))))
         self._transport.close()
 
     def _on_message(self, message: object) -> None:

@@ -31,3 +31,8 @@ class Seldom:
             return
         self._kinds[kind] = now, 0
         self._logger.warning("%s%s", text, f" ({times + 1} times)" if times else "")
+
+    def once(self, kind: str, text: str) -> None:
+        """`text` is told the first time."""
+        if kind not in self._kinds:
+            self.warn(kind, text)

@@ -108,6 +108,8 @@ def greet(request: Request, key: str, nonce: bytes) -> tuple[Said, Answer]:
         raise Refusal("it greets in no form of ours") from None
     if len(caller) != NONCE_BYTES:
         raise Refusal("it proves no key")
+    if not 0 < offered.oldest <= offered.newest < 2**16:
+        raise Refusal("it speaks no versions")
     said = Said(offered, common(offered), "", (caller, nonce))
     greeting = Greeting(said.version, nonce, proof(key, SERVER, said))
     raw = msgspec.Raw(msgspec.msgpack.encode(greeting))
@@ -323,7 +325,7 @@ class Caller:
                 problem = error
                 continue
             if url != self._at:
-                logger.info("names are asked for at %s", url)
+                logger.info("names are asked for at %s", url.partition("#")[0])
             self._line, self._at, self._rest_s = line, url, 0.0
             self._backoff.reset()
             return line

@@ -32,7 +32,14 @@ CALLER, SERVER = "namespace caller", "namespace server"
 
 
 class Refusal(Exception):
-    """This end will not speak with the other; the text says why and holds no key."""
+    """This end will not speak with the other; the text says why and holds no key.
+
+    `kind` is the same for all that are refused for one reason, whatever they said.
+    """
+
+    def __init__(self, why: str, kind: str = "") -> None:
+        super().__init__(why)
+        self.kind = kind or why
 
 
 class Versions(NamedTuple):
@@ -54,7 +61,7 @@ def common(theirs: Versions, ours: Versions = OURS) -> int:
     """The newest version that both speak. Raises `Refusal`, which names all."""
     found = min(theirs.newest, ours.newest)
     if found < max(theirs.oldest, ours.oldest):
-        raise Refusal(f"it speaks {theirs} of the link, this end {ours}")
+        raise Refusal(f"it speaks {theirs} of the link, this end {ours}", "versions")
     return found
 
 
@@ -136,6 +143,8 @@ class Answering:
         if not hello.gateway:
             raise Refusal("it has no name")
         offered = Versions(hello.oldest or hello.version, hello.version)
+        if not 0 < offered.oldest <= offered.newest < 2**16:
+            raise Refusal("it speaks no versions")
         version = common(offered)
         if version < PROVES:
             return self._sent(hello, version)

@@ -211,7 +211,6 @@ class Dialling:
         # By the address's key: from the dial until the Welcome, or a failure.
         self._opening = Flights[Link]()
         self._refusals = Seldom(logger)
-        self._met_old = False  # true once an actor of the release before was greeted
         # The last refusal, and the loop time until which it is told of.
         self._refused, self._refused_until = "", 0.0
 
@@ -247,9 +246,9 @@ class Dialling:
         except asyncio.CancelledError:
             opened.abort()  # nobody else knows it yet
             raise Unavailable(message="The gateway closes.") from None
-        if not opened.proved and not self._met_old:
-            self._met_old = True
-            logger.warning("actors of the release before are sent their keys in clear")
+        if not opened.proved:
+            told = "actors of the release before are sent their keys in clear"
+            self._refusals.once("old", told)
         keep(opened)
         return opened
 

@@ -492,6 +492,8 @@ async def test_who_speaks_no_version_of_ours_is_told_both_and_so_is_the_log(
     [
         [Request(1, "hello", [], "")],
         [Request(1, "hello", ["5", "6", "zz"], "")],
+        [Request(1, "hello", ["5", "9" * 40, "00" * 32], "")],
+        [Request(1, "hello", ["7", "6", "00" * 32], "")],
         [Request(1, "hello", ["5", "6", "00"], "")],
         [Request(1, "hello", ["5", "6", "00" * 32], ""), Request(2, "prove", [], "")],
         [

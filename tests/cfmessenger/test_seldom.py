@@ -22,6 +22,16 @@ async def test_each_kind_is_told_at_once_and_then_once_in_a_minute(
     assert caplog.messages[2:] == ["one is refused (3 times)"]
 
 
+async def test_what_is_said_once_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = Seldom(logging.getLogger("cfmessenger.test"))
+    for _ in range(3):
+        said.once("a", "somebody old is here")
+        patience.skip(seldom.EVERY_S)
+    assert caplog.messages == ["somebody old is here"]
+
+
 async def test_who_invents_kinds_fills_no_memory_and_no_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

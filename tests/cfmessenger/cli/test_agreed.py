@@ -41,3 +41,15 @@ def test_people_are_compared_by_what_is_in_the_file(tmp_path: Path) -> None:
     assert one.startswith("people ")
     with pytest.raises(OSError):
         agreed(Settings.load({"CFM_USERS": str(tmp_path / "none")}))
+
+
+def test_a_password_is_compared_and_not_told() -> None:
+    def told(url: str) -> str:
+        env = {"CFM_AI_BASE_URL": url, "CFM_AI_MODEL": "small"}
+        return agreed(Settings.load(env))["CFM_AI_BASE_URL"]
+
+    assert told("https://ai.example/v1") == "https://ai.example/v1"
+    one = told("https://u:hush@ai.example/v1?key=hush")
+    assert one.startswith("https://ai.example/v1 (") and "hush" not in one
+    assert one == told("https://u:hush@ai.example/v1?key=hush")
+    assert one != told("https://u:other@ai.example/v1?key=hush")

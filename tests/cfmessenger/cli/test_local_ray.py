@@ -1,13 +1,24 @@
 """The Ray that `up` runs: its environment, its sockets, and what it leaves behind."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cfmessenger.cli.local_ray import KEPT_WORKER_FILES, LocalRay, without_ray
+from cfmessenger.cli.local_ray import (
+    KEPT_WORKER_FILES,
+    LocalRay,
+    Place,
+    tls_env,
+    without_ray,
+)
+from cfmessenger.cli.ray_start import MORE
 from cfmessenger.cli.runtime import DataFolder
+from cfmessenger.cli.service import Launch
+from cfmessenger.references import SECRETS, own
+from cfmessenger.tls import Files
 
 WORKERS = 400
 
@@ -103,3 +114,55 @@ def test_what_was_set_for_another_cluster_does_not_reach_ours() -> None:
         "RAY_whatever_else": "1",
     }
     assert without_ray(env) == {"PATH": "/bin", "CFM_PORT": "1", "ARRAY_SIZE": "1"}
+
+
+ENV = {
+    "PATH": "/bin",
+    "CFM_VALKEY_URL": "valkeys://u:hush1@v:1",
+    "CFM_TURNSTILE_SECRET_KEY": "hush2",
+    "CFM_AI_KEY": "hush3",
+}
+
+
+def launched(tmp_path: Path, place: Place | None) -> Launch:
+    with DataFolder(tmp_path / "data") as data:
+        found = LocalRay(data, tmp_path / "run", 2, ENV, place).service.launch()
+    if found.output is not None:
+        os.close(found.output)
+    return found
+
+
+def test_what_actors_read_is_in_a_file_of_ours_and_not_in_rays_environment(
+    tmp_path: Path,
+) -> None:
+    found = launched(tmp_path, None)
+    file = Path(found.env[SECRETS])
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert own(found.env).valkey_url == ENV["CFM_VALKEY_URL"]
+    assert own(found.env).ai_key == "hush3"
+    assert "hush2" not in file.read_text(), "no actor needs it"
+    said = " ".join([*found.command, *found.env.values()])
+    assert "hush" not in said and "CFM_" not in "".join(found.env)
+    assert "RAY_USE_TLS" not in found.env
+
+
+def test_with_certificates_rays_processes_speak_tls_and_so_does_its_store(
+    tmp_path: Path,
+) -> None:
+    url = "valkeys://ray:hu%20sh@v:2?ssl_ca_certs=%2Fca&ssl_certfile=%2Fboth"
+    files = Files(tmp_path / "ca", tmp_path / "cert", tmp_path / "key")
+    place = Place("10.0.0.2", "secret", port=6380, store=url, tls=files)
+    env = launched(tmp_path, place).env
+    assert env["RAY_USE_TLS"] == "1"
+    assert env["RAY_TLS_CA_CERT"] == str(files.ca)
+    assert env["RAY_TLS_SERVER_KEY"] == str(files.key)
+    assert env["RAY_REDIS_ADDRESS"] == "rediss://v:2"
+    assert env["RAY_REDIS_CA_CERT"] == "/ca"
+    assert (env["RAY_REDIS_CLIENT_CERT"], env["RAY_REDIS_CLIENT_KEY"]) == (
+        "/both",
+        "/both",
+    )
+    assert env[MORE] == "--redis-username=ray\n--redis-password=hu sh"
+    assert tls_env(None) == {}
+    assert tls_env(Files(files.ca, files.cert))["RAY_TLS_SERVER_KEY"] == str(files.cert)
