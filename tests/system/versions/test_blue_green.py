@@ -79,6 +79,5 @@ async def test_a_release_that_cannot_hand_over_puts_its_rooms_to_sleep_first(
         was = await stage.begun()
         green, told = await taken_over(stage, blue, "green")
         assert await stage.shown("user_2", DIRECT) == was
-        assert not any(told.verdict), told.examples
-        assert told.activations == 1
+        assert told.acked > 300 and not any(told.verdict), told.examples
         assert "rooms come all at once" in green.errors.read_text()
