@@ -37,13 +37,16 @@ class Seed(NamedTuple):
 class Following:
     """`run` for as long as the process lives; `newest` for who must not be late.
 
-    `adopted` is called after each change. Whatever reads may raise `Unavailable`.
+    `adopted` is called after each change; `handed` is set once another Ray cluster than
+    the seed's has what this one had. Whatever reads may raise `Unavailable`.
     """
 
     def __init__(
         self, generation: Generation, seed: Seed, adopted: Callable[[], None]
     ) -> None:
         self.known: Placement | None = None  # from the first look on
+        self.handed = asyncio.Event()  # once objects that lived here live elsewhere
+        self._lived_here = False  # from the first generation on that says so
         self._generation = generation
         self._seed = seed
         self._adopted = adopted
@@ -79,7 +82,7 @@ class Following:
         return self._adopt(found or await generation.restore(known))
 
     def stand_by(self, found: Placement) -> None:
-        """Know a generation that is still another cluster's."""
+        """Know a generation that is still another cluster's, instead of a look."""
         self.known = found
 
     def _adopt(self, found: Placement) -> Placement:
@@ -87,6 +90,10 @@ class Following:
         if before is not None and found.number <= before.number:
             return before
         self.known = found
+        here = found.lives_in(self._seed.cluster)
+        if self._lived_here and not here:
+            self.handed.set()
+        self._lived_here = self._lived_here or here
         _tell(before, found)
         self._adopted()
         return found

@@ -122,8 +122,7 @@ class RayNamespace:
         self._generation = Generation(self._log)
         self._cluster = self._seed.cluster
         self._upkeep = Upkeep(self, self._generation, clock, cluster=self._cluster)
-        self._following = Following(self._generation, self._seed, self._adopted)
-        self._handed = asyncio.Event()  # once objects live in another cluster, for good
+        self._following = Following(self._generation, self._seed, self._upkeep.news.set)
         self._flights = Flights[Address]()  # `_resolve`, by actor
         trial = WakeTrial(
             self._ray,
@@ -154,12 +153,6 @@ class RayNamespace:
             for each in working:
                 each.cancel()
 
-    def _adopted(self) -> None:
-        known = self._following.known
-        if known is not None and not known.lives_in(self._cluster):
-            self._handed.set()
-        self._upkeep.news.set()
-
     # Another Ray cluster takes this Valkey over, or this one does (design.md §13).
 
     async def prepare(self, owner: str) -> None:
@@ -185,7 +178,7 @@ class RayNamespace:
 
     async def handed(self) -> None:
         """Returns once objects live in another cluster."""
-        await self._handed.wait()
+        await self._following.handed.wait()
 
     async def let_go(self, timeout_s: float) -> int:
         """Wait until all objects of this node have left for the other cluster; how many

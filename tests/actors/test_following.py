@@ -112,3 +112,23 @@ async def test_an_older_answer_changes_nothing(generation: Generation) -> None:
         return Placement("pooled", 1, newest.number - 1)
 
     assert await mine.change(late()) == newest == mine.known
+
+
+async def test_it_tells_when_another_cluster_has_what_this_one_had(
+    generation: Generation,
+) -> None:
+    blue = Following(generation, SEED._replace(cluster="blue"), lambda: None)
+    await blue.placement()
+    green = Following(generation, SEED._replace(cluster="green"), lambda: None)
+    green.stand_by(await generation.hand_to("blue"))
+    await generation.pin(fresh_room())
+    for each in (blue, green):
+        await each.newest()
+    assert not blue.handed.is_set(), "that only says whose it is"
+    assert not green.handed.is_set(), "it never had any"
+    taken = await green.change(generation.hand_to("green"))
+    assert (await blue.newest()) == taken
+    assert blue.handed.is_set() and not green.handed.is_set()
+    await generation.hand_to("blue")
+    await green.newest()
+    assert green.handed.is_set()

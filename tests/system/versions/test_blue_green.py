@@ -51,10 +51,8 @@ async def test_blue_to_green_and_back_under_load(
 ) -> None:
     async with staged(postgresql, tmp_path) as stage:
         stage.head().wait_ready()
-        blue = stage.node()
-        gateways = [stage.gateway(), stage.gateway()]
-        for each in (blue, *gateways):
-            each.wait_ready()
+        blue = stage.node().wait_ready()
+        gateways = [stage.gateway().wait_ready() for _ in range(2)]
         stage.serve(*gateways)
         stage.head(CFM_RAY_NAME="green").wait_ready()
         was = await stage.begun()
@@ -74,15 +72,12 @@ async def test_a_release_that_cannot_hand_over_puts_its_rooms_to_sleep_first(
 ) -> None:
     async with staged(postgresql, fetched(tmp_path / "code")) as stage:
         stage.head("before").wait_ready()
-        blue = stage.node("before")
-        gateways = [stage.gateway(), stage.gateway("before")]
-        for each in (blue, *gateways):
-            each.wait_ready()
+        blue = stage.node("before").wait_ready()
+        gateways = [stage.gateway(of).wait_ready() for of in ("this", "before")]
         stage.serve(*gateways)
         stage.head(CFM_RAY_NAME="green").wait_ready()
         was = await stage.begun()
         green, told = await taken_over(stage, blue, "green")
         assert await stage.shown("user_2", DIRECT) == was
-        assert not any(told.verdict), told.examples
-        assert told.activations == 1
+        assert told.acked > 300 and not any(told.verdict), told.examples
         assert "rooms come all at once" in green.errors.read_text()

@@ -48,9 +48,7 @@ async def test_old_and_new_run_beside_each_other_forth_and_back(
     async with staged(postgresql, before) as stage:
         stage.head("before").wait_ready()
         node = stage.node("before").wait_ready()
-        old, new = (stage.gateway(each) for each in ("before", "this"))
-        for each in (old, new):
-            each.wait_ready()
+        old, new = (stage.gateway(of).wait_ready() for of in ("before", "this"))
         stage.serve(old, new)
         lacking = stage.status()["capabilities"]["handover"]
         assert [each.split()[0] for each in lacking] == ["node", "gateway"]
@@ -76,9 +74,8 @@ async def test_once_all_are_of_this_release_what_it_brings_is_on(
 ) -> None:
     async with staged(postgresql, before) as stage:
         stage.head("before").wait_ready()
-        old, gateway = stage.node("before"), stage.gateway("before")
-        for each in (old, gateway):
-            each.wait_ready()
+        old = stage.node("before").wait_ready()
+        gateway = stage.gateway("before").wait_ready()
         stage.serve(gateway)
         stage.node().wait_ready()
         assert old.end() == 0
