@@ -54,7 +54,10 @@ def test_a_snapshot_is_restored_clean_or_not(name: str, clean: bool) -> None:
     ("name", "inherited"),
     [
         ("room:general", "gateways absent want missed skip"),
-        (PRESENCE, "gateways absent events_after missed give_up replay skip lost"),
+        (
+            PRESENCE,
+            "gateways absent events_after missed give_up replay skip lost recollect",
+        ),
     ],
 )
 def test_no_verb_of_a_room_or_the_registry_is_forgotten(

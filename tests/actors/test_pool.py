@@ -224,6 +224,8 @@ async def test_who_waits_behind_one_that_knows_more_than_storage_is_told_too(
     host = await launch("rooms:0")
     knowing = await Caller.open(host.address("x"), "gA")
     plain = await Caller.open(host.address("x"), "gB")
+    plain.say(link.Ping(1))  # behind its proof, which is read by then
+    await plain.visitor.until(lambda: plain.pongs == [1])
     # In one turn each, before the start's first answer from Valkey.
     knowing.say(knowing.visitor.attach(name, "gA.1", seq=0, epoch=99))
     plain.enter(name, "gB.1")

@@ -264,7 +264,7 @@ async def test_those_of_the_owner_are_asked_before_a_cluster_that_it_took_over()
     unsaid = at("unsaid", "draining")  # by an older release
     for owner, first, last in (("1", "blue", "green"), ("2", "green", "blue")):
         found = await Finder(Told([green, blue, unsaid], owner), "blue").find()
-        assert found == [f"tcp://{each}:6390" for each in (first, "unsaid", last)]
+        assert found == [f"tcp://{each}:6390#5" for each in (first, "unsaid", last)]
 
 
 async def test_what_was_known_is_asked_while_valkey_is_away_or_knows_nobody() -> None:
