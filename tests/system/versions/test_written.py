@@ -42,7 +42,7 @@ def test_there_is_one_of_each_kind() -> None:
     assert set(map(type, INPUTS)) == set(get_args(link.Input))
     assert set(map(type, ITEMS)) == set(get_args(link.Item))
     of = {type(each.value) for each in HERE.values()}
-    known = of | {link.Hello, link.Welcome}  # which are negotiated
+    known = of | {link.Hello, link.Welcome, link.Proof, link.Refused}  # the greeting
     assert set(get_args(link.ToActor) + get_args(link.ToGateway)) <= known
     assert set(get_args(effects.Notification)) <= of
     assert set(get_args(events.Event)) <= of
