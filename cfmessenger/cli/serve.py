@@ -217,6 +217,7 @@ async def _let_go(
     membership: Membership,
     reached_from_afar: Sequence[NamespaceServer],
     handed: asyncio.Task[None],
+    taken: asyncio.Task[None],
 ) -> None:
     """Another cluster has taken over: its hosts have a room once ours let it go, and
     gateways ask its servers. Returns when all have left, or at once if they are not to
@@ -228,6 +229,7 @@ async def _let_go(
     for server in reached_from_afar:
         await server.close()
     left = await backend.let_go(LET_GO_S)
+    await asyncio.wait((taken,), timeout=HANDED_S)  # which says by whom
     logger.warning("all rooms are another cluster's now; %d actors did not leave", left)
 
 
@@ -328,7 +330,7 @@ async def _serve_namespace(settings: Settings, url: str, voice: Voice) -> None:
     drained = ours and told.is_set()
     replaced = taken.done() or handed.done()
     if replaced:
-        going = _let_go(backend, membership, servers[1:], handed)
+        going = _let_go(backend, membership, servers[1:], handed, taken)
         letting_go = asyncio.create_task(going)
         others = [each for each in ends if each not in (taken, handed, leaving)]
         await asyncio.wait((letting_go, *others), return_when=asyncio.FIRST_COMPLETED)
