@@ -18,7 +18,7 @@ from tests.system.versions.stage import DIRECT, Stage, Talked, logger, staged
 
 pytestmark = [long_only, pytest.mark.cluster]
 
-TAKES_S = 40.0
+TAKES_S = 75.0
 """A Ray node starts in it, and what has been taken over from ends."""
 
 
