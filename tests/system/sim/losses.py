@@ -54,12 +54,17 @@ def _excused(history: History, room: str, message: Frame) -> bool:
 
 
 def told_wrongly(history: History) -> Iterator[str]:
-    """What is told to be lost was there, is not, and had a lower number."""
+    """What is told to be lost was there, is not, and had a lower number; or a life that
+    is lost itself had told so, and nobody knows that it has been given back since."""
     for room, entry in logged(history):
         if entry.message["type"] != LOST:
             continue
         low, high = entry.message["from"], entry.message["to"]
-        gone = {each.message["seq"] for each in history.gone if each.room == room}
+        lost = [each.message for each in history.gone if each.room == room]
+        gone = {each["seq"] for each in lost}
+        for each in lost:
+            if each["type"] == LOST:
+                gone |= set(range(each["from"], each["to"] + 1))
         if not {low, high} <= gone or not low <= high < entry.seq:
             yield f"{room} {entry.seq}: {low} to {high} are told to be lost"
 

@@ -336,7 +336,7 @@ def appended_before_the_new_server_is_looked_at() -> contextlib.AbstractContextM
     return _instead(ValkeyLog, "begin_commit", anywhere)
 
 
-@sabotage("lost", "hole", "writer", "numbers", seeds=(970_150,))
+@sabotage("lost", "hole", "writer", "numbers", seeds=(970_053, 970_099))
 def healing_without_a_new_epoch() -> contextlib.AbstractContextManager[Any]:
     """What is missing is appended under the epoch that the object has anyway, if the
     log takes it; nobody who went on there is kept from it."""
@@ -405,7 +405,7 @@ def number_of_another_era_believed() -> contextlib.AbstractContextManager[Any]:
     return _instead(History, "counts", lambda self, since, era: True)
 
 
-@sabotage("healed", seeds=(970_116,))
+@sabotage("healed", seeds=(970_052, 970_086))
 def tail_ends_at_a_hole() -> contextlib.AbstractContextManager[Any]:
     """Whoever loads a log keeps what comes after its last loss, and not what that
     follows upon."""
@@ -808,7 +808,7 @@ def crowd_told_of_each_arrival() -> contextlib.AbstractContextManager[Any]:
     return _instead(Members, "_told", loud)
 
 
-@sabotage("crowd", seeds=(20072, 20532))
+@sabotage("crowd", seeds=(20292, 20482))
 def crowd_forgotten_in_a_crash() -> contextlib.AbstractContextManager[Any]:
     """A room that knows of nobody takes whom it hears of first for all there are."""
     return _instead(Holders, "awaited", property(lambda self: False))
