@@ -130,7 +130,7 @@ def test_a_crowd_without_misfortune_is_told_no_more_often_than_it_should() -> No
 def test_worlds_become_crowds_and_cease_to_be_ones() -> None:
     crowded = [seed for seed in SEEDS if Plan.of(seed).crowd is not USUAL]
     crossed = Counter[bool]()
-    for seed in crowded[: tries(60)]:
+    for seed in crowded[: tries(100)]:
         for told in lists(run(seed)):
             for one, other in pairwise(told):
                 if ("total" in one.frame) != ("total" in other.frame):
