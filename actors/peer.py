@@ -116,7 +116,10 @@ class Peer(asyncio.Protocol):
         except Refusal as refusal:
             self._refuse(refusal)
         except link.BrokenLink as error:
-            logger.warning("link of %s broken: %s", self.gateway or "?", error)
+            if self.gateway:
+                logger.warning("link of %s broken: %s", self.gateway, error)
+            else:  # anybody can cause it
+                self._server.refused.warn("broken", f"link of nobody broken: {error}")
             self.abort()
 
     def _refuse(self, refusal: Refusal) -> None:

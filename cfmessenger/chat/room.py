@@ -8,7 +8,7 @@ append is confirmed.
 
 Must not know a clock, sockets, storage or randomness. Its parts are `members` (who
 comes and goes), `typing_indicator`, `receipts`, `history`, `ratelimit`, `room_time` and
-`compose`.
+`compose`. Longer than most: what is left here is one verb after another.
 """
 
 from collections.abc import Callable

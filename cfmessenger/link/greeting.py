@@ -31,13 +31,19 @@ GATEWAY, ACTOR = "gateway", "actor"
 CALLER, SERVER = "namespace caller", "namespace server"
 
 
+MOST_WORDS = 300
+"""Characters of a reason that are kept and told."""
+
+
 class Refusal(Exception):
     """This end will not speak with the other; the text says why and holds no key.
 
     `kind` is the same for all that are refused for one reason, whatever they said.
+    What the other end gives as its reason has proved nothing, so it is cut.
     """
 
     def __init__(self, why: str, kind: str = "") -> None:
+        why = why[:MOST_WORDS]
         super().__init__(why)
         self.kind = kind or why
 

@@ -9,6 +9,7 @@ from cfmessenger.link import messages as link
 from cfmessenger.link.greeting import (
     ACTOR,
     GATEWAY,
+    MOST_WORDS,
     NONCE_BYTES,
     OURS,
     Answering,
@@ -149,3 +150,8 @@ def test_the_release_before_reads_what_this_one_says_to_it() -> None:
     assert msgspec.msgpack.decode(link.frame(welcome)[4:], type=Welcome5) == Welcome5(
         5, 7
     )
+
+
+def test_the_reason_of_who_has_proved_nothing_is_cut() -> None:
+    refusal = Refusal(f"it refuses us: {'x' * 10_000_000}")
+    assert len(str(refusal)) == len(refusal.kind) == MOST_WORDS
